@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one verb, one module.  Nothing is imported before it is known which verb runs."""
+import os
+import sys
+
+VERBS = ("run", "shell")
+
+
+def main(argv):
+    """Runs a verb.  argv: list of str without the program's name.  Returns the exit status."""
+    from .output import say
+    try:
+        return _dispatch(argv)
+    except KeyboardInterrupt:  # before run has taken over the signals nothing has been started
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone; nothing more can be said, and the interpreter must not try at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _dispatch(argv):
+    from ..sandbox.errors import SandboxError, USAGE
+    from .output import complain, say
+    verb = argv[0] if argv else "--help"
+    if verb in ("--help", "-h", "help", "--version", "--man", "--completion"):
+        from . import manual
+        return manual.main(argv)
+    try:
+        if verb == "run":
+            from . import run
+            return run.main(argv[1:])
+        if verb == "shell":
+            from . import run
+            return run.shell(argv[1:])
+    except SandboxError as error:
+        complain(error)
+        return error.status
+    from .options import nearest
+    say("unknown verb %s%s" % (verb, nearest(verb, VERBS)))
+    say("try: %s --help" % program_name())
+    return USAGE
+
+
+def program_name():
+    """What the user typed to start us, for command lines to paste."""
+    path = sys.argv[0] if sys.argv else ""
+    name = os.path.basename(path)
+    if name in ("__main__.py", "-m", "-c", ""):
+        return "python3 -m mrunc"
+    if name == "mrunc":
+        return "mrunc"
+    return "python3 " + (path if len(path) < 60 else name)

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages to people.  Bytes are written straight to the descriptor: a name from a hostile archive may hold anything,
+and the interpreter's own streams may be closed or ASCII-only (LC_ALL=C on Python 3.6)."""
+import os
+
+
+def escaped(text):
+    """Text (str or bytes) with control characters and undecodable bytes made visible."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "surrogateescape")
+    out = []
+    for char in text:
+        code = ord(char)
+        if 0xdc80 <= code <= 0xdcff:
+            out.append("\\x%02x" % (code - 0xdc00))
+        elif code < 32 or 127 <= code < 160:
+            out.append({9: "\\t", 10: "\\n", 13: "\\r"}.get(code, "\\x%02x" % code))
+        elif code in _DECEIVING or 0xd800 <= code < 0xe000:
+            out.append("\\u%04x" % code)
+        else:
+            out.append(char)
+    return "".join(out)
+
+
+#: Direction overrides and invisible separators: they make a line read differently from what it says.
+_DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f)) + list(range(0x2066, 0x206a)) +
+                       [0x061c, 0xfeff])
+
+
+def write(fd, text):
+    """Writes all of the text to a descriptor; a closed one is no error, a closed pipe is BrokenPipeError."""
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        try:
+            data = data[os.write(fd, data):]
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return
+
+
+def say(text):
+    """One line on stderr with the prefix `mrunc: `."""
+    try:
+        write(2, "mrunc: %s\n" % escaped(text))
+    except BrokenPipeError:
+        pass
+
+
+def complain(error):
+    """A SandboxError: its line, and one with the remedy where there is one."""
+    say(error.line())
+    if error.remedy:
+        say("remedy: %s" % error.remedy)

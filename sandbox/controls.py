@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controls: every single thing that is in force, by the short names that plan, gate, receipt and options use."""
+
+#: name -> (what it does, whether --unsafe-without may leave it out).  What everything else stands on can't be left out.
+CONTROLS = {
+    "userns": ("own user namespace", False),
+    "mountns": ("own mount namespace", False),
+    "pidns": ("own pid namespace: no host process is visible", False),
+    "ipcns": ("own ipc namespace: System V IPC and POSIX queues", True),
+    "utsns": ("own uts namespace: host name", True),
+    "netns": ("own, empty network namespace", True),
+    "cgroupns": ("own cgroup namespace: the host's cgroup path is hidden", True),
+    "timens": ("own time namespace: uptime starts with the sandbox", True),
+    "uidmap": ("uid and gid 0 inside are one unprivileged id of the host", False),
+    "groups": ("no supplementary groups of the caller", False),
+    "userns-limit": ("user.max_user_namespaces of the sandbox bars nested user namespaces", True),
+    "userns-nested": ("a second user namespace: a capability won back is worth nothing", True),
+    "propagation": ("every mount is private", False),
+    "mounts": ("the mount points are exactly the planned ones, each with its flags", False),
+    "root-ro": ("the root file system is read-only", True),
+    "proc": ("fresh /proc, hidepid=2 and subset=pid (or masked)", True),
+    "dev": ("/dev holds null, zero, full, random, urandom, tty alone", False),
+    "hostname": ("own host name", True),
+    "session": ("own session: not in the caller's process group", True),
+    "parent-death": ("dies with the supervisor", True),
+    "limits.core": ("no core dumps", True),
+    "limits.nofile": ("open files", True),
+    "limits.nproc": ("processes of the sandbox", True),
+    "landlock": ("Landlock domain: a second layer under the mounts", True),
+    "landlock-signals": ("the workload can't signal pid 1 (Landlock scope)", True),
+    "securebits": ("uid 0 gives no capability, locked", True),
+    "caps": ("all five capability sets are empty", True),
+    "nnp": ("no_new_privs", True),
+    "seccomp": ("deny-by-default system call filter", True),
+    "setid-filter": ("with --rw: no set-uid or set-gid file can be made", True),
+    "fds": ("no descriptor but 0, 1, 2", True),
+    "cwd": ("working directory and umask as planned", False),
+}
+
+
+class Control:
+    """One line of the receipt.  name; asked: bool; in_force: bool, read back; how: the evidence, one phrase."""
+
+    __slots__ = ("name", "asked", "in_force", "how")
+
+    def __init__(self, name, asked, in_force, how):
+        self.name, self.asked, self.in_force, self.how = name, asked, in_force, how
+
+    def as_dict(self):
+        """The JSON object of the result."""
+        return {"name": self.name, "asked": self.asked, "in_force": self.in_force, "how": self.how}

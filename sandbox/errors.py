@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one error type, and the exit statuses."""
+import os
+
+USAGE = 2            # a mistake in options, whatever the host
+DEADLINE = 124
+CANNOT_CONTAIN = 125  # this host or kernel can't do it; nothing ran
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+
+class SandboxError(Exception):
+    """mrunc could not do what was asked.
+
+    stage: the step that failed; control: the control it belongs to, or None; what: what was being done; errno: int or
+    None; reason: why, defaults to the errno's text; remedy: one line for the user, or None; status: the exit status.
+    """
+
+    def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None, status=CANNOT_CONTAIN):
+        self.stage, self.what, self.errno, self.remedy = stage, what, errno, remedy
+        self.reason = reason or (os.strerror(errno) if errno else None)
+        self.control, self.status = control, status
+        Exception.__init__(self, self.line())
+
+    def line(self):
+        """`STEP: what: why`."""
+        return ": ".join(part for part in (self.stage, self.what, self.reason) if part)
+
+    def __reduce__(self):
+        return (type(self), (self.stage, self.what, self.errno, self.reason, self.remedy, self.control, self.status))
+
+
+def usage(what, reason=None, remedy=None, stage="options"):
+    """A SandboxError for a mistake in what was asked (exit status 2)."""
+    return SandboxError(stage, what, reason=reason, remedy=remedy, status=USAGE)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# mrunc's pid 1 for x86_64: a whole static ELF file in one flat section, frozen as bytes in init.py, whose docstring
+# holds the protocol.  `.ci/freeze_init.py` assembles it:
+#
+#   as init_x86_64.s -o i.o && objcopy -O binary -j .text i.o init_x86_64
+#
+# Nothing here trusts memory shared with the workload's first steps (an emulator may fork instead of vfork), and no call
+# that failed is repeated but rt_sigtimedwait after EINTR: pid 1 either does its work or leaves.
+#
+# Kept in registers: %ebx workload's pid, %ebp control socket, %r12 -> record (status, 4 zero bytes, struct rusage),
+# %r13 -> argv[1], %r14 envp, %r15 -> argv[0].  The set of signals lies at -8(%r12).
+
+        .set SIGKILL, 9
+        .set SIGCHLD, 17
+        .set SIGIO, 29
+        .set EINTR, 4
+        .set EAGAIN, 11
+        .set RECORD, 8 + 144
+        .set LOAD, 0x400000
+
+        .text
+base:   .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0           # 64-bit, little endian
+        .quad 0
+        .word 2, 62                                     # ET_EXEC, EM_X86_64
+        .long 1
+        .quad LOAD + start - base                       # entry
+        .quad phdr - base, 0                            # program headers, no sections
+        .long 0
+        .word 64, 56, 2, 64, 0, 0
+phdr:   .long 1, 5                                      # PT_LOAD, r-x
+        .quad 0, LOAD, LOAD, end - base, end - base, 0x10000
+        .long 0x6474e551, 6                             # PT_GNU_STACK, rw-: no executable stack on any kernel
+        .quad 0, 0, 0, 0, 0, 16
+
+start:  mov     (%rsp), %eax                            # argc
+        lea     16(%rsp,%rax,8), %r14                   # envp
+        lea     16(%rsp), %r13                          # &argv[1]
+        mov     8(%rsp), %r15                           # argv[0]
+        movzbl  (%r15), %ebp                            # control socket
+        lea     -144(%rsp), %rsp                        # struct rusage
+        mov     $-4096, %eax
+        push    %rax                                    # ready; the upper half is the pad and stays zero
+        mov     %rsp, %r12
+        push    $0x10014a07                             # HUP INT QUIT USR1 USR2 TERM CHLD IO
+
+        call    tell                                    # ready
+        mov     $8, %dl                                 # read(fd, record, 8): the gate (tell left fd and buffer in
+        xor     %eax, %eax                              # place); 8, so that a longer packet isn't cut down to a go
+        syscall
+        cmp     $4, %eax
+        jne     leave
+
+        push    $4                                      # prctl(PR_SET_DUMPABLE, 0): after the gate, so that an
+        pop     %rdi                                    # ordinary user's supervisor could read us back
+        xor     %esi, %esi
+        mov     $157, %eax
+        call    must
+
+        mov     $0x4111, %edi                           # clone(CLONE_VM|CLONE_VFORK|SIGCHLD, 0, 0, 0, 0); not through
+        xor     %esi, %esi                              # `must`: the child would overwrite our return address
+        xor     %edx, %edx
+        xor     %r10d, %r10d
+        xor     %r8d, %r8d
+        push    $56
+        pop     %rax
+        syscall
+        test    %eax, %eax
+        js      failed
+        jz      workload
+        mov     %eax, %ebx
+
+loop:   lea     -8(%r12), %rdi                          # rt_sigtimedwait(set, 0, 0, 8)
+        xor     %esi, %esi
+        xor     %edx, %edx
+        push    $8
+        pop     %r10
+        mov     $128, %eax
+        syscall
+        cmp     $-EINTR, %eax                           # we were stopped and continued
+        je      loop
+        test    %eax, %eax
+        js      gone
+        cmp     $SIGCHLD, %eax
+        je      look
+        cmp     $SIGIO, %eax
+        je      look
+signal: mov     %ebx, %edi                              # kill(workload, signal); it isn't reaped, so its pid is its own
+        mov     %eax, %esi
+        push    $62
+        pop     %rax
+        syscall
+
+        # After every signal and every reaped orphan, whatever it was: no flood of one kind can hide the others.
+look:   mov     %ebp, %edi                              # recvfrom(fd, record, 4, MSG_DONTWAIT, 0, 0)
+        mov     %r12, %rsi
+        push    $4
+        pop     %rdx
+        push    $0x40
+        pop     %r10
+        xor     %r8d, %r8d
+        xor     %r9d, %r9d
+        push    $45
+        pop     %rax
+        syscall
+        cmp     $-EAGAIN, %eax
+        je      reap
+        test    %eax, %eax
+        jle     gone                                    # end of file, or ECONNRESET where it left a record unread
+        push    $SIGKILL                                # any packet is the command to stop
+        pop     %rax
+        jmp     signal
+
+reap:   or      $-1, %edi                               # wait4(-1, &status, WNOHANG, &rusage)
+        mov     %r12, %rsi
+        push    $1
+        pop     %rdx
+        lea     8(%r12), %r10
+        push    $61
+        pop     %rax
+        syscall
+        test    %eax, %eax
+        jz      loop
+        js      leave                                   # not `gone`: whose pid it is now, no one knows
+        cmp     %ebx, %eax
+        jne     look                                    # an orphan
+        mov     $RECORD, %edx
+        call    send
+        mov     (%r12), %edi
+        mov     %edi, %eax
+        shr     $8, %edi                                # exit code, or 128 + signal
+        and     $127, %eax
+        jz      exit
+        lea     128(%rax), %edi
+        jmp     exit
+
+workload:                                               # on pid 1's stack, which is asleep until the execve
+        push    $112                                    # setsid()
+        pop     %rax
+        call    must
+        cmpb    $'t', 1(%r15)
+        jne     1f
+        xor     %edi, %edi                              # ioctl(0, TIOCSCTTY, 0)
+        mov     $0x540e, %esi
+        xor     %edx, %edx
+        push    $16
+        pop     %rax
+        call    must
+1:      movzbl  2(%r15), %edi
+        test    %edi, %edi
+        jz      2f
+        xor     %esi, %esi                              # landlock_restrict_self(ruleset, 0)
+        mov     $446, %eax
+        call    must
+        push    $3                                      # close(ruleset)
+        pop     %rax
+        call    must
+2:      push    $2                                      # rt_sigprocmask(SIG_SETMASK, {}, 0, 8)
+        pop     %rdi
+        push    $0
+        mov     %rsp, %rsi
+        xor     %edx, %edx
+        push    $8
+        pop     %r10
+        push    $14
+        pop     %rax
+        call    must
+        mov     %ebp, %edi                              # fcntl(fd, F_SETFD, FD_CLOEXEC)
+        push    $2
+        pop     %rsi
+        push    $1
+        pop     %rdx
+        push    $72
+        pop     %rax
+        call    must
+        mov     (%r13), %rdi                            # execve(argv[1], argv + 2, envp)
+        lea     8(%r13), %rsi
+        mov     %r14, %rdx
+        push    $59
+        pop     %rax                                    # which comes back only when it failed
+
+must:   syscall
+        test    %eax, %eax
+        js      failed
+        ret
+
+failed: mov     %eax, (%r12)                            # tell the errno
+        call    tell
+        jmp     leave
+
+gone:   mov     %ebx, %edi                              # kill(workload, SIGKILL): without a pid namespace the kernel
+        push    $SIGKILL                                # would let it live on
+        pop     %rsi
+        push    $62
+        pop     %rax
+        syscall
+leave:  push    $125
+        pop     %rdi
+exit:   mov     $231, %eax                              # exit_group
+        syscall
+        ud2                                             # refused: SIGILL does it
+
+tell:   push    $4
+        pop     %rdx
+send:   mov     %ebp, %edi                              # write(fd, record, %rdx); if no one listens, be it so
+        mov     %r12, %rsi
+        push    $1
+        pop     %rax
+        syscall
+        ret
+end:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped system call policies: frozen filters for the launch, models and reasons for the tools.
+
+The launch calls `program` and `setid_program` and gets bytes; nothing is compiled, nor is the compiler imported. The
+tools call `policy` and `decisions`, which read the tables (`policy_tables`).
+"""
+
+NAMES = ("default", "strict", "process", "process-nosignal", "debug")
+ARCHES = ("x86_64", "aarch64")
+
+X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
+
+
+# What the launch needs
+
+def program(name, arch, notify=False):
+    """The frozen filter of a policy, as the bytes of a struct sock_filter array.
+
+    name: one of NAMES ("process-nosignal": `process` for kernels below Landlock ABI 6, where the filter must refuse
+    signals). arch: "x86_64" or "aarch64", as os.uname().machine says. notify: refused calls ask the listener instead;
+    a foreign architecture is still killed.
+
+    Raises ValueError for an unknown name, KeyError for an architecture without filters.
+    """
+    if name not in NAMES:
+        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
+    return _frozen(name + "+notify" if notify else name, arch)
+
+
+def setid_program(arch):
+    """The frozen second filter for sandboxes that can write a host directory: refuses set-id mode bits.
+
+    It lets everything else through, so that it can stand beside any policy, also one from a file.
+    Raises KeyError for an architecture without filters.
+    """
+    return _frozen("setid", arch)
+
+
+def _frozen(name, arch):
+    from . import frozen
+    if arch not in ARCHES:
+        raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
+    return bytes.fromhex(frozen.PROGRAMS[arch, name])
+
+
+# What the tools need
+
+def numbers(arch):
+    """The generated table module of an architecture: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""
+    if arch == "x86_64":
+        from ..syscalls import nr_x86_64 as table
+    elif arch == "aarch64":
+        from ..syscalls import nr_aarch64 as table
+    else:
+        raise KeyError("no system call table for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
+    return table
+
+
+def decisions(name, arch):
+    """{system call: (rule, reason)} by ascending number, for every call that the architecture has.
+
+    A rule is as in policy_tables: an action (allow, kill, an errno name), or a tuple of (action, test, ...).
+    Raises ValueError for an unknown policy.
+    """
+    from . import policy_tables
+    if name not in NAMES:
+        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
+    rules = _rules(policy_tables.DEFAULT)
+    changed = _rules(policy_tables.POLICIES[name])
+    if set(changed) - set(rules):
+        raise ValueError("policy %s changes calls that the default doesn't name: %s"
+                         % (name, " ".join(sorted(set(changed) - set(rules)))))
+    rules.update(changed)
+    table = numbers(arch).NR
+    return {call: rules[call] for call in sorted(table, key=table.get) if call in rules}
+
+
+def policy(name, arch):
+    """The model of a policy (seccomp_bpf.Policy), from which `program` was compiled. Errors as `decisions`."""
+    from .. import seccomp_bpf
+    table = numbers(arch)
+    rules = {table.NR[call]: _model(rule) for call, (rule, _) in decisions(name, arch).items()}
+    return seccomp_bpf.Policy(table.AUDIT_ARCH, _action("ENOSYS"), rules)
+
+
+def setid_policy(arch):
+    """The model of `setid_program`."""
+    from .. import seccomp_bpf
+    from . import policy_tables
+    table = numbers(arch)
+    rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(policy_tables.SET_ID).items()
+             if call in table.NR}
+    # A policy that lets x32 numbers pass would otherwise let chmod pass under its x32 number.
+    rules[X32_BIT, 0xFFFFFFFF] = _action("ENOSYS")
+    return seccomp_bpf.Policy(table.AUDIT_ARCH, seccomp_bpf.ALLOW, rules)
+
+
+def refuse_by_listener(action):
+    """The leaf map of the notify variants: what refuses asks the listener, what allows stays."""
+    from .. import seccomp_bpf
+    return action if action == seccomp_bpf.ALLOW else seccomp_bpf.NOTIFY
+
+
+def _rules(rows):
+    """{system call: (rule, reason)}. ValueError for a name twice or one that no architecture has."""
+    known = set().union(*(numbers(arch).NR for arch in ARCHES))
+    rules = {}
+    for rule, reason, names in rows:
+        for call in names.split():
+            if call not in known:
+                raise ValueError("system call %r exists on no architecture" % call)
+            if call in rules:
+                raise ValueError("system call %r has two rows" % call)
+            rules[call] = rule, reason
+    return rules
+
+
+def _model(rule):
+    from .. import seccomp_bpf
+    if isinstance(rule, str):
+        return _action(rule)
+    return [(_action(entry[0]), [seccomp_bpf.Condition(*test) for test in entry[1:]]) for entry in rule]
+
+
+def _action(text):
+    import errno
+    from .. import seccomp_bpf
+    if text in ("allow", "kill"):
+        return seccomp_bpf.ALLOW if text == "allow" else seccomp_bpf.KILL_PROCESS
+    return seccomp_bpf.errno(getattr(errno, text))

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which system calls a sandboxed program may make, and why: the tables that the frozen filters are made from.
+
+Not on the run path: `policy.program` takes the frozen bytes. After a change run .ci/freeze_filters.py.
+
+A row is (rule, reason, names). A rule is an action, or a tuple of (action, test, ...) of which the first whose tests
+all hold decides; a test is (argument, operator, value) or (argument, operator, value, mask) on the low 32 bits, since
+every argument tested here is an int for the kernel, which drops the upper half. Actions: allow, kill (the whole
+process) or the name of the errno.
+
+Why ENOSYS is an answer too: for a call that libc or the program can do without, "this kernel doesn't have it" makes
+them take the older way, where EPERM makes them give up. EPERM stands where the kernel itself says so to a process
+without privilege. Calls without a row, future ones and x32 numbers get ENOSYS.
+
+The mount, pid, network and IPC namespaces hold without the filter; it only takes away kernel surface and what they
+leave open.
+"""
+
+# linux/sched.h: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME lies in clone's signal byte and
+# is possible with unshare and clone3 only. Argument 0 on both architectures.
+CLONE_NEW = 0x7E020000
+AF_UNIX = 1  # linux/socket.h
+TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # asm-generic/ioctls.h
+FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902  # asm-generic/sockios.h
+F_SETOWN, F_SETOWN_EX = 8, 15  # asm-generic/fcntl.h
+# linux/stat.h
+S_IFMT, S_IFIFO, S_IFSOCK, S_ISUID_ISGID = 0xF000, 0x1000, 0xC000, 0o6000
+O_CREAT_OR_TMPFILE = 0o100 | 0o20000000  # asm-generic/fcntl.h O_CREAT, __O_TMPFILE: only then is there a mode
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8  # linux/seccomp.h
+# linux/personality.h: READ_IMPLIES_EXEC, MMAP_PAGE_ZERO and ADDR_NO_RANDOMIZE are what an exploit wants
+PER_LINUX32, UNAME26, ADDR_NO_RANDOMIZE, PERSONALITY_QUERY = 0x8, 0x20000, 0x40000, 0xFFFFFFFF
+
+
+def _mode(argument):
+    """mknod's types that the kernel lets anybody make: regular files (type 0 or 8), FIFOs, sockets."""
+    return (("allow", (argument, "&==", 0, S_IFMT & ~0x8000)), ("allow", (argument, "&==", S_IFIFO, S_IFMT)),
+            ("allow", (argument, "&==", S_IFSOCK, S_IFMT)), ("EPERM",))
+
+
+def _personality(*more):
+    """Query, PER_LINUX, PER_LINUX32, the latter two also with UNAME26 (docker's five values), and `more` bits."""
+    bits = 0xFFFFFFFF & ~(PER_LINUX32 | UNAME26 | sum(more))
+    return (("allow", (0, "&==", 0, bits)), ("allow", (0, "==", PERSONALITY_QUERY)), ("EPERM",))
+
+
+# Below TIOCSTI lie TCGETS and the other calls that programs make all the time: one test lets them through.
+IOCTL = (("allow", (1, "<", TIOCSTI)), ("EPERM", (1, "==", TIOCSTI)), ("EPERM", (1, "==", TIOCLINUX)),
+         ("EPERM", (1, "==", TIOCSETD)), ("allow",))
+
+UNIX_ONLY = (("allow", (0, "==", AF_UNIX)), ("EAFNOSUPPORT",))
+
+DEFAULT = (
+    # Files
+    ("allow", "file descriptor I/O",
+     "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close close_range dup dup2 dup3"
+     " fcntl flock pipe pipe2 sendfile splice tee copy_file_range"),
+    ("allow", "opening and looking at files; what is reachable is the mount namespace's business",
+     "open openat openat2 creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink"
+     " readlinkat getdents getdents64 getcwd chdir fchdir"),
+    ("allow", "changing the tree that the sandbox can write",
+     "truncate ftruncate fallocate rename renameat renameat2 mkdir mkdirat rmdir link linkat symlink symlinkat unlink"
+     " unlinkat umask utime utimes futimesat utimensat"),
+    ("allow", "ownership and modes; the kernel's checks apply and every mount is nosuid",
+     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat"),
+    (_mode(1), "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a whiteout",
+     "mknod"),
+    (_mode(2), "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a whiteout",
+     "mknodat"),
+    ("allow", "extended attributes (tar, cp -a, rsync); the *at forms are the same operation",
+     "setxattr lsetxattr fsetxattr setxattrat getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr flistxattr"
+     " listxattrat removexattr lremovexattr fremovexattr removexattrat"),
+    ("allow", "durability and read-ahead hints", "fsync fdatasync sync syncfs sync_file_range readahead fadvise64"),
+    ("allow", "file watching (editors, node, build tools)",
+     "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+    ("allow", "native AIO (InnoDB, nginx, dd)",
+     "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
+    (IOCTL, "TIOCSTI and TIOCLINUX type into the terminal (CVE-2017-5226, CVE-2023-28100), TIOCSETD loads line"
+     " disciplines; the rest is the device's business, and /dev holds harmless ones", "ioctl"),
+
+    # Memory
+    ("allow", "loader, allocators, JITs; executable pages too: node and java need them",
+     "mmap mprotect munmap brk mremap msync madvise mlock mlock2 munlock mlockall munlockall membarrier mseal"),
+    ("allow", "page residency (java, go, libunwind); the page cache side channel was closed in the kernel", "mincore"),
+    ("allow", "protection keys (V8)", "pkey_mprotect pkey_alloc pkey_free"),
+    ("allow", "shadow stacks for ucontext; only adds a protection", "map_shadow_stack"),
+    ("allow", "anonymous files (java, wayland)", "memfd_create"),
+
+    # Processes, threads, signals
+    ("allow", "process life cycle", "fork vfork execve execveat exit exit_group wait4 waitid"),
+    ((("allow", (0, "&==", 0, CLONE_NEW)), ("EPERM",)),
+     "threads and processes, but no namespaces: a new one opens everything that capabilities gate", "clone"),
+    ("ENOSYS", "its flags lie behind a pointer, so no filter can see CLONE_NEW*; libc then uses clone, where EPERM breaks"
+     " python, node and java", "clone3"),
+    ("allow", "locks and thread registration",
+     "futex futex_waitv set_robust_list get_robust_list set_tid_address rseq"),
+    ("allow", "thread-local storage, set by the dynamic loader", "arch_prctl"),
+    ("allow", "signals; the pid namespace limits who can be reached",
+     "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo"
+     " rt_sigsuspend sigaltstack pause kill tkill tgkill"),
+    ("allow", "race-free process handles (python, go)", "pidfd_open pidfd_send_signal"),
+    ("allow", "scheduling of own threads; raising priority needs a capability",
+     "sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler sched_setattr sched_getattr"
+     " sched_setaffinity sched_getaffinity sched_get_priority_max sched_get_priority_min sched_rr_get_interval"),
+    ("allow", "identity and job control",
+     "getpid getppid gettid getuid geteuid getresuid getgid getegid getresgid getgroups getpgid getpgrp getsid"
+     " setpgid setsid"),
+    ("allow", "the kernel's credential checks and no_new_privs apply; package tools and daemons drop privileges so",
+     "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capget capset"),
+    ("allow", "names, dumpable, VMA names; the kernel's checks apply, and testing it would cost each call the cache",
+     "prctl"),
+    ((("EPERM", (0, "==", SECCOMP_SET_MODE_FILTER),
+       (1, "&==", SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER)), ("allow",)),
+     "can only restrict further; no listener: the filter chain has room for one, and a supervisor inside could answer"
+     " calls in its children's name", "seccomp"),
+    ("allow", "can only restrict further (nested sandboxes)",
+     "landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
+    (_personality(), "32-bit and 2.6 disguises; no bit that weakens address randomisation or memory protection",
+     "personality"),
+    ("allow", "only the kernel's own trampolines call them; older kernels kill a probed process when refused",
+     "uretprobe uprobe"),
+
+    # Time, events, limits
+    ("allow", "clocks and sleeping", "nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time"),
+    ("allow", "the kernel re-enters it after a stopped sleep; refusing it breaks nanosleep and poll",
+     "restart_syscall"),
+    ("allow", "timers",
+     "alarm getitimer setitimer timer_create timer_settime timer_gettime timer_getoverrun timer_delete"),
+    ("allow", "event loops",
+     "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd"
+     " eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"),
+    ("allow", "limits and accounting; raising needs a capability",
+     "uname sysinfo times getcpu getrusage getrlimit setrlimit prlimit64 getpriority setpriority ioprio_get ioprio_set"),
+    ("allow", "random numbers (node aborts without)", "getrandom"),
+
+    # Sockets and IPC
+    (UNIX_ONLY, "local sockets only: there is no network, and each further family is attack surface"
+     " (AF_ALG: CVE-2026-31431)", "socket socketpair"),
+    ("allow", "work only on sockets that the socket rule let through, or that were passed in",
+     "connect accept accept4 bind listen getsockname getpeername setsockopt getsockopt sendto recvfrom sendmsg recvmsg"
+     " sendmmsg recvmmsg shutdown"),
+    ("allow", "System V and POSIX IPC (postgres), private to the IPC namespace",
+     "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"
+     " mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
+
+    # Refused
+    ("EPERM", "mount family: changes the view that the sandbox is made of", "mount umount2 pivot_root chroot"),
+    ("ENOSYS", "the newer mount calls; libmount falls back to mount, which then says EPERM",
+     "open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig fsmount fspick"),
+    ("ENOSYS", "mount table queries; libmount falls back to /proc", "statmount listmount"),
+    ("EPERM", "a new namespace opens everything that capabilities gate", "unshare setns"),
+    ("EPERM", "debugging another process; before Linux 4.8 also a way round the filter", "ptrace"),
+    ("EPERM", "reads or writes another process's memory", "process_vm_readv process_vm_writev"),
+    ("EPERM", "takes a descriptor out of another process", "pidfd_getfd"),
+    ("EPERM", "compares kernel objects of two processes (a history of address leaks)", "kcmp"),
+    ("ENOSYS", "acts on another process; allocators fall back", "process_madvise process_mrelease"),
+    ("EPERM", "large attack surface; EPERM is what a caller without privilege sees anyway",
+     "bpf perf_event_open userfaultfd"),
+    ("ENOSYS", "a second system call table that seccomp can't see into; libuv and others fall back",
+     "io_uring_setup io_uring_enter io_uring_register"),
+    ("EPERM", "keyrings are not namespaced", "add_key request_key keyctl"),
+    ("EPERM", "opens by inode, past the mount view (the shocker escape)", "open_by_handle_at"),
+    ("ENOSYS", "the other half of the handle pair; callers do without", "name_to_handle_at"),
+    ("EPERM", "notification for whole file systems", "fanotify_init fanotify_mark"),
+    ("EPERM", "needs privilege in the initial namespace; EPERM as the kernel would say",
+     "acct adjtimex clock_adjtime clock_settime settimeofday delete_module finit_module init_module ioperm iopl"
+     " kexec_file_load kexec_load lookup_dcookie quotactl quotactl_fd reboot setdomainname sethostname swapoff swapon"
+     " syslog vhangup"),
+    ("ENOSYS", "NUMA; libnuma takes it for a machine without",
+     "mbind get_mempolicy set_mempolicy set_mempolicy_home_node migrate_pages move_pages"),
+    ("ENOSYS", "maps user pages into pipes (a history of bugs); callers fall back to write", "vmsplice"),
+    ("ENOSYS", "16-bit code and Wine only; as a kernel built without it", "modify_ldt"),
+    ("ENOSYS", "pages hidden from the kernel; no common program needs it", "memfd_secret"),
+    ("ENOSYS", "futex2 calls without users yet; futex does the work", "futex_wake futex_wait futex_requeue"),
+    ("ENOSYS", "no common caller yet; a new call stays out until there is one",
+     "cachestat file_getattr file_setattr listns lsm_get_self_attr lsm_set_self_attr lsm_list_modules"
+     " rseq_slice_yield fchroot"),
+    ("ENOSYS", "deprecated since Linux 3.16", "remap_file_pages"),
+    ("ENOSYS", "obsolete or never implemented; the kernel's own answer or close to it",
+     "_sysctl afs_syscall create_module epoll_ctl_old epoll_wait_old get_kernel_syms get_thread_area getpmsg nfsservctl"
+     " putpmsg query_module security set_thread_area sysfs tuxcall uselib ustat vserver"),
+)
+
+_SET_ID = "set-id files; nothing in a sandbox needs to make one"
+
+
+def _no_set_id(argument):
+    return (("allow", (argument, "&==", 0, S_ISUID_ISGID)), ("EPERM",))
+
+
+# --harden: less surface for programs that are known to do without, and no second try for the calls of exploits
+STRICT = (
+    ("ENOSYS", "native AIO: only databases use it", "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
+    ("ENOSYS", "System V and POSIX IPC: pipes and AF_UNIX do",
+     "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"
+     " mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
+    (_no_set_id(1), _SET_ID, "chmod fchmod"),
+    (_no_set_id(2), _SET_ID, "fchmodat fchmodat2"),
+    ("EPERM", "no disguises at all", "personality"),
+    ("kill", "only an attack calls it here",
+     "kexec_load kexec_file_load init_module finit_module delete_module bpf open_by_handle_at ptrace"),
+)
+
+_OWN_ONLY = "own threads only: this tier has no pid namespace, and the host's processes of the same user are in reach"
+
+# --tier process: no namespaces, so the filter has to refuse what Landlock doesn't mediate
+PROCESS = (
+    ("EAFNOSUPPORT", "no network namespace, and Landlock doesn't mediate connect to the host's sockets", "socket"),
+    ("EPERM", "modes, owners and times of the host's files: Landlock doesn't mediate them",
+     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat"),
+    ("EPERM", "extended attributes of the host's files: Landlock doesn't mediate them",
+     "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"),
+    ("ENOSYS", "no IPC namespace: these would reach the host's segments and queues of the same user",
+     "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"
+     " mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
+    ((("allow", (0, "==", 0)), ("EPERM",)), _OWN_ONLY,
+     "prlimit64 sched_setparam sched_setscheduler sched_setattr sched_setaffinity"),
+    ((("allow", (0, "==", 0), (1, "==", 0)), ("EPERM",)), _OWN_ONLY, "setpriority"),  # PRIO_PROCESS
+    ((("allow", (0, "==", 1), (1, "==", 0)), ("EPERM",)), _OWN_ONLY, "ioprio_set"),  # IOPRIO_WHO_PROCESS
+)
+
+# The same below Landlock ABI 6, which has no signal scope
+PROCESS_NOSIGNAL = PROCESS + (
+    ("EPERM", "signals would reach the host's processes of the same user",
+     "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal"),
+    ((("EPERM", (1, "==", F_SETOWN)), ("EPERM", (1, "==", F_SETOWN_EX)), ("allow",)),
+     "SIGIO can be sent to another process through an owned descriptor", "fcntl"),
+    (IOCTL[:-1] + (("EPERM", (1, "==", FIOSETOWN)), ("EPERM", (1, "==", SIOCSPGRP)), ("allow",)),
+     "as by default, and SIGIO can be sent to another process through an owned descriptor", "ioctl"),
+)
+
+DEBUG = (
+    ("allow", "gdb and strace inside; each is limited to the sandbox's own processes",
+     "ptrace process_vm_readv process_vm_writev"),
+    (_personality(ADDR_NO_RANDOMIZE), "as by default, and fixed addresses, which gdb asks for", "personality"),
+)
+
+# name: the rows that replace rows of DEFAULT
+POLICIES = {"default": (), "strict": STRICT, "process": PROCESS, "process-nosignal": PROCESS_NOSIGNAL, "debug": DEBUG}
+
+
+def _no_set_id_when_made(flags, mode):
+    return (("allow", (flags, "&==", 0, O_CREAT_OR_TMPFILE)),) + _no_set_id(mode)
+
+
+_HIDDEN = "the mode lies behind a pointer; libc and programs fall back to the older call"
+
+# The second filter of sandboxes that can write a host directory: a set-id file there would run with its owner's
+# rights outside. Everything without a row is allowed; the policy beside it decides.
+SET_ID = (
+    (_no_set_id(1), "mode of an existing or new file", "chmod fchmod creat mkdir mknod"),
+    (_no_set_id(2), "mode of an existing or new file", "fchmodat mkdirat mknodat"),
+    (_no_set_id_when_made(1, 2), "mode of a new file", "open"),
+    (_no_set_id_when_made(2, 3), "mode of a new file", "openat"),
+    ("ENOSYS", _HIDDEN, "openat2"),
+    ("ENOSYS", "before Linux 6.6 not there either; libc falls back to fchmodat", "fchmodat2"),
+    ("ENOSYS", "opens and makes files where no filter can see the mode", "io_uring_setup io_uring_enter"
+     " io_uring_register"),
+)

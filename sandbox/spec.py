@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was asked for: every option with its default, checked whole before anything happens.
+
+Nothing here touches the host; what depends on it (does a source exist?) is the plan's business.
+"""
+import os
+
+from . import units
+from .controls import CONTROLS
+from .errors import usage
+
+GIB, MIB = 1 << 30, 1 << 20
+#: The longest single argument or environment string that exec takes, with its NUL.  execve(2): MAX_ARG_STRLEN
+LONGEST_STRING = 131072
+RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
+           "rttime").split()
+RLIMIT_INFINITY = (1 << 64) - 1
+PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100", "vt220",
+               "rxvt", "rxvt-unicode", "rxvt-unicode-256color", "dumb", "ansi", "alacritty", "xterm-kitty", "foot")
+
+
+class Spec:
+    """A checked request.  Paths and strings for the kernel are bytes; sizes are bytes, times are seconds.
+
+    argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
+    here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
+    None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
+    proc: "pid", "full" or "none"; unsafe_without: frozenset of control names.
+    """
+
+    __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
+                 "timeout", "grace", "proc", "tty", "unsafe_without")
+
+    def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
+                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, tty=False, unsafe_without=(),
+                 environ=None):
+        """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
+        environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
+        environ = os.environ if environ is None else environ
+        self.argv = _argv(argv)
+        self.ro = [_bind(value, "--ro") for value in _list(ro)]
+        self.rw = [_bind(value, "--rw") for value in _list(rw)]
+        self.copy = [_copy(value) for value in _list(copy)]
+        self.here, self.tty = bool(here), bool(tty)
+        self.tmpfs = [_tmpfs(value) for value in _list(tmpfs)]
+        self.chdir = None if chdir is None else _inside(_bytes(chdir, "--chdir"), "--chdir")
+        self.hostname = None if hostname is None else _hostname(hostname)
+        self.user = None if user is None else _user(user)
+        self.cap_add = frozenset(_capability(name) for name in _list(cap_add))
+        self.rlimit = dict(_rlimit(value) for value in (rlimit.items() if isinstance(rlimit, dict) else _list(rlimit)))
+        self.timeout = None if timeout is None else units.duration(timeout, "--timeout")
+        self.grace = units.duration(grace, "--grace", zero=True)
+        self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
+        self.unsafe_without = frozenset(_controls(unsafe_without))
+        self.env = _environment(env, environ, self.home)
+        places = [destination for _, destination in self.ro + self.rw] + [destination for destination, _ in self.tmpfs]
+        if self.here:
+            places.append(b"/box")
+        for place in places:
+            if places.count(place) > 1:
+                raise usage(_show(place), "named twice as a destination")
+
+    @property
+    def home(self):
+        """The home directory inside."""
+        return b"/root" if self.user is None or self.user[0] == 0 else b"/home/user"
+
+
+def _show(data):
+    return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
+
+
+def _list(value):
+    return [value] if isinstance(value, (str, bytes, dict)) else list(value or ())
+
+
+def _bytes(value, name):
+    try:
+        data = os.fsencode(value)
+    except TypeError:
+        raise usage("%s %r" % (name, value), "not a path or text")
+    except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
+        data = value.encode("utf-8", "surrogateescape")
+    if b"\0" in data:
+        raise usage("%s %s" % (name, _show(data.replace(b"\0", b"\\0"))), "holds a NUL byte")
+    return data
+
+
+def _argv(argv):
+    if isinstance(argv, (str, bytes)):
+        raise usage("the command", "must be a list of arguments, not one text")
+    out = [_bytes(word, "argument") for word in argv]
+    if not out:
+        raise usage("no command", "nothing to run", "write it after the options: mrunc run [options] -- CMD [ARG...]")
+    for number, word in enumerate(out):
+        if len(word) >= LONGEST_STRING:
+            raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
+                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with --copy")
+    return out
+
+
+def split_pair(text):
+    """`SRC[:DST]` (bytes), `\\:` for a colon in a path, as (source, destination or None)."""
+    parts, current, i = [], bytearray(), 0
+    while i < len(text):
+        char = text[i:i + 1]
+        if char == b"\\" and text[i + 1:i + 2] in (b":", b"\\"):
+            current += text[i + 1:i + 2]
+            i += 2
+            continue
+        if char == b":":
+            parts.append(bytes(current))
+            current = bytearray()
+        else:
+            current += char
+        i += 1
+    parts.append(bytes(current))
+    return parts
+
+
+def _pair(value, name):
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise usage("%s %r" % (name, value), "a pair is (source, destination)")
+        source, destination = value
+        return _bytes(source, name), None if destination is None else _bytes(destination, name)
+    text = _bytes(value, name)
+    parts = split_pair(text)
+    if len(parts) > 2:
+        raise usage("%s %s" % (name, _show(text)), "more than one colon", "write a colon in a path as \\:")
+    if not parts[0]:
+        raise usage("%s %s" % (name, _show(text)), "the source is empty")
+    if len(parts) == 2 and not parts[1]:
+        raise usage("%s %s" % (name, _show(text)), "the destination is empty")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def _inside(path, name):
+    """A path inside the sandbox, normalised."""
+    if not path.startswith(b"/"):
+        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox must be absolute")
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if b".." in parts:
+        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox can't hold ..")
+    if any(len(part) > 255 for part in parts) or len(path) > 4000:
+        raise usage("%s %s" % (name, _show(path[:60]) + "..."), "the path is too long")
+    return b"/" + b"/".join(parts)
+
+
+def _destination(path, name):
+    path = _inside(path, name)
+    top = path.split(b"/")[1]
+    if path == b"/":
+        raise usage("%s /" % name, "the root itself can't be a destination")
+    if top in (b"proc", b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
+        raise usage("%s %s" % (name, _show(path)), "/proc, /sys and /dev are mrunc's own")
+    return path
+
+
+def _bind(value, name):
+    source, destination = _pair(value, name)
+    if destination is None:
+        if not source.startswith(b"/"):
+            source_in = os.path.join(_cwd(name), source)
+            return source, _destination(os.path.normpath(source_in), name)
+        return source, _destination(os.path.normpath(source), name)
+    return source, _destination(destination, name)
+
+
+def _cwd(name):
+    try:
+        return os.getcwdb()
+    except OSError as error:
+        raise usage("%s with a relative path" % name, "the current directory is gone (%s)" % error.strerror)
+
+
+def _copy(value):
+    source, destination = _pair(value, "--copy")
+    if destination is None:
+        name = os.path.basename(os.path.normpath(source))
+        if name in (b"", b".", b".."):
+            raise usage("--copy %s" % _show(source), "a file is copied; this names a directory")
+        destination = b"/box/" + name
+    return source, _destination(destination, "--copy")
+
+
+def _tmpfs(value):
+    if isinstance(value, (tuple, list)):
+        destination, size = value
+        destination = _bytes(destination, "--tmpfs")
+    else:
+        text = _bytes(value, "--tmpfs")
+        destination, equals, size = text.rpartition(b"=")
+        if not equals:
+            destination, size = text, GIB
+        else:
+            size = _show(size)
+    return _destination(destination, "--tmpfs"), units.size(size, "--tmpfs")
+
+
+def _hostname(value):
+    name = _bytes(value, "--hostname")
+    if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
+        raise usage("--hostname %s" % _show(name), "1 to 64 letters, digits, dots and hyphens")
+    return name
+
+
+def _user(value):
+    if isinstance(value, (tuple, list)):
+        parts = list(value)
+    elif isinstance(value, int):
+        parts = [value]
+    else:
+        parts = _show(_bytes(value, "--user")).split(":")
+    try:
+        ids = [int(part) for part in parts]
+        if any(isinstance(part, str) and not part.isdigit() for part in parts):
+            raise ValueError
+    except (ValueError, TypeError):
+        raise usage("--user %s" % (value,), "write it as numbers: UID or UID:GID")
+    if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff for number in ids) or 65534 in ids:
+        raise usage("--user %s" % (value,), "ids are 0 to 4294967294, but not 65534 (nobody)")
+    return ids[0], ids[-1]
+
+
+def _capability(name):
+    from ..syscalls.caps import NAMES
+    plain = str(name).lower()
+    plain = plain[4:] if plain.startswith("cap_") else plain
+    if plain not in NAMES:
+        raise usage("--cap-add %s" % name, "no such capability", "the names are those of capabilities(7)")
+    if plain == "sys_admin":
+        raise usage("--cap-add %s" % name, "CAP_SYS_ADMIN is never given: it can undo the mounts")
+    return NAMES.index(plain)
+
+
+def _rlimit(value):
+    if isinstance(value, (tuple, list)):
+        name, limit = value
+    else:
+        name, equals, limit = _show(_bytes(value, "--rlimit")).partition("=")
+        if not equals:
+            raise usage("--rlimit %s" % name, "write it as NAME=VALUE or NAME=SOFT:HARD")
+    name = str(name).lower()
+    name = name[7:] if name.startswith("rlimit_") else name
+    if name not in RLIMITS:
+        raise usage("--rlimit %s" % name, "no such limit", "the names are: " + " ".join(RLIMITS))
+    if name == "core":
+        raise usage("--rlimit core", "core dumps are always off: the host's handler would get them")
+    parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
+    if not 1 <= len(parts) <= 2:
+        raise usage("--rlimit %s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
+    values = [_rlimit_value(name, part) for part in parts]
+    if values[0] > values[-1]:
+        raise usage("--rlimit %s=%s" % (name, limit), "the soft limit is above the hard one")
+    return name, (values[0], values[-1])
+
+
+def _rlimit_value(name, value):
+    if str(value).lower() in ("unlimited", "infinity"):
+        return RLIMIT_INFINITY
+    if name in ("fsize", "data", "stack", "rss", "memlock", "as", "msgqueue"):
+        return units.size(value, "--rlimit " + name)
+    try:
+        number = int(str(value))
+        if not 0 <= number < 1 << 63:
+            raise ValueError
+    except ValueError:
+        raise usage("--rlimit %s=%s" % (name, value), "a whole number, or unlimited")
+    return number
+
+
+def _choice(value, choices, name):
+    if value is None or value in choices:
+        return value
+    raise usage("%s %s" % (name, value), "it is one of: " + ", ".join(choices))
+
+
+def _controls(value):
+    names = []
+    for part in _list(value):
+        names += [name for name in str(part).replace(",", " ").split()]
+    for name in names:
+        if name not in CONTROLS:
+            raise usage("--unsafe-without %s" % name, "no such control", "the names are: " + " ".join(CONTROLS))
+        if not CONTROLS[name][1]:
+            raise usage("--unsafe-without %s" % name, "everything else stands on it, it can't be left out")
+    return names
+
+
+def _environment(env, environ, home):
+    term = environ.get("TERM", "")
+    out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8", b"TERM": _bytes(term, "TERM") if term in PLAIN_TERMS
+           else b"dumb"}
+    pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
+    for word in () if isinstance(env, dict) else _list(env):
+        if isinstance(word, (tuple, list)):
+            pairs.append(tuple(word))
+            continue
+        text = _bytes(word, "--env")
+        name, equals, value = text.partition(b"=")
+        if not equals:
+            value = environ.get(_show(name)) if name else None
+            if value is None:
+                raise usage("--env %s" % _show(name), "the caller's environment has no such variable",
+                            "to set it: --env %s=VALUE" % _show(name))
+        pairs.append((name, value))
+    for name, value in pairs:
+        name, value = _bytes(name, "--env"), _bytes(value, "--env")
+        if not name or b"=" in name:
+            raise usage("--env %s" % _show(name), "a variable needs a name without =")
+        if len(name) + len(value) + 2 >= LONGEST_STRING:
+            raise usage("--env %s" % _show(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
+        out[name] = value
+    return out

@@ -1,0 +1,504 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policy to classic BPF for seccomp(2), and back: everything about filters that needs no kernel.
+
+In reading order: actions, the policy model, the compiler, the assembler, the verifier, the interpreter, the
+listing. Pure: no os, no ctypes, nothing from the project, so that it can be tested by exhaustion and copied out.
+
+Sources: seccomp(2), Documentation/userspace-api/seccomp_filter.rst, Documentation/networking/filter.rst,
+kernel/seccomp.c (seccomp_check_filter, seccomp_is_const_allow), net/core/filter.c (bpf_check_classic).
+"""
+import struct
+
+# Actions, strictest first: of several filters the strictest answer wins. seccomp(2)
+KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x80000000, 0x00000000, 0x00030000, 0x00050000
+NOTIFY, TRACE, LOG, ALLOW = 0x7FC00000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+
+_ACTIONS = {"kill_process": KILL_PROCESS, "kill_thread": KILL_THREAD, "trap": TRAP, "errno": ERRNO,
+            "notify": NOTIFY, "trace": TRACE, "log": LOG, "allow": ALLOW}
+
+MAX_LENGTH = 4096  # BPF_MAXINSNS
+_TOP = 0xFFFFFFFF  # the largest system call number that a filter can see: nr is compared unsigned
+
+# The instructions that the compiler makes; linux/bpf_common.h
+LD, AND, JA, JEQ, JGT, JGE, JSET, RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x45, 0x06
+_CONDITIONAL = frozenset((JEQ, JGT, JGE, JSET))
+
+# struct seccomp_data as (offset, mask): what the accumulator holds
+_NR, _ARCH = (0, None), (4, None)
+
+
+class FilterError(ValueError):
+    """A policy that can't be compiled or a program that the kernel would refuse; the text says where and why."""
+
+
+def errno(number):
+    """The action that fails with this errno.
+
+    Raises FilterError outside 1..4095: 0 would mean success without the deed, and the kernel makes
+    everything above 4095 into 4095 (include/linux/err.h MAX_ERRNO).
+    """
+    if not 0 < number <= 4095:
+        raise FilterError("errno %d: must be 1 to 4095" % number)
+    return ERRNO | number
+
+
+# The policy model
+
+class Condition(tuple):
+    """One test of one argument: Condition(arg, op, value, mask=None, wide=False).
+
+    op is ==, !=, <, <=, >, >= on the whole argument, or &==, &!= on `argument & mask`. Unless `wide`, only the
+    low 32 bits count: the kernel drops the upper half of an int, the filter sees it, and a rule that looked at it
+    could be talked round (CVE-2019-7303, CVE-2019-10063). Comparisons are unsigned.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, arg, op, value, mask=None, wide=False):
+        limit = 1 << (64 if wide else 32)
+        if arg not in range(6):
+            raise FilterError("argument %r: must be 0 to 5" % (arg,))
+        if op not in ("==", "!=", "<", "<=", ">", ">=", "&==", "&!="):
+            raise FilterError("operator %r is unknown" % (op,))
+        if (mask is None) == (op[0] == "&"):
+            raise FilterError("operator %s %s a mask" % (op, "needs" if mask is None else "takes no"))
+        for number in (value, value if mask is None else mask):
+            if not 0 <= number < limit:
+                raise FilterError("%#x does not fit into %d bits" % (number, 64 if wide else 32))
+        if mask is not None and value & ~mask:
+            raise FilterError("%#x has bits outside the mask %#x: could never be equal" % (value, mask))
+        return tuple.__new__(cls, (arg, op, value, mask, wide))
+
+
+class Policy:
+    """What a filter does: one architecture, a default action and rules.
+
+    arch is the AUDIT_ARCH_* value; another one is killed. `default` is the action for every number without a rule,
+    also above the last one, with the x32 bit or negative. `rules` maps a number, or a (first, last) pair of
+    numbers, to an action or to a list of (action, [Condition, ...]): the first entry whose conditions all hold
+    decides; when none does, `default`.
+    """
+
+    __slots__ = ("arch", "default", "rules")
+
+    def __init__(self, arch, default, rules):
+        self.arch, self.default, self.rules = arch, default, rules
+
+    def runs(self, leaf=None):
+        """All of 0..2**32-1 as [(first number, rule)], where a rule is a tuple of (action, conditions) that ends
+        with an unconditional one, and neighbours differ. `leaf` maps each action to the one to use instead.
+
+        Raises FilterError when two rules claim one number.
+        """
+        runs, free = [], 0
+        spans = sorted((key if isinstance(key, tuple) else (key, key)) + (key,) for key in self.rules)
+        spans.append((_TOP + 1, _TOP + 1, None))
+        for first, last, key in spans:
+            if first < free or last < first:
+                raise FilterError("rule for system call %s: number claimed twice or range reversed" % (key,))
+            found = [(free, self.default)] if first > free else []
+            if key is not None:
+                found.append((first, self.rules[key]))
+            for start, rule in found:
+                rule = _plain(rule, self.default)
+                if not runs or runs[-1][1] != rule:
+                    runs.append((start, rule))
+            free = last + 1
+        if leaf:
+            runs = [(start, tuple((leaf(action), tests) for action, tests in rule)) for start, rule in runs]
+        return runs
+
+
+def _plain(rule, default):
+    """A rule in the one form in which equal rules are equal tuples."""
+    if isinstance(rule, int):
+        return ((rule, ()),)
+    entries = []
+    for action, tests in list(rule) + [(default, ())]:
+        entries.append((action, tuple(tests)))
+        if not tests:
+            break
+    while len(entries) > 1 and entries[-2][0] == entries[-1][0]:
+        del entries[-2]  # a test before the same answer decides nothing
+    return tuple(_masked(entries))
+
+
+def _masked(entries):
+    """The entries with neighbours like `== 0`, `== 8` that lead to one action made one `& ~8 == 0`."""
+    out, same, values = [], None, set()
+    for action, tests in entries + [(None, ())]:
+        arg, op, value, mask, wide = tests[0] if len(tests) == 1 else (None, None, 0, None, None)
+        full = (1 << 64) - 1 if wide else _TOP
+        key = (action, arg, wide, full if mask is None else mask) if op in ("==", "&==") else None
+        if key != same or key is None:
+            if same:
+                out.extend(_cubes(same, values))
+            same, values = key, set()
+        if key:
+            values.add(value)
+        else:
+            out.append((action, tests))
+    return out[:-1]
+
+
+def _cubes(same, values):
+    action, arg, wide, mask = same
+    left = {(value, mask) for value in values}
+    done = []
+    while left:
+        value, mask = min(left)
+        twin = next(((value ^ 1 << bit, mask) for bit in range(64)
+                     if mask >> bit & 1 and (value ^ 1 << bit, mask) in left), None)
+        left.discard((value, mask))
+        if twin:
+            left.discard(twin)
+            left.add((value & twin[0], mask & ~(value ^ twin[0])))
+        else:
+            done.append((value, mask))
+    return [(action, (Condition(arg, "&==", value, mask, wide),)) for value, mask in done]
+
+
+# The compiler
+
+def compile_policy(policy, weights=None, leaf=None):
+    """The policy as program bytes (an array of struct sock_filter).
+
+    weights: {number: how often}: the cheapest tree for these frequencies, found by dynamic programming in about
+    0.1 s, for programs that are frozen. None: the midpoint tree, in milliseconds, for policies made at run time.
+    leaf: maps each action (not the one for a foreign architecture) to the one to use instead; the tree stays.
+
+    Raises FilterError for rules that clash and for more than 4096 instructions.
+    """
+    runs = policy.runs()
+    split = _midpoint if weights is None else _cheapest(runs, weights)
+    code = _Code()
+    leaves = [code.rule(rule) for _, rule in (policy.runs(leaf) if leaf else runs)]
+    shape = [rule for _, rule in runs]
+
+    def tree(low, high):
+        if low == high:
+            return leaves[low]
+        if _pin(runs, low, high):
+            return code.branch(_NR, JEQ, runs[low + 1][0], leaves[low + 1], leaves[low])
+        right = split(low, high)
+        return code.branch(_NR, JGE, runs[right][0], tree(right, high), tree(low, right - 1))
+
+    # The number means another call on another architecture, so the architecture comes first. What is not loaded
+    # stays constant: the kernel's bitmap (5.11) then lets the plainly allowed calls through without running this.
+    start = code.branch(_ARCH, JEQ, policy.arch, tree(0, len(shape) - 1), (None, code.put(RET, KILL_PROCESS)))
+    code.enter(start, None)
+    program = encode(assemble(code.lines[::-1]))
+    verify(program)
+    return program
+
+
+def _pin(runs, low, high):
+    """True for three runs of which the middle one is a single number between equals: one JEQ does for two JGE."""
+    return high - low == 2 and runs[low][1] == runs[high][1] and runs[high][0] - runs[low + 1][0] == 1
+
+
+def _midpoint(low, high):
+    return (low + high + 1) // 2
+
+
+def _cheapest(runs, weights):
+    """split(low, high) for the tree with the fewest expected comparisons.
+
+    The optimal alphabetic tree by the classic recurrence; not Knuth's quicker one, as pins break its premise.
+    """
+    size = len(runs)
+    starts = [start for start, _ in runs] + [_TOP + 1]
+    total, sums = 0.0, [0.0]
+    for i in range(size):
+        # A run of unknown numbers weighs a little, so that no call, however odd, is put at the end of a chain.
+        total += 1e-6 + sum(w for nr, w in weights.items() if starts[i] <= nr < starts[i + 1])
+        sums.append(total)
+    cost = [[0.0] * size for _ in range(size)]
+    best = {}
+    for span in range(1, size):
+        for low in range(size - span):
+            high, row = low + span, cost[low]
+            least, best[low, high] = min((row[m - 1] + cost[m][high], m) for m in range(low + 1, high + 1))
+            row[high] = sums[high + 1] - sums[low] + (0.0 if _pin(runs, low, high) else least)
+    return lambda low, high: best[low, high]
+
+
+class _Code:
+    """Assembler lines, last one first, so that what a line jumps to is always there already.
+
+    A place in the program is a pair (need, label): the accumulator content that it expects, as (offset, mask),
+    and the line. Equal lines are written once, which is all there is to sharing tails.
+    """
+
+    __slots__ = ("lines", "known")
+
+    def __init__(self):
+        self.lines, self.known = [], {}
+
+    def put(self, code, k, yes=None, no=None):
+        line = (code, k, yes, no)
+        if line not in self.known:
+            self.known[line] = len(self.lines)
+            self.lines.append((len(self.lines),) + line)
+        return self.known[line]
+
+    def before(self, code, k, label):
+        """A line that falls through to `label`; a copy of that line when it isn't the next one any more."""
+        key = (code, k, label, label)
+        if key not in self.known:
+            if label != len(self.lines) - 1:
+                self.lines.append((len(self.lines),) + self.lines[label][1:])
+            self.known[key] = len(self.lines)
+            self.lines.append((len(self.lines), code, k, None, None))
+        return self.known[key]
+
+    def enter(self, place, held):
+        """The label to jump to with `held` in the accumulator."""
+        need, label = place
+        if need is None or need == held:
+            return label
+        offset, mask = need
+        if mask is not None:
+            label = self.before(AND, mask, label)
+            if held == (offset, None):
+                return label
+        return self.before(LD, offset, label)
+
+    def branch(self, need, code, k, yes, no):
+        if yes == no:
+            return yes
+        return need, self.put(code, k, self.enter(yes, need), self.enter(no, need))
+
+    def rule(self, entries):
+        """The place of a tuple of (action, conditions), of which the first that holds decides."""
+        place = None
+        for action, tests in reversed(entries):
+            miss, place = place, (None, self.put(RET, action))
+            for test in reversed(tests):
+                place = self.test(test, place, miss)
+        return place
+
+    def test(self, condition, yes, no):
+        arg, op, value, mask, wide = condition
+        if op in ("!=", "<", "<=", "&!="):
+            yes, no = no, yes
+        order = {"<": JGE, ">=": JGE, ">": JGT, "<=": JGT}.get(op)
+        low, high = 16 + 8 * arg, 20 + 8 * arg  # little-endian halves
+        if not wide:
+            return self.branch((low, None), order, value, yes, no) if order else self.equal(low, value, mask, yes, no)
+        if order:
+            tail = self.branch((low, None), order, value & _TOP, yes, no)
+            tail = self.branch((high, None), JEQ, value >> 32, tail, no)
+            return self.branch((high, None), JGT, value >> 32, yes, tail)
+        halves = (None, None) if mask is None else (mask & _TOP, mask >> 32)
+        return self.equal(high, value >> 32, halves[1], self.equal(low, value & _TOP, halves[0], yes, no), no)
+
+    def equal(self, offset, value, mask, yes, no):
+        if mask is None or mask == _TOP:
+            return self.branch((offset, None), JEQ, value, yes, no)
+        if not value:
+            return self.branch((offset, None), JSET, mask, no, yes) if mask else yes
+        if value == mask and not mask & (mask - 1):
+            return self.branch((offset, None), JSET, mask, yes, no)
+        return self.branch((offset, mask), JEQ, value, yes, no)
+
+
+# The assembler
+
+def assemble(lines):
+    """Lines (label, code, k, yes, no) as instructions (code, jt, jf, k).
+
+    yes and no are the labels of a conditional jump (None: the next line), yes that of a JA; labels are anything
+    hashable, jumps go forward. Where a target is more than 255 away, a copy of it (a return) or a JA to it is
+    put behind the jump. Raises FilterError for a label that isn't further down.
+    """
+    out, place = [], {}  # reversed; label -> instructions from there to the end
+
+    def jump(label, following):
+        if label is None:
+            return len(out) - following
+        if label not in place:
+            raise FilterError("label %r is not further down" % (label,))
+        return len(out) - place[label]
+
+    for label, code, k, yes, no in reversed(lines):
+        following = len(out)
+        if code == JA:
+            k = jump(yes, following)
+        if code in _CONDITIONAL:
+            for target in (yes, no):
+                if jump(target, following) > 253:  # and not 255: a second bridge may still come in between
+                    far = out[place[target] - 1]
+                    out.append(far if far[0] == RET else (JA, 0, 0, jump(target, following)))
+                    place[target] = len(out)
+            out.append((code, jump(yes, following), jump(no, following), k))
+        else:
+            out.append((code, 0, 0, k))
+        if label is not None:
+            place[label] = len(out)
+    return out[::-1]
+
+
+def encode(instructions):
+    """Instructions (code, jt, jf, k) as the bytes of a struct sock_filter array, little-endian."""
+    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
+
+
+def decode(program):
+    """The instructions (code, jt, jf, k) of program bytes. Raises FilterError for half an instruction."""
+    if len(program) % 8:
+        raise FilterError("%d bytes: not a whole number of 8-byte instructions" % len(program))
+    return [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
+
+
+# The verifier
+
+_ALU = {0x00: "+", 0x10: "-", 0x20: "*", 0x30: "/", 0x40: "|", 0x50: "&", 0x60: "<<", 0x70: ">>", 0xA0: "^"}
+_MEMORY = {0x60: "A = M", 0x61: "X = M", 0x02: "M = A", 0x03: "M = X"}
+_VALID = frozenset(
+    [LD, 0x80, 0x81, 0x00, 0x01, RET, 0x16, 0x07, 0x87, 0x84, JA] + list(_MEMORY)
+    + [0x04 | op | x for op in _ALU for x in (0, 8)] + [op | x for op in _CONDITIONAL for x in (0, 8)])
+
+
+def verify(program):
+    """Raises FilterError, with place and reason, for a program that seccomp(2) would refuse with a bare EINVAL.
+
+    Follows seccomp_check_filter, bpf_check_classic and check_load_and_stores.
+    """
+    code = decode(program)
+    if not 0 < len(code) <= MAX_LENGTH:
+        raise FilterError("%d instructions: must be 1 to %d" % (len(code), MAX_LENGTH))
+    stored, arriving = 0, [0xFFFF] * len(code)  # the scratch words written on every way to an instruction
+    for pc, (op, jt, jf, k) in enumerate(code):
+        left, reason, stored = len(code) - pc - 1, None, stored & arriving[pc]
+        if op not in _VALID:
+            reason = "opcode %#x is not for seccomp" % op
+        elif op == LD and (k % 4 or k >= 64):
+            reason = "loads from %d: must be a multiple of 4 below 64" % k
+        elif op == 0x34 and not k:
+            reason = "divides by 0"
+        elif op in (0x64, 0x74) and k > 31:
+            reason = "shifts by %d: must be below 32" % k
+        elif op in _MEMORY and k > 15:
+            reason = "scratch word %d: must be 0 to 15" % k
+        elif op in (0x60, 0x61) and not stored >> k & 1:
+            reason = "reads scratch word %d before it was written" % k
+        elif op in (0x02, 0x03):
+            stored |= 1 << k
+        elif op & 7 == 5:
+            jumps = (k,) if op == JA else (jt, jf)
+            if max(jumps) >= left:
+                reason = "jumps %d ahead, %d instructions are left" % (max(jumps), left)
+            else:
+                for jump in jumps:
+                    arriving[pc + 1 + jump] &= stored
+                stored = 0xFFFF
+        if reason:
+            raise FilterError("instruction %d: %s" % (pc, reason))
+    if code[-1][0] not in (RET, 0x16):
+        raise FilterError("instruction %d: the last one must be a return" % (len(code) - 1))
+
+
+# The interpreter
+
+def run(program, nr, arch, args=(0,) * 6, ip=0):
+    """What a verified program answers: (action, executed instructions).
+
+    program: bytes, or what `decode` made of them (quicker for many runs).
+    """
+    code = decode(program) if isinstance(program, (bytes, bytearray)) else program
+    data = struct.unpack("<16I", struct.pack("<IIQ6Q", nr & _TOP, arch, ip, *(a & (1 << 64) - 1 for a in args)))
+    a = x = pc = executed = 0
+    memory = [0] * 16
+    while True:
+        op, jt, jf, k = code[pc]
+        pc, executed = pc + 1, executed + 1
+        kind, operand = op & 7, x if op & 8 else k
+        if op == LD:
+            a = data[k >> 2]
+        elif op == JA:
+            pc += k
+        elif kind == 5:
+            op &= 0xF7
+            hit = (a == operand if op == JEQ else a >= operand if op == JGE else a > operand if op == JGT
+                   else a & operand)
+            pc += jt if hit else jf
+        elif kind == 6:
+            return (a if op == 0x16 else k), executed
+        elif kind == 4:
+            if op & 0xF0 == 0x30 and not operand:
+                return KILL_THREAD, executed  # as the kernel's interpreter: a division by X = 0 returns 0
+            op &= 0xF0
+            a = (a + operand if op == 0x00 else a - operand if op == 0x10 else a * operand if op == 0x20
+                 else a // operand if op == 0x30 else a | operand if op == 0x40 else a & operand if op == 0x50
+                 else a << (operand & 31) if op == 0x60 else a >> (operand & 31) if op == 0x70
+                 else -a if op == 0x80 else a ^ operand) & _TOP
+        elif kind == 0:
+            a = k if op == 0x00 else 64 if op == 0x80 else memory[k]
+        elif kind == 1:
+            x = k if op == 0x01 else 64 if op == 0x81 else memory[k]
+        elif kind == 7:
+            a, x = (x, x) if op == 0x87 else (a, a)
+        else:
+            memory[k] = a if kind == 2 else x
+
+
+# The listing
+
+def action_name(action):
+    """An action for people: "allow", "errno EPERM", "kill_process" ... The data of trap, trace is given as (n)."""
+    from errno import errorcode
+    kind, data = action & 0xFFFF0000, action & 0xFFFF
+    name = {value: name for name, value in _ACTIONS.items()}.get(kind, "kill_process (unknown action %#x)" % action)
+    if kind == ERRNO:
+        return "errno %s" % errorcode.get(data, data)
+    return "%s (%d)" % (name, data) if data else name
+
+
+def listing(program, names=None):
+    """The program as text, one instruction a line, with system calls, arguments and actions by name.
+
+    names: {name: number} of the program's architecture.
+    """
+    code = decode(program)
+    numbers = {number: name for name, number in (names or {}).items()}
+    fields = ["nr", "arch", "ip.low", "ip.high"] + ["arg%d%s" % (i // 2, ".high" if i % 2 else "") for i in range(12)]
+    holds = [None] * (len(code) + 1)  # what the accumulator holds on every way to an instruction
+    lines = []
+
+    def flow(to, what):
+        holds[to] = what if holds[to] in (None, what) else "A"
+
+    for pc, (op, jt, jf, k) in enumerate(code):
+        now = holds[pc] or "A"
+        other = "X" if op & 8 else "%#x" % k
+        if op == LD:
+            now = fields[k >> 2]
+            text = "load %s" % now
+        elif op == JA:
+            text = "goto %d" % (pc + 1 + k)
+        elif op & 7 == 5:
+            sign = {JEQ: "==", JGT: ">", JGE: ">=", JSET: "&"}[op & 0xF7]
+            if now == "nr" and not op & 8:
+                other = "%d%s" % (k, " (%s)" % numbers[k] if k in numbers else "")
+            text = "if %s %s %s goto %d else %d" % (now, sign, other, pc + 1 + jt, pc + 1 + jf)
+        elif op & 7 == 6:
+            text = "return A" if op == 0x16 else action_name(k)
+        elif op & 7 == 4:
+            now = "-(%s)" % now if op == 0x84 else "(%s %s %s)" % (now, _ALU[op & 0xF0], other)
+            text = "A = %s" % now
+        elif op in _MEMORY:
+            text = "%s[%d]" % (_MEMORY[op], k) if op & 7 < 2 else "M[%d] = %s" % (k, _MEMORY[op][-1])
+            now = "M[%d]" % k if op == 0x60 else now
+        elif op in (0x07, 0x87):
+            text, now = ("X = A", now) if op == 0x07 else ("A = X", "X")
+        else:
+            other = 64 if op & 0x80 else k
+            text, now = ("X = %d" % other, now) if op & 1 else ("A = %d" % other, str(other))
+        lines.append("%4d: %s" % (pc, text))
+        if op & 7 == 5:
+            for jump in (k,) if op == JA else (jt, jf):
+                flow(pc + 1 + jump, now)
+        elif op & 7 != 6:
+            flow(pc + 1, now)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Landlock.  landlock(7), Documentation/userspace-api/landlock.rst"""
+import os
+import struct
+
+from .libc import bind, buffer, c_int, c_pointer, c_size, c_uint
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 0x1, 0x2, 0x4, 0x8
+REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG = 0x10, 0x20, 0x40, 0x80, 0x100
+MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = 0x200, 0x400, 0x800, 0x1000
+REFER, TRUNCATE, IOCTL_DEV = 0x2000, 0x4000, 0x8000
+SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL = 1, 2
+#: Rights that a rule on a file, not a directory, may hold.
+FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+
+_create_ruleset = bind("landlock_create_ruleset", c_pointer, c_size, c_uint)
+_add_rule = bind("landlock_add_rule", c_int, c_int, c_pointer, c_uint)
+_restrict_self = bind("landlock_restrict_self", c_int, c_uint)
+
+
+def abi():
+    """The Landlock ABI of this kernel, 0 where it has none (ENOSYS: not built in; EOPNOTSUPP: not in the lsm= list)."""
+    try:
+        return _create_ruleset(None, 0, 1)
+    except OSError:
+        return 0
+
+
+def handled_rights(version):
+    """The file system rights that an ABI knows, as a bit mask.  1: 5.13; 2 (REFER): 5.19; 3 (TRUNCATE): 6.2;
+    5 (IOCTL_DEV): 6.10."""
+    return 0x1fff | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0) | \
+        (IOCTL_DEV if version >= 5 else 0)
+
+
+def create_ruleset(version, rights=0, tcp=False, scopes=0):
+    """A new ruleset (fd, close-on-exec) that handles these rights: what no rule allows is then refused.
+
+    version: the kernel's ABI, which decides how long the structure may be; tcp: bind and connect (ABI 4, 6.7);
+    scopes: SCOPE_* bits (ABI 6, 6.12).  EINVAL: a right unknown to the kernel; ENOMSG: nothing handled.
+    """
+    attr = struct.pack("=3Q", rights, 3 if tcp and version >= 4 else 0, scopes if version >= 6 else 0)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    return _create_ruleset(buffer(attr, 24), size, 0)
+
+
+def allow_beneath(ruleset, fd, rights):
+    """Allows rights on the file or below the directory behind `fd`.  EBADFD: a pipe or socket; EINVAL: rights that the
+    ruleset does not handle, or directory rights on a file."""
+    _add_rule(ruleset, 1, buffer(struct.pack("=Qi", rights, fd), 12), 0)
+
+
+def allow_path(ruleset, path, rights):
+    """`allow_beneath` for a path (bytes)."""
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        allow_beneath(ruleset, fd, rights)
+    finally:
+        os.close(fd)
+
+
+def restrict_self(ruleset):
+    """Enters the domain.  From then on mount(2) is EPERM.  EPERM: no no_new_privs; E2BIG: 16 domains already."""
+    _restrict_self(ruleset, 0)

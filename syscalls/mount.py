@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mounts: mount(2), pivot_root(2) and the file-descriptor based mount API of Linux 5.2 (mount_setattr: 5.12)."""
+import os
+import struct
+
+from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, buffer, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
+
+MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MNT_DETACH = 2
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
+MOUNT_ATTR_IDMAP = 0x100000
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
+
+_mount = bind("mount", c_bytes, c_bytes, c_bytes, c_ulong, c_bytes)
+_umount2 = bind("umount2", c_bytes, c_int)
+_pivot_root = bind("pivot_root", c_bytes, c_bytes)
+_open_tree = bind("open_tree", c_int, c_bytes, c_uint)
+_move_mount = bind("move_mount", c_int, c_bytes, c_int, c_bytes, c_uint)
+_mount_setattr = bind("mount_setattr", c_int, c_bytes, c_uint, c_pointer, c_size)
+_fsopen = bind("fsopen", c_bytes, c_uint)
+_fsconfig = bind("fsconfig", c_int, c_uint, c_bytes, c_bytes, c_int)
+_fsmount = bind("fsmount", c_int, c_uint, c_uint)
+_openat2 = bind("openat2", c_int, c_bytes, c_pointer, c_size)
+
+
+def make_private(path):
+    """Takes `path` (bytes) and every mount below it out of their peer groups.  EINVAL: not a mount point.  mount(2)"""
+    _mount(b"none", path, None, MS_REC | MS_PRIVATE, None)
+
+
+def umount(path, flags=MNT_DETACH):
+    """umount2(2).  EINVAL: not a mount point, or locked by a more privileged namespace."""
+    _umount2(path, flags)
+
+
+def pivot_root(new_root, put_old):
+    """pivot_root(2), paths as bytes.  EBUSY: new_root is the current root; EINVAL: it is no mount point, or shared."""
+    _pivot_root(new_root, put_old)
+
+
+def open_tree(path, recursive=True, dirfd=AT_FDCWD):
+    """A detached copy of the mount at `path` (bytes; b"" means dirfd itself), as a descriptor.  open_tree(2), 5.2
+
+    EPERM: no CAP_SYS_ADMIN over the mount namespace; EINVAL: the mount belongs to another mount namespace, or is not
+    recursive and has locked children.
+    """
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
+    return _open_tree(dirfd, path, flags)
+
+
+def move_mount(tree, target=None):
+    """Attaches the detached mount `tree` (fd) at the directory or file `target` (fd), or over "/".  move_mount(2), 5.2
+
+    ENOTDIR, EINVAL: a directory on a file or the reverse; EPERM: a Landlock domain is in force.
+    """
+    if target is None:
+        _move_mount(tree, b"", AT_FDCWD, b"/", MOVE_MOUNT_F_EMPTY_PATH)
+    else:
+        _move_mount(tree, b"", target, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def mount_setattr(tree, attributes, recursive=True, userns=0):
+    """Adds MOUNT_ATTR_* bits to the mount `tree` (fd) and makes it private.  mount_setattr(2), 5.12
+
+    The propagation is set in the same call because a clone of a shared mount stays in its source's peer group.
+    userns: fd of a user namespace for MOUNT_ATTR_IDMAP.  EINVAL: the file system (or one below it) cannot be idmapped;
+    EPERM: already idmapped, or not the owner of the file system.
+    """
+    attr = buffer(struct.pack("=4Q", attributes, 0, MS_PRIVATE, userns), 32)
+    _mount_setattr(tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, 32)
+
+
+def new_filesystem(kind, attributes, options=()):
+    """A detached mount (fd) of a new file system.  fsopen(2), fsconfig(2), fsmount(2), 5.2
+
+    kind: bytes; attributes: MOUNT_ATTR_* bits; options: pairs of bytes.  EINVAL: an option this kernel does not know;
+    EPERM: not allowed in this user namespace (proc: a mount that hides parts of /proc is in the way).
+    """
+    context = _fsopen(kind, 1)
+    try:
+        for key, value in options:
+            _fsconfig(context, FSCONFIG_SET_STRING, key, value, 0)
+        _fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
+        return _fsmount(context, 1, attributes)
+    finally:
+        os.close(context)
+
+
+def open_in_root(root, path, flags=os.O_PATH, mode=0, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS):
+    """Opens `path` (bytes) as if the directory `root` (fd) were "/", so that no link leads out.  openat2(2), 5.6
+
+    ENOENT, ENOTDIR, ELOOP (a magic link, or any link under RESOLVE_NO_SYMLINKS).
+    """
+    how = buffer(struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve), 24)
+    return _openat2(root, path, how, 24)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes: creation in namespaces, identity, prctl(2), descriptors, exec, and the handles a supervisor needs."""
+import os
+import struct
+
+from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, c_size, c_uint, c_ulong,
+                   sockets)
+
+CLONE_NEWTIME = 0x80
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
+SIGCHLD = 17
+
+PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
+PR_SET_NO_NEW_PRIVS = 38
+CLOSE_RANGE_CLOEXEC = 4
+MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
+F_ADD_SEALS, ALL_SEALS = 1033, 0xf
+SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
+
+_clone3 = bind("clone3", c_pointer, c_size)
+_unshare = bind("unshare", c_int)
+_setgroups = bind("setgroups", c_int, c_pointer)
+_setresuid = bind("setresuid", c_uint, c_uint, c_uint)
+_setresgid = bind("setresgid", c_uint, c_uint, c_uint)
+_setsid = bind("setsid")
+_prctl_number = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_prctl_pointer = bind("prctl", c_int, c_pointer, c_ulong, c_ulong, c_ulong)
+_close_range = bind("close_range", c_uint, c_uint, c_uint)
+_execveat = bind("execveat", c_int, c_bytes, c_pointer, c_pointer, c_int)
+_memfd_create = bind("memfd_create", c_bytes, c_uint)
+_pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
+_signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
+_sethostname = bind("sethostname", c_bytes, c_size)
+_kill = bind("kill", c_int, c_int)
+_getpid = bind("getpid")
+_fcntl = bind("fcntl", c_int, c_int, c_long)
+
+
+def clone3(namespaces):
+    """A child in new namespaces (CLONE_NEW* bits): (pid, pidfd), and (0, -1) in the child.  clone3(2), Linux 5.3
+
+    The child runs on a copy of this process, like fork(2); no atfork handler runs, so it must be left by exec or
+    os._exit.  EPERM: user namespaces are switched off; ENOSPC: user.max_user_namespaces is used up (or 0);
+    EACCES: an AppArmor rule; EUSERS: nested too deeply.
+    """
+    pidfd = buffer(struct.pack("=i", -1), 4)
+    arguments = buffer(struct.pack("=11Q", namespaces | CLONE_PIDFD, addressof(pidfd), 0, 0, SIGCHLD, *[0] * 6), 88)
+    pid = _clone3(arguments, 88)
+    return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
+
+
+def unshare(namespaces):
+    """unshare(2).  The errors of clone3."""
+    _unshare(namespaces)
+
+
+def set_identity(uid, gid, groups=True):
+    """Becomes uid and gid, real, effective and saved; groups: also drops all supplementary groups.  setresuid(2)
+
+    EPERM: no CAP_SETUID/CAP_SETGID, or setgroups is denied in this user namespace; EINVAL: the id has no mapping.
+    """
+    if groups:
+        _setgroups(0, None)
+    _setresgid(gid, gid, gid)
+    _setresuid(uid, uid, uid)
+
+
+def setsid():
+    """setsid(2).  EPERM: already the leader of a process group."""
+    _setsid()
+
+
+def set_parent_death_signal(number):
+    """prctl(PR_SET_PDEATHSIG).  Sent when the *thread* that created us ends; cleared by any change of credentials."""
+    _prctl_number(PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def get_parent_death_signal():
+    """prctl(PR_GET_PDEATHSIG): the signal's number, 0 for none."""
+    out = buffer(4)
+    _prctl_pointer(PR_GET_PDEATHSIG, addressof(out), 0, 0, 0)
+    return struct.unpack("=i", out.raw)[0]
+
+
+def set_dumpable(value):
+    """prctl(PR_SET_DUMPABLE), 0 or 1: whether /proc/PID belongs to the process's own user.  exec sets it to 1."""
+    _prctl_number(PR_SET_DUMPABLE, value, 0, 0, 0)
+
+
+def set_no_new_privs():
+    """prctl(PR_SET_NO_NEW_PRIVS): exec can never grant privileges again.  Irrevocable.  Linux 3.5"""
+    _prctl_number(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def cloexec_from(first):
+    """Marks every descriptor from `first` on close-on-exec.  close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11"""
+    _close_range(first, 0xffffffff, CLOSE_RANGE_CLOEXEC)
+
+
+def execveat(fd, argv, envp):
+    """Executes the file behind `fd`; argv, envp from libc.string_array.  Returns only by raising.  execveat(2), 3.19
+
+    E2BIG: arguments and environment too long; EACCES: the file's mount is noexec.
+    """
+    _execveat(fd, b"", argv, envp, AT_EMPTY_PATH)
+
+
+def sealed_program(image):
+    """`image` (bytes of a static program) as a sealed, executable memfd.  memfd_create(2), Linux 3.17
+
+    EACCES: vm.memfd_noexec is 2.
+    """
+    try:
+        fd = _memfd_create(b"init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
+    except OSError as error:
+        if error.errno != 22:  # Linux before 6.3 does not know MFD_EXEC
+            raise
+        fd = _memfd_create(b"init", MFD_CLOEXEC | MFD_ALLOW_SEALING)
+    os.write(fd, image)
+    os.fchmod(fd, 0o555)
+    _fcntl(fd, F_ADD_SEALS, ALL_SEALS)
+    return fd
+
+
+def notify_io(sock):
+    """Has SIGIO sent to this process when something happens on the socket; survives exec.  fcntl(2), F_SETOWN"""
+    fd = sock.fileno()
+    _fcntl(fd, 8, _getpid())  # F_SETOWN
+    _fcntl(fd, 4, os.O_RDWR | 0o20000)  # F_SETFL, O_ASYNC
+
+
+def pidfd_kill(pidfd, number):
+    """Sends a signal to the process behind a pidfd.  ESRCH: it has ended.  pidfd_send_signal(2), Linux 5.1"""
+    _pidfd_send_signal(pidfd, number, None, 0)
+
+
+def kill(pid, number):
+    """kill(2) without Python's audit and signal checks."""
+    _kill(pid, number)
+
+
+def signal_descriptor(numbers):
+    """A non-blocking signalfd(2) for these signal numbers, which must be blocked.  Each read gives 128 bytes; the first
+    four are the number."""
+    mask = sum(1 << (number - 1) for number in numbers)
+    return _signalfd4(-1, buffer(struct.pack("=Q", mask), 8), 8, SFD_FLAGS)
+
+
+def set_hostname(name):
+    """sethostname(2), bytes of at most 64.  EPERM: no CAP_SYS_ADMIN in the owner of the uts namespace."""
+    _sethostname(name, len(name))
+
+
+def control_pair():
+    """Two ends of a SOCK_SEQPACKET socket pair, close-on-exec.  unix(7)"""
+    return sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
