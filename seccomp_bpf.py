@@ -62,6 +62,8 @@ class Condition(tuple):
             raise FilterError("operator %r is unknown" % (op,))
         if (mask is None) == (op[0] == "&"):
             raise FilterError("operator %s %s a mask" % (op, "needs" if mask is None else "takes no"))
+        if mask == 0:
+            raise FilterError("mask 0 tests nothing")
         for number in (value, value if mask is None else mask):
             if not 0 <= number < limit:
                 raise FilterError("%#x does not fit into %d bits" % (number, 64 if wide else 32))
@@ -146,7 +148,7 @@ def _cubes(same, values):
     left = {(value, mask) for value in values}
     done = []
     while left:
-        value, mask = min(left)
+        value, mask = max(left, key=lambda cube: (bin(cube[1]).count("1"), cube))
         twin = next(((value ^ 1 << bit, mask) for bit in range(64)
                      if mask >> bit & 1 and (value ^ 1 << bit, mask) in left), None)
         left.discard((value, mask))
@@ -185,9 +187,8 @@ def compile_policy(policy, weights=None, leaf=None):
 
     # The number means another call on another architecture, so the architecture comes first. What is not loaded
     # stays constant: the kernel's bitmap (5.11) then lets the plainly allowed calls through without running this.
-    start = code.branch(_ARCH, JEQ, policy.arch, tree(0, len(shape) - 1), (None, code.put(RET, KILL_PROCESS)))
-    code.enter(start, None)
-    program = encode(assemble(code.lines[::-1]))
+    start = code.branch(_ARCH, JEQ, policy.arch, tree(0, len(shape) - 1), code.end(KILL_PROCESS))
+    program = encode(assemble(code.lines[code.enter(start, None)::-1]))
     verify(program)
     return program
 
@@ -210,8 +211,8 @@ def _cheapest(runs, weights):
     starts = [start for start, _ in runs] + [_TOP + 1]
     total, sums = 0.0, [0.0]
     for i in range(size):
-        # A run of unknown numbers weighs a little, so that no call, however odd, is put at the end of a chain.
-        total += 1e-6 + sum(w for nr, w in weights.items() if starts[i] <= nr < starts[i + 1])
+        # A run with tests weighs more than its calls do, since their cost comes on top: it shortens the longest way.
+        total += (0.004 if len(runs[i][1]) > 1 else 1e-6) + sum(w for nr, w in weights.items() if starts[i] <= nr < starts[i + 1])
         sums.append(total)
     cost = [[0.0] * size for _ in range(size)]
     best = {}
@@ -226,8 +227,9 @@ def _cheapest(runs, weights):
 class _Code:
     """Assembler lines, last one first, so that what a line jumps to is always there already.
 
-    A place in the program is a pair (need, label): the accumulator content that it expects, as (offset, mask),
-    and the line. Equal lines are written once, which is all there is to sharing tails.
+    A place that can be jumped to is a pair (need, line): the accumulator content that it expects, as (offset, mask),
+    and a line (code, k, yes, no), written when it is first entered. Equal lines are written once, which is all there
+    is to sharing tails.
     """
 
     __slots__ = ("lines", "known")
@@ -235,45 +237,44 @@ class _Code:
     def __init__(self):
         self.lines, self.known = [], {}
 
-    def put(self, code, k, yes=None, no=None):
-        line = (code, k, yes, no)
+    def put(self, line):
         if line not in self.known:
             self.known[line] = len(self.lines)
             self.lines.append((len(self.lines),) + line)
         return self.known[line]
 
-    def before(self, code, k, label):
-        """A line that falls through to `label`; a copy of that line when it isn't the next one any more."""
-        key = (code, k, label, label)
-        if key not in self.known:
-            if label != len(self.lines) - 1:
-                self.lines.append((len(self.lines),) + self.lines[label][1:])
-            self.known[key] = len(self.lines)
-            self.lines.append((len(self.lines), code, k, None, None))
-        return self.known[key]
-
     def enter(self, place, held):
-        """The label to jump to with `held` in the accumulator."""
-        need, label = place
+        """The label to jump to with `held` in the accumulator: the line, or the loads before it."""
+        need, line = place
+        label = self.put(line)
         if need is None or need == held:
             return label
         offset, mask = need
+        loads = () if held == (offset, None) else ((LD, offset),)
         if mask is not None:
-            label = self.before(AND, mask, label)
-            if held == (offset, None):
-                return label
-        return self.before(LD, offset, label)
+            loads += ((AND, mask),)
+        if (loads, label) not in self.known:
+            if label != len(self.lines) - 1:
+                self.lines.append((None,) + line)  # loads fall through, so the line has to come next
+            for code, k in reversed(loads):
+                self.lines.append((len(self.lines), code, k, None, None))
+            self.known[loads, label] = len(self.lines) - 1
+        return self.known[loads, label]
 
     def branch(self, need, code, k, yes, no):
         if yes == no:
             return yes
-        return need, self.put(code, k, self.enter(yes, need), self.enter(no, need))
+        return need, (code, k, self.enter(yes, need), self.enter(no, need))
+
+    @staticmethod
+    def end(action):
+        return None, (RET, action, None, None)
 
     def rule(self, entries):
         """The place of a tuple of (action, conditions), of which the first that holds decides."""
         place = None
         for action, tests in reversed(entries):
-            miss, place = place, (None, self.put(RET, action))
+            miss, place = place, self.end(action)
             for test in reversed(tests):
                 place = self.test(test, place, miss)
         return place

@@ -64,6 +64,7 @@ start:  ldp     x0, x24, [sp]                           // argc, argv[0]
         bl      must                                    // the return address is in a register: each has its own
         cbz     w0, workload
         mov     w19, w0
+        b       look                                    // at what came before SIGIO was armed
 
 loop:   sub     x0, x21, #16                            // rt_sigtimedwait(set, 0, 0, 8)
         mov     x1, xzr
@@ -87,8 +88,7 @@ look:   mov     w0, w20                                 // recvfrom(fd, record, 
         mov     x1, x21
         mov     x2, #4
         mov     x3, #0x40
-        mov     x4, xzr                                 // (x5 is 0 from the start)
-        mov     x8, #207
+        mov     x8, #207                                // (x4 is 0 since the clone, x5 from the start)
         svc     #0
         cmn     w0, #EAGAIN
         b.eq    reap

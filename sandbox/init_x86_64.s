@@ -69,6 +69,7 @@ start:  mov     (%rsp), %eax                            # argc
         js      failed
         jz      workload
         mov     %eax, %ebx
+        jmp     look                                    # at what came before SIGIO was armed
 
 loop:   lea     -8(%r12), %rdi                          # rt_sigtimedwait(set, 0, 0, 8)
         xor     %esi, %esi

@@ -8,8 +8,6 @@ PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS, PR_CAP_A
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 #: NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE on, KEEP_CAPS off, all four locked.
 SECUREBITS_LOCKED = 0xef
-#: The same before ambient capabilities have been raised.
-SECBIT_NO_CAP_AMBIENT_RAISE = 0x40
 VERSION_3 = 0x20080522
 
 NAMES = ("chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
@@ -58,10 +56,12 @@ def drop_bounding(keep, last):
             _prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
-def set_capabilities(mask):
-    """Makes permitted, effective and inheritable exactly the bit mask.  EPERM: it is not a subset.  capset(2)"""
-    low, high = mask & 0xffffffff, mask >> 32
-    _capset(buffer(struct.pack("=Ii", VERSION_3, 0), 8), buffer(struct.pack("=6I", low, low, low, high, high, high), 24))
+def set_capabilities(permitted, inheritable=0):
+    """Makes permitted and effective one bit mask, inheritable another.  EPERM: not a subset of what was permitted, or
+    inheritable holds one that the bounding set has lost.  capset(2)"""
+    low, high, inh_low, inh_high = (permitted & 0xffffffff, permitted >> 32, inheritable & 0xffffffff, inheritable >> 32)
+    _capset(buffer(struct.pack("=Ii", VERSION_3, 0), 8),
+            buffer(struct.pack("=6I", low, low, inh_low, high, high, inh_high), 24))
 
 
 def set_ambient(mask):

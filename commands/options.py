@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one option table: it gives the parser, the help, the man page and the completion."""
+from ..sandbox.errors import usage
+
+
+class Option:
+    """names: the first is the one shown; dest: the Spec's or command's name; metavar: None for a switch; many: may be
+    given several times; text: help; group: heading."""
+
+    __slots__ = ("names", "dest", "metavar", "many", "text", "group")
+
+    def __init__(self, names, dest, metavar, text, group, many=False):
+        self.names, self.dest, self.metavar, self.many = names.split(), dest, metavar, many
+        self.text, self.group = text, group
+
+
+FILES, WORLD, LIMITS, OUTPUT, EXPERT = "Files", "Surroundings", "Limits", "Output", "Measuring and debugging"
+OPTIONS = (
+    Option("--ro --ro-bind", "ro", "SRC[:DST]", "show a host file or directory, read-only; DST defaults to SRC, a colon in a "
+           "path is written \\:", FILES, True),
+    Option("--rw --bind", "rw", "SRC[:DST]", "the same, writable; never of host root's", FILES, True),
+    Option("--copy", "copy", "SRC[:DST]", "copy a file in, executable, by default to /box/NAME: the way for a sample", FILES,
+           True),
+    Option("--here", "here", None, "the current directory, read-only, as /box", FILES),
+    Option("--tmpfs", "tmpfs", "DST[=SIZE]", "an empty writable directory, 1G unless said", FILES, True),
+    Option("--chdir -w", "chdir", "DIR", "start there (default /box)", WORLD),
+    Option("--env -e", "env", "NAME[=VALUE]", "set a variable, or pass the caller's in", WORLD, True),
+    Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),
+    Option("--user -u", "user", "UID[:GID]", "identity inside (default 0:0); outside it stays an unprivileged one", WORLD),
+    Option("--cap-add", "cap_add", "CAP", "give one capability, good for the sandbox's own namespaces only", WORLD, True),
+    Option("--proc", "proc", "full|none", "full: for ps and free, masked; none: no /proc at all", WORLD),
+    Option("--tty -t", "tty", None, "a terminal of its own, with job control", WORLD),
+    Option("--timeout", "timeout", "TIME", "end it after this time (1.5s, 2m), exit status 124", LIMITS),
+    Option("--grace", "grace", "TIME", "from SIGTERM to SIGKILL at a deadline (default 0.5s)", LIMITS),
+    Option("--rlimit --ulimit", "rlimit", "NAME=VALUE", "a resource limit: nofile=256, as=1G, nproc=64", LIMITS, True),
+    Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
+    Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
+    Option("--json", "json", None, "JSON where something is printed", OUTPUT),
+    Option("-q --quiet", "quiet", None, "no messages but errors", OUTPUT),
+    Option("-v --verbose", "verbose", None, "print what is in force and what was used", OUTPUT),
+    Option("-h --help", "help", None, "this text", OUTPUT),
+    Option("--unsafe-without", "unsafe_without", "NAMES", "leave controls out (never for hostile code)", EXPERT, True),
+    Option("--spec-fd", "spec_fd", "N", None, EXPERT),
+)
+
+
+def parse(argv, options=OPTIONS):
+    """(values, words): a dict of what was given by dest, and the command with its arguments, untouched.
+
+    argv: list of str.  Raises SandboxError (exit 2).
+    """
+    by_name = dict((name, option) for option in options for name in option.names)
+    values, i = {}, 0
+    while i < len(argv):
+        word = argv[i]
+        if word == "--":
+            return values, argv[i + 1:]
+        if not word.startswith("-") or word == "-":
+            break
+        name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        option = by_name.get(name)
+        if option is None:
+            raise usage("unknown option %s%s" % (name, nearest(name, [n for n in by_name if by_name[n].text])),
+                        remedy="mrunc run --help lists them; the command's own options come after --")
+        i += 1
+        if option.metavar is None:
+            if equals:
+                raise usage("%s takes no value" % name)
+            values[option.dest] = True
+            continue
+        if not equals:
+            if i == len(argv):
+                raise usage("%s needs a value: %s" % (name, option.metavar))
+            value = argv[i]
+            i += 1
+        if option.many:
+            values.setdefault(option.dest, []).append(value)
+        elif option.dest in values and values[option.dest] != value:
+            raise usage("%s is given twice" % name)
+        else:
+            values[option.dest] = value
+    return values, argv[i:]
+
+
+def nearest(word, names):
+    """" (did you mean --x?)", or nothing."""
+    import difflib
+    close = difflib.get_close_matches(word, names, 1, 0.6)
+    return " (did you mean %s?)" % close[0] if close else ""

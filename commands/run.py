@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
+import os
+
+from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
+from . import options
+from .output import complain, escaped, say, write
+
+NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
+
+
+def shell(argv):
+    """`run --tty -- sh -l` with the same options."""
+    values, words = options.parse(argv)
+    if words:
+        raise usage("shell takes no command", "it starts sh -l", "to run a command: mrunc run --tty -- CMD")
+    values["tty"] = True
+    return execute(values, ["sh", "-l"])
+
+
+def main(argv):
+    """argv: list of str after the verb.  Returns the exit status."""
+    values, words = options.parse(argv)
+    return execute(values, words)
+
+
+def execute(values, words):
+    """Runs with parsed options."""
+    if values.get("help"):
+        from . import manual
+        return manual.help_run()
+    if "spec_fd" in values:
+        from ..sandbox.oneshot import serve
+        return serve(values["spec_fd"])
+    from ..sandbox.spec import Spec
+    settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
+    report = Report(values.get("report"))
+    spec = Spec(words, **settings)
+    from ..sandbox import launch
+    plan = launch.prepare(spec)
+    if values.get("print_plan"):
+        return print_plan(plan, values.get("json"))
+    if spec.unsafe_without:
+        say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
+    try:
+        report.open()
+        if values.get("verbose"):
+            say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
+        result = launch.launch(plan)
+    except SandboxError as error:
+        error = explain_missing(error, spec)
+        from ..sandbox.result import Result
+        result = Result(argv=[os.fsdecode(word) for word in spec.argv])
+        result.failed(error)
+        report.write(result)
+        complain(error)
+        return error.status
+    wrong = report.write(result)
+    if values.get("verbose"):
+        for control in result.controls:
+            say("%-17s %-3s %s" % (control["name"], "yes" if control["in_force"] else "NO", control["how"]))
+        say("%s; %s" % (result.detail, " ".join("%s=%s" % item for item in sorted(result.usage.items())
+                                                if item[1] is not None)))
+    elif result.message() and not values.get("quiet"):
+        say(result.message() + ("; " + result.advice if result.advice else ""))
+    if wrong:
+        complain(wrong)
+        return CANNOT_CONTAIN
+    return result.returncode
+
+
+class Report:
+    """The file of --report.  Opened before anything runs, so that an unwritable one is known in time."""
+
+    def __init__(self, path):
+        self.path, self.fd = path, -1
+
+    def open(self):
+        """Raises SandboxError, exit 2."""
+        if self.path is None:
+            return
+        try:
+            self.fd = 2 if self.path == "-" else os.open(os.fsencode(self.path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
+                                                         0o644)
+        except OSError as error:
+            raise usage("--report %s" % self.path, error.strerror)
+
+    def write(self, result):
+        """Writes the JSON; returns a SandboxError where that failed."""
+        if self.fd < 0:
+            return None
+        import json
+        data = (json.dumps(result.as_dict(), indent=2) + "\n").encode()
+        try:
+            if self.path != "-" and os.fstat(self.fd).st_mode & 0o170000 == 0o100000:
+                os.ftruncate(self.fd, 0)
+            while data:
+                data = data[os.write(self.fd, data):]
+        except OSError as error:
+            return SandboxError("report", self.path, error.errno)
+        return None
+
+
+def print_plan(plan, as_json):
+    """Shows the plan on stdout."""
+    from ..sandbox import plan as planning
+    if as_json:
+        import json
+        write(1, json.dumps(planning.as_dict(plan), indent=2) + "\n")
+    else:
+        for line in planning.describe(plan):
+            write(1, escaped(line) + "\n")
+    return 0
+
+
+def explain_missing(error, spec):
+    """Adds the command line to paste where a program is on the host but not inside."""
+    if error.stage != "exec" or error.status != 127 or error.remedy:
+        return error
+    import shlex
+    import shutil
+    from . import program_name
+    name = os.fsdecode(spec.argv[0])
+    found = shutil.which(name)
+    if found is None and os.path.isfile(name):
+        error.remedy = "%s is not executable here either; bring it in with --copy" % name
+        return error
+    if found is None:
+        error.remedy = "it is not on this host either: check the name"
+        return error
+    found = os.path.abspath(found)
+    inside = name if name in ("./" + os.path.basename(name),) else "/box/" + os.path.basename(name)
+    rest = [os.fsdecode(word) for word in spec.argv[1:]]
+    error.remedy = "%s run --copy %s -- %s" % (program_name(), shlex.quote(found),
+                                               " ".join(shlex.quote(word) for word in [inside] + rest))
+    return error

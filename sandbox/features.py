@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
+import os
+
+from ..syscalls import landlock
+
+#: (feature, since, what is lost without it)
+TABLE = (
+    ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
+    ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
+    ("timens", "5.6", "the host's uptime is visible"),
+)
+
+
+class Features:
+    """landlock_abi: int, 0 for none; timens: bool."""
+
+    __slots__ = ("landlock_abi", "timens")
+
+    def __init__(self):
+        self.landlock_abi = landlock.abi()
+        self.timens = os.path.exists("/proc/self/ns/time")
+
+    def lacks(self, control):
+        """A phrase where this kernel lacks the control, else None."""
+        missing = {"landlock": self.landlock_abi < 2, "landlock-signals": self.landlock_abi < 6,
+                   "timens": not self.timens}
+        if missing.get(control):
+            since = [row[1] for row in TABLE if row[0] == control][0]
+            return "this kernel does not have it: Linux %s" % since
+        return None

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate: what is really in force, read back from the kernel while the locked-down init waits, and compared.
+
+Runs in the supervisor and believes nothing that was not read after the fact: /proc/PID of the waiting init, and for the
+few things that no file shows, what the child read back itself before the filter closed.
+"""
+import os
+
+from .controls import Control
+from .errors import SandboxError
+from .host import mount_points
+from .plan import NAMESPACES
+from ..syscalls.caps import SECUREBITS_LOCKED
+
+FREE_PROPAGATION = (b"shared:", b"master:", b"propagate_from:")
+LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data size", "stack": "Max stack size",
+              "core": "Max core file size", "rss": "Max resident set", "nproc": "Max processes", "nofile": "Max open files",
+              "memlock": "Max locked memory", "as": "Max address space", "locks": "Max file locks",
+              "sigpending": "Max pending signals", "msgqueue": "Max msgqueue size", "nice": "Max nice priority",
+              "rtprio": "Max realtime priority", "rttime": "Max realtime timeout"}
+
+
+class Reading:
+    """What /proc says of the init at the gate."""
+
+    def __init__(self, pid):
+        base = "/proc/%d" % pid
+        self.pid = pid
+        with open(base + "/status", errors="surrogateescape") as stream:
+            self.status = dict(line.rstrip("\n").split(":", 1) for line in stream if ":" in line)
+        self.status = dict((key, value.strip()) for key, value in self.status.items())
+        self.mounts = mount_points(base + "/mountinfo")
+        with open(base + "/limits") as stream:
+            self.limits = dict((line[:26].strip(), tuple(line[26:].split()[:2])) for line in stream)
+        with open(base + "/stat", errors="surrogateescape") as stream:
+            self.session = int(stream.read().rpartition(")")[2].split()[3])
+        self.descriptors = dict((int(number), os.readlink("%s/fd/%s" % (base, number)))
+                                for number in os.listdir(base + "/fd"))
+        self.cwd = os.fsdecode(os.readlink(os.fsencode(base + "/cwd")))
+
+    def namespace(self, name):
+        """The link of a namespace, or None where the kernel does not have it."""
+        try:
+            return os.readlink("/proc/%d/ns/%s" % (self.pid, name))
+        except OSError:
+            return None
+
+
+def own_namespace(name):
+    """The supervisor's namespace link."""
+    try:
+        return os.readlink("/proc/self/ns/%s" % name)
+    except OSError:
+        return None
+
+
+def own_filters():
+    """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
+    with open("/proc/self/status") as stream:
+        for line in stream:
+            if line.startswith("Seccomp_filters:"):
+                return int(line.split()[1])
+    return None
+
+
+def check(plan, pid, facts, features, identity, control_fds):
+    """The receipt: [Control], in the order of the table.
+
+    pid: of the init; facts: dict from the child; identity: (host uid, host gid); control_fds: how many descriptors of
+    mrunc's own init holds.  Raises SandboxError when a control that was asked for is not in force.
+    """
+    try:
+        reading = Reading(pid)
+    except OSError as error:
+        raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
+                           remedy="mrunc must be able to read /proc/PID of its own child")
+    receipt = []
+    for name, asked in plan.controls.items():
+        test = TESTS.get(name) or TESTS[name.partition(".")[0]]
+        in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
+        lacking = features.lacks(name)
+        if asked and not in_force and lacking:
+            how = lacking
+        elif asked and not in_force:
+            raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
+                               remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "
+                                      "--unsafe-without (not for hostile code)")
+        receipt.append(Control(name, asked, bool(in_force), how))
+    for name, limit in plan.limits.items():
+        if "limits." + name not in plan.controls:
+            in_force, how = _limit("limits." + name, plan, reading, facts, features, identity, control_fds)
+            if not in_force:
+                raise SandboxError("gate", "limits.%s is not in force" % name, reason=how, control="limits." + name)
+            receipt.append(Control("limits." + name, True, True, how))
+    return receipt
+
+
+def _namespace(name, plan, reading, facts, features, identity, control_fds):
+    kind = "time" if name == "timens" else [row[1] for row in NAMESPACES if row[0] == name][0]
+    theirs, ours = reading.namespace(kind), own_namespace(kind)
+    if name == "pidns":
+        inner = reading.status.get("NSpid", "").split()
+        return theirs != ours and inner[-1:] == ["1"] and len(inner) > 1, "%s, NSpid %s" % (theirs, " ".join(inner))
+    return theirs is not None and theirs != ours, "%s, the supervisor's is %s" % (theirs, ours)
+
+
+def _uidmap(name, plan, reading, facts, features, identity, control_fds):
+    uid, gid = identity
+    got = reading.status.get("Uid", "").split(), reading.status.get("Gid", "").split()
+    return got == ([str(uid)] * 4, [str(gid)] * 4), "host uid %s, gid %s" % (got[0][:1], got[1][:1])
+
+
+def _groups(name, plan, reading, facts, features, identity, control_fds):
+    groups = reading.status.get("Groups", "?")
+    if plan.root:
+        return groups == "", "Groups: %s" % (groups or "none")
+    return groups == "", "Groups: %s; a user's groups can't be dropped" % (groups or "none")
+
+
+def _userns_limit(name, plan, reading, facts, features, identity, control_fds):
+    want = "1" if plan.nested else "0"
+    return facts.get("userns-limit") == want, "max_user_namespaces %s" % facts.get("userns-limit", "not set")
+
+
+def _nested(name, plan, reading, facts, features, identity, control_fds):
+    # The sandbox's first user namespace is named by the owner of its uts namespace; from outside, the map tells: a
+    # nested one maps our id from the level above, not from the host.
+    with open("/proc/%d/uid_map" % reading.pid) as stream:
+        line = stream.read().split()
+    nested = facts.get("outer-userns") not in (None, reading.namespace("user"))
+    return nested, "%s, inside %s; uid_map %s" % (reading.namespace("user"), facts.get("outer-userns"), " ".join(line))
+
+
+def _propagation(name, plan, reading, facts, features, identity, control_fds):
+    peers = [point for point, _, fields, _ in reading.mounts if any(f.startswith(FREE_PROPAGATION) for f in fields)]
+    return not peers, "%d mounts, all private" % len(reading.mounts) if not peers else "not private: %r" % peers[:3]
+
+
+def _mounts(name, plan, reading, facts, features, identity, control_fds):
+    got = {}
+    for point, options, _, _ in reading.mounts:
+        flags = set(word.decode() for word in options)
+        got[point] = got[point] & flags if point in got else flags
+    wrong = sorted(set(got) ^ set(plan.mounts))
+    if wrong:
+        return False, "not as planned: %s" % ", ".join(_text(point) for point in wrong[:4])
+    for point, need in plan.mounts.items():
+        need = need - {"ro"} if point == b"/" else need
+        if need - got[point]:
+            return False, "%s lacks %s" % (_text(point), ",".join(sorted(need - got[point])))
+    return True, "%d mount points with their flags, no other" % len(got)
+
+
+def _text(path):
+    return path.decode("utf-8", "surrogateescape")
+
+
+def _root_ro(name, plan, reading, facts, features, identity, control_fds):
+    options = [options for point, options, _, _ in reading.mounts if point == b"/"]
+    return bool(options) and all(b"ro" in o for o in options), "mountinfo: / %s" % b",".join(options[0]).decode()
+
+
+def _proc(name, plan, reading, facts, features, identity, control_fds):
+    found = [kind for point, _, _, kind in reading.mounts if point == b"/proc"]
+    with open("/proc/%d/mountinfo" % reading.pid, errors="surrogateescape") as stream:
+        lines = [line for line in stream if line.split()[4] == "/proc"]
+    options = lines[-1].split(" - ")[1].split()[2] if lines else ""
+    words = options.split(",")
+    hidden = "hidepid=invisible" in words or "hidepid=2" in words
+    restricted = hidden and ("subset=pid" in words or plan.spec.proc == "full")
+    return found == [b"proc"] and restricted, "mountinfo: /proc %s" % (options or "not mounted")
+
+
+def _dev(name, plan, reading, facts, features, identity, control_fds):
+    names = sorted(_text(point) for point, _, _, _ in reading.mounts if point.startswith(b"/dev"))
+    return set(names) == set(_text(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
+
+
+def _hostname(name, plan, reading, facts, features, identity, control_fds):
+    return facts.get("hostname") == _text(plan.hostname), "%s" % ("as asked" if facts.get("hostname") ==
+                                                                  _text(plan.hostname) else "the host's")
+
+
+def _session(name, plan, reading, facts, features, identity, control_fds):
+    return reading.session == reading.pid, "session leader" if reading.session == reading.pid else "the caller's session"
+
+
+def _parent_death(name, plan, reading, facts, features, identity, control_fds):
+    return facts.get("parent-death") == "9", "PR_GET_PDEATHSIG %s; the control socket raises SIGIO" % \
+        facts.get("parent-death")
+
+
+def _limit(name, plan, reading, facts, features, identity, control_fds):
+    short = name.partition(".")[2]
+    got = reading.limits.get(LIMIT_ROWS[short], ("?", "?"))
+    want = tuple("unlimited" if value >= 1 << 63 else str(value) for value in plan.limits.get(short, ()))
+    return got == want, "%s %s:%s" % (LIMIT_ROWS[short], got[0], got[1])
+
+
+def _landlock(name, plan, reading, facts, features, identity, control_fds):
+    denied = facts.get("landlock") == "13"
+    return denied, "ABI %d, a file outside every rule is %s" % (features.landlock_abi, "EACCES" if denied else "readable")
+
+
+def _landlock_signals(name, plan, reading, facts, features, identity, control_fds):
+    held = [what for what in reading.descriptors.values() if what == "anon_inode:[landlock-ruleset]" or
+            what == "anon_inode:landlock-ruleset"]
+    return len(held) == 1, "init holds %s ruleset; the workload enters it or is not started" % (len(held) or "no")
+
+
+def _securebits(name, plan, reading, facts, features, identity, control_fds):
+    return facts.get("securebits") == "%#x" % SECUREBITS_LOCKED, "PR_GET_SECUREBITS %s" % facts.get("securebits")
+
+
+def _caps(name, plan, reading, facts, features, identity, control_fds):
+    sets = dict((key, int(reading.status.get(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    how = "five sets 0" if not any(sets.values()) else " ".join("%s %#x" % item for item in sorted(sets.items()))
+    return all(value == plan.cap_mask for value in sets.values()), how
+
+
+def _nnp(name, plan, reading, facts, features, identity, control_fds):
+    value = reading.status.get("NoNewPrivs")
+    return value == "1", "NoNewPrivs: %s" % value
+
+
+def _seccomp(name, plan, reading, facts, features, identity, control_fds):
+    mode, count, own = reading.status.get("Seccomp"), reading.status.get("Seccomp_filters"), own_filters()
+    if name == "setid-filter":
+        asked = [filter_name for filter_name, _ in plan.filters if filter_name == "setid"]
+        right = bool(asked) and mode == "2" and (count is None or int(count) == own + len(plan.filters))
+        return right, "Seccomp_filters: %s, the supervisor has %s" % (count, own)
+    right = mode == "2" and (count is None or int(count) == own + len(plan.filters))
+    right = right and any(filter_name != "setid" for filter_name, _ in plan.filters)
+    return right, "Seccomp: %s, filters %s, the supervisor has %s" % (mode, count, own)
+
+
+def _fds(name, plan, reading, facts, features, identity, control_fds):
+    extra = sorted(number for number in reading.descriptors if number > 2)
+    return len(extra) == control_fds, "0, 1, 2 and %d of init's own, closed at its exec of the workload" % len(extra)
+
+
+def _cwd(name, plan, reading, facts, features, identity, control_fds):
+    umask = facts.get("umask")
+    right = facts.get("cwd") == _text(plan.cwd) and umask == "22" and reading.cwd == _text(plan.cwd)
+    return right, "%s, umask %s" % (reading.cwd, umask)
+
+
+TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcns": _namespace, "utsns": _namespace,
+         "netns": _namespace, "cgroupns": _namespace, "timens": _namespace, "uidmap": _uidmap, "groups": _groups,
+         "userns-limit": _userns_limit, "userns-nested": _nested, "propagation": _propagation, "mounts": _mounts,
+         "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
+         "parent-death": _parent_death, "limits": _limit, "landlock": _landlock, "landlock-signals": _landlock_signals,
+         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "setid-filter": _seccomp,
+         "fds": _fds, "cwd": _cwd}

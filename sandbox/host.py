@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
+import os
+import stat
+
+from .etc import HOST_ENTRIES
+
+ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+STORES = (b"/nix/store", b"/gnu/store", b"/opt")
+CPU_FILES = ("online", "possible", "present")
+#: Of --proc full: files that tell of the host or act on it, and directories likewise.
+PROC_MASKED_FILES = ("kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "kallsyms",
+                     "modules", "config.gz", "cmdline", "partitions", "interrupts", "kmsg", "sysrq-trigger", "softirqs",
+                     "pagetypeinfo", "kpagecount", "kpageflags", "kpagecgroup", "latency_stats", "mtrr", "iomem", "ioports",
+                     "diskstats", "bootconfig", "mdstat", "swaps")
+PROC_MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "dynamic_debug")
+
+
+class Host:
+    """Facts.  uid, gid: the caller's; layout: name -> b"" for a directory, target (bytes) for a link; stores, etc:
+    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist."""
+
+    __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
+
+    def kind(self, path):
+        """"file", "directory", a word for anything else, or None where there is nothing.  Follows links."""
+        return kind_of(os.stat(path).st_mode)
+
+    @classmethod
+    def read(cls, environ=None):
+        """The host as it is now."""
+        import resource
+        self = cls()
+        self.uid, self.gid = os.geteuid(), os.getegid()
+        self.layout = {}
+        for name in ROOT_NAMES:
+            try:
+                mode = os.lstat("/" + name).st_mode
+            except OSError:
+                continue
+            if stat.S_ISLNK(mode):
+                self.layout[name] = os.readlink(b"/" + name.encode())
+            elif stat.S_ISDIR(mode):
+                self.layout[name] = b""
+        paths = [os.path.realpath(os.fsencode(entry)) + b"/"
+                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":") if entry]
+        self.stores = [store for store in STORES
+                       if any(path.startswith(store + b"/") for path in paths) and os.path.isdir(store)]
+        self.etc = [(b"/etc/" + name, directory) for name, directory in _etc_entries()]
+        self.cpu = {}
+        for name in CPU_FILES:
+            try:
+                with open("/sys/devices/system/cpu/" + name, "rb") as stream:
+                    self.cpu[name] = stream.read()
+            except OSError:
+                self.cpu[name] = b"0\n"
+        self.proc = frozenset(name for name in PROC_MASKED_FILES + PROC_MASKED_DIRECTORIES + ("sys",)
+                              if os.path.exists("/proc/" + name))
+        self.hard_limits = dict((name, resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
+                                for name in ("nofile", "nproc"))
+        self.mounts = mount_points("/proc/self/mountinfo")
+        return self
+
+
+def kind_of(mode):
+    """The word for a file type.  mode: st_mode."""
+    for test, word in ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "link"),
+                       (stat.S_ISSOCK, "socket"), (stat.S_ISFIFO, "FIFO"), (stat.S_ISCHR, "character device"),
+                       (stat.S_ISBLK, "block device")):
+        if test(mode):
+            return word
+    return "unknown kind of file"
+
+
+def mount_points(path):
+    """[(mount point, options, optional fields, file system type)] of a mountinfo file, in its order.  proc(5)"""
+    out = []
+    with open(path, "rb") as stream:
+        for line in stream:
+            fields = line.split()
+            dash = fields.index(b"-", 6)
+            out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1]))
+    return out
+
+
+def unescape(field):
+    """A path of mountinfo, where space, tab, newline and backslash are written in octal."""
+    if b"\\" not in field:
+        return field
+    head, *rest = field.split(b"\\")
+    return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
+
+
+def _etc_entries():
+    """(name, is a directory) of the table's entries that this host has, in the order of the table."""
+    names = sorted(os.listdir(b"/etc"))
+    for pattern, _ in HOST_ENTRIES:
+        head, star, _ = pattern.partition("*")
+        head = head.encode()
+        for name in [n for n in names if n.startswith(head)] if star else [head]:
+            try:
+                mode = os.stat(b"/etc/" + name).st_mode
+            except OSError:
+                continue
+            # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
+            if mode & stat.S_IROTH and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                yield name, stat.S_ISDIR(mode)

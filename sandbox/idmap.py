@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which host id stands behind the sandbox's root.
+
+A user's sandbox is the user.  Root's is an id of a range that nobody else uses, one per sandbox, never host 0: what gets
+out of two sandboxes is still two strangers.  MRUNC_ID_RANGE=FIRST:COUNT sets the range.
+"""
+import fcntl
+import os
+import struct
+
+from .errors import SandboxError, usage
+
+FIRST, COUNT = 2000000000, 65536
+LOCK_DIRECTORY = "/run/mrunc"
+F_OFD_SETLK = 37
+WHOLE = [(0, 4294967295)]
+
+
+def read_map(path):
+    """[(first id inside, count)] of a uid_map or gid_map file.  user_namespaces(7)"""
+    with open(path) as stream:
+        return [(int(line.split()[0]), int(line.split()[2])) for line in stream]
+
+
+def wanted_range(environ):
+    """(first, count) as the documentation or MRUNC_ID_RANGE says.  Raises SandboxError, exit 2."""
+    text = environ.get("MRUNC_ID_RANGE")
+    if text is None:
+        return FIRST, COUNT
+    first, _, count = text.partition(":")
+    try:
+        first, count = int(first), int(count)
+        if first < 1 or count < 1 or first + count > 4294967295 or first <= 65534 < first + count:
+            raise ValueError
+    except ValueError:
+        raise usage("MRUNC_ID_RANGE=%s" % text, "FIRST:COUNT, without 0 and 65534")
+    return first, count
+
+
+def candidates(wanted, uid_map, gid_map):
+    """[(first, count)] of ids that a caller with these maps may hand out; empty: it is served like a user.
+
+    A container's root has a map of its own that rarely holds the default range; then the highest ids that it does hold
+    are taken, at most 1024 and none of them 0, 65534 or 65535.
+    """
+    def holds(ranges, first, count):
+        return any(low <= first and first + count <= low + size for low, size in ranges)
+    if holds(uid_map, *wanted) and holds(gid_map, *wanted):
+        return [wanted]
+    low, size = max(uid_map, key=lambda line: line[0] + line[1])
+    end = low + size
+    if low < 65534 <= end + 1:
+        end = min(end, 65534)
+    first = max(low + 1, end - 1024)
+    if end - first < 1 or not holds(gid_map, first, end - first):
+        return []
+    return [(first, end - first)]
+
+
+class HostId:
+    """An id that is ours until `release`, or the end of the process: a byte of the lock file.
+
+    Open file description locks need no file per id and vanish with the process that held them.  fcntl(2), Linux 3.15
+    """
+
+    def __init__(self, ranges):
+        """Takes the first free id.  Raises SandboxError where none is free or the lock file can't be had."""
+        path = LOCK_DIRECTORY + "/ids"
+        try:
+            if not os.path.isdir(LOCK_DIRECTORY):
+                try:
+                    os.mkdir(LOCK_DIRECTORY, 0o700)
+                except FileExistsError:
+                    pass
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise SandboxError("identity", path, error.errno, control="uidmap",
+                               remedy="as root mrunc keeps its lock file there; make /run writable (mount -t tmpfs "
+                                      "tmpfs /run)")
+        for first, count in ranges:
+            for number in range(first, first + count):
+                try:
+                    fcntl.fcntl(self.fd, F_OFD_SETLK, struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, number, 1, 0))
+                except OSError:
+                    continue
+                self.number = number
+                return
+        os.close(self.fd)
+        raise SandboxError("identity", "no host id is free", reason="all of %s are in use" % (ranges,), control="uidmap",
+                           remedy="widen the range: MRUNC_ID_RANGE=FIRST:COUNT")
+
+    def release(self):
+        """Gives the id back."""
+        os.close(self.fd)

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parent's story: from a plan to a finished Result.
+
+Everything the child will need is made here, before clone3.  Whatever fails before the gate opens is a SandboxError and
+nothing of the workload has run; after it, a Result says so.  Each step of the clean-up stands alone.
+"""
+import os
+import time
+
+from ..syscalls import caps, landlock, libc, process, seccomp
+from . import gate, idmap, init, plan as planning, stages, supervise
+from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
+from .features import Features
+from .host import Host
+from .result import Result, now_utc
+
+SIGKILL = 9
+#: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
+SETUP_DEADLINE = 60.0
+USERNS_REMEDY = {
+    28: "user namespaces are used up or off here: sysctl -w user.max_user_namespaces=16384",
+    1: "user namespaces are off here: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), or an outer sandbox or "
+       "container forbids them",
+    13: "an AppArmor rule forbids user namespaces: allow `userns` in a profile for this interpreter (Ubuntu: see "
+        "apparmor_restrict_unprivileged_userns)",
+    38: "Linux 5.3 or newer is needed (clone3), or an outer seccomp filter hides it",
+    87: "user namespaces are nested too deeply here",
+}
+STAGE_CONTROLS = {
+    "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
+    "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
+    "pivot_root": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
+    "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock", "capabilities": "caps",
+    "no_new_privs": "nnp", "init": "seccomp"}
+
+
+def prepare(spec, environ=None):
+    """The Plan for a Spec on this host, without any effect on it.  Raises SandboxError."""
+    environ = os.environ if environ is None else environ
+    planning.check_machine()
+    host = Host.read(environ)
+    ranges = []
+    if host.uid == 0:
+        ranges = idmap.candidates(idmap.wanted_range(environ), idmap.read_map("/proc/self/uid_map"),
+                                  idmap.read_map("/proc/self/gid_map"))
+    return planning.make(spec, host, ranges)
+
+
+def launch(plan):
+    """Runs the plan and returns a Result.  Raises SandboxError when nothing ran."""
+    run = Run(plan)
+    try:
+        run.start()
+        run.meet_at_the_gate()
+    except BaseException:
+        run.abandon()
+        raise
+    return run.finish()
+
+
+class Run:
+    """One sandbox from its first descriptor to its last."""
+
+    def __init__(self, plan):
+        self.plan, self.features = plan, Features()
+        self.undo = []  # (function, arguments), last first
+        self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
+        self.facts = {}
+        self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv])
+
+    # -- before the child ----------------------------------------------------------------------------------------
+
+    def start(self):
+        """Makes everything ready and creates the child."""
+        plan = self.plan
+        host_uid, host_gid = self._host_id()
+        self.identity = (host_uid, host_gid)
+        copies = self._open_copies()
+        trees = self._open_trees() if plan.root else {}
+        image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
+        filters = [seccomp.prepare(program) for _, program in plan.filters]
+        self.sock, theirs = process.control_pair()
+        self.undo += [(self.sock.close, ()), (theirs.close, ())]
+        if theirs.fileno() > 255:
+            theirs = self._lower(theirs)
+        self._take_signals()
+        child = stages.Child(plan=plan, sock=theirs, features=self.features, image=image, last_cap=caps.last_capability(),
+                             trees=trees, copies=copies, filters=filters, userns=os.stat("/proc/self/ns/user").st_ino,
+                             boot=_boot_offsets(), stdio=_stdio_rights())
+        flags = 0
+        for _, _, flag in plan.namespaces:
+            flags |= flag
+        self.result.started, self.begun = now_utc(time.time()), time.monotonic()
+        try:
+            self.pid, self.pidfd = process.clone3(flags)
+        except OSError as error:
+            raise SandboxError("namespaces", "clone3", error.errno, control="userns",
+                               remedy=USERNS_REMEDY.get(error.errno))
+        if self.pid == 0:
+            self.sock.close()  # or the child would never see this end close
+            stages.run(child)
+        self._keep(self.pidfd)
+        theirs.close()
+        self._map(host_uid, host_gid)
+        self._send(b"maps")
+
+    def _step(self, stage, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            raise SandboxError(stage, str(error.filename or function.__name__), error.errno)
+
+    def _keep(self, fd):
+        self.undo.append((os.close, (fd,)))
+        return fd
+
+    def _host_id(self):
+        if not self.plan.root:
+            return self.plan.caller
+        taken = idmap.HostId(self.plan.id_ranges)
+        self.undo.append((taken.release, ()))
+        return taken.number, taken.number
+
+    def _lower(self, sock):
+        """Init's descriptors fit into a byte; a caller with hundreds of open ones gets a low one freed for a moment."""
+        for number in range(255, 2, -1):
+            try:
+                os.fstat(number)
+            except OSError:
+                fd = os.dup2(sock.fileno(), number, inheritable=False)
+                low = libc.sockets.socket(fileno=fd)
+                sock.close()
+                self.undo.append((low.close, ()))
+                return low
+        raise SandboxError("descriptors", "no free descriptor below 256",
+                           remedy="close some before starting mrunc: it has every number from 3 to 255 open")
+
+    def _open_copies(self):
+        copies = {}
+        for op in self.plan.operations:
+            if op.kind == "copy" and op.src not in copies:
+                copies[op.src] = self._keep(self._step("copy", os.open, op.src, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+        return copies
+
+    def _open_trees(self):
+        """The user's sources, opened with the rights of a privileged caller, mapped to their owner and locked."""
+        from .sources import idmapped_tree
+        trees = {}
+        for op in self.plan.operations:
+            if op.kind == "bind" and op.options["user"]:
+                trees[op.kind, op.dst] = self._keep(idmapped_tree(op, self.identity))
+        return trees
+
+    def _take_signals(self):
+        """Blocks every signal: none is lost before init listens, and ours are read from a descriptor."""
+        signals = libc.signals
+        everything = range(1, 65)
+        before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
+        self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
+        self.signals = self._keep(process.signal_descriptor(supervise.WATCHED))
+
+    def _map(self, host_uid, host_gid):
+        plan, base = self.plan, "/proc/%d/" % self.pid
+        try:
+            self.facts["outer-userns"] = os.readlink(base + "ns/user")
+            if not plan.root:  # root leaves setgroups allowed, so that the child can drop the caller's groups
+                stages.write_file(base + "setgroups", b"deny")
+            stages.write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
+            stages.write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
+        except OSError as error:
+            raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
+                               remedy="an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away")
+
+    def _send(self, word):
+        try:
+            self.sock.send(word)
+        except OSError as error:
+            raise self._lost(error)
+
+    def _lost(self, error=None):
+        return SandboxError("start", "the child ended before the gate", getattr(error, "errno", None))
+
+    # -- the gate ------------------------------------------------------------------------------------------------
+
+    def meet_at_the_gate(self):
+        """Waits until init is ready, reads back what is in force, and lets go.  Raises SandboxError."""
+        while True:
+            kind, packet, fd = supervise.receive(self.sock, self.signals, self.begun + SETUP_DEADLINE)
+            if kind == "interrupted":
+                raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
+            if kind == "late":
+                raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
+            if fd is not None:
+                self.terminal = self._keep(fd)
+            if packet[:1] == b"E" and len(packet) > 4:
+                raise self._child_error(packet)
+            elif packet[:1] == b"F" and len(packet) > 4:
+                text = packet[1:].decode("utf-8", "surrogateescape")
+                self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
+            elif len(packet) == 4 and init.parse_record(packet)[0] == init.READY:
+                break
+            elif not packet:
+                raise self._lost()
+        if self.plan.spec.tty and self.terminal is None:
+            raise SandboxError("terminal", "the child did not hand over its terminal")
+        held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
+        self.result.controls = [control.as_dict() for control in gate.check(
+            self.plan, self.pid, self.facts, self.features, self.identity, held)]
+        self._send(init.GO)
+        self.result.reason = "lost"  # from here on something may have run
+        self.result.detail = "the sandbox ended without a word"
+
+    def _child_error(self, packet):
+        stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
+        number, status = int(number), int(status)
+        if stage == "exec":
+            return SandboxError("exec", what, number or None, reason=" ", status=status)
+        if stage == "init" and number == 7:
+            return SandboxError("exec", "the arguments and the environment are too long together", number, status=USAGE)
+        remedy = None
+        if stage == "file system" and what == "/proc" and number == 1:
+            remedy = "part of the host's /proc is masked (a container?): run with --proc none, or start the container " \
+                     "with an unmasked /proc"
+        if stage == "file system" and number == 28:
+            remedy = "the copied files do not fit: --tmpfs DST=SIZE gives more room"
+        if stage == "sources" and number == 13 and what:
+            remedy = "the caller may not reach it; bring a file in with --copy"
+        if stage == "user namespace limit" and number in (2, 30):
+            remedy = "/proc/sys is not writable here (a container?): mrunc needs it for its user namespace limit"
+        if number == 38:
+            remedy = "this kernel is too old, or an outer seccomp filter hides the call; Linux 5.12 or newer is needed"
+        if stage == "directory":
+            return SandboxError("directory", "--chdir " + os.fsdecode(self.plan.cwd), number, status=USAGE,
+                                remedy="the directory must exist inside; --tmpfs makes one")
+        return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
+                            control=STAGE_CONTROLS.get(stage), status=status)
+
+    # -- after the gate ------------------------------------------------------------------------------------------
+
+    def finish(self):
+        """Waits for the end, and returns the Result whatever happens: something has run."""
+        result = self.result
+        outcome = None
+        try:
+            outcome = supervise.Supervision(self).until_the_end()
+        except OSError as error:
+            result.reason, result.detail = "lost", "the supervisor failed while the program ran: %s" % error
+        self.abandon()
+        result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
+        if outcome is not None:
+            outcome.apply(result)
+        if result.reason == "exec":
+            raise SandboxError("exec", result.detail, result.errno, reason=" ", status=result.returncode)
+        return result
+
+    def abandon(self):
+        """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""
+        if self.pid > 0:
+            for kill, arguments in ((process.pidfd_kill, (self.pidfd, SIGKILL)), (process.kill, (self.pid, SIGKILL)),
+                                    (self.sock.close, ())):
+                try:
+                    kill(*arguments)
+                except OSError:
+                    continue
+                if kill is process.pidfd_kill:
+                    break
+            try:
+                os.waitpid(self.pid, 0)
+            except OSError:
+                pass
+            self.pid = 0
+        while self.undo:
+            function, arguments = self.undo.pop()
+            try:
+                function(*arguments)
+            except OSError:
+                pass
+
+
+def exec_error(number, name):
+    """(status, phrase) for an errno with which the kernel refused to execute the workload."""
+    shown = name.decode("utf-8", "surrogateescape")
+    if number in (2, 20):
+        return NOT_FOUND, "%s: not found inside" % shown
+    if number == 8:
+        return NOT_EXECUTABLE, "%s: not a program and not a script with a #! line" % shown
+    if number == 7:
+        return USAGE, "%s: the arguments and the environment are too long together" % shown
+    return NOT_EXECUTABLE, "%s: %s" % (shown, os.strerror(number))
+
+
+def _boot_offsets():
+    """What makes the clocks of a time namespace start near zero.  time_namespaces(7)"""
+    monotonic = time.clock_gettime(1)  # CLOCK_MONOTONIC
+    boot = time.clock_gettime(7)  # CLOCK_BOOTTIME
+    return b"monotonic -%d 0\nboottime -%d 0\n" % (int(monotonic), int(boot))
+
+
+def _stdio_rights():
+    """[(fd, Landlock rights)] for 0, 1, 2 where they are files or terminals: opening /dev/stderr gives no more than the
+    descriptor already does.  Pipes and sockets need no rule."""
+    import fcntl
+    out = []
+    for fd in (0, 1, 2):
+        try:
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            kind = os.fstat(fd).st_mode & 0o170000
+        except OSError:
+            continue
+        if kind in (0o100000, 0o020000):
+            out.append((fd, (0 if mode == os.O_WRONLY else landlock.READ_FILE) |
+                        (0 if mode == os.O_RDONLY else landlock.WRITE_FILE)))
+    return out
+
+

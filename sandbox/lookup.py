@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the workload's program in the finished tree, and says what is wrong with it before the kernel does.
+
+Runs in the child after Landlock, so what it can't open the workload can't either.  Reads at most 256 bytes of a file
+that may be hostile.
+"""
+import os
+
+from ..syscalls.libc import ARCH
+from .errors import NOT_EXECUTABLE, NOT_FOUND
+
+#: ELF e_machine numbers.  elf.h
+MACHINES = {2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 43: "sparc64", 62: "x86_64",
+            183: "aarch64", 243: "riscv", 247: "bpf", 258: "loongarch"}
+ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
+
+
+class Lookup(Exception):
+    """The program can't be executed.  errno, text: one phrase; status: 126 or 127."""
+
+    def __init__(self, number, text, status):
+        Exception.__init__(self, text)
+        self.errno, self.text, self.status = number, text, status
+
+
+def find_program(plan):
+    """The path (bytes) to execute.  Raises Lookup."""
+    name = plan.spec.argv[0]
+    shown = name.decode("utf-8", "surrogateescape")
+    if b"/" in name:
+        _check(name, shown)
+        return name
+    denied = None
+    for place in plan.spec.env[b"PATH"].split(b":") if name else ():
+        path = os.path.join(place or b".", name)
+        try:
+            _check(path, shown)
+            return path
+        except Lookup as error:
+            if error.status != NOT_FOUND:
+                denied = denied or error
+    raise denied or Lookup(2, "%s: not found inside" % shown, NOT_FOUND)
+
+
+def _check(path, shown):
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        missing = error.errno in (2, 20)
+        raise Lookup(error.errno, "%s: %s" % (shown, "not found inside" if missing else error.strerror),
+                     NOT_FOUND if missing else NOT_EXECUTABLE)
+    if mode & 0o170000 == 0o040000:
+        raise Lookup(21, "%s: is a directory" % shown, NOT_EXECUTABLE)
+    if mode & 0o170000 != 0o100000:
+        raise Lookup(13, "%s: is not a regular file" % shown, NOT_EXECUTABLE)
+    if not os.access(path, os.X_OK):
+        raise Lookup(13, "%s: is not executable" % shown, NOT_EXECUTABLE)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return  # may be executed without being readable; the kernel decides
+    try:
+        head = os.read(fd, 256)
+    finally:
+        os.close(fd)
+    if head[:4] == b"\x7fELF" and len(head) >= 20:
+        machine = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
+        if machine != ELF_MACHINE[ARCH] or head[4] != 2:
+            kind = MACHINES.get(machine, "machine %d" % machine)
+            if machine == 62 and head[4] == 1:
+                kind = "x32"
+            raise Lookup(8, "%s: %s program: this sandbox runs %s only" % (shown, kind, ARCH), NOT_EXECUTABLE)
+    if head[:2] == b"#!":
+        words = head[2:].split(b"\n")[0].split()
+        if words and not os.path.exists(words[0]):
+            raise Lookup(2, "%s: its interpreter %s is not there inside" %
+                         (shown, words[0].decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)

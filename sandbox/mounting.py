@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carries out the operations of rootfs.py, in the child, below a directory descriptor of the new root.
+
+Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with
+RESOLVE_IN_ROOT.
+"""
+import os
+
+from ..syscalls import mount
+from .rootfs import INODES, NODEV, NOEXEC, NOSUID, RO
+
+CHUNK = 1 << 20
+
+
+class Tree:
+    """The new tree while it is built.  root: fd of its root mount; sources: src -> detached mount fd; copies: src -> fd
+    of the open file."""
+
+    def __init__(self, root, sources, copies):
+        self.root, self.sources, self.copies = root, sources, copies
+
+    def apply(self, op):
+        """Does one operation.  Raises OSError."""
+        getattr(self, "_" + op.kind.replace("-", "_"))(op)
+
+    def _parent(self, path):
+        return mount.open_in_root(self.root, os.path.dirname(path)), os.path.basename(path)
+
+    def attach(self, tree, path):
+        """Moves a detached mount to a path of the new tree and closes it."""
+        target = mount.open_in_root(self.root, path)
+        try:
+            mount.move_mount(tree, target)
+        finally:
+            os.close(target)
+            os.close(tree)
+
+    def _directory(self, op):
+        parent, name = self._parent(op.dst)
+        try:
+            os.mkdir(name, op.options["mode"], dir_fd=parent)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+
+    def _create(self, op, mode):
+        parent, name = self._parent(op.dst)
+        try:
+            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode,
+                           dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def _file(self, op):
+        fd = self._create(op, op.options["mode"])
+        try:
+            write_all(fd, op.src)
+        finally:
+            os.close(fd)
+
+    def _symlink(self, op):
+        parent, name = self._parent(op.dst)
+        try:
+            os.symlink(op.src, name, dir_fd=parent)
+        finally:
+            os.close(parent)
+
+    def _copy(self, op):
+        fd = self._create(op, 0o700)
+        try:
+            while True:
+                data = os.read(self.copies[op.src], CHUNK)
+                if not data:
+                    break
+                write_all(fd, data)
+            os.fchmod(fd, 0o755)
+        finally:
+            os.close(fd)
+
+    def _tmpfs(self, op):
+        options = [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
+                   (b"mode", b"%o" % op.options["mode"])]
+        self.attach(mount.new_filesystem(b"tmpfs", op.flags, options), op.dst)
+
+    def _bind(self, op):
+        tree = self.sources.pop((op.kind, op.dst))
+        if not op.options["user"] or op.options.get("by_path"):
+            mount.mount_setattr(tree, op.flags)
+        self.attach(tree, op.dst)
+
+    def _device(self, op):
+        tree = self.sources.pop((op.kind, op.dst))
+        # Not nodev: opening would be EACCES.  Read-only does not hinder reading or writing a device.
+        mount.mount_setattr(tree, op.flags, recursive=False)
+        self.attach(tree, op.dst)
+
+    def _proc(self, op):
+        options = [(b"hidepid", b"2")] if op.options.get("hidepid", True) else []
+        options += [(b"subset", b"pid")] if op.options["subset"] else []
+        self.attach(mount.new_filesystem(b"proc", op.flags, options), op.dst)
+
+    def _devpts(self, op):
+        options = [(b"ptmxmode", b"0666"), (b"mode", b"0620")]
+        self.attach(mount.new_filesystem(b"devpts", op.flags, options), op.dst)
+
+    def _mask_file(self, op):
+        tree = self.sources.pop((op.kind, op.dst))
+        mount.mount_setattr(tree, op.flags, recursive=False)
+        self.attach(tree, op.dst)
+
+    def _mask_directory(self, op):
+        tree = mount.new_filesystem(b"tmpfs", NOSUID | NODEV | NOEXEC, [(b"size", b"4096"), (b"nr_inodes", b"2"),
+                                                                        (b"mode", b"0555")])
+        mount.mount_setattr(tree, RO)
+        self.attach(tree, op.dst)
+
+    def _read_only(self, op):
+        target = mount.open_in_root(self.root, op.dst)
+        try:
+            tree = mount.open_tree(b"", True, target)
+        finally:
+            os.close(target)
+        mount.mount_setattr(tree, op.flags)
+        self.attach(tree, op.dst)
+
+
+def write_all(fd, data):
+    """Writes all of `data` (bytes)."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view):]

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
+
+from . import etc, rootfs, tree
+from .controls import CONTROLS
+from .errors import SandboxError
+from .rootfs import NOEXEC, RO
+from ..syscalls import landlock, process
+from ..syscalls.libc import ARCH, BITS, MACHINE
+
+NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", process.CLONE_NEWNS),
+              ("pidns", "pid", process.CLONE_NEWPID), ("utsns", "uts", process.CLONE_NEWUTS),
+              ("ipcns", "ipc", process.CLONE_NEWIPC), ("netns", "net", process.CLONE_NEWNET),
+              ("cgroupns", "cgroup", process.CLONE_NEWCGROUP))
+#: name: (soft, hard).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
+DEFAULT_LIMITS = {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
+READ = landlock.READ_FILE | landlock.READ_DIR
+WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | landlock.MAKE_REG |
+         landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE)
+
+
+class Plan:
+    """Data only.  spec; uid, gid: inside; root: whether the caller has ids to give; operations: [Operation];
+    limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
+    controls: name -> asked; hostname, cwd, home: bytes."""
+
+    __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
+                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts")
+
+    def left_out(self, name):
+        """Whether the user asked to go without a control."""
+        return name in self.spec.unsafe_without
+
+
+def check_machine():
+    """Raises SandboxError where mrunc has no filter for this machine."""
+    if ARCH is None:
+        name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
+        raise SandboxError("machine", "no filter for %s" % name, control="seccomp",
+                           remedy="mrunc runs with a 64-bit Python on x86_64 and aarch64")
+
+
+def make(spec, host, id_ranges=()):
+    """The Plan for a Spec on a Host.  id_ranges: of idmap.candidates, empty for a caller that is served like a user.
+
+    Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.
+    """
+    from . import policy
+    check_machine()
+    plan = Plan()
+    plan.spec, plan.caller = spec, (host.uid, host.gid)
+    plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
+    plan.uid, plan.gid = spec.user or (0, 0)
+    plan.home = spec.home
+    plan.hostname = spec.hostname or b"mrunc"
+    plan.cwd = spec.chdir or b"/box"
+    plan.cap_mask = sum(1 << number for number in spec.cap_add)
+    plan.nested = not plan.cap_mask and not plan.left_out("userns-nested")
+    plan.namespaces = [(control, name, flag) for control, name, flag in NAMESPACES if not plan.left_out(control)]
+    own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
+    ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, skip_subset=plan.left_out("proc"))
+    plan.operations = tree.add_user_mounts(ops, spec, host)
+    if plan.left_out("proc"):
+        for op in plan.operations:
+            if op.kind == "proc":
+                op.options["hidepid"] = False
+    plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
+    plan.limits = _limits(spec, host, plan)
+    plan.landlock_rules = _landlock_rules(plan.operations)
+    plan.filters = [] if plan.left_out("seccomp") else [("default", policy.program("default", ARCH))]
+    if spec.rw and not plan.left_out("setid-filter"):
+        plan.filters.append(("setid", policy.setid_program(ARCH)))
+    plan.controls = _controls(plan)
+    return plan
+
+
+def _limits(spec, host, plan):
+    limits = {}
+    for name, (soft, hard) in DEFAULT_LIMITS.items():
+        if plan.left_out("limits." + name):
+            continue
+        most = host.hard_limits[name][1] if name in host.hard_limits else hard
+        most = hard if most == -1 else most
+        limits[name] = (min(soft, most), min(hard, most))
+    limits.update(spec.rlimit)
+    return limits
+
+
+def expected_mounts(operations, host, root_writable=False):
+    """{mount point: set of flag words that it must have}: what mountinfo must show, no more and no less."""
+    out = {}
+    for op in operations:
+        if op.kind not in rootfs.MOUNTS:
+            continue
+        flags = set(op.words())
+        if op.dst == b"/" and not root_writable:
+            flags.add("ro")
+        out[op.dst] = flags
+        if op.kind == "bind":
+            source = op.src.rstrip(b"/") + b"/"
+            for point, _, _, _ in host.mounts:
+                if point.startswith(source):
+                    out[op.dst + b"/" + point[len(source):]] = set(flags)
+    return out
+
+
+def _landlock_rules(operations):
+    """[(path, rights)], for every ABI at once; the child masks what the kernel doesn't know.
+
+    "/" gives listing and nothing else, so that a file directly below it is under no rule for reading.
+    """
+    rules = [(b"/", landlock.READ_DIR), (b"/etc", READ), (b"/sys", READ), (b"/var", READ),
+             (b"/dev", READ | landlock.WRITE_FILE | landlock.IOCTL_DEV)]
+    for op in operations:
+        execute = 0 if op.flags & NOEXEC else landlock.EXECUTE
+        if op.kind == "tmpfs" and op.dst != b"/":
+            rules.append((op.dst, READ | WRITE | execute))
+        elif op.kind == "bind":
+            rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
+        elif op.kind == "copy":
+            rules.append((op.dst, landlock.READ_FILE | landlock.EXECUTE))
+        elif op.kind == "proc":
+            rules.append((op.dst, READ))
+    return rules
+
+
+def _controls(plan):
+    """name -> whether it is asked for, in the order of the table."""
+    out = {}
+    for name in CONTROLS:
+        asked = name not in plan.spec.unsafe_without
+        if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.spec.rw or \
+                name == "proc" and plan.spec.proc == "none":
+            asked = False
+        # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).
+        if name == "groups":
+            asked = plan.root
+        out[name] = asked
+    return out
+
+
+def describe(plan):
+    """The plan as lines for people."""
+    spec = plan.spec
+
+    def text(data):
+        return data.decode("utf-8", "surrogateescape")
+    who = "one of %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
+        if plan.root else "%d:%d (the caller's own)" % plan.caller
+    yield "command       %s" % " ".join(text(word) for word in spec.argv)
+    yield "tier          full"
+    yield "identity      %d:%d inside is host id %s" % (plan.uid, plan.gid, who)
+    yield "namespaces    %s" % " ".join(name for _, name, _ in plan.namespaces) + \
+        ("" if plan.left_out("timens") else " time (where the kernel has it)") + \
+        (", and a second user namespace" if plan.nested else "")
+    yield "directory     %s" % text(plan.cwd)
+    yield "host name     %s" % text(plan.hostname)
+    yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(spec.env.items()))
+    yield "limits        %s" % " ".join("%s=%s:%s" % (k, v[0], v[1]) for k, v in sorted(plan.limits.items()))
+    yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
+    yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
+                                         for name, program in plan.filters) or "none")
+    yield "deadline      %s" % ("none" if spec.timeout is None else "%g s, grace %g s" % (spec.timeout, spec.grace))
+    yield "controls      %s" % " ".join(name for name, asked in plan.controls.items() if asked)
+    if spec.unsafe_without:
+        yield "LEFT OUT      %s" % " ".join(sorted(spec.unsafe_without))
+    yield "file system"
+    for op in plan.operations:
+        yield "  " + op.describe()
+    yield "  read-only      /"
+
+
+def as_dict(plan):
+    """The JSON object of --print-plan --json."""
+    def text(data):
+        return data.decode("utf-8", "surrogateescape")
+    spec = plan.spec
+    return {
+        "schema": 1, "argv": [text(word) for word in spec.argv], "tier": "full",
+        "identity": {"uid": plan.uid, "gid": plan.gid, "host_ranges": [list(r) for r in plan.id_ranges],
+                     "caller": list(plan.caller), "unprivileged_host_id": plan.root},
+        "namespaces": [name for _, name, _ in plan.namespaces], "nested_userns": plan.nested,
+        "cwd": text(plan.cwd), "hostname": text(plan.hostname),
+        "env": dict((text(k), text(v)) for k, v in spec.env.items()),
+        "limits": dict((k, list(v)) for k, v in plan.limits.items()), "capabilities": plan.cap_mask,
+        "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
+                    for name, program in plan.filters],
+        "timeout": spec.timeout, "grace": spec.grace, "proc": spec.proc, "tty": spec.tty,
+        "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
+        "operations": [op.as_dict() for op in plan.operations],
+        "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],
+        "mounts": dict((text(path), sorted(flags)) for path, flags in plan.mounts.items()),
+    }
+
+
+def digest(program):
+    """The name of a filter in results and tests: its SHA-256."""
+    import hashlib  # 2 ms, and only plan and tests ask
+    return hashlib.sha256(program).hexdigest()

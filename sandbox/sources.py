@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A root caller's sources: cloned with its rights, mapped to the source's owner, out of every peer group.
+
+Not idmapped, a tree owned by root would be useless inside: 0700 and 0600 are EACCES for the sandbox's host id.  Mapped,
+the sandbox's root stands for the source's *owner* on that mount, and for nobody else.  mount_setattr(2), user_namespaces(7)
+"""
+import os
+import stat
+
+from ..syscalls import mount, process
+from .errors import SandboxError
+
+#: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
+WALK_LIMIT = 20000
+
+
+def idmapped_tree(op, identity):
+    """A detached mount (fd) for a bind operation of a root caller.
+
+    identity: (host uid, host gid) behind the sandbox's root.  Raises SandboxError: mixed owners, or a file system that
+    can't be idmapped; --copy is the way out of both.
+    """
+    shown = op.src.decode("utf-8", "surrogateescape")
+    _refuse_mixed_owners(op, shown)
+    tree = -1
+    try:
+        tree = mount.open_tree(op.src)
+        userns = owner_userns(op.options["owner"], identity)
+        try:
+            mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=userns)
+        finally:
+            os.close(userns)
+    except OSError as error:
+        if tree >= 0:
+            os.close(tree)
+        raise SandboxError("sources", shown, error.errno, control="mounts",
+                           reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
+                           remedy="bring files in with --copy (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and "
+                                  "cgroup never)")
+    return tree
+
+
+def owner_userns(owner, identity):
+    """A user namespace (fd) in which the source's owner stands for the sandbox's host id, made by a short-lived child."""
+    hold, release = os.pipe()
+    try:
+        pid, pidfd = process.clone3(process.CLONE_NEWUSER)
+        if pid == 0:
+            os.close(release)
+            try:
+                os.read(hold, 1)
+            finally:
+                os._exit(0)
+        try:
+            for name, inside, outside in (("uid_map", owner[0], identity[0]), ("gid_map", owner[1], identity[1])):
+                fd = os.open("/proc/%d/%s" % (pid, name), os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, b"%d %d 1" % (inside, outside))
+                finally:
+                    os.close(fd)
+            return os.open("/proc/%d/ns/user" % pid, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(release)
+            release = -1
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+    finally:
+        os.close(hold)
+        if release >= 0:
+            os.close(release)
+
+
+def _refuse_mixed_owners(op, shown):
+    """A map has one line: what belongs to somebody else and isn't open to everybody would be unreadable inside."""
+    if not op.options["directory"]:
+        return
+    uid, seen = op.options["owner"][0], 0
+    for place, directories, files in os.walk(op.src):
+        for names, need in ((directories, stat.S_IROTH | stat.S_IXOTH), (files, stat.S_IROTH)):
+            for name in names:
+                seen += 1
+                if seen > WALK_LIMIT:
+                    return
+                path = os.path.join(place, name)
+                try:
+                    found = os.lstat(path)
+                except OSError:
+                    continue
+                if found.st_uid != uid and not stat.S_ISLNK(found.st_mode) and found.st_mode & need != need:
+                    raise SandboxError(
+                        "sources", shown, control="mounts",
+                        reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
+                        (path.decode("utf-8", "surrogateescape"), found.st_uid, uid),
+                        remedy="name a directory of one owner, or bring files in with --copy")
+
+

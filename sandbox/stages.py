@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The child's story: from clone3 to the exec of init, as one list of steps.  The order is the point of this file.
+
+Each step stands where it works and nowhere else; its docstring says why there.  Nothing is imported here after clone3,
+and nothing is decided: the plan was made in the parent.
+"""
+import os
+
+from ..syscalls import caps, landlock, libc, mount, process, seccomp
+from . import init
+from .errors import CANNOT_CONTAIN
+from .lookup import Lookup, find_program
+from .mounting import Tree, write_all
+
+SIGKILL, SIGIO = 9, 29
+TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
+RESETTABLE = (13, 17, 25)  # SIGPIPE, SIGCHLD, SIGXFSZ: an ignored signal stays ignored across exec
+PROBE = b"/.landlock"
+
+
+class Child:
+    """What the child was given.  plan; sock: control socket; features; image: fd of init; last_cap: int; trees: {(kind,
+    dst): detached mount fd}, made by a privileged parent; copies: {src: fd}; filters: prepared programs; userns: inode
+    of the parent's user namespace; boot: (monotonic, boottime) offsets as bytes; stdio: [(fd, rights)]."""
+
+    def __init__(self, **given):
+        self.__dict__.update(given)
+        self.facts = {}
+        self.rulesets = [-1, -1]
+
+
+def run(child):
+    """Runs all stages and execs init; never returns.  A failure goes up the control socket."""
+    stage = "start"
+    try:
+        if child.sock.recv(16) != b"maps":
+            os._exit(CANNOT_CONTAIN)
+        for stage, step in stages(child.plan):
+            step(child)
+    except OSError as error:
+        report(child.sock, stage, error.errno or 0, error.filename or "", error.strerror or str(error))
+    except Lookup as error:
+        report(child.sock, "exec", error.errno, error.text, "", error.status)
+    except BaseException as error:  # a bug of ours must end like every other failure: nothing runs
+        report(child.sock, stage, 0, "", "%s: %s" % (type(error).__name__, error))
+    finally:
+        os._exit(CANNOT_CONTAIN)
+
+
+def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
+    """Sends one error packet: E and five fields."""
+    fields = [stage, "%d" % number, what if isinstance(what, str) else os.fsdecode(what), text, "%d" % status]
+    try:
+        sock.send(b"E" + "\0".join(fields).encode("utf-8", "surrogateescape")[:3500])
+    except OSError:
+        pass
+
+
+def stages(plan):
+    """[(name, step)] for a plan: the order, as data."""
+    steps = [
+        ("identity", identity),
+        ("time namespace", time_namespace),
+        ("parent death", parent_death),
+        ("session", session),
+        ("user namespace limit", userns_limit),
+        ("propagation", private),
+        ("sources", open_sources),
+        ("new root", new_root),
+        ("file system", populate),
+        ("pivot_root", pivot),
+        ("root read-only", root_read_only),
+        ("host name", hostname),
+        ("second user namespace", nested_userns),
+        ("directory", directory),
+        ("terminal", terminal),
+        ("limits", limits),
+        ("landlock rules", landlock_rules),
+        ("capabilities", capabilities),
+        ("no_new_privs", no_new_privs),
+        ("landlock", restrict),
+        ("program", find),
+        ("self-check", self_check),
+        ("lifeline", lifeline),
+        ("init", become_init),
+    ]
+    skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
+               "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs}
+    if plan.left_out("landlock"):
+        steps = [step for step in steps if step[1] is not restrict]
+    return [step for step in steps if not any(plan.left_out(name) and step[1] is function
+                                              for name, function in skipped.items())]
+
+
+def identity(child):
+    """First of all: until here a root caller's child is still the host's uid 0, whatever its new namespace says."""
+    process.set_identity(child.plan.uid, child.plan.gid, groups=child.plan.root)
+
+
+def time_namespace(child):
+    """While CAP_SYS_TIME and the caller's /proc are there.  Entered at the next exec or fork, with the offsets set."""
+    if child.features.timens:
+        process.set_dumpable(1)  # the change of ids cleared it, and /proc/self then belongs to the host's root
+        process.unshare(process.CLONE_NEWTIME)
+        write_file(b"/proc/self/timens_offsets", child.boot)
+
+
+def parent_death(child):
+    """After the last change of ids, which clears it.  getppid() is 0 in a pid namespace, so the usual check for a parent
+    that died before cannot work; that the gate opens is the proof that it lived."""
+    process.set_parent_death_signal(SIGKILL)
+
+
+def session(child):
+    """Out of the caller's process group, or Ctrl-C would arrive twice."""
+    process.setsid()
+    for number in RESETTABLE:
+        libc.signals.signal(number, libc.signals.SIG_DFL)
+
+
+def userns_limit(child):
+    """Through the caller's /proc, while CAP_SYS_RESOURCE of the new namespace is there; our own /proc has no sys.  Only
+    from another user namespace than the parent's: otherwise it would be the host's limit."""
+    if os.stat("/proc/self/ns/user").st_ino == child.userns:
+        raise OSError(1, "still in the caller's user namespace", "max_user_namespaces")
+    path = b"/proc/sys/user/max_user_namespaces"
+    write_file(path, b"1" if child.plan.nested else b"0")
+    with open(path, "rb") as stream:
+        child.facts["userns-limit"] = stream.read().strip().decode()
+
+
+def private(child):
+    """First of the mount steps: nothing may travel to or from the host."""
+    mount.make_private(b"/")
+
+
+def open_sources(child):
+    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself."""
+    for op in child.plan.operations:
+        if op.kind in ("bind", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
+            op.options["by_path"] = True
+            child.trees[op.kind, op.dst] = mount.open_tree(op.src, recursive=op.kind == "bind")
+
+
+def new_root(child):
+    """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
+    os.umask(0o022)
+    op = child.plan.operations[0]
+    child.root = mount.new_filesystem(b"tmpfs", op.flags, [(b"size", b"%d" % op.options["size"]),
+                                                           (b"mode", b"%o" % op.options["mode"])])
+    mount.move_mount(child.root)
+
+
+def populate(child):
+    """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
+    tree = Tree(child.root, child.trees, child.copies)
+    for op in child.plan.operations[1:]:
+        try:
+            tree.apply(op)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, op.dst)
+
+
+def pivot(child):
+    """The caller's tree goes, and with it every path to the host."""
+    os.fchdir(child.root)
+    mount.pivot_root(b".", b".")
+    mount.umount(b".")
+    os.chdir("/")
+
+
+def root_read_only(child):
+    """After the last directory has been made; the writable places are mounts of their own."""
+    mount.mount_setattr(child.root, mount.MOUNT_ATTR_RDONLY, recursive=False)
+
+
+def hostname(child):
+    """Before the second user namespace, which has no right to it."""
+    process.set_hostname(child.plan.hostname)
+
+
+def nested_userns(child):
+    """Whatever capability the workload might win back is then good for nothing: mount, net, pid, uts and ipc namespaces
+    belong to the outer user namespace."""
+    if not child.plan.nested:
+        return
+    plan = child.plan
+    process.unshare(process.CLONE_NEWUSER)
+    process.set_dumpable(1)  # as in time_namespace
+    write_file(b"/proc/self/setgroups", b"deny")
+    write_file(b"/proc/self/uid_map", b"%d %d 1" % (plan.uid, plan.uid))
+    write_file(b"/proc/self/gid_map", b"%d %d 1" % (plan.gid, plan.gid))
+    if not plan.left_out("parent-death"):
+        parent_death(child)
+
+
+def directory(child):
+    """In the new tree only."""
+    os.chdir(child.plan.cwd)
+
+
+def terminal(child):
+    """A pty of our own devpts; the parent gets the master and proxies."""
+    if not child.plan.spec.tty:
+        return
+    import fcntl  # loaded by the parent already
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
+    number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, b"\0\0\0\0"), "little")
+    slave = os.open("/dev/pts/%d" % number, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    sockets = libc.sockets
+    child.sock.sendmsg([b"Tterminal"], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))])
+    os.close(master)
+    for fd in (0, 1, 2):
+        os.dup2(slave, fd)
+    child.stdio = []
+
+
+def limits(child):
+    """Late, so that the set-up itself does not run into them."""
+    import resource  # loaded by the parent already
+    for name, (soft, hard) in child.plan.limits.items():
+        infinite = resource.RLIM_INFINITY
+        resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()),
+                           tuple(infinite if value >= 1 << 63 else value for value in (soft, hard)))
+
+
+def landlock_rules(child):
+    """After pivot_root: rules hang on the inodes of the new tree."""
+    version = child.features.landlock_abi
+    if version < 2:
+        return
+    if not child.plan.left_out("landlock"):
+        known = landlock.handled_rights(version)
+        child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True, scopes=landlock.SCOPE_ABSTRACT_UNIX_SOCKET)
+        for path, rights in child.plan.landlock_rules:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                is_file = not os.fstat(fd).st_mode & 0o170000 == 0o040000
+                landlock.allow_beneath(child.rulesets[0], fd, rights & known & (landlock.FILE_RIGHTS if is_file else ~0))
+            finally:
+                os.close(fd)
+        for fd, rights in child.stdio:
+            landlock.allow_beneath(child.rulesets[0], fd, rights & known)
+    if version >= 6 and not child.plan.left_out("landlock-signals"):
+        child.rulesets[1] = landlock.create_ruleset(version, scopes=landlock.SCOPE_SIGNAL)
+
+
+def capabilities(child):
+    """Securebits and the bounding set first: both need CAP_SETPCAP, which the last step takes away."""
+    plan, mask = child.plan, child.plan.cap_mask
+    if not plan.left_out("caps"):
+        caps.drop_bounding(mask, child.last_cap)
+        caps.set_capabilities(mask | 1 << 8, mask)  # CAP_SETPCAP is still needed for the securebits
+        caps.set_ambient(mask)
+    if not plan.left_out("securebits"):
+        caps.set_securebits(caps.SECUREBITS_LOCKED)
+    if not plan.left_out("caps"):
+        caps.set_capabilities(mask, mask)
+
+
+def no_new_privs(child):
+    """Before Landlock and seccomp, which would need a capability otherwise."""
+    process.set_no_new_privs()
+
+
+def restrict(child):
+    """After the last mount: mount(2) is EPERM in a domain."""
+    if child.rulesets[0] >= 0:
+        landlock.restrict_self(child.rulesets[0])
+
+
+def find(child):
+    """Where the workload's program lies, seen with the workload's own rights."""
+    child.program = find_program(child.plan)
+
+
+def self_check(child):
+    """What no file in /proc shows from outside; the gate compares."""
+    facts = child.facts
+    facts["securebits"] = "%#x" % caps.get_securebits()
+    facts["parent-death"] = "%d" % process.get_parent_death_signal()
+    facts["hostname"] = os.uname().nodename
+    facts["cwd"] = os.fsdecode(os.getcwdb())
+    umask = os.umask(0o022)
+    facts["umask"] = "%o" % umask
+    try:
+        os.close(os.open(PROBE, os.O_RDONLY | os.O_CLOEXEC))
+        facts["landlock"] = "open"
+    except OSError as error:
+        facts["landlock"] = "%d" % error.errno
+    child.sock.send(b"F" + "\0".join("%s=%s" % item for item in facts.items()).encode("utf-8", "surrogateescape"))
+
+
+def lifeline(child):
+    """Init learns of the supervisor's death by the socket too: the parent-death signal belongs to one of its threads."""
+    process.notify_io(child.sock)
+
+
+def become_init(child):
+    """Descriptors, the filters, and out of Python.  Every buffer is made before a filter is in force."""
+    plan, control = child.plan, child.sock.fileno()
+    signals = child.rulesets[1] if child.rulesets[1] >= 0 else None
+    name = init.argv0(control, plan.spec.tty, signals)
+    argv = libc.string_array([name, child.program] + plan.spec.argv)
+    env = libc.string_array([key + b"=" + value for key, value in plan.spec.env.items()])
+    if not plan.left_out("fds"):
+        process.cloexec_from(3)
+    else:
+        os.set_inheritable(child.image, False)
+    for fd in (control, signals):
+        if fd is not None:
+            os.set_inheritable(fd, True)
+    for program in child.filters:
+        seccomp.attach(program)
+    process.execveat(child.image, argv, env)
+
+
+def write_file(path, data):
+    """Writes a file of /proc in one write."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_all(fd, data)
+    finally:
+        os.close(fd)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""While the program runs: one poll over the control socket, the signals, the terminal and the deadline."""
+import os
+import select
+import time
+
+from ..syscalls import libc, process
+from . import init
+
+FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
+SIGWINCH, SIGTERM, SIGKILL = 28, 15, 9
+WATCHED = FORWARDED + (SIGWINCH,)
+#: After "stop" init reports the workload's end with its usage; one that can't is killed without.
+STOP_DEADLINE = 2.0
+INSISTENCE = 3
+
+
+def receive(sock, signals, deadline):
+    """The next packet before the gate: ("packet", bytes, fd or None), ("interrupted", signal, None), ("late", ...)."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    poll.register(signals, select.POLLIN)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return "late", None, None
+        ready = [fd for fd, _ in poll.poll(left * 1000 + 1)]
+        if signals in ready:
+            number = read_signal(signals)
+            if number in (1, 2, 3, 15):
+                return "interrupted", number, None
+        if sock.fileno() in ready:
+            sockets = libc.sockets
+            packet, control, _, _ = sock.recvmsg(8192, sockets.CMSG_SPACE(4), sockets.MSG_CMSG_CLOEXEC)
+            fd = int.from_bytes(control[0][2][:4], "little") if control else None
+            return "packet", packet, fd
+
+
+def read_signal(fd):
+    """The number of one pending signal, or 0."""
+    try:
+        data = os.read(fd, 128)
+    except OSError:
+        return 0
+    return int.from_bytes(data[:4], "little")
+
+
+class Outcome:
+    """How it ended.  status: wait status or None; rusage; exec_errno; deadline: it was reached; insisted: signal."""
+
+    def __init__(self, spec):
+        self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
+        self.deadline, self.insisted = False, 0
+
+    def apply(self, result):
+        """Writes it into a Result."""
+        from .launch import exec_error
+        if self.exec_errno is not None:
+            result.reason, result.errno = "exec", self.exec_errno
+            result.returncode, result.detail = exec_error(self.exec_errno, self.spec.argv[0])
+            return
+        if self.status is not None:
+            result.ended(self.status, self.rusage)
+        if self.deadline:
+            result.deadline(self.spec.timeout)
+        elif self.insisted:
+            result.killed_by_caller(self.insisted)
+
+
+class Supervision:
+    """The loop.  run: launch.Run past the gate."""
+
+    def __init__(self, run):
+        self.run, self.sock, self.spec = run, run.sock, run.plan.spec
+        self.outcome = Outcome(self.spec)
+        self.begun = time.monotonic()
+        self.next_step, self.at = None, None
+        self.counts = {}
+        self.terminal = None
+        if self.spec.timeout is not None:
+            self._schedule(self._ask_to_end, self.spec.timeout)
+
+    def _schedule(self, step, seconds):
+        self.next_step, self.at = step, time.monotonic() + seconds
+
+    def until_the_end(self):
+        """Returns the Outcome."""
+        poll = select.poll()
+        poll.register(self.sock.fileno(), select.POLLIN)
+        poll.register(self.run.signals, select.POLLIN)
+        if self.run.terminal is not None:
+            from .terminal import Terminal
+            self.terminal = Terminal(self.run.terminal, poll)
+        try:
+            while True:
+                wait = None if self.at is None else max(0.0, (self.at - time.monotonic()) * 1000 + 1)
+                if self.terminal is not None:
+                    self.terminal.prepare()
+                events = dict(poll.poll(wait))
+                if self.terminal is not None:
+                    self.terminal.serve(events)
+                if self.run.signals in events:
+                    self._signal(read_signal(self.run.signals))
+                if self.sock.fileno() in events and self._record():
+                    break
+                if self.at is not None and time.monotonic() >= self.at:
+                    step, self.next_step, self.at = self.next_step, None, None
+                    step()
+        finally:
+            if self.terminal is not None:
+                self.terminal.close()
+        return self.outcome
+
+    def _record(self):
+        """Takes one packet of init; True at the end."""
+        packet = self.sock.recv(256)
+        if not packet:
+            return True
+        value, rusage = init.parse_record(packet)
+        if value < 0:
+            self.outcome.exec_errno = -value
+        else:
+            self.outcome.status, self.outcome.rusage = value, rusage
+        return True
+
+    def _signal(self, number):
+        if number == SIGWINCH:
+            if self.terminal is not None:
+                self.terminal.resize()
+            return
+        if number not in FORWARDED:
+            return
+        self.counts[number] = self.counts.get(number, 0) + 1
+        if number in (2, 3, 15) and self.counts[number] >= INSISTENCE:
+            self.outcome.insisted = number
+            self._stop()
+        else:
+            self._send(number)
+
+    def _send(self, number):
+        try:
+            process.pidfd_kill(self.run.pidfd, number)
+        except OSError:
+            pass
+
+    def _ask_to_end(self):
+        """The deadline: SIGTERM, and the grace time."""
+        self.outcome.deadline = True
+        self._send(SIGTERM)
+        self._schedule(self._stop, self.spec.grace)
+
+    def _stop(self):
+        """Init kills the workload and still reports what it used."""
+        try:
+            self.sock.send(init.STOP)
+        except OSError:
+            pass
+        self._schedule(self._kill, STOP_DEADLINE)
+
+    def _kill(self):
+        self._send(SIGKILL)

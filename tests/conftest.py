@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the tool as it lies in a folder, run by path, as root and as an ordinary user.
+
+`inside` runs programs in the sandbox through the real entry point.  `probe` runs the same Python code outside and inside;
+outside it must succeed, so a probe that can't fail can't be written.
+"""
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SHIPPED = ("mrunc.py", "__init__.py", "__main__.py", "seccomp_bpf.py", "syscalls", "sandbox", "commands")
+USER = 61234  # an ordinary user that no host has
+#: The interpreter that runs the tool; a virtual environment's would lie in a directory that the user can't read.
+PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
+WHO = ["root", "user"] if os.geteuid() == 0 else ["user"]
+DEADLINE = 120
+
+
+class Finished:
+    """rc; out, err: str; result: the parsed report or None."""
+
+    def __init__(self, process, report):
+        self.rc, self.out, self.err = process.returncode, process.stdout, process.stderr
+        self.result = report
+
+    def __repr__(self):
+        return "<rc %s out %r err %r>" % (self.rc, self.out[-2000:], self.err[-2000:])
+
+
+def become(who):
+    """A preexec function that turns the process into the ordinary user."""
+    def change():
+        os.setgroups([])
+        os.setresgid(USER, USER, USER)
+        os.setresuid(USER, USER, USER)
+    return change if who == "user" and os.geteuid() == 0 else None
+
+
+class Inside:
+    """The sandbox as one caller sees it.  who: root or user; tool: path of mrunc.py; scratch: a directory of the
+    caller's."""
+
+    def __init__(self, who, tool, scratch):
+        self.who, self.tool, self.scratch = who, tool, scratch
+
+    def command(self, *argv, options=(), verb="run", python=None):
+        """The command line as a list."""
+        return [python or PYTHON, "-I", "-S", self.tool, verb, *options, *(["--", *argv] if argv else [])]
+
+    def outside(self, command, **settings):
+        """Runs any command as this caller."""
+        settings.setdefault("timeout", DEADLINE)
+        settings.setdefault("cwd", self.scratch)
+        settings.setdefault("stdin", subprocess.DEVNULL if "input" not in settings else None)
+        if settings["stdin"] is None:
+            del settings["stdin"]
+        return subprocess.run(command, stdout=settings.pop("stdout", subprocess.PIPE),
+                              stderr=settings.pop("stderr", subprocess.PIPE), universal_newlines=True,
+                              preexec_fn=become(self.who), **settings)
+
+    def run(self, *argv, options=(), python=None, verb="run", **settings):
+        """`mrunc run OPTIONS -- ARGV` with a report; returns Finished."""
+        path = os.path.join(self.scratch, "report-%s.json" % secrets.token_hex(6))
+        command = self.command(*argv, options=["--report", path, *options], python=python, verb=verb)
+        process = self.outside(command, **settings)
+        report = None
+        if os.path.exists(path):
+            with open(path) as stream:
+                text = stream.read()
+            report = json.loads(text) if text else None
+            os.unlink(path)
+        return Finished(process, report)
+
+    def python(self, code, options=(), **settings):
+        """Python code inside; a nonce printed first proves that it ran."""
+        nonce = secrets.token_hex(8)
+        done = self.run("/usr/bin/python3", "-I", "-S", "-c", "print(%r, flush=True)\n%s" % (nonce, code),
+                        options=options, **settings)
+        assert done.out.startswith(nonce + "\n"), "the workload did not run: %r" % done
+        done.out = done.out[len(nonce) + 1:]
+        return done
+
+
+@pytest.fixture(scope="session")
+def tool_folder(tmp_path_factory):
+    """A copy of the tool in a folder that everybody can read: "copied onto a host"."""
+    folder = tmp_path_factory.mktemp("copied")
+    copy_tool(str(folder))
+    place = folder
+    while str(place) not in ("/", "/tmp"):
+        if os.stat(str(place)).st_uid == os.geteuid():
+            os.chmod(str(place), os.stat(str(place)).st_mode | 0o055)
+        place = place.parent
+    return str(folder)
+
+
+def copy_tool(folder):
+    """Copies what ships into a folder."""
+    for name in SHIPPED:
+        source = os.path.join(ROOT, name)
+        target = os.path.join(folder, name)
+        if os.path.isdir(source):
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    subprocess.run([PYTHON, "-m", "compileall", "-q", folder], check=True)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+
+
+@pytest.fixture(params=WHO)
+def inside(request, tool_folder, tmp_path):
+    """The sandbox, for root and for an ordinary user."""
+    return make_inside(request.param, tool_folder, tmp_path)
+
+
+@pytest.fixture
+def inside_as_root(tool_folder, tmp_path):
+    """For what only root can do; an ordinary user's run deselects these tests by name."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: this run of the suite is the ordinary user's")
+    return make_inside("root", tool_folder, tmp_path)
+
+
+@pytest.fixture
+def inside_as_user(tool_folder, tmp_path):
+    """For what is different for an ordinary user."""
+    return make_inside("user", tool_folder, tmp_path)
+
+
+def make_inside(who, tool_folder, tmp_path):
+    """An Inside whose scratch directory belongs to its caller."""
+    scratch = tmp_path / ("scratch-" + who)
+    scratch.mkdir()
+    place = tmp_path
+    while str(place) not in ("/", "/tmp"):
+        if os.stat(str(place)).st_uid == os.geteuid():
+            os.chmod(str(place), os.stat(str(place)).st_mode | 0o055)
+        place = place.parent
+    if who == "user" and os.geteuid() == 0:
+        os.chown(str(scratch), USER, USER)
+    return Inside(who, os.path.join(tool_folder, "mrunc.py"), str(scratch))
+
+
+@pytest.fixture
+def probe(inside):
+    """probe(code, options=()) -> Finished of the run inside.  The same code must exit 0 outside first, as the same
+    caller; wrap= may name a command that makes that safe (unshare ...)."""
+    def run(code, options=(), wrap=(), **settings):
+        outside = inside.outside([*wrap, "/usr/bin/python3", "-I", "-S", "-c", code], **settings)
+        assert outside.returncode == 0, "the probe does not work outside: %s %s" % (outside.stdout, outside.stderr)
+        return inside.python(code, options=options, **settings)
+    return run
+
+
+def pythons():
+    """Every Python from 3.6 on that this machine has: [(name, path)]."""
+    found = {}
+    base = os.path.expanduser("~/.pyenv/versions")
+    candidates = [os.path.join(base, name, "bin", "python3") for name in os.listdir(base)] if os.path.isdir(base) else []
+    candidates += ["/usr/bin/python3"] + ["/usr/bin/python3.%d" % minor for minor in range(6, 20)]
+    for path in candidates:
+        if os.access(path, os.X_OK):
+            done = subprocess.run([path, "-I", "-S", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
+            version = done.stdout.strip()
+            if done.returncode == 0 and tuple(int(part) for part in version.split(".")) >= (3, 6):
+                found.setdefault(version, path)
+    return sorted(found.items())
+
+
+def pytest_configure(config):
+    sys.path.insert(0, ROOT)
