@@ -13,15 +13,15 @@ import struct
 KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x80000000, 0x00000000, 0x00030000, 0x00050000
 NOTIFY, TRACE, LOG, ALLOW = 0x7FC00000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
 
-_ACTIONS = {"kill_process": KILL_PROCESS, "kill_thread": KILL_THREAD, "trap": TRAP, "errno": ERRNO,
-            "notify": NOTIFY, "trace": TRACE, "log": LOG, "allow": ALLOW}
+ACTIONS = {"kill_process": KILL_PROCESS, "kill_thread": KILL_THREAD, "trap": TRAP, "errno": ERRNO,
+           "notify": NOTIFY, "trace": TRACE, "log": LOG, "allow": ALLOW}
 
 MAX_LENGTH = 4096  # BPF_MAXINSNS
 _TOP = 0xFFFFFFFF  # the largest system call number that a filter can see: nr is compared unsigned
 
 # The instructions that the compiler makes; linux/bpf_common.h
 LD, AND, JA, JEQ, JGT, JGE, JSET, RET = 0x20, 0x54, 0x05, 0x15, 0x25, 0x35, 0x45, 0x06
-_CONDITIONAL = frozenset((JEQ, JGT, JGE, JSET))
+_JUMPS = {JEQ: ("==", int.__eq__), JGT: (">", int.__gt__), JGE: (">=", int.__ge__), JSET: ("&", int.__and__)}
 
 # struct seccomp_data as (offset, mask): what the accumulator holds
 _NR, _ARCH = (0, None), (4, None)
@@ -127,37 +127,40 @@ def _plain(rule, default):
 
 def _masked(entries):
     """The entries with neighbours like `== 0`, `== 8` that lead to one action made one `& ~8 == 0`."""
-    out, same, values = [], None, set()
+    out, same, values = [], None, {}
     for action, tests in entries + [(None, ())]:
         arg, op, value, mask, wide = tests[0] if len(tests) == 1 else (None, None, 0, None, None)
         full = (1 << 64) - 1 if wide else _TOP
         key = (action, arg, wide, full if mask is None else mask) if op in ("==", "&==") else None
-        if key != same or key is None:
+        if key != same:
             if same:
-                out.extend(_cubes(same, values))
-            same, values = key, set()
+                out.extend((same[0], (Condition(same[1], "&==", value, mask, same[2]),))
+                           for value, mask in _cubes(same[3], values))
+            same, values = key, {}
         if key:
-            values.add(value)
+            values.setdefault(value, len(values))
         else:
             out.append((action, tests))
     return out[:-1]
 
 
-def _cubes(same, values):
-    action, arg, wide, mask = same
-    left = {(value, mask) for value in values}
-    done = []
+def _cubes(mask, values):
+    """{value: position} with one mask as (value, mask) pairs that together match the same, in order of position."""
+    left, done = {(value, mask): at for value, at in values.items()}, []
     while left:
-        value, mask = max(left, key=lambda cube: (bin(cube[1]).count("1"), cube))
-        twin = next(((value ^ 1 << bit, mask) for bit in range(64)
-                     if mask >> bit & 1 and (value ^ 1 << bit, mask) in left), None)
-        left.discard((value, mask))
-        if twin:
-            left.discard(twin)
-            left.add((value & twin[0], mask & ~(value ^ twin[0])))
-        else:
-            done.append((value, mask))
-    return [(action, (Condition(arg, "&==", value, mask, wide),)) for value, mask in done]
+        merged = {}
+        for value, mask in sorted(left):
+            at = left.pop((value, mask), None)
+            for bit in range(mask.bit_length()) if at is not None else ():
+                twin = value ^ 1 << bit, mask
+                if twin in left and mask >> bit & 1:
+                    merged[value & twin[0], mask & ~(1 << bit)] = min(at, left.pop(twin))
+                    break
+            else:
+                if at is not None:
+                    done.append((at, value, mask))
+        left = merged
+    return [(value, mask) for _, value, mask in sorted(done)]
 
 
 # The compiler
@@ -175,7 +178,6 @@ def compile_policy(policy, weights=None, leaf=None):
     split = _midpoint if weights is None else _cheapest(runs, weights)
     code = _Code()
     leaves = [code.rule(rule) for _, rule in (policy.runs(leaf) if leaf else runs)]
-    shape = [rule for _, rule in runs]
 
     def tree(low, high):
         if low == high:
@@ -187,7 +189,7 @@ def compile_policy(policy, weights=None, leaf=None):
 
     # The number means another call on another architecture, so the architecture comes first. What is not loaded
     # stays constant: the kernel's bitmap (5.11) then lets the plainly allowed calls through without running this.
-    start = code.branch(_ARCH, JEQ, policy.arch, tree(0, len(shape) - 1), code.end(KILL_PROCESS))
+    start = code.branch(_ARCH, JEQ, policy.arch, tree(0, len(runs) - 1), code.end(KILL_PROCESS))
     program = encode(assemble(code.lines[code.enter(start, None)::-1]))
     verify(program)
     return program
@@ -212,7 +214,8 @@ def _cheapest(runs, weights):
     total, sums = 0.0, [0.0]
     for i in range(size):
         # A run with tests weighs more than its calls do, since their cost comes on top: it shortens the longest way.
-        total += (0.004 if len(runs[i][1]) > 1 else 1e-6) + sum(w for nr, w in weights.items() if starts[i] <= nr < starts[i + 1])
+        total += 0.004 if len(runs[i][1]) > 1 else 1e-6
+        total += sum(weight for nr, weight in weights.items() if starts[i] <= nr < starts[i + 1])
         sums.append(total)
     cost = [[0.0] * size for _ in range(size)]
     best = {}
@@ -326,7 +329,7 @@ def assemble(lines):
         following = len(out)
         if code == JA:
             k = jump(yes, following)
-        if code in _CONDITIONAL:
+        if code in _JUMPS:
             for target in (yes, no):
                 if jump(target, following) > 253:  # and not 255: a second bridge may still come in between
                     far = out[place[target] - 1]
@@ -354,11 +357,13 @@ def decode(program):
 
 # The verifier
 
-_ALU = {0x00: "+", 0x10: "-", 0x20: "*", 0x30: "/", 0x40: "|", 0x50: "&", 0x60: "<<", 0x70: ">>", 0xA0: "^"}
+_ALU = {0x00: ("+", int.__add__), 0x10: ("-", int.__sub__), 0x20: ("*", int.__mul__), 0x30: ("/", int.__floordiv__),
+        0x40: ("|", int.__or__), 0x50: ("&", int.__and__), 0xA0: ("^", int.__xor__),
+        0x60: ("<<", lambda a, by: a << (by & 31)), 0x70: (">>", lambda a, by: a >> (by & 31))}
 _MEMORY = {0x60: "A = M", 0x61: "X = M", 0x02: "M = A", 0x03: "M = X"}
 _VALID = frozenset(
     [LD, 0x80, 0x81, 0x00, 0x01, RET, 0x16, 0x07, 0x87, 0x84, JA] + list(_MEMORY)
-    + [0x04 | op | x for op in _ALU for x in (0, 8)] + [op | x for op in _CONDITIONAL for x in (0, 8)])
+    + [0x04 | op | x for op in _ALU for x in (0, 8)] + [op | x for op in _JUMPS for x in (0, 8)])
 
 
 def verify(program):
@@ -420,20 +425,15 @@ def run(program, nr, arch, args=(0,) * 6, ip=0):
         elif op == JA:
             pc += k
         elif kind == 5:
-            op &= 0xF7
-            hit = (a == operand if op == JEQ else a >= operand if op == JGE else a > operand if op == JGT
-                   else a & operand)
-            pc += jt if hit else jf
+            pc += jt if _JUMPS[op & 0xF7][1](a, operand) else jf
         elif kind == 6:
             return (a if op == 0x16 else k), executed
+        elif op == 0x84:
+            a = -a & _TOP
         elif kind == 4:
             if op & 0xF0 == 0x30 and not operand:
-                return KILL_THREAD, executed  # as the kernel's interpreter: a division by X = 0 returns 0
-            op &= 0xF0
-            a = (a + operand if op == 0x00 else a - operand if op == 0x10 else a * operand if op == 0x20
-                 else a // operand if op == 0x30 else a | operand if op == 0x40 else a & operand if op == 0x50
-                 else a << (operand & 31) if op == 0x60 else a >> (operand & 31) if op == 0x70
-                 else -a if op == 0x80 else a ^ operand) & _TOP
+                return KILL_THREAD, executed  # a division by X = 0 returns 0; net/core/filter.c bpf_convert_filter
+            a = _ALU[op & 0xF0][1](a, operand) & _TOP
         elif kind == 0:
             a = k if op == 0x00 else 64 if op == 0x80 else memory[k]
         elif kind == 1:
@@ -450,7 +450,7 @@ def action_name(action):
     """An action for people: "allow", "errno EPERM", "kill_process" ... The data of trap, trace is given as (n)."""
     from errno import errorcode
     kind, data = action & 0xFFFF0000, action & 0xFFFF
-    name = {value: name for name, value in _ACTIONS.items()}.get(kind, "kill_process (unknown action %#x)" % action)
+    name = {value: name for name, value in ACTIONS.items()}.get(kind, "kill_process (unknown action %#x)" % action)
     if kind == ERRNO:
         return "errno %s" % errorcode.get(data, data)
     return "%s (%d)" % (name, data) if data else name
@@ -479,15 +479,15 @@ def listing(program, names=None):
         elif op == JA:
             text = "goto %d" % (pc + 1 + k)
         elif op & 7 == 5:
-            sign = {JEQ: "==", JGT: ">", JGE: ">=", JSET: "&"}[op & 0xF7]
             if now == "nr" and not op & 8:
                 other = "%d%s" % (k, " (%s)" % numbers[k] if k in numbers else "")
-            text = "if %s %s %s goto %d else %d" % (now, sign, other, pc + 1 + jt, pc + 1 + jf)
+            text = "if %s %s %s goto %d else %d" % (now, _JUMPS[op & 0xF7][0], other, pc + 1 + jt, pc + 1 + jf)
         elif op & 7 == 6:
-            text = "return A" if op == 0x16 else action_name(k)
+            text = "return %s" % ("A" if op == 0x16 else action_name(k))
         elif op & 7 == 4:
-            now = "-(%s)" % now if op == 0x84 else "(%s %s %s)" % (now, _ALU[op & 0xF0], other)
+            now = "-(%s)" % now if op == 0x84 else "(%s %s %s)" % (now, _ALU[op & 0xF0][0], other)
             text = "A = %s" % now
+            now = now if len(now) < 60 else "A"
         elif op in _MEMORY:
             text = "%s[%d]" % (_MEMORY[op], k) if op & 7 < 2 else "M[%d] = %s" % (k, _MEMORY[op][-1])
             now = "M[%d]" % k if op == 0x60 else now

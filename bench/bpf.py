@@ -72,13 +72,11 @@ def reference(arch):
     return model
 
 
-def corners(rule):
-    """Argument vectors around every constant of a rule (a list of (action, conditions)): itself, +-1, 0, ones,
-    single bits of masks, each also with the upper half set."""
+def corner_values(rule):
+    """{argument: values} around every constant of a rule (a list of (action, conditions)): itself, +-1, 0, all ones,
+    single bits of masks."""
     values = {}
-    if isinstance(rule, int):
-        return [(0,) * 6]
-    for _, tests in rule:
+    for _, tests in () if isinstance(rule, int) else rule:
         for arg, _, value, mask, wide in tests:
             found = values.setdefault(arg, {0, 1, 0xFFFFFFFF})
             found.update((value, value + 1, value - 1, value ^ 0x80000000))
@@ -87,14 +85,19 @@ def corners(rule):
                 found.update(1 << bit for bit in range(64) if mask >> bit & 1)
             if wide:
                 found.update((value ^ (1 << 32), value + (1 << 32), value - (1 << 32)))
-    out = []
-    for chosen in itertools.product(*(sorted(values[arg]) for arg in sorted(values))):
+    return {arg: sorted(value & (1 << 64) - 1 for value in found) for arg, found in values.items()}
+
+
+def corners(rule):
+    """All argument vectors of `corner_values`, each also with the upper halves changed."""
+    values, out = corner_values(rule), []
+    for chosen in itertools.product(*values.values()):
         for upper in (0, 1 << 32, 0xFFFFFFFF << 32):
             args = [0] * 6
-            for arg, value in zip(sorted(values), chosen):
-                args[arg] = (value ^ upper) & (1 << 64) - 1
+            for arg, value in zip(values, chosen):
+                args[arg] = value ^ upper
             out.append(tuple(args))
-    return out
+    return out if values else out[:1]
 
 
 def figures(program, model, arch):

@@ -215,7 +215,7 @@ class Run:
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
         number, status = int(number), int(status)
         if stage == "exec":
-            return SandboxError("exec", what, number or None, reason=" ", status=status)
+            return SandboxError("exec", what, number or None, reason="", status=status)
         if stage == "init" and number == 7:
             return SandboxError("exec", "the arguments and the environment are too long together", number, status=USAGE)
         remedy = None
@@ -251,7 +251,7 @@ class Run:
         if outcome is not None:
             outcome.apply(result)
         if result.reason == "exec":
-            raise SandboxError("exec", result.detail, result.errno, reason=" ", status=result.returncode)
+            raise SandboxError("exec", result.detail, result.errno, reason="", status=result.returncode)
         return result
 
     def abandon(self):

@@ -93,10 +93,7 @@ class Supervision:
             self.terminal = Terminal(self.run.terminal, poll)
         try:
             while True:
-                wait = None if self.at is None else max(0.0, (self.at - time.monotonic()) * 1000 + 1)
-                if self.terminal is not None:
-                    self.terminal.prepare()
-                events = dict(poll.poll(wait))
+                events = dict(poll.poll(self._wait()))
                 if self.terminal is not None:
                     self.terminal.serve(events)
                 if self.run.signals in events:
@@ -110,6 +107,14 @@ class Supervision:
             if self.terminal is not None:
                 self.terminal.close()
         return self.outcome
+
+    def _wait(self):
+        """Milliseconds until the next thing is due, or None."""
+        due = [] if self.at is None else [max(0.0, self.at - time.monotonic())]
+        if self.terminal is not None:
+            self.terminal.prepare()
+            due += [] if self.terminal.wait() is None else [self.terminal.wait()]
+        return min(due) * 1000 + 1 if due else None
 
     def _record(self):
         """Takes one packet of init; True at the end."""

@@ -6,13 +6,13 @@ import operator
 import os
 import random
 import runpy
-import signal
+import struct
 import time
 import types
 
 import pytest
 
-import mrunc
+import mrunc  # noqa: F401
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import policy
 
@@ -60,7 +60,7 @@ def check(program, model, leaf=lambda action: action, vectors=None):
     ranges = [(key, rule) for key, rule in model.rules.items() if isinstance(key, tuple) and key[1] >= 2048]
     for nr in list(range(1024)) + ODD_NUMBERS:
         rule = rules.get(nr, next((rule for (first, last), rule in ranges if first <= nr <= last), model.default))
-        for args in vectors or bench["corners"](rule):
+        for args in (vectors[:1] if isinstance(rule, int) else vectors) if vectors else bench["corners"](rule):
             wanted = next((action for action, tests in ([(rule, ())] if isinstance(rule, int) else rule)
                            if all(holds(test, args) for test in tests)), model.default)
             found = bpf.run(code, nr, model.arch, args)[0]
@@ -102,6 +102,15 @@ def random_policy(chance, size=None):
     return bpf.Policy(chance.choice((X86_64, AARCH64)), chance.choice(actions), rules)
 
 
+def some_corners(chance, rule, count):
+    values = bench["corner_values"](rule)
+    vectors = [(0,) * 6]
+    for _ in range(count if values else 0):
+        upper = chance.choice((0, 0, 1 << 32, 0xFFFFFFFF << 32))
+        vectors.append(tuple(chance.choice(values[arg]) ^ upper if arg in values else 0 for arg in range(6)))
+    return vectors
+
+
 def some_vectors(chance, count):
     return [tuple(chance.choice((chance.choice(CORNERS), chance.randrange(64))) for _ in range(6)) for _ in range(count)]
 
@@ -112,14 +121,11 @@ def some_vectors(chance, count):
 def test_a_random_policy_answers_as_plain_python_does(seed):
     chance = random.Random(seed)
     model = random_policy(chance)
-    vectors = some_vectors(chance, 3)
-    corners = {v for rule in model.rules.values() for v in bench["corners"](rule)}
-    vectors += chance.sample(sorted(corners), min(5, len(corners)))
-    check(bpf.compile_policy(model), model, vectors=vectors)
-    code = bpf.decode(bpf.compile_policy(model))
-    for nr, rule in model.rules.items():  # and every corner of each rule on its own number
-        for args in () if isinstance(nr, tuple) or isinstance(rule, int) else chance.sample(
-                bench["corners"](rule), min(200, len(bench["corners"](rule)))):
+    program = bpf.compile_policy(model)
+    check(program, model, vectors=some_vectors(chance, 3))
+    code = bpf.decode(program)
+    for nr, rule in model.rules.items():
+        for args in () if isinstance(nr, tuple) else some_corners(chance, rule, 150):
             assert bpf.run(code, nr, model.arch, args)[0] == answer(model, nr, model.arch, args)
 
 
@@ -255,14 +261,14 @@ def test_one_program_is_pinned_instruction_by_instruction():
    1: if arch == 0xc000003e goto 3 else 2
    2: return kill_process
    3: load nr
-   4: if nr >= 16 (ioctl) goto 5 else 8
-   5: if nr >= 17 goto 11 else 6
-   6: load arg1
-   7: if arg1 == 0x5412 goto 10 else 9
-   8: if nr >= 2 goto 11 else 9
-   9: return allow
-  10: return errno EPERM
-  11: return errno ENOSYS
+   4: if nr >= 16 (ioctl) goto 6 else 5
+   5: if nr >= 2 goto 9 else 10
+   6: if nr >= 17 goto 9 else 7
+   7: load arg1
+   8: if arg1 == 0x5412 goto 11 else 10
+   9: return errno ENOSYS
+  10: return allow
+  11: return errno EPERM
 """
 
 
@@ -393,7 +399,6 @@ def kernel_takes(program):
     """True when the kernel attaches the program, in a child that ends at once."""
     buffer = ctypes.create_string_buffer(program, max(len(program), 1))
     fprog = SockFprog(len(program) // 8, ctypes.addressof(buffer))
-    LIBC.prctl(38, 1, 0, 0, 0) if False else None
     child = os.fork()
     if not child:
         LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -412,7 +417,6 @@ def test_the_verifier_agrees_with_the_kernel(code, reason):
 def test_the_verifier_agrees_with_the_kernel_on_damaged_programs():
     chance = random.Random(11)
     good = policy.program("default", "x86_64")
-    opcodes = [op for op in range(256)]
     found = set()
     for _ in range(400):
         code = bpf.decode(good)[:chance.randrange(2, 40)] + [RET_ALLOW]
@@ -420,7 +424,7 @@ def test_the_verifier_agrees_with_the_kernel_on_damaged_programs():
                 else (op, jt, jf, k) for pc, (op, jt, jf, k) in enumerate(code)]
         where = chance.randrange(len(code))
         op, jt, jf, k = code[where]
-        code[where] = chance.choice(((chance.choice(opcodes), jt, jf, k), (op, chance.randrange(60), jf, k),
+        code[where] = chance.choice(((chance.randrange(256), jt, jf, k), (op, chance.randrange(60), jf, k),
                                      (op, jt, chance.randrange(60), k), (op, jt, jf, chance.randrange(80)),
                                      (chance.choice(sorted(bpf._VALID)), jt, jf, chance.randrange(40))))
         program = bpf.encode(code)
@@ -469,7 +473,7 @@ MUTANTS = [
     ('">": JGT', '">": JGE'), ('"<": JGE', '"<": JGT'), ('">=": JGE', '">=": JGT'), ('"<=": JGT', '"<=": JGE'),
     ('if op in ("!=", "<", "<=", "&!=")', 'if op in ("<", "<=", "&!=")'),
     ('if op in ("!=", "<", "<=", "&!=")', 'if op in ("!=", "<", "<=")'),
-    ("JEQ, value >> 32, tail, no)", "JGE, value >> 32, tail, no)"),
+    ("JEQ, value >> 32, tail, no)", "JEQ, value >> 32, no, tail)"),
     ("JGT, value >> 32, yes, tail)", "JGE, value >> 32, yes, tail)"),
     ("low, high = 16 + 8 * arg, 20 + 8 * arg", "high, low = 16 + 8 * arg, 20 + 8 * arg"),
     ("low, high = 16 + 8 * arg, 20 + 8 * arg", "low, high = 16 + 8 * arg, 16 + 8 * arg"),
@@ -479,14 +483,14 @@ MUTANTS = [
     ("JSET, mask, no, yes) if mask", "JSET, mask, yes, no) if mask"),
     ("JSET, mask, yes, no)\n", "JSET, mask, no, yes)\n"),
     ("not mask & (mask - 1)", "True"),
-    ("policy.arch, tree(0, len(shape) - 1), code.end(KILL_PROCESS)", "policy.arch, tree(0, len(shape) - 1), code.end(ALLOW)"),
-    ("need is None or need == held", "need is None or need[0] == held[0]"),
+    ("policy.arch, tree(0, len(runs) - 1), code.end(KILL_PROCESS)", "policy.arch, tree(0, len(runs) - 1), code.end(ALLOW)"),
+    ("need is None or need == held", "need is None or held and need[0] == held[0]"),
     ("if held == (offset, None) else", "if held != (offset, None) else"),
     ("if held == (offset, None) else", "if held and held[0] == offset else"),
     ("if label != len(self.lines) - 1:", "if False:"),
-    ("mask >> bit & 1 and (value ^ 1 << bit, mask) in left", "(value ^ 1 << bit, mask & ~1) in left"),
+    ("merged[value & twin[0], mask & ~(1 << bit)]", "merged[value & twin[0], mask]"),
     ("entries[-2][0] == entries[-1][0]", "True"),
-    ("if not tests:\n            break", "if not tests:\n            pass"),
+    ("if key != same:", "if not key:"),
     ("if not runs or runs[-1][1] != rule:", "if not runs or runs[-1][0] != start - 1:"),
     ("free = last + 1", "free = last + 2"),
     ("[(free, self.default)] if first > free", "[(free, self.default)] if first > free + 1"),
@@ -502,21 +506,18 @@ MUTANTS = [
 
 def compiler_holds(module):
     """The essence of this file on another seccomp_bpf, judged by the real interpreter. Quick."""
-    policies = []
-    for seed in range(40):
-        policies.append(random_policy(random.Random(seed), 40))
+    chance = random.Random(0)
+    policies = [random_policy(random.Random(seed), 40) for seed in range(40)]
     values = [bpf.Condition(0, "==", v) for v in (0, 8, 0x20000, 0x20008, 3, 5, 0xFFFFFFFF)]
     policies.append(bpf.Policy(X86_64, bpf.errno(1), {9: [(bpf.ALLOW, [v]) for v in values], 11: bpf.ALLOW, 13: bpf.ALLOW}))
     policies.append(bpf.Policy(X86_64, bpf.errno(1), {
         nr: [(bpf.errno(nr + 1), [bpf.Condition(0, "==", nr), bpf.Condition(1, ">", nr, wide=True)])]
         for nr in range(0, 500, 2)}))
     for model in policies:
-        code = bpf.decode(module.compile_policy(model))
+        code = bpf.decode(module.compile_policy(module.Policy(model.arch, model.default, model.rules)))
         bpf.verify(bpf.encode(code))
         for nr in list(range(620)) + [0x40000005, 0xFFFFFFFF]:
-            rule = model.rules.get(nr, 0)
-            vectors = [(0,) * 6] if isinstance(rule, int) else bench["corners"](rule)
-            for args in vectors[::1 + len(vectors) // 60]:
+            for args in some_corners(chance, model.rules.get(nr, 0), 40):
                 assert bpf.run(code, nr, model.arch, args)[0] == answer(model, nr, model.arch, args)
         assert bpf.run(code, 9, I386)[0] == bpf.KILL_PROCESS
     for op in sorted(SIGNS) + ["&==", "&!="]:
@@ -530,6 +531,15 @@ def compiler_holds(module):
              (None, bpf.RET, 2, None, None), (None, bpf.RET, 4, None, None)] + [(None, bpf.LD, 0, None, None)] * 300
     code = module.assemble(lines + [("far", bpf.RET, 3, None, None)])
     assert [bpf.run(code, 0, 0)[0], bpf.run([(bpf.LD, 0, 0, 4)] + code, 0, 1)[0]] == [2, 3]
+    for between in range(245, 262):  # two targets about as far as a jump reaches
+        lines = [(None, bpf.LD, 0, None, None), (None, bpf.JEQ, 7, "a", "b")] + [(None, bpf.LD, 0, None, None)] * between
+        lines += [("a", bpf.JEQ, 7, "c", None), (None, bpf.LD, 4, None, None), ("b", bpf.JEQ, 7, "c", None),
+                  (None, bpf.RET, 1, None, None), ("c", bpf.RET, 2, None, None)]
+        for order in ("ab", "ba"):
+            lines[1] = (None, bpf.JEQ, 7, order[0], order[1])
+            code = module.assemble(lines)
+            bpf.verify(bpf.encode(code))
+            assert [bpf.run(code, nr, 0)[0] for nr in (7, 8)] == [2, 1]
 
 
 def mutant(old="", new=""):
@@ -548,11 +558,10 @@ def test_the_unchanged_compiler_passes_the_check_that_mutants_fail():
 @pytest.mark.parametrize("old, new", MUTANTS)
 def test_a_mutant_of_the_compiler_is_caught(old, new):
     module = mutant(old, new)
-    with pytest.raises((AssertionError, bpf.FilterError, module.FilterError, IndexError, KeyError, TypeError)):
+    with pytest.raises((AssertionError, bpf.FilterError, module.FilterError, struct.error)):
         compiler_holds(module)
 
 
 def test_the_module_is_pure():
     names = set(mutant().__dict__)
     assert not names & {"os", "sys", "ctypes", "mrunc"}
-    assert signal and mrunc

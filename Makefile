@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= /usr/bin/python3
+SHIPPED = mrunc.py __init__.py __main__.py seccomp_bpf.py syscalls sandbox commands
+OUT ?= dist
+
+.PHONY: help test test-user lint ci bench freeze docs wheel zipapp clean
+
+help:  ## this text
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+test:  ## the test suite, as who you are (as root: for root and for a user)
+	.ci/test
+
+test-user:  ## the suite as an ordinary user, from a copy of the folder (needs root)
+	.ci/run user
+
+lint:  ## ruff, vermin, mypy
+	.ci/lint
+
+ci:  ## everything that must hold: suite as root and as a user, coverage, linters
+	.ci/run
+
+bench:  ## the measurements
+	@for file in bench/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+
+freeze:  ## regenerate the generated files: call numbers, filters, init
+	$(PYTHON) .ci/generate_nr.py
+	$(PYTHON) .ci/freeze_filters.py
+	$(PYTHON) .ci/freeze_init.py
+
+docs: docs/mrunc.1 docs/completion.bash  ## the man page and the completion, from the option table
+
+docs/mrunc.1: commands/options.py commands/manual.py
+	@mkdir -p docs
+	$(PYTHON) mrunc.py --man > $@.new && mv $@.new $@
+
+docs/completion.bash: commands/options.py commands/manual.py
+	@mkdir -p docs
+	$(PYTHON) mrunc.py --completion bash > $@.new && mv $@.new $@
+
+wheel:  ## dist/mrunc-VERSION-py3-none-any.whl
+	$(PYTHON) -m pip wheel -q --no-deps -w $(OUT) .
+
+zipapp:  ## dist/mrunc.pyz, with bytecode of this Python; another one compiles the source in it
+	@rm -rf $(OUT)/zipapp && mkdir -p $(OUT)/zipapp
+	tar -c --exclude=__pycache__ $(SHIPPED) | tar -x -C $(OUT)/zipapp
+	$(PYTHON) -m compileall -q -b $(OUT)/zipapp
+	$(PYTHON) -m zipapp -p '/usr/bin/env python3' -o $(OUT)/mrunc.pyz $(OUT)/zipapp
+	@rm -rf $(OUT)/zipapp
+
+clean:  ## remove what was built
+	rm -rf dist build *.egg-info .pytest_cache .coverage .benchmarks
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
