@@ -175,7 +175,7 @@ def compile_policy(policy, weights=None, leaf=None):
     Raises FilterError for rules that clash and for more than 4096 instructions.
     """
     runs = policy.runs()
-    split = _midpoint if weights is None else _cheapest(runs, weights)
+    split = _cheapest(runs, weights) if weights is not None else lambda low, high: (low + high + 1) // 2
     code = _Code()
     leaves = [code.rule(rule) for _, rule in (policy.runs(leaf) if leaf else runs)]
 
@@ -198,10 +198,6 @@ def compile_policy(policy, weights=None, leaf=None):
 def _pin(runs, low, high):
     """True for three runs of which the middle one is a single number between equals: one JEQ does for two JGE."""
     return high - low == 2 and runs[low][1] == runs[high][1] and runs[high][0] - runs[low + 1][0] == 1
-
-
-def _midpoint(low, high):
-    return (low + high + 1) // 2
 
 
 def _cheapest(runs, weights):
@@ -360,10 +356,10 @@ def decode(program):
 _ALU = {0x00: ("+", int.__add__), 0x10: ("-", int.__sub__), 0x20: ("*", int.__mul__), 0x30: ("/", int.__floordiv__),
         0x40: ("|", int.__or__), 0x50: ("&", int.__and__), 0xA0: ("^", int.__xor__),
         0x60: ("<<", lambda a, by: a << (by & 31)), 0x70: (">>", lambda a, by: a >> (by & 31))}
-_MEMORY = {0x60: "A = M", 0x61: "X = M", 0x02: "M = A", 0x03: "M = X"}
-_VALID = frozenset(
-    [LD, 0x80, 0x81, 0x00, 0x01, RET, 0x16, 0x07, 0x87, 0x84, JA] + list(_MEMORY)
-    + [0x04 | op | x for op in _ALU for x in (0, 8)] + [op | x for op in _JUMPS for x in (0, 8)])
+_PLAIN = {0x00: "A = {}", 0x01: "X = {}", 0x80: "A = 64", 0x81: "X = 64", 0x07: "X = A", 0x87: "A = X",
+          0x60: "A = M[{}]", 0x61: "X = M[{}]", 0x02: "M[{}] = A", 0x03: "M[{}] = X"}
+_VALID = frozenset([LD, JA, 0x84, RET, 0x16] + list(_PLAIN) + [op | x for op in _JUMPS for x in (0, 8)]
+                   + [0x04 | op | x for op in _ALU for x in (0, 8)])
 
 
 def verify(program):
@@ -385,7 +381,7 @@ def verify(program):
             reason = "divides by 0"
         elif op in (0x64, 0x74) and k > 31:
             reason = "shifts by %d: must be below 32" % k
-        elif op in _MEMORY and k > 15:
+        elif op in (0x60, 0x61, 0x02, 0x03) and k > 15:
             reason = "scratch word %d: must be 0 to 15" % k
         elif op in (0x60, 0x61) and not stored >> k & 1:
             reason = "reads scratch word %d before it was written" % k
@@ -488,14 +484,9 @@ def listing(program, names=None):
             now = "-(%s)" % now if op == 0x84 else "(%s %s %s)" % (now, _ALU[op & 0xF0][0], other)
             text = "A = %s" % now
             now = now if len(now) < 60 else "A"
-        elif op in _MEMORY:
-            text = "%s[%d]" % (_MEMORY[op], k) if op & 7 < 2 else "M[%d] = %s" % (k, _MEMORY[op][-1])
-            now = "M[%d]" % k if op == 0x60 else now
-        elif op in (0x07, 0x87):
-            text, now = ("X = A", now) if op == 0x07 else ("A = X", "X")
         else:
-            other = 64 if op & 0x80 else k
-            text, now = ("X = %d" % other, now) if op & 1 else ("A = %d" % other, str(other))
+            text = _PLAIN[op].format(k)
+            now = now if text[0] != "A" else "A"
         lines.append("%4d: %s" % (pc, text))
         if op & 7 == 5:
             for jump in (k,) if op == JA else (jt, jf):

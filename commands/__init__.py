@@ -8,9 +8,14 @@ VERBS = ("run", "shell")
 
 def main(argv):
     """Runs a verb.  argv: list of str without the program's name.  Returns the exit status."""
-    from .output import say
+    from .output import complain, say
+    from ..sandbox.errors import SandboxError
+    _fill_standard_descriptors()
     try:
         return _dispatch(argv)
+    except SandboxError as error:
+        complain(error)
+        return error.status
     except KeyboardInterrupt:  # before run has taken over the signals nothing has been started
         say("interrupted")
         return 130
@@ -18,29 +23,34 @@ def main(argv):
         # The reader of our output is gone; nothing more can be said, and the interpreter must not try at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:
+        say("output: %s" % error.strerror)
+        return 125
 
 
 def _dispatch(argv):
-    from ..sandbox.errors import SandboxError, USAGE
-    from .output import complain, say
     verb = argv[0] if argv else "--help"
     if verb in ("--help", "-h", "help", "--version", "--man", "--completion"):
         from . import manual
         return manual.main(argv)
-    try:
-        if verb == "run":
-            from . import run
-            return run.main(argv[1:])
-        if verb == "shell":
-            from . import run
-            return run.shell(argv[1:])
-    except SandboxError as error:
-        complain(error)
-        return error.status
+    if verb == "run":
+        from . import run
+        return run.main(argv[1:])
+    if verb == "shell":
+        from . import run
+        return run.shell(argv[1:])
+    from ..sandbox.errors import usage
     from .options import nearest
-    say("unknown verb %s%s" % (verb, nearest(verb, VERBS)))
-    say("try: %s --help" % program_name())
-    return USAGE
+    raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)), remedy="%s --help lists them" % program_name())
+
+
+def _fill_standard_descriptors():
+    """A closed 0, 1 or 2 would be given to the next file that is opened, and so to the workload."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def program_name():

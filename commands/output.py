@@ -28,23 +28,18 @@ _DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f))
 
 
 def write(fd, text):
-    """Writes all of the text to a descriptor; a closed one is no error, a closed pipe is BrokenPipeError."""
+    """Writes all of the text to a descriptor.  Raises OSError."""
     data = text.encode("utf-8", "backslashreplace")
     while data:
-        try:
-            data = data[os.write(fd, data):]
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return
+        data = data[os.write(fd, data):]
 
 
 def say(text):
     """One line on stderr with the prefix `mrunc: `."""
     try:
         write(2, "mrunc: %s\n" % escaped(text))
-    except BrokenPipeError:
-        pass
+    except OSError:
+        pass  # nobody can be told
 
 
 def complain(error):

@@ -10,6 +10,7 @@ from .controls import Control
 from .errors import SandboxError
 from .host import mount_points
 from .plan import NAMESPACES
+from .rootfs import INODES
 from ..syscalls.caps import SECUREBITS_LOCKED
 
 FREE_PROPAGATION = (b"shared:", b"master:", b"propagate_from:")
@@ -132,13 +133,14 @@ def _nested(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _propagation(name, plan, reading, facts, features, identity, control_fds):
-    peers = [point for point, _, fields, _ in reading.mounts if any(f.startswith(FREE_PROPAGATION) for f in fields)]
+    peers = [point for point, _, fields, _, _ in reading.mounts if any(f.startswith(FREE_PROPAGATION) for f in fields)]
     return not peers, "%d mounts, all private" % len(reading.mounts) if not peers else "not private: %r" % peers[:3]
 
 
 def _mounts(name, plan, reading, facts, features, identity, control_fds):
-    got = {}
-    for point, options, _, _ in reading.mounts:
+    got, details = {}, {}
+    for point, options, _, _, super_options in reading.mounts:
+        details[point] = super_options
         flags = set(word.decode() for word in options)
         got[point] = got[point] & flags if point in got else flags
     wrong = sorted(set(got) ^ set(plan.mounts))
@@ -148,7 +150,20 @@ def _mounts(name, plan, reading, facts, features, identity, control_fds):
         need = need - {"ro"} if point == b"/" else need
         if need - got[point]:
             return False, "%s lacks %s" % (_text(point), ",".join(sorted(need - got[point])))
-    return True, "%d mount points with their flags, no other" % len(got)
+    for op in plan.operations:
+        if op.kind == "tmpfs":
+            missing = [word for word in _tmpfs_words(op) if word not in details[op.dst]]
+            if missing:
+                return False, "%s lacks %s" % (_text(op.dst), b",".join(missing).decode())
+    return True, "%d mount points with their flags and sizes, no other" % len(got)
+
+
+def _tmpfs_words(op):
+    """What mountinfo must say of a tmpfs; it leaves the mode out where it is the default.  mm/shmem.c"""
+    page = os.sysconf("SC_PAGE_SIZE")
+    size = -(-op.options["size"] // page) * page
+    mode = op.options["mode"]
+    return [b"size=%dk" % (size >> 10), b"nr_inodes=%d" % INODES] + ([b"mode=%o" % mode] if mode != 0o1777 else [])
 
 
 def _text(path):
@@ -156,23 +171,21 @@ def _text(path):
 
 
 def _root_ro(name, plan, reading, facts, features, identity, control_fds):
-    options = [options for point, options, _, _ in reading.mounts if point == b"/"]
+    options = [options for point, options, _, _, _ in reading.mounts if point == b"/"]
     return bool(options) and all(b"ro" in o for o in options), "mountinfo: / %s" % b",".join(options[0]).decode()
 
 
 def _proc(name, plan, reading, facts, features, identity, control_fds):
-    found = [kind for point, _, _, kind in reading.mounts if point == b"/proc"]
-    with open("/proc/%d/mountinfo" % reading.pid, errors="surrogateescape") as stream:
-        lines = [line for line in stream if line.split()[4] == "/proc"]
-    options = lines[-1].split(" - ")[1].split()[2] if lines else ""
-    words = options.split(",")
-    hidden = "hidepid=invisible" in words or "hidepid=2" in words
-    restricted = hidden and ("subset=pid" in words or plan.spec.proc == "full")
-    return found == [b"proc"] and restricted, "mountinfo: /proc %s" % (options or "not mounted")
+    found = [(kind, words) for point, _, _, kind, words in reading.mounts if point == b"/proc"]
+    words = found[0][1] if found else []
+    hidden = b"hidepid=invisible" in words or b"hidepid=2" in words
+    restricted = hidden and (b"subset=pid" in words or plan.spec.proc == "full")
+    return len(found) == 1 and found[0][0] == b"proc" and restricted, \
+        "mountinfo: /proc %s" % (b",".join(words).decode() if found else "not mounted")
 
 
 def _dev(name, plan, reading, facts, features, identity, control_fds):
-    names = sorted(_text(point) for point, _, _, _ in reading.mounts if point.startswith(b"/dev"))
+    names = sorted(_text(point) for point, _, _, _, _ in reading.mounts if point.startswith(b"/dev"))
     return set(names) == set(_text(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
 
 
@@ -182,12 +195,14 @@ def _hostname(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _session(name, plan, reading, facts, features, identity, control_fds):
-    return reading.session == reading.pid, "session leader" if reading.session == reading.pid else "the caller's session"
+    ignored = int(reading.status.get("SigIgn", "1"), 16)
+    how = "session leader" if reading.session == reading.pid else "the caller's session"
+    return reading.session == reading.pid and not ignored, "%s, ignored signals %#x" % (how, ignored)
 
 
 def _parent_death(name, plan, reading, facts, features, identity, control_fds):
-    return facts.get("parent-death") == "9", "PR_GET_PDEATHSIG %s; the control socket raises SIGIO" % \
-        facts.get("parent-death")
+    right = facts.get("parent-death") == "9" and facts.get("lifeline") == "armed"
+    return right, "PR_GET_PDEATHSIG %s; SIGIO of the control socket %s" % (facts.get("parent-death"), facts.get("lifeline"))
 
 
 def _limit(name, plan, reading, facts, features, identity, control_fds):

@@ -73,13 +73,14 @@ def kind_of(mode):
 
 
 def mount_points(path):
-    """[(mount point, options, optional fields, file system type)] of a mountinfo file, in its order.  proc(5)"""
+    """[(mount point, options, optional fields, file system type, its options)] of a mountinfo file.  proc(5)"""
     out = []
     with open(path, "rb") as stream:
         for line in stream:
             fields = line.split()
             dash = fields.index(b"-", 6)
-            out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1]))
+            out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1],
+                        fields[-1].split(b",")))
     return out
 
 

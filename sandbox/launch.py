@@ -81,10 +81,8 @@ class Run:
         filters = [seccomp.prepare(program) for _, program in plan.filters]
         self.sock, theirs = process.control_pair()
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
-        if theirs.fileno() > 255:
-            theirs = self._lower(theirs)
         self._take_signals()
-        child = stages.Child(plan=plan, sock=theirs, features=self.features, image=image, last_cap=caps.last_capability(),
+        child = stages.Child(plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(),
                              trees=trees, copies=copies, filters=filters, userns=os.stat("/proc/self/ns/user").st_ino,
                              boot=_boot_offsets(), stdio=_stdio_rights())
         flags = 0
@@ -97,7 +95,6 @@ class Run:
             raise SandboxError("namespaces", "clone3", error.errno, control="userns",
                                remedy=USERNS_REMEDY.get(error.errno))
         if self.pid == 0:
-            self.sock.close()  # or the child would never see this end close
             stages.run(child)
         self._keep(self.pidfd)
         theirs.close()
@@ -120,20 +117,6 @@ class Run:
         taken = idmap.HostId(self.plan.id_ranges)
         self.undo.append((taken.release, ()))
         return taken.number, taken.number
-
-    def _lower(self, sock):
-        """Init's descriptors fit into a byte; a caller with hundreds of open ones gets a low one freed for a moment."""
-        for number in range(255, 2, -1):
-            try:
-                os.fstat(number)
-            except OSError:
-                fd = os.dup2(sock.fileno(), number, inheritable=False)
-                low = libc.sockets.socket(fileno=fd)
-                sock.close()
-                self.undo.append((low.close, ()))
-                return low
-        raise SandboxError("descriptors", "no free descriptor below 256",
-                           remedy="close some before starting mrunc: it has every number from 3 to 255 open")
 
     def _open_copies(self):
         copies = {}

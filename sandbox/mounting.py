@@ -79,9 +79,7 @@ class Tree:
             os.close(fd)
 
     def _tmpfs(self, op):
-        options = [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
-                   (b"mode", b"%o" % op.options["mode"])]
-        self.attach(mount.new_filesystem(b"tmpfs", op.flags, options), op.dst)
+        self.attach(new_tmpfs(op), op.dst)
 
     def _bind(self, op):
         tree = self.sources.pop((op.kind, op.dst))
@@ -123,6 +121,12 @@ class Tree:
             os.close(target)
         mount.mount_setattr(tree, op.flags)
         self.attach(tree, op.dst)
+
+
+def new_tmpfs(op):
+    """The detached mount (fd) of a tmpfs operation."""
+    return mount.new_filesystem(b"tmpfs", op.flags, [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
+                                                     (b"mode", b"%o" % op.options["mode"])])
 
 
 def write_all(fd, data):

@@ -98,7 +98,7 @@ def expected_mounts(operations, host, root_writable=False):
         out[op.dst] = flags
         if op.kind == "bind":
             source = op.src.rstrip(b"/") + b"/"
-            for point, _, _, _ in host.mounts:
+            for point, _, _, _, _ in host.mounts:
                 if point.startswith(source):
                     out[op.dst + b"/" + point[len(source):]] = set(flags)
     return out

@@ -89,8 +89,8 @@ DEFAULT = (
     ("allow", "process life cycle", "fork vfork execve execveat exit exit_group wait4 waitid"),
     ((("allow", (0, "&==", 0, CLONE_NEW)), ("EPERM",)),
      "threads and processes, but no namespaces: a new one opens everything that capabilities gate", "clone"),
-    ("ENOSYS", "its flags lie behind a pointer, so no filter can see CLONE_NEW*; libc then uses clone, where EPERM breaks"
-     " python, node and java", "clone3"),
+    ("ENOSYS", "its flags lie behind a pointer, so no filter can see CLONE_NEW*; libc then uses clone, where EPERM"
+     " breaks python, node and java", "clone3"),
     ("allow", "locks and thread registration",
      "futex futex_waitv set_robust_list get_robust_list set_tid_address rseq"),
     ("allow", "thread-local storage, set by the dynamic loader", "arch_prctl"),
@@ -129,7 +129,8 @@ DEFAULT = (
      "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd"
      " eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"),
     ("allow", "limits and accounting; raising needs a capability",
-     "uname sysinfo times getcpu getrusage getrlimit setrlimit prlimit64 getpriority setpriority ioprio_get ioprio_set"),
+     "uname sysinfo times getcpu getrusage getrlimit setrlimit prlimit64 getpriority setpriority ioprio_get"
+     " ioprio_set"),
     ("allow", "random numbers (node aborts without)", "getrandom"),
 
     # Sockets and IPC
@@ -189,7 +190,8 @@ def _no_set_id(argument):
 
 # --harden: less surface for programs that are known to do without, and no second try for the calls of exploits
 STRICT = (
-    ("ENOSYS", "native AIO: only databases use it", "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
+    ("ENOSYS", "native AIO: only databases use it",
+     "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
     ("ENOSYS", "System V and POSIX IPC: pipes and AF_UNIX do",
      "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"
      " mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),

@@ -15,6 +15,9 @@ LONGEST_STRING = 131072
 RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
            "rttime").split()
 RLIMIT_INFINITY = (1 << 64) - 1
+#: What goes with a control that is left out: sethostname would be the host's, and without no_new_privs a filter or a
+#: Landlock domain takes a capability.
+TOGETHER = {"utsns": ("hostname",), "nnp": ("landlock", "landlock-signals", "seccomp", "setid-filter")}
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100", "vt220",
                "rxvt", "rxvt-unicode", "rxvt-unicode-256color", "dumb", "ansi", "alacritty", "xterm-kitty", "foot")
@@ -284,6 +287,10 @@ def _controls(value):
     for name in names:
         if name not in CONTROLS:
             raise usage("--unsafe-without %s" % name, "no such control", "the names are: " + " ".join(CONTROLS))
+        needed = [other for other in TOGETHER.get(name, ()) if other not in names]
+        if needed:
+            raise usage("--unsafe-without %s" % name, "%s can't be had without it" % ", ".join(needed),
+                        "leave them out too: --unsafe-without %s" % ",".join([name] + list(TOGETHER[name])))
         if not CONTROLS[name][1]:
             raise usage("--unsafe-without %s" % name, "everything else stands on it, it can't be left out")
     return names

@@ -10,7 +10,7 @@ from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
-from .mounting import Tree, write_all
+from .mounting import Tree, new_tmpfs, write_all
 
 SIGKILL, SIGIO = 9, 29
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
@@ -19,7 +19,7 @@ PROBE = b"/.landlock"
 
 
 class Child:
-    """What the child was given.  plan; sock: control socket; features; image: fd of init; last_cap: int; trees: {(kind,
+    """What the child was given.  plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind,
     dst): detached mount fd}, made by a privileged parent; copies: {src: fd}; filters: prepared programs; userns: inode
     of the parent's user namespace; boot: (monotonic, boottime) offsets as bytes; stdio: [(fd, rights)]."""
 
@@ -33,6 +33,7 @@ def run(child):
     """Runs all stages and execs init; never returns.  A failure goes up the control socket."""
     stage = "start"
     try:
+        child.parent_end.close()  # or this process would never see that end close
         if child.sock.recv(16) != b"maps":
             os._exit(CANNOT_CONTAIN)
         for stage, step in stages(child.plan):
@@ -80,8 +81,8 @@ def stages(plan):
         ("no_new_privs", no_new_privs),
         ("landlock", restrict),
         ("program", find),
-        ("self-check", self_check),
         ("lifeline", lifeline),
+        ("self-check", self_check),
         ("init", become_init),
     ]
     skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
@@ -136,6 +137,7 @@ def private(child):
 
 def open_sources(child):
     """By path, while the caller's tree is our root: what a caller without privilege could not clone itself."""
+    child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
         if op.kind in ("bind", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
@@ -145,9 +147,7 @@ def open_sources(child):
 def new_root(child):
     """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
     os.umask(0o022)
-    op = child.plan.operations[0]
-    child.root = mount.new_filesystem(b"tmpfs", op.flags, [(b"size", b"%d" % op.options["size"]),
-                                                           (b"mode", b"%o" % op.options["mode"])])
+    child.root = new_tmpfs(child.plan.operations[0])
     mount.move_mount(child.root)
 
 
@@ -187,9 +187,10 @@ def nested_userns(child):
     plan = child.plan
     process.unshare(process.CLONE_NEWUSER)
     process.set_dumpable(1)  # as in time_namespace
-    write_file(b"/proc/self/setgroups", b"deny")
-    write_file(b"/proc/self/uid_map", b"%d %d 1" % (plan.uid, plan.uid))
-    write_file(b"/proc/self/gid_map", b"%d %d 1" % (plan.gid, plan.gid))
+    # Through the caller's /proc, opened before the pivot: there may be none here.
+    write_file(b"setgroups", b"deny", child.proc_self)
+    write_file(b"uid_map", b"%d %d 1" % (plan.uid, plan.uid), child.proc_self)
+    write_file(b"gid_map", b"%d %d 1" % (plan.gid, plan.gid), child.proc_self)
     if not plan.left_out("parent-death"):
         parent_death(child)
 
@@ -294,13 +295,19 @@ def self_check(child):
 
 def lifeline(child):
     """Init learns of the supervisor's death by the socket too: the parent-death signal belongs to one of its threads."""
-    process.notify_io(child.sock)
+    child.facts["lifeline"] = "armed" if process.notify_io(child.sock) else "not armed"
 
 
 def become_init(child):
     """Descriptors, the filters, and out of Python.  Every buffer is made before a filter is in force."""
-    plan, control = child.plan, child.sock.fileno()
-    signals = child.rulesets[1] if child.rulesets[1] >= 0 else None
+    plan = child.plan
+    held = [child.sock.fileno()] + [fd for fd in child.rulesets[1:] if fd >= 0]
+    # Init's descriptors are one byte each, and a caller may have hundreds open.  What they replace is dropped anyway.
+    free = [number for number in range(3, 9) if number not in held and number != child.image]
+    for fd, number in zip(held, free):
+        os.dup2(fd, number)
+    held = free[:len(held)]
+    control, signals = held[0], held[1] if len(held) > 1 else None
     name = init.argv0(control, plan.spec.tty, signals)
     argv = libc.string_array([name, child.program] + plan.spec.argv)
     env = libc.string_array([key + b"=" + value for key, value in plan.spec.env.items()])
@@ -308,17 +315,16 @@ def become_init(child):
         process.cloexec_from(3)
     else:
         os.set_inheritable(child.image, False)
-    for fd in (control, signals):
-        if fd is not None:
-            os.set_inheritable(fd, True)
+    for fd in held:
+        os.set_inheritable(fd, True)
     for program in child.filters:
         seccomp.attach(program)
     process.execveat(child.image, argv, env)
 
 
-def write_file(path, data):
-    """Writes a file of /proc in one write."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def write_file(path, data, directory=None):
+    """Writes a file of /proc in one write.  directory: the descriptor that a relative path starts from."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         write_all(fd, data)
     finally:

@@ -16,6 +16,7 @@ PR_SET_NO_NEW_PRIVS = 38
 CLOSE_RANGE_CLOEXEC = 4
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
 F_ADD_SEALS, ALL_SEALS = 1033, 0xf
+F_GETFL, F_SETFL, F_SETOWN, F_GETOWN, O_ASYNC = 3, 4, 8, 9, 0o20000
 SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
 
 _clone3 = bind("clone3", c_pointer, c_size)
@@ -124,10 +125,14 @@ def sealed_program(image):
 
 
 def notify_io(sock):
-    """Has SIGIO sent to this process when something happens on the socket; survives exec.  fcntl(2), F_SETOWN"""
+    """Has SIGIO sent to this process when something happens on the socket; survives exec.  fcntl(2), F_SETOWN
+
+    Returns whether the kernel says that it is so.
+    """
     fd = sock.fileno()
-    _fcntl(fd, 8, _getpid())  # F_SETOWN
-    _fcntl(fd, 4, os.O_RDWR | 0o20000)  # F_SETFL, O_ASYNC
+    _fcntl(fd, F_SETOWN, _getpid())
+    _fcntl(fd, F_SETFL, os.O_RDWR | O_ASYNC)
+    return _fcntl(fd, F_GETOWN, 0) == _getpid() and bool(_fcntl(fd, F_GETFL, 0) & O_ASYNC)
 
 
 def pidfd_kill(pidfd, number):

@@ -53,7 +53,7 @@ def test_by_path_from_any_directory(python, folder):
     assert go(python, folder / "mrunc.py", *HELLO) == "hello\n"
     assert go(python, "-I", "-S", folder / "mrunc.py", *HELLO) == "hello\n"
     assert go(python, "mrunc.py", *HELLO, cwd=str(folder)) == "hello\n"
-    assert go(python, "./../%s/mrunc.py" % folder.name, *HELLO, cwd=str(folder / "sandbox")) == "hello\n"
+    assert go(python, "./../../%s/mrunc.py" % folder.name, *HELLO, cwd=str(folder / "sandbox")) == "hello\n"
 
 
 @EACH
