@@ -13,6 +13,11 @@ if __spec__ is None or not __spec__.parent:
     __path__ = [os.path.dirname(os.path.realpath(__file__))]
     if __name__ == "__main__":
         sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != __path__[0]]
+        for _name in os.listdir(__path__[0]):  # what the import system would prefer to our own seccomp_bpf.py
+            if _name == "seccomp_bpf" or _name.startswith("seccomp_bpf.") and _name.endswith(".so"):
+                os.write(2, b"mrunc: %s lies beside the tool and would run as a part of it: move it away\n" %
+                         os.fsencode(_name))
+                sys.exit(125)
     __package__ = "mrunc"  # what Python before 3.15 resolves relative imports by; later it reads __spec__.parent
     __spec__ = __spec__ or type(sys.__spec__)(__package__, None)
     __spec__.submodule_search_locations = __path__

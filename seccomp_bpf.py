@@ -341,14 +341,15 @@ def assemble(lines):
 
 def encode(instructions):
     """Instructions (code, jt, jf, k) as the bytes of a struct sock_filter array, little-endian."""
-    return b"".join(struct.pack("<HBBI", *instruction) for instruction in instructions)
+    pack = struct.Struct("<HBBI").pack
+    return b"".join([pack(*instruction) for instruction in instructions])
 
 
 def decode(program):
     """The instructions (code, jt, jf, k) of program bytes. Raises FilterError for half an instruction."""
     if len(program) % 8:
         raise FilterError("%d bytes: not a whole number of 8-byte instructions" % len(program))
-    return [struct.unpack_from("<HBBI", program, at) for at in range(0, len(program), 8)]
+    return list(struct.iter_unpack("<HBBI", program))
 
 
 # The verifier

@@ -115,7 +115,8 @@ def figures(program, model, arch):
 
 
 def libseccomp(model, arch, optimize):
-    """libseccomp's program for a model, None without python3-seccomp. It has no ENOSYS tail."""
+    """libseccomp's program for a model, None without python3-seccomp. It has no ENOSYS tail, and what no tested rule of
+    a call matches gets the default, as libseccomp lets an untested rule override the tested ones."""
     try:
         import seccomp
     except ImportError:
@@ -134,7 +135,7 @@ def libseccomp(model, arch, optimize):
     for call, nr in table.NR.items():
         rule = model.rules.get(nr, model.default)
         for value, tests in [(rule, ())] if isinstance(rule, int) else rule:
-            if value != model.default:
+            if value != model.default and (tests or isinstance(rule, int)):
                 made.add_rule(action(value), call, *(
                     seccomp.Arg(arg, seccomp.MASKED_EQ, mask, wanted) if mask is not None
                     else seccomp.Arg(arg, signs[op], wanted) for arg, op, wanted, mask, _ in tests))

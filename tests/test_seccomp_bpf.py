@@ -157,7 +157,8 @@ def test_the_peers_profiles_answer_as_plain_python_does(name, arch):
 @pytest.mark.parametrize("arch", sorted(ARCHES))
 def test_the_peers_profiles_answer_as_libseccomp_compiles_them(name, arch):
     """Known exceptions, not compared: above the last number ours says ENOSYS (libseccomp the default, and for x32
-    numbers its own kill); libseccomp compares the upper half of ints; a foreign architecture loses one thread there."""
+    numbers its own kill); libseccomp compares the upper half of ints; a foreign architecture loses one thread there; podman's EINVAL for
+    a refused socket is the default there."""
     model = bench["profile"](name, arch)
     peers = [bench["libseccomp"](model, arch, optimize) for optimize in (1, 2)]
     if None in peers:
@@ -167,7 +168,10 @@ def test_the_peers_profiles_answer_as_libseccomp_compiles_them(name, arch):
         for nr in range(policy.numbers(arch).LAST + 1):
             for args in bench["corners"](model.rules.get(nr, 0)):
                 args = tuple(arg & 0xFFFFFFFF for arg in args)
-                assert bpf.run(ours, nr, model.arch, args)[0] == bpf.run(peer, nr, model.arch, args)[0], (nr, args)
+                found, wanted = bpf.run(ours, nr, model.arch, args)[0], bpf.run(peer, nr, model.arch, args)[0]
+                if (name, nr) == ("podman", policy.numbers(arch).NR["socket"]):
+                    found, wanted = found == bpf.ALLOW, wanted == bpf.ALLOW
+                assert found == wanted, (nr, args)
 
 
 @pytest.mark.parametrize("op", sorted(SIGNS))

@@ -293,7 +293,7 @@ def test_smoke(python, folder):
 
 PLANTS = ("ctypes.py _ctypes.py struct.py _struct.py select.py json.py signal.py _signal.py contextlib.py socket.py _socket.py "
           "resource.py fcntl.py time.py errno.py stat.py types.py re.py io.py difflib.py shlex.py shutil.py subprocess.py "
-          "hashlib.py tempfile.py argparse.py sandbox.py commands.py syscalls.py ctypes/__init__.py json/__init__.py "
+          "hashlib.py tempfile.py argparse.py os.py posixpath.py genericpath.py linecache.py runpy.py pkgutil.py sandbox.py commands.py syscalls.py ctypes/__init__.py json/__init__.py "
           "encodings/__init__.py sitecustomize.py usercustomize.py").split()
 #: What lies beside mrunc.py under a name that mrunc itself uses, in a form that Python looks for first.
 BESIDE = ("seccomp_bpf.so", "seccomp_bpf/__init__.py", "mrunc/__init__.py", "mrunc.so", "__init__.so", "sandbox.so", "commands.so",
@@ -343,24 +343,33 @@ def test_nothing_beside_the_tool_runs_when_started_by_path(python, folder, tmp_p
     run_verbs([python, place / "mrunc.py"], here, marker)
     run_verbs([python, "mrunc.py"], place, marker)
     (here / "link").symlink_to(place / "mrunc.py")
-    if not sys.version.startswith("3.6"):
-        run_verbs([python, "-I", "-S", "link"], here, marker)
+    run_verbs([python, "link"], here, marker)
+    run_verbs([python, "-I", "-S", "link"], here, marker)
+
+
+@EACH
+def test_nothing_beside_the_tool_runs_without_site(python, folder, tmp_path):
+    """-S alone: `site` has not imported os yet, and the folder is first on sys.path."""
+    place, here, marker = hostile(folder, tmp_path, PLANTS)
+    run_verbs([python, "-S", place / "mrunc.py"], here, marker)
 
 
 @EACH
 def test_nothing_beside_the_tool_runs_when_the_folder_is_started(python, folder, tmp_path):
     """`python3 folder/` puts the folder first on sys.path before our code is reached, and imports runpy's needs from
     there: the plants that Python itself takes are not ours to keep out.  Our own imports are."""
-    place, here, marker = hostile(folder, tmp_path, set(PLANTS) - taken_by_runpy(python, tmp_path))
-    run_verbs([python, place], here, marker)
-    run_verbs([python, "-I", "-S", place], here, marker)
+    for number, flags in enumerate(([], ["-I", "-S"])):
+        (tmp_path / str(number)).mkdir()
+        taken = taken_by_runpy([python, *flags, "."], tmp_path / str(number))
+        place, here, marker = hostile(folder, tmp_path / str(number), set(PLANTS) - taken)
+        run_verbs([python, *flags, place], here, marker)
 
 
 @EACH
 def test_nothing_in_the_current_directory_runs_with_m(python, folder, tmp_path):
     """`-m` imports runpy with the current directory first on sys.path: what Python takes before our code is not ours to
     keep out.  Our own imports are."""
-    place, here, marker = hostile(folder, tmp_path, set(PLANTS) - taken_by_runpy(python, tmp_path))
+    place, here, marker = hostile(folder, tmp_path, set(PLANTS) - taken_by_runpy([python, "-m", "nothing"], tmp_path))
     environment = dict(os.environ, PYTHONPATH=str(tmp_path))
     place.rename(tmp_path / "mrunc")
     run_verbs([python, "-m", "mrunc"], here, marker, environment)
@@ -378,18 +387,17 @@ def test_nothing_in_the_current_directory_runs_with_an_isolated_m(python, wheel,
     run_verbs([python, "-I", "-c", script], here, marker)
 
 
-def taken_by_runpy(python, tmp_path):
-    """{file name} of the plants that Python runs by itself for `-m` and for a folder, with a program that does nothing."""
+def taken_by_runpy(command, tmp_path):
+    """{file name} of the plants that Python takes by itself for such a start, with a program that does nothing."""
     taken = set()
     while True:  # one that is executed in the place of a real module may keep the others from being reached
         place = tmp_path / ("runpy-%d" % len(taken))
         marker = tmp_path / ("marker-%d" % len(taken))
         place.mkdir()
         plant(place, set(PLANTS) - taken, marker)
-        (place / "nothing.py").write_text("")
-        (place / "__main__.py").write_text("")
-        for words in (["-m", "nothing"], ["."]):
-            subprocess.run([python, *words], cwd=str(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for name in ("nothing.py", "__main__.py"):
+            (place / name).write_text("import os, sys\n")
+        subprocess.run(command, cwd=str(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if not marker.exists():
             return taken
         taken |= set(marker.read_text().split())
@@ -407,6 +415,7 @@ def test_nothing_that_takes_the_name_of_a_part_runs(python, name, folder, tmp_pa
     else:
         plant(place, [name], marker)
     run_verbs([python, place / "mrunc.py"], here, marker)
+    run_verbs([python, place], here, marker)
 
 
 def shared_object(tmp_path, marker):
