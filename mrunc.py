@@ -4,20 +4,21 @@
 
 This file is only the door.  CPython never caches the bytecode of a script, so everything else lives in modules.
 """
-import os
 import sys
 
+_script = __name__ == "__main__"
+if _script and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+    del sys.path[0]  # the tool's own folder, before anything is imported: a sample called os.py may lie in it
+
+import os
+
 if __spec__ is None or not __spec__.parent:
-    # Run by path, or imported as a lone module: become the package "mrunc", so that relative imports resolve in this
-    # folder, by __path__ alone.  A sample called struct.py beside the tool must not become part of it.
+    # Run by path, or imported as a lone module: become the package "mrunc" by __path__, so that relative imports work.
     __path__ = [os.path.dirname(os.path.realpath(__file__))]
-    if __name__ == "__main__":
-        sys.path[:] = [entry for entry in sys.path if entry and os.path.realpath(entry) != __path__[0]]
-        for _name in os.listdir(__path__[0]):  # what the import system would prefer to our own seccomp_bpf.py
-            if _name == "seccomp_bpf" or _name.startswith("seccomp_bpf.") and _name.endswith(".so"):
-                os.write(2, b"mrunc: %s lies beside the tool and would run as a part of it: move it away\n" %
-                         os.fsencode(_name))
-                sys.exit(125)
+    for _name in os.listdir(__path__[0]) if _script else ():
+        if _name == "seccomp_bpf" or _name.startswith("seccomp_bpf.") and _name.endswith(".so"):  # preferred to our .py
+            os.write(2, b"mrunc: %s lies beside the tool and would run as a part of it: move it away\n" % os.fsencode(_name))
+            sys.exit(125)
     __package__ = "mrunc"  # what Python before 3.15 resolves relative imports by; later it reads __spec__.parent
     __spec__ = __spec__ or type(sys.__spec__)(__package__, None)
     __spec__.submodule_search_locations = __path__
@@ -28,17 +29,16 @@ __all__ = ["Result", "SandboxError", "main", "run"]
 
 
 class Face(type(sys)):
-    """The module, with the names that would cost an import resolved when they are asked for (Python 3.6 has no
-    module-level __getattr__)."""
+    """The module; names that cost an import are resolved when asked for (3.6 has no module-level __getattr__)."""
 
     def __getattr__(self, name):
         if name == "Result":
             from .sandbox.result import Result as value
-        elif name == "SandboxError":
+            return value
+        if name == "SandboxError":
             from .sandbox.errors import SandboxError as value
-        else:
-            raise AttributeError("module 'mrunc' has no attribute %r" % name)
-        return value
+            return value
+        raise AttributeError("module 'mrunc' has no attribute %r" % name)
 
 
 sys.modules[__name__].__class__ = Face

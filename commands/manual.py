@@ -16,7 +16,7 @@ def main(argv):
     from ..sandbox.errors import usage
     word = argv[0] if argv else "--help"
     if word == "--version":
-        from ..mrunc import __version__
+        from .. import __version__
         write(1, "mrunc %s\n" % __version__)
     elif word == "--man":
         write(1, man_page())

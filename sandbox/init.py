@@ -5,8 +5,8 @@ The child that built the sandbox turns into it as its last deed, with every righ
 
     execveat(image, "", [argv0(...), PROGRAM, *ARGV], ENVIRONMENT, AT_EMPTY_PATH)
 
-IMAGE[machine] is a whole static ELF file: no libc, no relocations, one page of code.  The listings it is assembled from
-are init_x86_64.s and init_aarch64.s; `.ci/freeze_init.py` does it, and a test compares.
+IMAGE[machine] is a whole static ELF file of one page: no libc, no relocations, no data.  It is assembled from the listings
+init_x86_64.s and init_aarch64.s by `.ci/freeze_init.py`; a test compares.
 
 What it is given
     argv[0]     two or three bytes: the number of the control socket; `t` to make descriptor 0 the workload's controlling
@@ -29,9 +29,12 @@ A failed step is followed by the end of the process that failed, exit code 125, 
 The workload's steps: setsid, TIOCSCTTY, landlock_restrict_self and close of the ruleset, empty signal mask, FD_CLOEXEC
 on the control socket, execve.  A failure of any is reported and none is passed over.
 
-Signals: HUP INT QUIT USR1 USR2 TERM are handed on to the workload, those that came before its start too.  After each
-signal of any kind, SIGCHLD and SIGIO among them, init looks at the socket and reaps who died, so no signal sent from
-inside can make it miss one.  It becomes non-dumpable after the gate, when the supervisor has read it back.
+A packet that nobody read before init left makes the next recv ECONNRESET, once; init's own records come after that.
+
+Signals: HUP INT QUIT USR1 USR2 TERM are handed on to the workload, those that came before its start too.  When the
+workload has started, and after each signal of any kind, SIGCHLD and SIGIO among them, init looks at the socket and reaps
+who died, so no signal sent from inside can make it miss one.  It becomes non-dumpable after the gate, when the supervisor
+has read it back.
 
 Exit code: the workload's, 128 + signal where one killed it, 125 where there was none or the supervisor is gone.
 

@@ -92,7 +92,8 @@ signal: mov     %ebx, %edi                              # kill(workload, signal)
         pop     %rax
         syscall
 
-        # After every signal and every reaped orphan, whatever it was: no flood of one kind can hide the others.
+        # After every signal and every reaped orphan, whatever it was: rt_sigtimedwait prefers low numbers, and a flood
+        # of those from inside mustn't hide the supervisor's end.
 look:   mov     %ebp, %edi                              # recvfrom(fd, record, 4, MSG_DONTWAIT, 0, 0)
         mov     %r12, %rsi
         push    $4

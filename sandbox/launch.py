@@ -295,5 +295,3 @@ def _stdio_rights():
             out.append((fd, (0 if mode == os.O_WRONLY else landlock.READ_FILE) |
                         (0 if mode == os.O_RDONLY else landlock.WRITE_FILE)))
     return out
-
-

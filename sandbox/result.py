@@ -22,7 +22,7 @@ class Result:
     __slots__ = FIELDS
 
     def __init__(self, **fields):
-        from ..mrunc import __version__ as version
+        from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv = self.controls = self.refused = self.changes = ()
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None

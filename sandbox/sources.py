@@ -92,5 +92,3 @@ def _refuse_mixed_owners(op, shown):
                         reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
                         (path.decode("utf-8", "surrogateescape"), found.st_uid, uid),
                         remedy="name a directory of one owner, or bring files in with --copy")
-
-

@@ -202,7 +202,8 @@ class Init:
 
     def clean_up(self):
         if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
+            for pid, _state in children_of(self.pid) + [(self.pid, "")]:
+                os.kill(pid, signal.SIGKILL)
             self.wait()
         self.control.close()
         for fd in (self.stdin, self.stdout):
@@ -682,12 +683,15 @@ def test_a_stop_with_the_supervisors_end_right_behind_it_is_the_end_of_all(start
     assert one.everyone_is_gone() and one.wait() in (125, 137)
 
 
-def test_an_unarmed_init_sees_the_supervisors_end_at_the_next_signal(start):
-    one = start(CAT, armed=False).go().up()
-    until(lambda: stat_of(one.pid)[0] == "S")       # it has looked already
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGCHLD, signal.SIGIO])
+def test_an_unarmed_init_sees_the_supervisors_end_at_the_next_signal_of_any_kind(start, number):
+    """It looks after each, so that none can crowd out another."""
+    one = start(STUBBORN, armed=False).go()
+    one.hear()
+    until(lambda: stat_of(one.pid)[0] == "S")       # after its first look
     one.control.close()
-    one.up()
-    os.kill(one.pid, signal.SIGIO)
+    assert children_of(one.pid)
+    os.kill(one.pid, number)
     assert one.everyone_is_gone() and one.wait() == 125
 
 
@@ -866,9 +870,10 @@ REPORTED = ([-errno.EPERM, 125 << 8], 125)      # by the workload's own steps
 
 
 @pytest.mark.parametrize("name, outcome", [
-    ("read", ([], 125)), ("prctl", ([-errno.EPERM], 125)), ("clone", ([-errno.EPERM], 125)), ("setsid", REPORTED),
-    ("ioctl", REPORTED), ("rt_sigprocmask", REPORTED), ("fcntl", REPORTED), ("execve", REPORTED), ("rt_sigtimedwait", ([], 125)), ("recvfrom", ([], 125)),
-    ("wait4", ([], 125)), ("kill", ([0], 0)), ("exit_group", ([9], -signal.SIGILL)),
+    ("read", ([], 125)), ("prctl", ([-errno.EPERM], 125)), ("clone", ([-errno.EPERM], 125)),
+    ("setsid", REPORTED), ("ioctl", REPORTED), ("rt_sigprocmask", REPORTED), ("fcntl", REPORTED), ("execve", REPORTED),
+    ("rt_sigtimedwait", ([], 125)), ("recvfrom", ([], 125)), ("wait4", ([], 125)), ("kill", ([0], 0)),
+    ("exit_group", ([9], -signal.SIGILL)),
     pytest.param("landlock_restrict_self", REPORTED, marks=since_5_13),
     pytest.param("close", REPORTED, marks=since_5_13),
 ])
@@ -877,8 +882,9 @@ def test_a_call_that_a_filter_refuses_makes_init_report_or_leave(start_native, n
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         refuse(name)
     master, slave = pty.openpty()
-    one = start_native(sh("echo; read x; kill -KILL $$; exit 0"), before=before, tty=slave if name == "ioctl" else None,
-                       ruleset=(lambda: ruleset(*MAKE_SYMLINK)) if name in ("landlock_restrict_self", "close") else None)
+    domain = (lambda: ruleset(*MAKE_SYMLINK)) if name in ("landlock_restrict_self", "close") else None
+    one = start_native(sh("echo; read x; kill -KILL $$; exit 0"), before=before, ruleset=domain,
+                       tty=slave if name == "ioctl" else None)
     if name == "read":      # it is gone before a go can be sent
         assert one.record() == (init.READY, None)
     else:

@@ -57,7 +57,9 @@ def test_the_readme_prints_what_it_says(inside, readable_pythons, which):
     os.symlink(readable_pythons[which], os.path.join(programs, "python3"))
     os.chmod(programs, 0o755)
     environment = {"PATH": programs + ":/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "TERM": "xterm",
-                   "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+                   "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
+                   # The copy's loader path still names the place it was built for.
+                   "LD_LIBRARY_PATH": os.path.dirname(os.path.dirname(readable_pythons[which])) + "/lib"}
     for command, expected in steps:
         done = inside.outside(["bash", "-c", command], env=environment, stderr=subprocess.STDOUT)
         assert done.stdout == expected, command

@@ -295,13 +295,15 @@ PLANTS = ("ctypes.py _ctypes.py struct.py _struct.py select.py json.py signal.py
           "resource.py fcntl.py time.py errno.py stat.py types.py re.py io.py difflib.py shlex.py shutil.py subprocess.py "
           "hashlib.py tempfile.py argparse.py os.py posixpath.py genericpath.py linecache.py runpy.py pkgutil.py sandbox.py commands.py syscalls.py ctypes/__init__.py json/__init__.py "
           "encodings/__init__.py sitecustomize.py usercustomize.py").split()
-#: What lies beside mrunc.py under a name that mrunc itself uses, in a form that Python looks for first.
-BESIDE = ("seccomp_bpf.so", "seccomp_bpf/__init__.py", "mrunc/__init__.py", "mrunc.so", "__init__.so", "sandbox.so", "commands.so",
-          "syscalls.so")
-VERBS = (["run", "--", "/bin/true"], ["shell"], ["--help"], ["--version"], ["--man"], ["run", "--help"],
-         ["run", "--print-plan", "--", "/bin/true"], ["run", "--print-plan", "--json", "--", "/bin/true"],
-         ["run", "--no-such-option"], ["run", "--", "no-such-program"], ["nonsense"], ["run", "-v", "--report", "-", "--", "/bin/true"],
-         ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"])
+#: What Python would take instead of a part of ours, beside mrunc.py, in a form that it prefers to a module.
+BESIDE = ("mrunc/__init__.py", "mrunc.so", "mrunc.abi3.so", "__init__.so", "sandbox.so", "commands.so", "syscalls.so")
+INSTEAD = ("seccomp_bpf/__init__.py", "seccomp_bpf.so", "seccomp_bpf.abi3.so")
+VERBS = (["run", "--", "/bin/true"], ["run", "--help"], ["run", "--print-plan", "--json", "--", "/bin/true"], ["run", "--no-such-option"])
+MORE_VERBS = (["shell"], ["--help"], ["--version"], ["--man"], ["run", "--print-plan", "--", "/bin/true"], ["nonsense"],
+              ["run", "--", "no-such-program"], ["run", "-v", "--report", "-", "--", "/bin/true"],
+              ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"])
+#: These two run all verbs, the others the first ones: a start is a start.
+THOROUGH = {PYTHON, sorted((tuple(map(int, version.split("."))), path) for version, path in PYTHONS)[0][1]}
 
 
 def plant(place, names, marker):
@@ -309,7 +311,9 @@ def plant(place, names, marker):
     for name in names:
         path = place / name
         path.parent.mkdir(exist_ok=True)
-        if not path.exists():
+        if name.endswith(".so"):
+            shared_object(path, marker)
+        elif not path.exists():
             path.write_text("open(%r, 'a').write(%r)\nimport sys\n" % (str(marker), name + "\n"))
 
 
@@ -324,7 +328,7 @@ def hostile(folder, tmp_path, names):
 
 
 def run_verbs(command, cwd, marker, environment=None):
-    for verb in VERBS:
+    for verb in VERBS + (MORE_VERBS if command[0] in THOROUGH else ()):
         subprocess.run([str(word) for word in command] + verb, cwd=str(cwd), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=120, env=environment)
         assert not marker.exists(), "%s executed %s" % (" ".join(map(str, list(command) + verb)), marker.read_text().split())
@@ -341,10 +345,9 @@ def test_the_plants_are_real(folder, tmp_path):
 def test_nothing_beside_the_tool_runs_when_started_by_path(python, folder, tmp_path):
     place, here, marker = hostile(folder, tmp_path, PLANTS)
     run_verbs([python, place / "mrunc.py"], here, marker)
-    run_verbs([python, "mrunc.py"], place, marker)
+    run_verbs([python, "-I", "-S", "mrunc.py"], place, marker)
     (here / "link").symlink_to(place / "mrunc.py")
     run_verbs([python, "link"], here, marker)
-    run_verbs([python, "-I", "-S", "link"], here, marker)
 
 
 @EACH
@@ -404,27 +407,33 @@ def taken_by_runpy(command, tmp_path):
 
 
 @EACH
-@pytest.mark.parametrize("name", BESIDE)
-def test_nothing_that_takes_the_name_of_a_part_runs(python, name, folder, tmp_path):
-    """Python prefers a package, and a shared object, to a module of the same name."""
-    place, here, marker = hostile(folder, tmp_path, [])
-    path = place / name
-    path.parent.mkdir(exist_ok=True)
-    if name.endswith(".so"):
-        shutil.copy(shared_object(tmp_path, marker), str(path))
-    else:
-        plant(place, [name], marker)
+def test_nothing_that_takes_the_name_of_a_part_runs(python, folder, tmp_path):
+    """Python prefers a package, and a shared object, to a module of the same name.  Who can write over mrunc.py itself has
+    won; who can only add files has not."""
+    place, here, marker = hostile(folder, tmp_path, BESIDE)
+    assert go(python, place / "mrunc.py", *HELLO) == "hello\n"
     run_verbs([python, place / "mrunc.py"], here, marker)
     run_verbs([python, place], here, marker)
 
 
-def shared_object(tmp_path, marker):
+@EACH
+@pytest.mark.parametrize("name", INSTEAD)
+def test_what_would_replace_the_compiler_is_refused(python, name, folder, tmp_path):
+    """It is not needed for a plain run, and so would wait for another verb."""
+    place, here, marker = hostile(folder, tmp_path, [name])
+    for start in (place / "mrunc.py", place):
+        done = subprocess.run([python, str(start), *HELLO], cwd=str(here), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (125, "", 1), done
+        assert name.split("/")[0] in done.stderr and "move it away" in done.stderr
+    assert not marker.exists()
+
+
+def shared_object(path, marker):
     """A library that tells when it is loaded."""
-    path = tmp_path / "planted.so"
     source = ('#include <stdio.h>\n__attribute__((constructor)) static void f(void)'
-              '{ FILE *f = fopen("%s", "a"); if (f) { fputs("loaded\\n", f); fclose(f); } }\n' % marker)
+              '{ FILE *f = fopen("%s", "a"); if (f) { fputs("%s\\n", f); fclose(f); } }\n' % (marker, path.name))
     subprocess.run(["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)], input=source, universal_newlines=True, check=True)
-    return str(path)
 
 
 def test_a_host_that_imports_mrunc_keeps_its_path(folder, tmp_path):
