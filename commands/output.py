@@ -2,6 +2,10 @@
 """Messages to people.  Bytes are written straight to the descriptor: a name from a hostile archive may hold anything,
 and the interpreter's own streams may be closed or ASCII-only (LC_ALL=C on Python 3.6)."""
 import os
+import select
+
+#: A descriptor that the program has filled and made non-blocking gets this long to be read.
+PATIENCE_MS = 5000
 
 
 def escaped(text):
@@ -29,9 +33,19 @@ _DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f))
 
 def write(fd, text):
     """Writes all of the text to a descriptor.  Raises OSError."""
-    data = text.encode("utf-8", "backslashreplace")
+    write_bytes(fd, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(fd, data):
+    """Writes all of the bytes.  Raises OSError; the program shares the description and may have made it non-blocking."""
     while data:
-        data = data[os.write(fd, data):]
+        try:
+            data = data[os.write(fd, data):]
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLOUT)
+            if not poll.poll(PATIENCE_MS):
+                raise
 
 
 def say(text):

@@ -4,7 +4,7 @@ import os
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from . import options
-from .output import complain, escaped, say, write
+from .output import complain, escaped, say, write, write_bytes
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
@@ -43,7 +43,7 @@ def execute(values, words):
     if spec.unsafe_without:
         say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
     try:
-        report.open()
+        report.open(spec)
         if values.get("verbose"):
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
         result = launch.launch(plan)
@@ -55,6 +55,9 @@ def execute(values, words):
         report.write(result)
         complain(error)
         return error.status
+    except BaseException:
+        report.discard()
+        raise
     wrong = report.write(result)
     if values.get("verbose"):
         for control in result.controls:
@@ -70,32 +73,52 @@ def execute(values, words):
 
 
 class Report:
-    """The file of --report.  Opened before anything runs, so that an unwritable one is known in time."""
+    """The file of --report.  A new file takes the place of an old one at the end, so that no link and no file that the
+    program prepared is written through; where it can't be made is known before anything runs."""
 
     def __init__(self, path):
-        self.path, self.fd = path, -1
+        self.path, self.fd, self.draft = path, -1, None
 
-    def open(self):
+    def open(self, spec):
         """Raises SandboxError, exit 2."""
         if self.path is None:
             return
+        if self.path == "-":
+            self.fd = 2
+            return
+        path = os.fsencode(self.path)
         try:
-            self.fd = 2 if self.path == "-" else os.open(os.fsencode(self.path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
-                                                         0o644)
+            kind = os.lstat(path).st_mode & 0o170000 if os.path.lexists(path) else 0o100000
+            folder = os.path.realpath(os.path.dirname(path) or b".")
+            for source, _ in spec.rw:
+                if (folder + b"/").startswith(os.path.realpath(source) + b"/"):
+                    raise usage("--report %s" % self.path, "lies in a directory that the program can write")
+            if kind == 0o120000:
+                raise usage("--report %s" % self.path, "is a symlink", "name the file itself")
+            if kind == 0o100000:
+                self.draft = b"%s.%d.tmp" % (path, os.getpid())
+                self.fd = os.open(self.draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            else:
+                self.fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
             raise usage("--report %s" % self.path, error.strerror)
+
+    def discard(self):
+        """Nothing to say after all."""
+        if self.draft is not None:
+            os.unlink(self.draft)
+            self.draft = None
 
     def write(self, result):
         """Writes the JSON; returns a SandboxError where that failed."""
         if self.fd < 0:
             return None
         import json
-        data = (json.dumps(result.as_dict(), indent=2) + "\n").encode()
         try:
-            if self.path != "-" and os.fstat(self.fd).st_mode & 0o170000 == 0o100000:
-                os.ftruncate(self.fd, 0)
-            while data:
-                data = data[os.write(self.fd, data):]
+            write_bytes(self.fd, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
+            if self.draft is not None:
+                os.rename(self.draft, os.fsencode(self.path))
+                self.draft = None
         except OSError as error:
             return SandboxError("report", self.path, error.errno)
         return None

@@ -65,7 +65,7 @@ class Run:
         self.plan, self.features = plan, Features()
         self.undo = []  # (function, arguments), last first
         self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
-        self.facts = {}
+        self.facts, self.init_status = {}, 0
         self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv])
 
     # -- before the child ----------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Run:
         host_uid, host_gid = self._host_id()
         self.identity = (host_uid, host_gid)
         copies = self._open_copies()
-        trees = self._open_trees() if plan.root else {}
+        trees = self._open_trees()
         image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
         filters = [seccomp.prepare(program) for _, program in plan.filters]
         self.sock, theirs = process.control_pair()
@@ -126,12 +126,15 @@ class Run:
         return copies
 
     def _open_trees(self):
-        """The user's sources, opened with the rights of a privileged caller, mapped to their owner and locked."""
-        from .sources import idmapped_tree
+        """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
+        other caller's are opened by the child."""
+        from .sources import idmapped_tree, refuse_sockets
         trees = {}
         for op in self.plan.operations:
             if op.kind == "bind" and op.options["user"]:
-                trees[op.kind, op.dst] = self._keep(idmapped_tree(op, self.identity))
+                self._step("sources", refuse_sockets, op)
+                if self.plan.root:
+                    trees[op.kind, op.dst] = self._keep(idmapped_tree(op, self.identity))
         return trees
 
     def _take_signals(self):
@@ -192,7 +195,6 @@ class Run:
             self.plan, self.pid, self.facts, self.features, self.identity, held)]
         self._send(init.GO)
         self.result.reason = "lost"  # from here on something may have run
-        self.result.detail = "the sandbox ended without a word"
 
     def _child_error(self, packet):
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
@@ -233,6 +235,8 @@ class Run:
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
         if outcome is not None:
             outcome.apply(result)
+        if result.reason == "lost":
+            result.vanished(self.init_status)
         if result.reason == "exec":
             raise SandboxError("exec", result.detail, result.errno, reason="", status=result.returncode)
         return result
@@ -249,7 +253,7 @@ class Run:
                 if kill is process.pidfd_kill:
                     break
             try:
-                os.waitpid(self.pid, 0)
+                self.init_status = os.waitpid(self.pid, 0)[1]
             except OSError:
                 pass
             self.pid = 0

@@ -71,7 +71,7 @@ def _check(path, shown):
                 kind = "x32"
             raise Lookup(8, "%s: %s program: this sandbox runs %s only" % (shown, kind, ARCH), NOT_EXECUTABLE)
     if head[:2] == b"#!":
-        words = head[2:].split(b"\n")[0].split()
+        words = head[2:].split(b"\n")[0].split(b"\0")[0].split()
         if words and not os.path.exists(words[0]):
             raise Lookup(2, "%s: its interpreter %s is not there inside" %
                          (shown, words[0].decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)

@@ -36,7 +36,7 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
             try:
                 ours.sendall(json.dumps(request).encode("ascii") + b"\n")
                 answer = _read_all(ours)
-            except BrokenPipeError:
+            except (BrokenPipeError, ConnectionResetError):
                 answer = b""
         except BaseException:
             process.kill()
@@ -45,7 +45,10 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
         code = process.wait()
     if not answer:
         raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % code)
-    message = json.loads(answer.decode("ascii"))
+    try:
+        message = json.loads(answer.decode("ascii"))
+    except ValueError:
+        raise SandboxError("launcher", "ended in the middle of its answer", reason="exit status %d" % code)
     if "error" in message:
         error = message["error"]
         raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],

@@ -99,7 +99,7 @@ def expected_mounts(operations, host, root_writable=False):
         if op.kind == "bind":
             source = op.src.rstrip(b"/") + b"/"
             for point, _, _, _, _ in host.mounts:
-                if point.startswith(source):
+                if point.startswith(source) and point != b"/":
                     out[op.dst + b"/" + point[len(source):]] = set(flags)
     return out
 

@@ -70,6 +70,12 @@ class Result:
         self.advice = "allow more with --timeout"
         self.limits_hit["timeout"] = seconds
 
+    def vanished(self, status):
+        """Pid 1 ended without a word about the workload: killed from outside (out of memory, an administrator)."""
+        self.returncode = 128 + (status & 127) if status & 127 else status >> 8
+        self.signal = status & 127 or None
+        self.detail = self.detail or "pid 1 of the sandbox was killed from outside; the program ended with it"
+
     def killed_by_caller(self, number):
         """A signal to the supervisor ended it."""
         self.reason, self.returncode = "killed-by-caller", 128 + number

@@ -8,10 +8,35 @@ import os
 import stat
 
 from ..syscalls import mount, process
-from .errors import SandboxError
+from .errors import USAGE, SandboxError
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
+
+
+def refuse_sockets(op):
+    """Connecting to a socket works through a read-only mount and needs no network: a directory that holds one is refused.
+    Raises SandboxError.  (One that appears later stays reachable; there is no mount flag against it.)"""
+    pending = [op.src] if op.options["directory"] else []
+    while pending:
+        try:
+            entries = list(os.scandir(pending.pop()))
+        except OSError:
+            continue  # what the caller can't read the sandbox can't reach; or it has just gone
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                pending.append(entry.path)
+            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                try:
+                    mode = entry.stat(follow_symlinks=False).st_mode
+                except OSError:
+                    continue
+                if stat.S_ISSOCK(mode):
+                    raise SandboxError(
+                        "sources", op.src.decode("utf-8", "surrogateescape"), control="mounts", status=USAGE,
+                        reason="%s is a socket, and a program inside could talk to its owner" %
+                        entry.path.decode("utf-8", "surrogateescape"),
+                        remedy="name a directory without sockets, or bring files in with --copy")
 
 
 def idmapped_tree(op, identity):

@@ -51,6 +51,7 @@ def run(child):
 def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
     """Sends one error packet: E and five fields."""
     fields = [stage, "%d" % number, what if isinstance(what, str) else os.fsdecode(what), text, "%d" % status]
+    fields = [field.replace("\0", "\\0")[:800] for field in fields]  # names from inside may hold anything
     try:
         sock.send(b"E" + "\0".join(fields).encode("utf-8", "surrogateescape")[:3500])
     except OSError:

@@ -32,6 +32,7 @@ class Terminal:
         self.end_again = None
         self.registered = {}
         self.saved = None
+        self.output = _own_description(1)
         os.set_blocking(master, False)
         if os.isatty(0):
             self.saved = termios.tcgetattr(0)
@@ -71,7 +72,7 @@ class Terminal:
             wanted[self.master] = (select.POLLIN if len(self.to_caller) < BACKLOG else 0) | \
                 (select.POLLOUT if self.to_pty else 0)
         if self.to_caller:
-            wanted[1] = select.POLLOUT
+            wanted[self.output] = select.POLLOUT
         for fd in set(self.registered) - set(wanted):
             self.poll.unregister(fd)
         for fd, events in wanted.items():
@@ -90,7 +91,7 @@ class Terminal:
                 self._write_pty()
             if events[self.master] & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._read_pty()
-        if 1 in events and 1 in self.registered:
+        if self.output in events and self.output in self.registered:
             self._write_output()
 
     def _read_input(self):
@@ -143,18 +144,26 @@ class Terminal:
 
     def _write_output(self):
         try:
-            del self.to_caller[:os.write(1, bytes(self.to_caller[:4096]))]
+            del self.to_caller[:os.write(self.output, bytes(self.to_caller[:4096]))]
         except BlockingIOError:
             pass
         except OSError:
             self.output_open = False
             self.to_caller.clear()
+            self._hang_up()
+
+    def _hang_up(self):
+        """Nobody looks any more: the kernel tells the session by SIGHUP when the master is closed."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, self.master, inheritable=False)
+        os.close(null)
+        self.master_open = False
 
     def close(self):
         """Hands over the last output and gives the caller's terminal its modes back.  Never raises."""
         deadline = time.monotonic() + DRAIN_SECONDS
         poll = select.poll()
-        poll.register(1, select.POLLOUT)
+        poll.register(self.output, select.POLLOUT)
         while self.output_open and time.monotonic() < deadline:
             if self.master_open and len(self.to_caller) < BACKLOG:
                 more = len(self.to_caller)
@@ -167,8 +176,21 @@ class Terminal:
                 continue
             if poll.poll(100):
                 self._write_output()
+        if self.output != 1:
+            os.close(self.output)
         if self.saved is not None:
             try:
                 termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
             except (OSError, termios.error):
                 pass
+
+
+def _own_description(fd):
+    """The same file by a description of our own that does not block: setting the flag on the caller's would change it
+    for everybody who shares it.  What can't be opened again is used as it is."""
+    try:
+        return os.open("/proc/self/fd/%d" % fd, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC |
+                       (os.O_APPEND if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND else 0)) \
+            if os.isatty(fd) or os.fstat(fd).st_mode & 0o170000 == 0o010000 else fd
+    except OSError:
+        return fd

@@ -136,6 +136,8 @@ MISTAKES = [
     ("--rlimit nofile=9:3", "options: --rlimit nofile=9:3: the soft limit is above the hard one", None),
     ("--rlimit core=1", "options: --rlimit core: core dumps are always off: the host's handler would get them", None),
     ("--proc maybe", "options: --proc maybe: it is one of: full, none", None),
+    ("--unsafe-without utsns", "options: --unsafe-without utsns: hostname can't be had without it",
+     "leave them out too: --unsafe-without utsns,hostname"),
     ("--unsafe-without nothing", "options: --unsafe-without nothing: no such control", SOME),
     ("--spec-fd 99", "options: --spec-fd 99: not an open descriptor", None),
     ("--report /nowhere/report", "options: --report /nowhere/report: " + NO_FILE, None),

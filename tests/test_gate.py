@@ -315,7 +315,7 @@ def test_a_failed_set_up_is_reported_with_its_stage(as_root):
 
 
 #: What must go with a control: no host name without an own uts namespace, no domain and no filter without no_new_privs.
-WITH = {"utsns": "utsns,hostname", "nnp": "nnp,landlock,landlock-signals,seccomp"}
+WITH = {"utsns": "utsns,hostname", "nnp": "nnp,landlock,landlock-signals,seccomp,setid-filter"}
 
 
 def removable():

@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan is data: made for a host that does not exist, without a privilege, and without any effect."""
+import json
+import os
+import stat
+
+import pytest
+
+import mrunc  # noqa: F401 (makes the package)
+from mrunc.sandbox import controls, etc, host, plan, rootfs, tree
+from mrunc.sandbox.errors import SandboxError
+from mrunc.sandbox.spec import Spec
+from mrunc.syscalls import landlock
+
+RO, NOSUID, NODEV, NOEXEC = rootfs.RO, rootfs.NOSUID, rootfs.NODEV, rootfs.NOEXEC
+
+
+def made_up(uid=1000, **changes):
+    """A merged-/usr host."""
+    self = host.Host()
+    self.uid, self.gid = uid, uid
+    self.layout = {"bin": b"usr/bin", "lib": b"usr/lib", "lib64": b"usr/lib64", "sbin": b"usr/sbin"}
+    self.stores = []
+    self.etc = [(b"/etc/ld.so.cache", False), (b"/etc/ssl/certs", True)]
+    self.cpu = {"online": b"0-1\n", "possible": b"0-1\n", "present": b"0-1\n"}
+    self.proc = frozenset(["kcore", "sys", "acpi", "keys"])
+    self.hard_limits = {"nofile": (1024, 524288), "nproc": (9999, 9999)}
+    self.mounts = [(b"/", [b"rw"], [], b"ext4", [b"rw"]), (b"/usr/local", [b"rw"], [], b"ext4", [b"rw"])]
+    for name, value in changes.items():
+        setattr(self, name, value)
+    return self
+
+
+def make(facts=None, ids=(), **options):
+    return plan.make(Spec(["true"], environ={}, **options), facts or made_up(), ids)
+
+
+def at(made, path, kind=None):
+    """The operations at a path."""
+    return [op for op in made.operations if op.dst == path and kind in (None, op.kind)]
+
+
+def refused(words, facts=None, **options):
+    with pytest.raises(SandboxError) as caught:
+        make(facts, **options)
+    assert caught.value.status == 2 and words in caught.value.line(), caught.value.line()
+    return caught.value
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A directory with a file, a directory and links, as the current one."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "sub").mkdir()
+    (tmp_path / "d" / "inner").write_text("x")
+    (tmp_path / "f").write_text("text")
+    (tmp_path / "link").symlink_to("f")
+    (tmp_path / "d" / "away").symlink_to("/etc")
+    os.mkfifo(str(tmp_path / "fifo"))
+    monkeypatch.chdir(str(tmp_path))
+    return os.fsencode(str(tmp_path))
+
+
+# The defaults
+
+def test_the_default_plan():
+    made = make()
+    assert (made.uid, made.gid, made.caller, made.root, made.nested, made.cap_mask) == (0, 0, (1000, 1000), False, True, 0)
+    assert (made.hostname, made.cwd, made.home) == (b"mrunc", b"/box", b"/root")
+    assert [name for name, _, _ in made.namespaces] == ["userns", "mountns", "pidns", "utsns", "ipcns", "netns", "cgroupns"]
+    assert made.limits == {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
+    assert [name for name, _ in made.filters] == ["default"]
+    assert set(made.controls) == set(controls.CONTROLS)
+    assert [name for name, asked in made.controls.items() if not asked] == ["groups", "setid-filter"]
+    assert make(ids=[(2000000000, 100)]).controls["groups"] is True
+
+
+def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
+    made = make(tty=True, proc="full")
+    for op in made.operations:
+        if op.kind in rootfs.MOUNTS:
+            assert op.flags & NOSUID, op.describe()
+            assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.describe()
+        if op.kind in ("device", "mask-file"):
+            assert op.flags & (RO | NOEXEC) == RO | NOEXEC
+        if op.kind == "bind":
+            assert op.flags & RO
+        assert op.kind in rootfs.KINDS and op.dst.startswith(b"/")
+
+
+def test_no_directory_is_made_below_a_bind_of_the_host():
+    made, binds = make(), []
+    for op in made.operations:
+        if op.kind in ("directory", "file", "symlink"):
+            assert not [bind for bind in binds if op.dst.startswith(bind + b"/")], op.describe()
+        if op.kind == "bind":
+            binds.append(op.dst)
+
+
+def test_everything_lies_in_a_directory_that_was_made_before():
+    made = make(tty=True, proc="full", user="1000")
+    known = {b"/"}
+    for op in made.operations[1:]:
+        parent = os.path.dirname(op.dst)
+        assert parent in known or op.dst.startswith(b"/proc/"), op.describe()
+        known.add(op.dst)
+
+
+def test_proc_comes_last_because_it_needs_the_old_root():
+    made = make(proc="full", tmpfs=["/srv/x"])
+    kinds = [op.kind for op in made.operations]
+    assert set(kinds[kinds.index("proc"):]) == {"proc", "mask-file", "mask-directory", "read-only"}
+    assert [op.dst for op in made.operations if op.kind == "mask-file"] == [b"/proc/kcore", b"/proc/keys"]
+    assert [op.dst for op in made.operations if op.kind == "mask-directory"] == [b"/proc/acpi"]
+    assert [op.dst for op in made.operations if op.kind == "read-only"] == [b"/proc/sys"]
+    assert at(make(facts=made_up(proc=frozenset()), proc="full"), b"/proc/sys") == []
+
+
+def test_proc_shows_own_processes_only_unless_asked():
+    assert at(make(), b"/proc", "proc")[0].options["subset"] is True
+    assert at(make(proc="full"), b"/proc", "proc")[0].options["subset"] is False
+    assert at(make(proc="none"), b"/proc", "proc") == [] and make(proc="none").controls["proc"] is False
+    left_out = at(make(unsafe_without="proc"), b"/proc", "proc")[0].options
+    assert (left_out["subset"], left_out["hidepid"]) == (False, False)
+
+
+def test_the_hosts_layout_is_kept():
+    made = make(facts=made_up(layout={"bin": b"", "lib": b"", "lib64": b"usr/lib64"}))
+    assert at(made, b"/bin", "bind") and at(made, b"/lib", "bind") and at(made, b"/lib64", "symlink")[0].src == b"usr/lib64"
+    assert len(at(made, b"/lib", "directory")) == 1
+    made = make(facts=made_up(layout={}))
+    assert at(made, b"/lib", "directory") and not at(made, b"/bin")
+    made = make(facts=made_up(stores=[b"/nix/store", b"/opt"]))
+    assert at(made, b"/nix/store", "bind")[0].flags & RO and at(made, b"/opt", "bind")
+
+
+def test_the_writable_places():
+    made = make()
+    sizes = dict((op.dst, (op.options["size"], op.options["mode"], op.flags)) for op in made.operations if op.kind == "tmpfs")
+    assert sizes == {b"/": (16 << 20, 0o755, NOSUID | NODEV | NOEXEC), b"/tmp": (1 << 30, 0o1777, NOSUID | NODEV),
+                     b"/box": (1 << 30, 0o755, NOSUID | NODEV), b"/root": (256 << 20, 0o700, NOSUID | NODEV),
+                     b"/dev/shm": (256 << 20, 0o1777, NOSUID | NODEV | NOEXEC)}
+    made = make(user="1000:5")
+    assert at(made, b"/home/user", "tmpfs") and not at(made, b"/root", "tmpfs") and (made.uid, made.gid) == (1000, 5)
+
+
+def test_a_terminal_brings_devpts():
+    assert at(make(tty=True), b"/dev/pts", "devpts") and at(make(tty=True), b"/dev/ptmx")[0].src == b"pts/ptmx"
+    assert not at(make(), b"/dev/pts")
+
+
+def test_our_own_etc():
+    files = dict(etc.own_files(0, 0, b"/root", b"box"))
+    assert files["passwd"].splitlines() == [b"root:x:0:0:root:/root:/bin/sh", b"nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"]
+    assert files["hosts"].startswith(b"127.0.0.1 localhost box\n") and files["hostname"] == b"box\n" and files["resolv.conf"] == b""
+    files = dict(etc.own_files(1000, 5, b"/home/user", b"box"))
+    assert b"user:x:1000:5:user:/home/user:/bin/sh" in files["passwd"] and b"root:x:0:0:root:/:/bin/sh" in files["passwd"]
+    assert b"user:x:5:" in files["group"]
+    assert b"user:" not in dict(etc.own_files(1000, 0, b"/home/user", b"box"))["group"]
+    names = [name for name, _ in etc.HOST_ENTRIES]
+    assert not {"shadow", "gshadow", "machine-id", "ssh", "sudoers", "passwd", "hostname"} & set(names)
+    assert all(reason for _, reason in etc.HOST_ENTRIES)
+
+
+# Controls, limits, identity
+
+def test_what_is_left_out_is_left_out_of_the_plan():
+    made = make(unsafe_without="netns,ipcns,userns-nested,seccomp,limits.core,root-ro")
+    assert "netns" not in [name for name, _, _ in made.namespaces] and len(made.namespaces) == 5
+    assert made.nested is False and made.filters == [] and "core" not in made.limits
+    assert "ro" not in made.mounts[b"/"] and "ro" in make().mounts[b"/"]
+    assert not any(made.controls[name] for name in ("netns", "ipcns", "userns-nested", "seccomp", "limits.core", "root-ro"))
+    assert made.left_out("netns") and not made.left_out("caps")
+
+
+def test_a_capability_means_no_second_user_namespace():
+    made = make(cap_add=["net_raw", "chown"])
+    assert made.cap_mask == 1 << 13 | 1 and made.nested is False and made.controls["userns-nested"] is False
+
+
+def test_limits_never_exceed_the_callers():
+    made = make(facts=made_up(hard_limits={"nofile": (100, 200), "nproc": (-1, -1)}))
+    assert made.limits["nofile"] == (200, 200) and made.limits["nproc"] == (512, 512)
+    assert make(facts=made_up(hard_limits={})).limits["nofile"] == (1024, 4096)
+    assert make(rlimit=["nofile=7", "as=1G"]).limits == {"core": (0, 0), "nofile": (7, 7), "nproc": (512, 512),
+                                                        "as": (1 << 30, 1 << 30)}
+
+
+def test_another_machine_has_no_plan(monkeypatch):
+    monkeypatch.setattr(plan, "ARCH", None)
+    monkeypatch.setattr(plan, "MACHINE", "riscv64")
+    with pytest.raises(SandboxError) as caught:
+        make()
+    assert caught.value.status == 125 and caught.value.line() == "machine: no filter for riscv64"
+    monkeypatch.setattr(plan, "BITS", 32)
+    with pytest.raises(SandboxError) as caught:
+        make()
+    assert caught.value.line() == "machine: no filter for a 32-bit Python on riscv64"
+
+
+# What must be there at the gate
+
+def test_the_expected_mounts_are_the_planned_ones_and_those_below_the_sources():
+    made = make()
+    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in rootfs.MOUNTS} | {b"/usr/local"}
+    assert made.mounts[b"/usr/local"] == {"ro", "nosuid", "nodev"} == made.mounts[b"/usr"]
+    assert made.mounts[b"/"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/tmp"] == {"nosuid", "nodev"}
+    assert made.mounts[b"/dev/null"] == {"ro", "nosuid", "noexec"}
+
+
+def test_landlock_grants_what_the_mounts_grant(here):
+    rules = dict(make(ro=["d:/mnt/d"], copy=["f:/srv/f"]).landlock_rules)
+    assert rules[b"/"] == landlock.READ_DIR
+    assert b"/.landlock" not in rules and not [path for path in rules if path.startswith(b"/.")]
+    assert rules[b"/usr"] & landlock.EXECUTE and not rules[b"/usr"] & landlock.WRITE_FILE
+    assert rules[b"/tmp"] & landlock.WRITE_FILE and rules[b"/tmp"] & landlock.EXECUTE
+    assert rules[b"/dev/shm"] & landlock.WRITE_FILE and not rules[b"/dev/shm"] & landlock.EXECUTE
+    assert rules[b"/mnt/d"] & landlock.READ_FILE and not rules[b"/mnt/d"] & landlock.WRITE_FILE
+    assert rules[b"/srv/f"] == landlock.READ_FILE | landlock.EXECUTE
+    assert not rules[b"/proc"] & landlock.WRITE_FILE
+    for right in (landlock.MAKE_CHAR, landlock.MAKE_BLOCK):
+        assert not [path for path, rights in rules.items() if rights & right]
+
+
+# The user's mounts
+
+def test_a_directory_shown_where_nothing_is(here):
+    made = make(ro=["d:/mnt/a/b"], rw=["d:/data"])
+    assert [op.kind for op in at(made, b"/mnt/a")] == ["directory"]
+    shown = at(made, b"/mnt/a/b", "bind")[0]
+    assert (shown.src, shown.flags, shown.options["directory"], shown.options["user"]) == (here + b"/d", RO | NOSUID | NODEV, True, True)
+    assert at(made, b"/data", "bind")[0].flags == NOSUID | NODEV
+    assert [name for name, _ in made.filters] == ["default", "setid"] and made.controls["setid-filter"]
+    assert [name for name, _ in make(rw=["d:/data"], unsafe_without="setid-filter").filters] == ["default"]
+    assert dict(made.landlock_rules)[b"/data"] & landlock.WRITE_FILE
+
+
+def test_a_file_shown_where_nothing_is_and_over_our_own(here):
+    made = make(ro=["f:/mnt/f", "link:/srv/l", "f:/etc/hosts"])
+    assert [op.kind for op in at(made, b"/mnt/f")] == ["file", "bind"] and at(made, b"/srv/l", "bind")[0].src == here + b"/f"
+    assert [op.kind for op in at(made, b"/etc/hosts")] == ["file", "bind"]
+
+
+def test_the_current_directory_as_box(here):
+    made = make(here=True)
+    assert [op.kind for op in at(made, b"/box")] == ["directory", "bind"]
+    assert at(made, b"/box", "bind")[0].src == here and at(made, b"/box", "bind")[0].flags & RO
+
+
+def test_a_mount_of_the_user_replaces_the_default_one_and_what_was_below(here):
+    made = make(tmpfs=["/tmp=5M", "/dev/shm=1M", "/srv"], ro=["d:/etc"])
+    assert [op.options["size"] for op in at(made, b"/tmp", "tmpfs")] == [5 << 20]
+    assert at(made, b"/tmp", "tmpfs")[0].options["mode"] == 0o1777 and at(made, b"/srv", "tmpfs")[0].options["mode"] == 0o755
+    assert at(made, b"/dev/shm", "tmpfs")[0].flags & NOEXEC and not at(made, b"/tmp", "tmpfs")[0].flags & NOEXEC
+    assert not [op for op in made.operations if op.dst.startswith(b"/etc/")] and at(made, b"/etc", "bind")
+
+
+def test_deeper_mounts_come_later_whatever_the_order_on_the_command_line(here):
+    made = make(tmpfs=["/mnt/a/b/c", "/mnt/a"])
+    places = [op.dst for op in made.operations if op.kind == "tmpfs" and op.dst.startswith(b"/mnt")]
+    assert places == [b"/mnt/a", b"/mnt/a/b/c"]
+    made = make(tmpfs=["/mnt/d/sub"], ro=["d:/mnt/d"])
+    assert [op.kind for op in made.operations if op.dst.startswith(b"/mnt/d")] == ["directory", "bind", "tmpfs"]
+
+
+def test_a_copy_lands_in_box_or_where_it_is_told(here):
+    made = make(copy=["f", "d/inner:/opt/deep/er/name"])
+    copies = [op for op in made.operations if op.kind == "copy"]
+    assert [(op.dst, op.src) for op in copies] == [(b"/box/f", here + b"/f"), (b"/opt/deep/er/name", here + b"/d/inner")]
+    assert [op.kind for op in at(made, b"/opt/deep/er")] == ["directory"]
+    assert not at(made, b"/", "tmpfs")[0].flags & NOEXEC  # a copy may run wherever it lies
+    assert at(make(copy=["f"]), b"/", "tmpfs")[0].flags & NOEXEC
+    assert not at(make(copy=["f:/tmp/x"]), b"/tmp", "tmpfs")[0].flags & NOEXEC
+
+
+@pytest.mark.parametrize("options,words", [
+    ({"ro": ["missing"]}, "--ro missing: No such file or directory"), ({"rw": ["missing"]}, "--rw missing: No such file"),
+    ({"copy": ["missing"]}, "--copy missing: No such file"), ({"ro": ["f/x"]}, "--ro f/x: Not a directory"),
+    ({"ro": ["fifo"]}, "is a FIFO"), ({"copy": ["fifo"]}, "is a FIFO"), ({"copy": ["d"]}, "is a directory; a file is copied"),
+    ({"ro": ["d:/bin"]}, "/bin is a symlink inside (to usr/bin)"), ({"ro": ["d:/var/run/x"]}, "/var/run is a symlink inside (to /run)"),
+    ({"ro": ["d:/usr/none/x"]}, "nothing is made in /usr"), ({"copy": ["f:/usr/none"]}, "nothing is made in /usr"),
+    ({"ro": ["f:/usr"]}, "is a directory inside, the source is a file"),
+    ({"ro": ["d:/mnt/d", "f:/mnt/d/sub"]}, "is a directory inside, the source is a file"),
+    ({"ro": ["d:/mnt/d", "d:/mnt/d/inner"]}, "is a file inside, the source is a directory"),
+    ({"ro": ["d:/mnt/d", "d:/mnt/d/inner/x"]}, "/mnt/d/inner is not a directory inside"),
+    ({"ro": ["d:/mnt/d", "d:/mnt/d/away/x"]}, "/mnt/d/away is a symlink inside"),
+    ({"ro": ["f:/mnt/f", "d:/mnt/f/x"]}, "/mnt/f is not a directory inside"),
+    ({"copy": ["f:/etc/passwd"]}, "there is something at that path already"), ({"copy": ["f", "f"]}, "something at that path"),
+    ({"copy": ["f:/box"]}, "something at that path"), ({"copy": ["f:/etc/passwd/x"]}, "/etc/passwd is not a directory inside"),
+])
+def test_what_cannot_be_brought_in(here, options, words):
+    refused(words, **options)
+
+
+def test_a_source_that_cannot_be_read(here, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    refused("--ro f: Permission denied", ro=["f:/x"])
+    refused("--copy f: Permission denied", copy=["f"])
+
+
+def test_what_is_roots_is_never_writable_for_root(here, monkeypatch):
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **more: os.stat_result((real(path, **more).st_mode, 1, 1, 1, 0, 0, 0, 0, 0, 0)))
+    error = refused("belongs to root", facts=made_up(uid=0), rw=["d:/x"])
+    assert "--copy" in error.remedy
+    assert at(make(facts=made_up(uid=0), ro=["d:/x"]), b"/x", "bind")
+    assert at(make(rw=["d:/x"]), b"/x", "bind")  # an ordinary user's sandbox can't write it anyway
+
+
+def test_the_current_directory_is_gone(monkeypatch):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory")
+    monkeypatch.setattr(os, "getcwdb", gone)
+    refused("--here: the current directory is gone", here=True)
+
+
+def test_the_tree_knows_what_lies_where():
+    seen = tree.Tree(make().operations)
+    assert seen.mount_of(b"/tmp/a/b").dst == b"/tmp" and seen.mount_of(b"/usr/bin").dst == b"/usr" and seen.mount_of(b"/x").dst == b"/"
+    assert seen.place(b"/box/a", True, "--x")[0].kind == "directory" and seen.place(b"/box/f", False, "--x")[0].kind == "file"
+    assert seen.place(b"/box/c", False, "--copy", copy=True) == []
+    assert seen.place(b"/box/a", True, "--x") == []
+
+
+# The host's facts
+
+def test_mountinfo_is_read_with_its_escapes(tmp_path):
+    path = tmp_path / "mountinfo"
+    path.write_bytes(b"1 0 0:1 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw\n"
+                     b"2 1 0:2 / /a\\040b\\134c\\012 ro - tmpfs none rw,size=4k,mode=755\n")
+    first, second = host.mount_points(str(path))
+    assert first[:4] == (b"/", [b"rw", b"nosuid"], [b"shared:1", b"master:2"], b"ext4")
+    assert second[0] == b"/a b\\c\n" and second[2] == [] and second[4] == [b"rw", b"size=4k", b"mode=755"]
+
+
+@pytest.mark.parametrize("mode,word", [(stat.S_IFREG, "file"), (stat.S_IFDIR, "directory"), (stat.S_IFLNK, "link"), (stat.S_IFSOCK, "socket"),
+                                       (stat.S_IFIFO, "FIFO"), (stat.S_IFCHR, "character device"), (stat.S_IFBLK, "block device"),
+                                       (0, "unknown kind of file")])
+def test_file_types_by_name(mode, word):
+    assert host.kind_of(mode | 0o644) == word
+
+
+def test_this_host_can_be_planned_for():
+    facts = host.Host.read({"PATH": "/usr/bin::/opt/x/bin"})
+    made = plan.make(Spec(["true"]), facts, [])
+    assert at(made, b"/usr", "bind") and facts.uid == os.geteuid() and facts.kind("/usr") == "directory"
+
+
+# Shown
+
+def test_the_plan_can_be_read_by_people_and_by_programs(here):
+    made = make(ro=[("d", "/mnt/\udcff")], copy=["f"], timeout="2s", cap_add=["chown"], unsafe_without="caps", env=["A=b"],
+                rlimit=["as=unlimited"])
+    lines = list(plan.describe(made))
+    text = "\n".join(lines)
+    for words in ("command       true", "1000:1000 (the caller's own)", "deadline      2 s, grace 0.5 s", "LEFT OUT      caps", "A=b",
+                  "capabilities  0x1", "bind           /mnt/\udcff", "copy           /box/f", "at most 1G, 100000 inodes",
+                  "hidepid=2,subset=pid"):
+        assert words in text, words
+    shown = json.loads(json.dumps(plan.as_dict(made)))
+    assert shown["schema"] == 1 and shown["argv"] == ["true"] and shown["tier"] == "full" and shown["timeout"] == 2.0
+    assert {row["name"] for row in shown["controls"]} == set(controls.CONTROLS)
+    assert [op["kind"] for op in shown["operations"]] == [op.kind for op in made.operations]
+    assert shown["mounts"]["/"] == ["nodev", "noexec", "nosuid", "ro"] and "/mnt/\udcff" in shown["mounts"]
+    assert shown["filters"][0]["name"] == "default" and len(shown["filters"][0]["sha256"]) == 64
+
+
+def test_the_plan_of_root_names_the_range(here):
+    made = make(facts=made_up(uid=0), ids=[(2000000000, 65536)], proc="full", unsafe_without="seccomp,timens")
+    text = "\n".join(plan.describe(made))
+    assert "one of 2000000000..2000065535" in text and "deadline      none" in text and "filters       none" in text
+    assert "capabilities  none" in text and "time (where" not in text and "second user namespace" in text
+    assert plan.as_dict(made)["identity"]["unprivileged_host_id"] is True
+
+
+def test_planning_changes_nothing_and_is_always_the_same(here):
+    before = sorted(os.listdir(here))
+    first, second = (plan.as_dict(make(ro=["d:/mnt/d"], copy=["f"], tmpfs=["/x"])) for _ in range(2))
+    assert first == second and sorted(os.listdir(here)) == before
+
+
+def test_every_control_says_what_it_does():
+    for name, (text, may) in controls.CONTROLS.items():
+        assert text and isinstance(may, bool) and name == name.lower() and " " not in name
+    assert controls.Control("caps", True, False, "x").as_dict() == {"name": "caps", "asked": True, "in_force": False, "how": "x"}

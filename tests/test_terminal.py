@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--tty: a real terminal of the sandbox's own, with the supervisor as proxy."""
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+
+from conftest import become
+
+READY = "stty -echo; echo rea''dy; exec %s"
+
+
+class Console:
+    """A command on a pty of the test's own, as a person would sit before it."""
+
+    def __init__(self, inside, command, rows=33, columns=77):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        self.before = termios.tcgetattr(slave)
+        change = become(inside.who)
+
+        def start():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            if change:
+                change()
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=start,
+                                        cwd=inside.scratch)
+        self.slave, self.seen = slave, b""
+
+    def expect(self, text, seconds=60):
+        """Reads until the text has come; what follows stays."""
+        text, deadline = text.encode(), time.monotonic() + seconds
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self.master], [], [], left)[0], "%r did not come: %r" % (text, self.seen)
+            self.seen += os.read(self.master, 65536)
+        before, _, self.seen = self.seen.partition(text)
+        return before.decode("utf-8", "replace")
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def end(self):
+        """The exit status; the terminal must have its modes back."""
+        code = self.process.wait(60)
+        assert termios.tcgetattr(self.slave) == self.before, "the caller's terminal was left in raw mode"
+        os.close(self.master)
+        os.close(self.slave)
+        return code
+
+
+def console(inside, *argv, **size):
+    return Console(inside, inside.command(*argv, options=["--tty"]), **size)
+
+
+def test_the_program_has_a_terminal_of_the_sandboxs_own(inside):
+    it = console(inside, "sh", "-c", "tty; stty size; tty < /dev/tty; exit 7")
+    it.expect("/dev/pts/0")
+    it.expect("33 77")
+    it.expect("/dev/tty")
+    assert it.end() == 7
+
+
+def test_ctrl_c_reaches_the_foreground_job_alone(inside):
+    it = console(inside, "bash", "--norc", "--noprofile", "-i")
+    it.type("sh -c \"%s\"\n" % READY % "sleep 100")
+    it.expect("ready")
+    it.type("\x03")
+    it.type("echo rc=$?.\n")
+    it.expect("rc=130.")
+    it.type("exit 5\n")
+    assert it.end() == 5
+
+
+def test_ctrl_z_and_job_control_work(inside):
+    it = console(inside, "bash", "--norc", "--noprofile", "-i")
+    it.type("sh -c \"%s\"\n" % READY % "sleep 100")
+    it.expect("ready")
+    it.type("\x1a")
+    it.expect("Stopped")
+    it.type("kill -9 %1\n")
+    it.type("\n")
+    it.expect("Killed")
+    it.type("exit 4\n")
+    assert it.end() == 4
+
+
+def test_a_new_window_size_reaches_the_program(inside):
+    it = console(inside, "bash", "-c", "trap 'stty size; exit' WINCH; echo rea''dy; while :; do sleep 0.1; done")
+    it.expect("ready")
+    fcntl.ioctl(it.master, termios.TIOCSWINSZ, struct.pack("4H", 50, 120, 0, 0))
+    it.process.send_signal(signal.SIGWINCH)
+    it.expect("50 120")
+    assert it.end() == 0
+
+
+def test_shell_is_a_login_shell_on_a_terminal(inside):
+    it = Console(inside, inside.command(verb="shell"))
+    it.type("echo $HOME-$0; exit\n")
+    it.expect("/root-")
+    assert it.end() == 0
+
+
+def test_input_that_is_no_terminal_ends_with_its_end(inside):
+    done = inside.outside(inside.command("sh", options=["--tty"]), input="stty -echo\ncat; echo after-$?\nexit 3\n")
+    assert done.returncode in (0, 3), done
+    assert "after-0" in done.stdout or done.returncode == 3, done
+    done = inside.outside(inside.command("cat", options=["--tty"]), input="no newline at the end")
+    assert (done.returncode, "no newline at the end" in done.stdout) == (0, True), done
+
+
+def test_much_output_comes_whole(inside):
+    done = inside.outside(inside.command("seq", "200000", options=["--tty"]))
+    assert done.stdout.replace("\r", "") == "".join("%d\n" % n for n in range(1, 200001))
+
+
+def test_typed_input_cannot_be_forged_for_the_caller(inside):
+    code = ("import fcntl, sys\nfor fd in (0, 1, 2):\n try: fcntl.ioctl(fd, 0x5412, b'x'); print('FORGED')\n"
+            " except OSError as e: print('errno', e.errno)\n")
+    done = inside.outside(inside.command("/usr/bin/python3", "-c", code, options=["--tty"]))
+    assert done.stdout.count("errno 1") == 3 and "FORGED" not in done.stdout, done
+
+
+def test_a_reader_that_goes_away_does_not_hang_the_run(inside):
+    command = " ".join("'%s'" % word for word in inside.command("yes", options=["--tty", "--timeout", "20"]))
+    done = inside.outside(["bash", "-c", "%s | head -1; echo ${PIPESTATUS[0]}" % command])
+    assert done.stdout.splitlines()[0] == "y", done
+    assert done.stdout.splitlines()[1] != "124", "it only ended at the deadline"
