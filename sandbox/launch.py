@@ -13,6 +13,7 @@ from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
 from .features import Features
 from .host import Host
 from .result import Result, now_utc
+from .sources import idmapped_tree, open_source, refuse_sockets
 
 SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
@@ -84,7 +85,7 @@ class Run:
         self._take_signals()
         child = stages.Child(plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(),
                              trees=trees, copies=copies, filters=filters, userns=os.stat("/proc/self/ns/user").st_ino,
-                             boot=_boot_offsets(), stdio=_stdio_rights())
+                             boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -105,7 +106,8 @@ class Run:
         try:
             return function(*arguments)
         except OSError as error:
-            raise SandboxError(stage, str(error.filename or function.__name__), error.errno)
+            what = error.filename or function.__name__
+            raise SandboxError(stage, os.fsdecode(what) if isinstance(what, bytes) else what, error.errno, error.strerror)
 
     def _keep(self, fd):
         self.undo.append((os.close, (fd,)))
@@ -122,29 +124,29 @@ class Run:
         copies = {}
         for op in self.plan.operations:
             if op.kind == "copy" and op.src not in copies:
-                copies[op.src] = self._keep(self._step("copy", os.open, op.src, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+                copies[op.src] = self._keep(self._step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
         return copies
 
     def _open_trees(self):
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
         other caller's are opened by the child."""
-        from .sources import idmapped_tree, refuse_sockets
         trees = {}
         for op in self.plan.operations:
             if op.kind == "bind" and op.options["user"]:
                 self._step("sources", refuse_sockets, op)
                 if self.plan.root:
-                    trees[op.kind, op.dst] = self._keep(idmapped_tree(op, self.identity))
+                    trees[op.kind, op.dst] = self._keep(self._step("sources", idmapped_tree, op, self.identity))
         return trees
 
     def _take_signals(self):
         """Blocks every signal: none is lost before init listens, and ours are read from a descriptor."""
         signals = libc.signals
         everything = range(1, 65)
+        self.ignored = _ignored_signals()
         before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
         self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
-        self.signals = self._keep(process.signal_descriptor(supervise.WATCHED))
+        self.signals = self._keep(process.signal_descriptor([n for n in supervise.WATCHED if n not in self.ignored]))
 
     def _map(self, host_uid, host_gid):
         plan, base = self.plan, "/proc/%d/" % self.pid
@@ -282,6 +284,13 @@ def _boot_offsets():
     monotonic = time.clock_gettime(1)  # CLOCK_MONOTONIC
     boot = time.clock_gettime(7)  # CLOCK_BOOTTIME
     return b"monotonic -%d 0\nboottime -%d 0\n" % (int(monotonic), int(boot))
+
+
+def _ignored_signals():
+    """The numbers of the signals that this process ignores: Python's SIGPIPE and SIGXFSZ, nohup's SIGHUP, ..."""
+    with open("/proc/self/status") as stream:
+        mask = [int(line.split()[1], 16) for line in stream if line.startswith("SigIgn:")][0]
+    return [number for number in range(1, 65) if mask >> (number - 1) & 1]
 
 
 def _stdio_rights():

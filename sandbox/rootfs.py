@@ -17,7 +17,7 @@ KINDS = MOUNTS + ("directory", "file", "symlink", "copy")
 
 class Operation:
     """One step.  kind: of KINDS; dst: absolute path inside (bytes); src: source path, link target or content (bytes);
-    flags: MOUNT_ATTR_* bits; options: dict (size, mode, executable, directory, user, rw)."""
+    flags: MOUNT_ATTR_* bits; options: dict (size, mode, directory, user, rw, owner, inode)."""
 
     __slots__ = ("kind", "dst", "src", "flags", "options")
 

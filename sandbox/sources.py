@@ -4,6 +4,7 @@
 Not idmapped, a tree owned by root would be useless inside: 0700 and 0600 are EACCES for the sandbox's host id.  Mapped,
 the sandbox's root stands for the source's *owner* on that mount, and for nobody else.  mount_setattr(2), user_namespaces(7)
 """
+import errno
 import os
 import stat
 
@@ -12,6 +13,26 @@ from .errors import USAGE, SandboxError
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
+
+
+def open_source(op, flags=os.O_PATH):
+    """A descriptor of an operation's source, which must still be the file that was checked: whoever owns a directory on the
+    way can swap it for a link at any moment.  Raises OSError."""
+    fd = os.open(op.src, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    found = os.fstat(fd)
+    if (found.st_dev, found.st_ino) != op.options["inode"]:
+        os.close(fd)
+        raise OSError(errno.ESTALE, "it was replaced while mrunc started", op.src)
+    return fd
+
+
+def clone_source(op):
+    """The detached mount (fd) of a bind operation of the user's.  Raises OSError."""
+    fd = open_source(op)
+    try:
+        return mount.open_tree(b"", True, fd)
+    finally:
+        os.close(fd)
 
 
 def refuse_sockets(op):
@@ -43,21 +64,19 @@ def idmapped_tree(op, identity):
     """A detached mount (fd) for a bind operation of a root caller.
 
     identity: (host uid, host gid) behind the sandbox's root.  Raises SandboxError: mixed owners, or a file system that
-    can't be idmapped; --copy is the way out of both.
+    can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
     _refuse_mixed_owners(op, shown)
-    tree = -1
+    tree = clone_source(op)
     try:
-        tree = mount.open_tree(op.src)
         userns = owner_userns(op.options["owner"], identity)
         try:
             mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=userns)
         finally:
             os.close(userns)
     except OSError as error:
-        if tree >= 0:
-            os.close(tree)
+        os.close(tree)
         raise SandboxError("sources", shown, error.errno, control="mounts",
                            reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
                            remedy="bring files in with --copy (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and "

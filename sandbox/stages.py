@@ -11,17 +11,17 @@ from . import init
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_tmpfs, write_all
+from .sources import clone_source
 
 SIGKILL, SIGIO = 9, 29
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
-RESETTABLE = (13, 17, 25)  # SIGPIPE, SIGCHLD, SIGXFSZ: an ignored signal stays ignored across exec
 PROBE = b"/.landlock"
 
 
 class Child:
     """What the child was given.  plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind,
     dst): detached mount fd}, made by a privileged parent; copies: {src: fd}; filters: prepared programs; userns: inode
-    of the parent's user namespace; boot: (monotonic, boottime) offsets as bytes; stdio: [(fd, rights)]."""
+    of the parent's user namespace; boot: (monotonic, boottime) offsets as bytes; stdio: [(fd, rights)]; ignored: signal numbers, which would stay ignored across exec."""
 
     def __init__(self, **given):
         self.__dict__.update(given)
@@ -116,7 +116,7 @@ def parent_death(child):
 def session(child):
     """Out of the caller's process group, or Ctrl-C would arrive twice."""
     process.setsid()
-    for number in RESETTABLE:
+    for number in child.ignored:
         libc.signals.signal(number, libc.signals.SIG_DFL)
 
 
@@ -142,7 +142,8 @@ def open_sources(child):
     for op in child.plan.operations:
         if op.kind in ("bind", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
-            child.trees[op.kind, op.dst] = mount.open_tree(op.src, recursive=op.kind == "bind")
+            child.trees[op.kind, op.dst] = clone_source(op) if op.options.get("user") else \
+                mount.open_tree(op.src, recursive=op.kind == "bind")
 
 
 def new_root(child):

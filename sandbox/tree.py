@@ -47,7 +47,8 @@ def add_user_mounts(ops, spec, host):
             raise usage("%s %s" % (option, show(source)), "Permission denied")
         mounts.append((destination, Operation("bind", destination, real, NOSUID | NODEV | (0 if writable else RO),
                                               directory=stat.S_ISDIR(found.st_mode), rw=writable, user=True,
-                                              owner=(found.st_uid, found.st_gid)), option))
+                                              owner=(found.st_uid, found.st_gid),
+                                              inode=(found.st_dev, found.st_ino)), option))
     for destination, size in spec.tmpfs:
         operation = tmpfs(destination, size, 0o1777 if destination in (b"/tmp", b"/dev/shm") else 0o755,
                           NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0))
@@ -73,7 +74,7 @@ def add_user_mounts(ops, spec, host):
         holder = tree.mount_of(destination)
         if holder.flags & NOEXEC:
             holder.flags &= ~NOEXEC  # the copy may run wherever it lies
-        operation = Operation("copy", destination, real, size=found.st_size)
+        operation = Operation("copy", destination, real, size=found.st_size, inode=(found.st_dev, found.st_ino))
         ops.append(operation)
         tree.add(operation)
     return _proc_last(ops)

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -88,16 +89,21 @@ class Inside:
 
 
 @pytest.fixture(scope="session")
-def tool_folder(tmp_path_factory):
+def public_folder():
+    """A directory that everybody can enter; pytest's own are for the user that runs it alone."""
+    folder = tempfile.mkdtemp(prefix="mrunc-tests-")
+    os.chmod(folder, 0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tool_folder(public_folder):
     """A copy of the tool in a folder that everybody can read: "copied onto a host"."""
-    folder = tmp_path_factory.mktemp("copied")
-    copy_tool(str(folder))
-    place = folder
-    while str(place) not in ("/", "/tmp"):
-        if os.stat(str(place)).st_uid == os.geteuid():
-            os.chmod(str(place), os.stat(str(place)).st_mode | 0o055)
-        place = place.parent
-    return str(folder)
+    folder = os.path.join(public_folder, "copied")
+    os.mkdir(folder)
+    copy_tool(folder)
+    return folder
 
 
 def copy_tool(folder):
@@ -114,37 +120,32 @@ def copy_tool(folder):
 
 
 @pytest.fixture(params=WHO)
-def inside(request, tool_folder, tmp_path):
+def inside(request, tool_folder):
     """The sandbox, for root and for an ordinary user."""
-    return make_inside(request.param, tool_folder, tmp_path)
+    return make_inside(request.param, tool_folder)
 
 
 @pytest.fixture
-def inside_as_root(tool_folder, tmp_path):
+def inside_as_root(tool_folder):
     """For what only root can do; an ordinary user's run deselects these tests by name."""
     if os.geteuid() != 0:
         pytest.skip("needs root: this run of the suite is the ordinary user's")
-    return make_inside("root", tool_folder, tmp_path)
+    return make_inside("root", tool_folder)
 
 
 @pytest.fixture
-def inside_as_user(tool_folder, tmp_path):
+def inside_as_user(tool_folder):
     """For what is different for an ordinary user."""
-    return make_inside("user", tool_folder, tmp_path)
+    return make_inside("user", tool_folder)
 
 
-def make_inside(who, tool_folder, tmp_path):
+def make_inside(who, tool_folder):
     """An Inside whose scratch directory belongs to its caller."""
-    scratch = tmp_path / ("scratch-" + who)
-    scratch.mkdir()
-    place = tmp_path
-    while str(place) not in ("/", "/tmp"):
-        if os.stat(str(place)).st_uid == os.geteuid():
-            os.chmod(str(place), os.stat(str(place)).st_mode | 0o055)
-        place = place.parent
+    scratch = tempfile.mkdtemp(prefix="scratch-%s-" % who, dir=os.path.dirname(tool_folder))
+    os.chmod(scratch, 0o755)
     if who == "user" and os.geteuid() == 0:
-        os.chown(str(scratch), USER, USER)
-    return Inside(who, os.path.join(tool_folder, "mrunc.py"), str(scratch))
+        os.chown(scratch, USER, USER)
+    return Inside(who, os.path.join(tool_folder, "mrunc.py"), scratch)
 
 
 @pytest.fixture

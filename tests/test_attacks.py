@@ -113,5 +113,3 @@ def test_hostile_names_are_escaped(inside):
     from_inside = inside.run("\x1b[2Jname\n\u202e")
     assert from_inside.rc == 127 and "\\x1b[2Jname\\n\\u202e" in from_inside.err, from_inside
     assert "\x1b" not in from_inside.err
-
-

@@ -173,25 +173,25 @@ class Traced:
         raise AssertionError("the child made no execveat: %s" % trace[-1000:])
 
 
-def make_traced(who, tool_folder, tmp_path_factory):
+def make_traced(who, tool_folder):
     """(Traced, count, audit, receipt) of an undisturbed run."""
     assert shutil.which("strace"), "these tests need strace"
-    traced = Traced(make_inside(who, tool_folder, tmp_path_factory.mktemp("gate")))
+    traced = Traced(make_inside(who, tool_folder))
     return (traced,) + traced.calls()
 
 
 @pytest.fixture(scope="module")
-def as_root(tool_folder, tmp_path_factory):
+def as_root(tool_folder):
     """For root, whose child has the most to give up."""
     if os.geteuid() != 0:
         pytest.skip("needs root: this run of the suite is the ordinary user's")
-    return make_traced("root", tool_folder, tmp_path_factory)
+    return make_traced("root", tool_folder)
 
 
 @pytest.fixture(scope="module")
-def as_user(tool_folder, tmp_path_factory):
+def as_user(tool_folder):
     """For an ordinary user."""
-    return make_traced("user", tool_folder, tmp_path_factory)
+    return make_traced("user", tool_folder)
 
 
 def inject(traced, jobs, answer, options=()):

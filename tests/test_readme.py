@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -14,20 +15,16 @@ OLDEST, NEWEST = sorted(FOUND, key=lambda v: [int(p) for p in v.split(".")])[0],
 
 
 @pytest.fixture(scope="session")
-def readable_pythons(tmp_path_factory):
+def readable_pythons(public_folder):
     """The oldest interpreter where everybody can read it: pyenv keeps it in root's home."""
     path = FOUND[OLDEST]
     prefix = os.path.dirname(os.path.dirname(os.path.realpath(path)))
     if prefix == "/usr":
         return {"oldest": path, "newest": NEWEST}
-    copy = tmp_path_factory.mktemp("python") / OLDEST
-    shutil.copytree(prefix, str(copy), symlinks=True,
+    copy = os.path.join(public_folder, "python-" + OLDEST)
+    shutil.copytree(prefix, copy, symlinks=True,
                     ignore=shutil.ignore_patterns("test", "tests", "site-packages", "idlelib", "config-3*", "*.a", "share"))
-    place = copy
-    while str(place) not in ("/", "/tmp"):
-        os.chmod(str(place), os.stat(str(place)).st_mode | 0o055)
-        place = place.parent
-    return {"oldest": str(copy / "bin" / "python3"), "newest": NEWEST}
+    return {"oldest": os.path.join(copy, "bin", "python3"), "newest": NEWEST}
 
 
 def console_steps():
@@ -52,8 +49,7 @@ def test_the_readme_prints_what_it_says(inside, readable_pythons, which):
     folder = os.path.join(inside.scratch, "mrunc")
     os.mkdir(folder)
     copy_tool(folder)
-    programs = os.path.join(inside.scratch, os.pardir, "bin-" + which)
-    os.mkdir(programs)
+    programs = tempfile.mkdtemp(dir=os.path.dirname(inside.scratch))
     os.symlink(readable_pythons[which], os.path.join(programs, "python3"))
     os.chmod(programs, 0o755)
     environment = {"PATH": programs + ":/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "TERM": "xterm",

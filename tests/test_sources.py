@@ -132,3 +132,28 @@ def test_nothing_is_made_in_a_host_directory(inside):
     done = inside.run("true", options=["--ro", folder + ":/m", "--tmpfs", "/m/sub"])
     assert done.rc == 2 and "nothing is made" in done.err, done
     assert os.listdir(folder) == before
+
+
+def test_a_source_swapped_for_a_link_is_refused(inside):
+    """The plan's source is replaced between check and use, as the owner of a directory on the way could do."""
+    for name in ("good", "evil"):
+        os.mkdir(os.path.join(inside.scratch, name), 0o755)
+        with open(os.path.join(inside.scratch, name, "f"), "w") as stream:
+            stream.write(name)
+        if os.geteuid() == 0 and inside.who == "user":
+            os.chown(os.path.join(inside.scratch, name), USER, USER)
+    for option, source in (("ro", "good"), ("copy", "good/f")):
+        code = (
+            "import os, sys; sys.path.insert(0, %r); import mrunc\n"
+            "from mrunc.sandbox import launch; from mrunc.sandbox.spec import Spec\n"
+            "def run(swap):\n"
+            "    plan = launch.prepare(Spec(['cat', '/x'] if %r == 'copy' else ['cat', '/x/f'], **{%r: [(%r, '/x')]}))\n"
+            "    if swap: os.rename('good', 'old'); os.symlink('evil', 'good')\n"
+            "    print(launch.launch(plan).returncode, flush=True)\n"
+            "run(False)\n"
+            "try: run(True)\n"
+            "except mrunc.SandboxError as error: print(error.status, 'replaced' in str(error) or 'loop' in str(error))\n"
+            "os.unlink('good'); os.rename('old', 'good')\n" %
+            (os.path.dirname(inside.tool), option, option, source))
+        done = inside.outside(["/usr/bin/python3", "-c", code])
+        assert done.stdout == "good0\n125 True\n", done
