@@ -463,6 +463,11 @@ def test_nothing_can_be_typed_into_a_terminal(inside, probe):
     assert (done.out, done.rc) == (nonce + "\nerrno 1\n", 1), done
 
 
+def test_nothing_can_be_typed_into_the_sandboxs_own_terminal(inside):
+    done = inside.run("/usr/bin/python3", "-I", "-S", "-c", "import os; print('tty', os.isatty(0))\n" + TYPE, options=["--tty"])
+    assert (done.out.splitlines(), done.rc) == (["tty True", "errno 1"], 1), done
+
+
 # Two sandboxes
 
 A = """
@@ -495,8 +500,9 @@ print("pids", len([n for n in os.listdir("/proc") if n.isdigit()]))
 class waiting:
     """A sandbox whose workload has printed "ready" and waits for its standard input to end."""
 
-    def __init__(self, inside, code="print('ready', flush=True)\n", options=(), env=None):
-        command = inside.command("/usr/bin/python3", "-I", "-S", "-c", code + "\nimport sys\nsys.stdin.read()", options=options)
+    def __init__(self, inside, code="print('ready', flush=True)\n", options=(), env=None, wrap=()):
+        command = [*wrap, *inside.command("/usr/bin/python3", "-I", "-S", "-c", code + "\nimport sys\nsys.stdin.read()",
+                                          options=options)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         universal_newlines=True, cwd=inside.scratch, env=env, preexec_fn=become(inside.who))
         self.pid = self.process.pid
@@ -667,6 +673,36 @@ def test_a_signal_that_the_workload_does_not_catch_ends_it(inside):
     with waiting(inside) as run:
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(DEADLINE) == 143
+
+
+def test_a_hangup_that_the_caller_ignores_is_not_handed_on(inside):
+    code = """
+import os, signal
+seen = []
+signal.signal(signal.SIGHUP, lambda n, f: seen.append(n))
+signal.signal(signal.SIGUSR1, lambda n, f: os._exit(60 + len(seen)))
+print('ready', flush=True)
+"""
+    for wrap, expected in (((), 61), (("nohup",), 60)):
+        with waiting(inside, code, wrap=wrap) as run:
+            run.process.send_signal(signal.SIGHUP)
+            run.process.send_signal(signal.SIGUSR1)
+            assert run.process.wait(DEADLINE) == expected
+
+
+def test_the_third_sigterm_is_the_last(inside):
+    report = os.path.join(inside.scratch, "report")
+    code = "import os, signal\nsignal.signal(15, lambda n, f: os.write(1, b'no\\n'))\nprint('ready', flush=True)"
+    with waiting(inside, code, options=["--report", report]) as run:
+        for _ in range(2):
+            run.process.send_signal(signal.SIGTERM)
+            assert run.process.stdout.readline() == "no\n"
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(DEADLINE) == 143
+    assert run.rest[1] == "mrunc: killed on the caller's third SIGTERM\n"
+    with open(report) as stream:
+        result = json.load(stream)
+    assert (result["reason"], result["returncode"]) == ("killed-by-caller", 143)
 
 
 def gone(pidfds):

@@ -109,7 +109,7 @@ SHELL = 'SIGIGN=$(grep SigIgn /proc/self/status) exec /usr/bin/python3 -I -S -c 
 #: once by one that is.
 SETUP = ("setgroups setresgid setresuid prctl setsid rt_sigaction write mount fsconfig move_mount mount_setattr mkdirat "
          "symlinkat umask fchdir pivot_root umount2 chdir sethostname unshare prlimit64 landlock_add_rule "
-         "landlock_restrict_self capset fcntl close_range seccomp sendto").split()
+         "landlock_restrict_self capset fcntl dup2 close_range seccomp sendto getpid").split()
 #: An ordinary user's set-up is the same code: a sample of what differs, or matters most.
 SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare prlimit64 landlock_restrict_self "
                  "capset fcntl close_range seccomp").split()
@@ -136,7 +136,7 @@ class Traced:
         audit = json.loads(process.stdout) if process.stdout else None
         receipt = None
         if os.path.exists(name + ".json"):
-            with open(name + ".json") as stream:
+            with open(name + ".json", errors="replace") as stream:
                 text = stream.read()
             receipt = [(row["name"], row["in_force"]) for row in json.loads(text)["controls"]] if text else None
             os.unlink(name + ".json")

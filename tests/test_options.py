@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: parser, help, man page, completion; and the messages, whatever bytes are in them."""
 import os
+import threading
 
 import pytest
 
@@ -207,3 +208,38 @@ def test_text_is_written_whole_and_errors_are_raised():
     assert data == "\u00e9".encode() + b"\\ud800" + b"x" * 1000
     with pytest.raises(OSError):
         output.write(write, "closed")
+
+
+def test_a_pipe_that_the_program_made_non_blocking_gets_the_whole_text():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    got = []
+
+    def drain():
+        while True:
+            data = os.read(read, 65536)
+            if not data:
+                return
+            got.append(data)
+    reader = threading.Thread(target=drain)
+    try:
+        os.write(write, b"x" * 65536)  # full: what follows must wait
+        reader.start()
+        output.write(write, "y" * 300000)
+    finally:
+        os.close(write)
+        reader.join()
+        os.close(read)
+    assert b"".join(got) == b"x" * 65536 + b"y" * 300000
+
+
+def test_a_pipe_that_nobody_empties_is_given_up(monkeypatch):
+    monkeypatch.setattr(output, "PATIENCE_MS", 1)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    try:
+        with pytest.raises(BlockingIOError):
+            output.write(write, "y" * 3000000)
+    finally:
+        os.close(read)
+        os.close(write)

@@ -511,7 +511,7 @@ DEBUGGERS = {"strace": ["strace", "-f", "-o", "/dev/null", "/bin/sh", "-c", "/bi
 @pytest.mark.parametrize("tool", sorted(DEBUGGERS))
 def test_a_debugger_works_under_debug_and_not_under_the_default(tool):
     if not shutil.which(tool):
-        pytest.skip("%s is not installed" % tool)
+        pytest.fail("%s is not installed: apt-get install %s" % (tool, tool))
 
     def deed():
         with open(os.devnull, "r+") as null:
