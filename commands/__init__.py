@@ -61,4 +61,5 @@ def program_name():
         return "python3 -m mrunc"
     if name == "mrunc":
         return "mrunc"
-    return "python3 " + (path if len(path) < 60 else name)
+    plain = path.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum()
+    return "python3 " + (path if plain else "'%s'" % path.replace("'", "'\\''"))

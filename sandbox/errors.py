@@ -13,7 +13,8 @@ class SandboxError(Exception):
     """mrunc could not do what was asked.
 
     stage: the step that failed; control: the control it belongs to, or None; what: what was being done; errno: int or
-    None; reason: why, defaults to the errno's text, "" for none; remedy: one line for the user, or None; status: the exit status.
+    None; reason: why, defaults to the errno's text, "" for none; remedy: one line for the user, or None; status: the
+    exit status.
     """
 
     def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None, status=CANNOT_CONTAIN):

@@ -83,9 +83,10 @@ class Run:
         self.sock, theirs = process.control_pair()
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
         self._take_signals()
-        child = stages.Child(plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(),
-                             trees=trees, copies=copies, filters=filters, userns=os.stat("/proc/self/ns/user").st_ino,
-                             boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored)
+        child = stages.Child(
+            plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image,
+            last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
+            userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag

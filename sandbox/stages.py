@@ -19,9 +19,13 @@ PROBE = b"/.landlock"
 
 
 class Child:
-    """What the child was given.  plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind,
-    dst): detached mount fd}, made by a privileged parent; copies: {src: fd}; filters: prepared programs; userns: inode
-    of the parent's user namespace; boot: (monotonic, boottime) offsets as bytes; stdio: [(fd, rights)]; ignored: signal numbers, which would stay ignored across exec."""
+    """What the child was given.
+
+    plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind, dst):
+    detached mount fd}; copies: {src: fd}; filters: prepared programs; userns: inode of the parent's user namespace;
+    boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the caller ignores,
+    and which would stay ignored across exec.
+    """
 
     def __init__(self, **given):
         self.__dict__.update(given)

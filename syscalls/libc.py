@@ -30,9 +30,9 @@ BITS = ctypes.sizeof(ctypes.c_void_p) * 8
 ARCH = MACHINE if MACHINE in ("x86_64", "aarch64") and BITS == 64 else None
 
 if ARCH == "aarch64":
-    from .nr_aarch64 import AUDIT_ARCH, NR
+    from .nr_aarch64 import NR
 else:
-    from .nr_x86_64 import AUDIT_ARCH, NR
+    from .nr_x86_64 import NR
 
 # PyDLL keeps the interpreter lock across the call: the child of clone3 is then the owner of it.
 _libc = ctypes.PyDLL(None, use_errno=True)
