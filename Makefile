@@ -40,6 +40,7 @@ docs/completion.bash: commands/options.py commands/manual.py
 
 wheel:  ## dist/mrunc-VERSION-py3-none-any.whl
 	$(PYTHON) -m pip wheel -q --no-deps -w $(OUT) .
+	@rm -rf build mrunc.egg-info
 
 zipapp:  ## dist/mrunc.pyz, with bytecode of this Python; another one compiles the source in it
 	@rm -rf $(OUT)/zipapp && mkdir -p $(OUT)/zipapp

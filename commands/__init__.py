@@ -10,8 +10,8 @@ def main(argv):
     """Runs a verb.  argv: list of str without the program's name.  Returns the exit status."""
     from .output import complain, say
     from ..sandbox.errors import SandboxError
-    _fill_standard_descriptors()
     try:
+        _fill_standard_descriptors()
         return _dispatch(argv)
     except SandboxError as error:
         complain(error)
@@ -24,7 +24,10 @@ def main(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
-        say("output: %s" % error.strerror)
+        say("output: %s" % ": ".join(str(part) for part in (error.filename, error.strerror) if part))
+        return 125
+    except Exception as error:  # a bug of ours; exit status 1 would read as the program's own
+        say("internal error: %s: %s" % (type(error).__name__, error))
         return 125
 
 
@@ -41,14 +44,17 @@ def _dispatch(argv):
         return run.shell(argv[1:])
     from ..sandbox.errors import usage
     from .options import nearest
-    raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)), remedy="%s --help lists them" % program_name())
+    raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),
+                remedy="%s --help lists them; to run a program: %s run -- CMD" % (program_name(), program_name()))
 
 
 def _fill_standard_descriptors():
     """A closed 0, 1 or 2 would be given to the next file that is opened, and so to the workload."""
+    from ..sandbox.errors import usage
     for fd in (0, 1, 2):
         try:
-            os.fstat(fd)
+            if os.fstat(fd).st_mode & 0o170000 == 0o040000:
+                raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 

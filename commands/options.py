@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: it gives the parser, the help, the man page and the completion."""
 from ..sandbox.errors import usage
+from . import program_name
 
 
 class Option:
@@ -44,6 +45,14 @@ OPTIONS = (
 )
 
 
+#: What people used to other tools type, and what there is.
+KNOWN = {
+    "--net": "there is never a network", "--network": "there is never a network", "--share-net": "there is never a network",
+    "--unshare-all": "everything is unshared always", "--volume": "--ro or --rw SRC[:DST]", "--cwd": "--chdir DIR",
+    "--workdir": "--chdir DIR", "--memory": "not there yet; --rlimit as=SIZE bounds each process",
+    "--setenv": "--env NAME=VALUE", "--version": "mrunc --version, without a verb"}
+
+
 def parse(argv, options=OPTIONS):
     """(values, words): a dict of what was given by dest, and the command with its arguments, untouched.
 
@@ -61,7 +70,8 @@ def parse(argv, options=OPTIONS):
         option = by_name.get(name)
         if option is None:
             raise usage("unknown option %s%s" % (name, nearest(name, [n for n in by_name if by_name[n].text])),
-                        remedy="mrunc run --help lists them; the command's own options come after --")
+                        remedy=KNOWN.get(name) or "%s run --help lists them; the command's own options come after --" %
+                        program_name())
         i += 1
         if option.metavar is None:
             if equals:
@@ -85,5 +95,5 @@ def parse(argv, options=OPTIONS):
 def nearest(word, names):
     """" (did you mean --x?)", or nothing."""
     import difflib
-    close = difflib.get_close_matches(word, names, 1, 0.6)
+    close = difflib.get_close_matches(word, names, 1, 0.75)
     return " (did you mean %s?)" % close[0] if close else ""

@@ -37,15 +37,17 @@ def write(fd, text):
 
 
 def write_bytes(fd, data):
-    """Writes all of the bytes.  Raises OSError; the program shares the description and may have made it non-blocking."""
+    """Writes all of the bytes.  Raises OSError: BlockingIOError where nobody reads, since a terminal that the program has
+    filled or a description that it has made non-blocking must not hold us for ever."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
     while data:
+        if not poll.poll(PATIENCE_MS):
+            raise BlockingIOError(11, "nobody reads")
         try:
-            data = data[os.write(fd, data):]
+            data = data[os.write(fd, data[:4096]):]
         except BlockingIOError:
-            poll = select.poll()
-            poll.register(fd, select.POLLOUT)
-            if not poll.poll(PATIENCE_MS):
-                raise
+            pass
 
 
 def say(text):

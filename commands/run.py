@@ -21,11 +21,12 @@ def shell(argv):
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = options.parse(argv)
-    return execute(values, words)
+    typed = argv[:len(argv) - len(words)]
+    return execute(values, words, typed[:-1] if typed[-1:] == ["--"] else typed)
 
 
-def execute(values, words):
-    """Runs with parsed options."""
+def execute(values, words, typed=()):
+    """Runs with parsed options.  typed: the option words as they were typed."""
     if values.get("help"):
         from . import manual
         return manual.help_run()
@@ -48,7 +49,7 @@ def execute(values, words):
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
         result = launch.launch(plan)
     except SandboxError as error:
-        error = explain_missing(error, spec)
+        error = explain_missing(error, spec, typed)
         from ..sandbox.result import Result
         result = Result(argv=[os.fsdecode(word) for word in spec.argv])
         result.failed(error)
@@ -61,10 +62,15 @@ def execute(values, words):
     wrong = report.write(result)
     if values.get("verbose"):
         for control in result.controls:
-            say("%-17s %-3s %s" % (control["name"], "yes" if control["in_force"] else "NO", control["how"]))
+            state = "yes" if control["in_force"] else "NO" if control["asked"] else "-"  # -: not asked for
+            say("%-17s %-3s %s" % (control["name"], state, control["how"]))
         say("%s; %s" % (result.detail, " ".join("%s=%s" % item for item in sorted(result.usage.items())
                                                 if item[1] is not None)))
-    elif result.message() and not values.get("quiet"):
+    elif not values.get("quiet"):
+        missing = [row for row in result.controls if row["asked"] and not row["in_force"] and row["name"] != "timens"]
+        if missing:
+            say("note: without %s: %s" % (", ".join(row["name"] for row in missing), missing[0]["how"]))
+    if result.message() and not values.get("quiet") and not values.get("verbose"):
         say(result.message() + ("; " + result.advice if result.advice else ""))
     if wrong:
         complain(wrong)
@@ -136,24 +142,40 @@ def print_plan(plan, as_json):
     return 0
 
 
-def explain_missing(error, spec):
-    """Adds the command line to paste where a program is on the host but not inside."""
-    if error.stage != "exec" or error.status != 127 or error.remedy:
+def explain_missing(error, spec, typed=()):
+    """Adds the command line to paste where a program is on the host but not inside.
+
+    typed: the user's own words between the verb and the command, which the line keeps.
+    """
+    if error.stage != "exec" or error.status != 127 or error.remedy or not spec.argv[0]:
         return error
     import shlex
     import shutil
     from . import program_name
     name = os.fsdecode(spec.argv[0])
-    found = shutil.which(name)
-    if found is None and os.path.isfile(name):
-        error.remedy = "%s is not executable here either; bring it in with --copy" % name
-        return error
-    if found is None:
-        error.remedy = "it is not on this host either: check the name"
-        return error
-    found = os.path.abspath(found)
-    inside = name if name in ("./" + os.path.basename(name),) else "/box/" + os.path.basename(name)
+    base = os.path.basename(name)
+    copied = [os.fsdecode(destination) for _, destination in spec.copy if destination == b"/box/" + os.fsencode(base)]
     rest = [os.fsdecode(word) for word in spec.argv[1:]]
-    error.remedy = "%s run --copy %s -- %s" % (program_name(), shlex.quote(found),
-                                               " ".join(shlex.quote(word) for word in [inside] + rest))
+
+    def line(options, program):
+        words = [shlex.quote(word) for word in list(typed) + options + ["--", program] + rest]
+        return "%s run %s" % (program_name(), " ".join(words))
+    found = shutil.which(name)
+    if "/" not in name and (copied or found is None and os.path.isfile(name)):
+        source = [] if copied else ["--copy", _pair_text(os.path.abspath(name))]
+        error.remedy = line(source, "./" + base)
+    elif found is None and os.path.isfile(name):
+        error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], "/box/" + base)
+    elif found is None:
+        error.remedy = "it is not on this host either: check the name"
+    else:
+        inside = name if name == "./" + base else "/box/" + base
+        error.remedy = line(["--copy", _pair_text(os.path.abspath(found))], inside)
+    if any(0xdc80 <= ord(char) <= 0xdcff for char in error.remedy):
+        error.remedy = "bring it in with --copy"  # a name that can't be shown can't be pasted
     return error
+
+
+def _pair_text(path):
+    """A path as the options that take SRC:DST want it."""
+    return path.replace("\\", "\\\\").replace(":", "\\:")

@@ -108,7 +108,7 @@ def _namespace(name, plan, reading, facts, features, identity, control_fds):
 def _uidmap(name, plan, reading, facts, features, identity, control_fds):
     uid, gid = identity
     got = reading.status.get("Uid", "").split(), reading.status.get("Gid", "").split()
-    return got == ([str(uid)] * 4, [str(gid)] * 4), "host uid %s, gid %s" % (got[0][:1], got[1][:1])
+    return got == ([str(uid)] * 4, [str(gid)] * 4), "host uid %s, gid %s" % (got[0][0], got[1][0])
 
 
 def _groups(name, plan, reading, facts, features, identity, control_fds):

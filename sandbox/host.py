@@ -18,9 +18,9 @@ PROC_MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi
 
 class Host:
     """Facts.  uid, gid: the caller's; layout: name -> b"" for a directory, target (bytes) for a link; stores, etc:
-    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist."""
+    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist; stdio_files: 0, 1 or 2 is a file."""
 
-    __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
+    __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts", "stdio_files")
 
     def kind(self, path):
         """"file", "directory", a word for anything else, or None where there is nothing.  Follows links."""
@@ -59,7 +59,15 @@ class Host:
         self.hard_limits = dict((name, resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
                                 for name in ("nofile", "nproc"))
         self.mounts = mount_points("/proc/self/mountinfo")
+        self.stdio_files = any(_is_file(fd) for fd in (0, 1, 2))
         return self
+
+
+def _is_file(fd):
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def kind_of(mode):
@@ -77,7 +85,7 @@ def mount_points(path):
     out = []
     with open(path, "rb") as stream:
         for line in stream:
-            fields = line.split()
+            fields = line.rstrip(b"\n").split(b" ")
             dash = fields.index(b"-", 6)
             out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1],
                         fields[-1].split(b",")))

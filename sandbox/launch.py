@@ -8,7 +8,7 @@ import os
 import time
 
 from ..syscalls import caps, landlock, libc, process, seccomp
-from . import gate, idmap, init, plan as planning, stages, supervise
+from . import feed, gate, idmap, init, plan as planning, stages, supervise
 from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
 from .features import Features
 from .host import Host
@@ -24,7 +24,7 @@ USERNS_REMEDY = {
        "container forbids them",
     13: "an AppArmor rule forbids user namespaces: allow `userns` in a profile for this interpreter (Ubuntu: see "
         "apparmor_restrict_unprivileged_userns)",
-    38: "Linux 5.3 or newer is needed (clone3), or an outer seccomp filter hides it",
+    38: "an outer seccomp filter hides clone3 (another sandbox, an old container runtime), or this is not Linux 5.12",
     87: "user namespaces are nested too deeply here",
 }
 STAGE_CONTROLS = {
@@ -66,7 +66,11 @@ class Run:
         self.plan, self.features = plan, Features()
         self.undo = []  # (function, arguments), last first
         self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
-        self.facts, self.init_status = {}, 0
+        self.facts, self.init_status, self.stdin = {}, 0, -1
+        self.terminals = []
+        if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
+            from . import terminals
+            self.terminals = terminals.remember()
         self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv])
 
     # -- before the child ----------------------------------------------------------------------------------------
@@ -79,6 +83,7 @@ class Run:
         copies = self._open_copies()
         trees = self._open_trees()
         image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
+        stdin = self._private_stdin()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
         self.sock, theirs = process.control_pair()
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
@@ -86,7 +91,8 @@ class Run:
         child = stages.Child(
             plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image,
             last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
-            userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored)
+            userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored,
+            stdin=stdin)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -100,6 +106,8 @@ class Run:
             stages.run(child)
         self._keep(self.pidfd)
         theirs.close()
+        if stdin >= 0:
+            self._close_now(stdin)  # or the write end would never learn that the workload has gone
         self._map(host_uid, host_gid)
         self._send(b"maps")
 
@@ -113,6 +121,18 @@ class Run:
     def _keep(self, fd):
         self.undo.append((os.close, (fd,)))
         return fd
+
+    def _close_now(self, fd):
+        self.undo.remove((os.close, (fd,)))
+        os.close(fd)
+
+    def _private_stdin(self):
+        """The read end for the workload, -1 where it may hold the caller's stdin itself."""
+        if self.plan.spec.tty or not feed.needed(self.plan.root):
+            return -1
+        read, self.stdin = os.pipe()
+        self._keep(self.stdin)
+        return self._keep(read)
 
     def _host_id(self):
         if not self.plan.root:
@@ -218,7 +238,7 @@ class Run:
             remedy = "/proc/sys is not writable here (a container?): mrunc needs it for its user namespace limit"
         if number == 38:
             remedy = "this kernel is too old, or an outer seccomp filter hides the call; Linux 5.12 or newer is needed"
-        if stage == "directory":
+        if stage == "directory" and self.plan.spec.chdir is not None:
             return SandboxError("directory", "--chdir " + os.fsdecode(self.plan.cwd), number, status=USAGE,
                                 remedy="the directory must exist inside; --tmpfs makes one")
         return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
@@ -232,8 +252,8 @@ class Run:
         outcome = None
         try:
             outcome = supervise.Supervision(self).until_the_end()
-        except OSError as error:
-            result.reason, result.detail = "lost", "the supervisor failed while the program ran: %s" % error
+        except Exception as error:  # of any kind: something has run, and the result must say so
+            result.reason, result.detail = "lost", "the supervisor failed while the program ran: %r" % error
         self.abandon()
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
         if outcome is not None:
@@ -260,6 +280,9 @@ class Run:
             except OSError:
                 pass
             self.pid = 0
+        if self.terminals:
+            from . import terminals
+            terminals.restore(self.terminals)
         while self.undo:
             function, arguments = self.undo.pop()
             try:

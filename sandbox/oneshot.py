@@ -25,6 +25,8 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
     import json
     import socket
     import subprocess
+    if subprocess.PIPE in (stdin, stdout, stderr):
+        raise usage("stdin, stdout, stderr", "descriptors or files; a pipe of subprocess would have no reader")
     request = {"argv": [_text(word) for word in _words(argv)], "options": _plain(options)}
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -75,7 +77,10 @@ def _words(argv):
 
 
 def _text(value):
-    return os.fsdecode(value)
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise usage("%r" % (value,), "not text, bytes or a path")
 
 
 def _plain(value):

@@ -25,7 +25,7 @@ class Plan:
     controls: name -> asked; hostname, cwd, home: bytes."""
 
     __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
-                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts")
+                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts", "writes_host_files")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""
@@ -68,7 +68,9 @@ def make(spec, host, id_ranges=()):
     plan.limits = _limits(spec, host, plan)
     plan.landlock_rules = _landlock_rules(plan.operations)
     plan.filters = [] if plan.left_out("seccomp") else [("default", policy.program("default", ARCH))]
-    if spec.rw and not plan.left_out("setid-filter"):
+    # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
+    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root
+    if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
     plan.controls = _controls(plan)
     return plan
@@ -129,7 +131,7 @@ def _controls(plan):
     out = {}
     for name in CONTROLS:
         asked = name not in plan.spec.unsafe_without
-        if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.spec.rw or \
+        if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.writes_host_files or \
                 name == "proc" and plan.spec.proc == "none":
             asked = False
         # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).

@@ -24,7 +24,8 @@ class Result:
     def __init__(self, **fields):
         from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
-        self.argv = self.controls = self.refused = self.changes = ()
+        self.argv = self.controls = ()
+        self.refused = self.changes = None  # None: not looked at
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
         self.returncode, self.started, self.limits_hit = CANNOT_CONTAIN, None, {}
         self.usage = dict.fromkeys(USAGE)
@@ -35,13 +36,13 @@ class Result:
     def as_dict(self):
         """The JSON object."""
         out = dict((name, getattr(self, name)) for name in FIELDS)
-        for name in ("argv", "controls", "refused", "changes"):
+        for name in ("argv", "controls"):
             out[name] = list(out[name])
         return out
 
     def in_force(self, control):
-        """Whether a control was read back as in force."""
-        return any(row["in_force"] for row in self.controls if row["name"] == control)
+        """Whether a control was read back as in force.  Raises KeyError for a name that is none."""
+        return dict((row["name"], row["in_force"]) for row in self.controls)[control]
 
     def __repr__(self):
         return "<Result %s returncode=%s%s>" % (self.reason, self.returncode, ": " + self.detail if self.detail else "")

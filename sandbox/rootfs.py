@@ -82,8 +82,9 @@ def base(host, own_files, proc, tty, home, skip_subset=False):
             add(Operation("directory", path, mode=0o755))
             add(Operation("bind", path, path, RO | NOSUID | NODEV, directory=True, rw=False, user=False))
     for store in host.stores:
-        add(Operation("directory", os.path.dirname(store), mode=0o755))
-        add(Operation("directory", store, mode=0o755))
+        for part in (os.path.dirname(store), store):
+            if part not in (b"/", b"/opt"):  # those are there
+                add(Operation("directory", part, mode=0o755))
         add(Operation("bind", store, store, RO | NOSUID | NODEV, directory=True, rw=False, user=False))
     add(Operation("directory", b"/etc/ssl", mode=0o755))
     for name, content in own_files:

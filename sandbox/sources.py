@@ -40,10 +40,13 @@ def refuse_sockets(op):
     Raises SandboxError.  (One that appears later stays reachable; there is no mount flag against it.)"""
     pending = [op.src] if op.options["directory"] else []
     while pending:
+        place = pending.pop()
         try:
-            entries = list(os.scandir(pending.pop()))
+            entries = list(os.scandir(place))
         except OSError:
-            continue  # what the caller can't read the sandbox can't reach; or it has just gone
+            if os.access(place, os.X_OK):  # known names in it can be reached all the same
+                raise _talks(op, place, "can't be searched for sockets")
+            continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 pending.append(entry.path)
@@ -52,11 +55,14 @@ def refuse_sockets(op):
                     mode = entry.stat(follow_symlinks=False).st_mode
                 except OSError:
                     continue
-                if stat.S_ISSOCK(mode):
-                    raise SandboxError(
-                        "sources", op.src.decode("utf-8", "surrogateescape"), control="mounts", status=USAGE,
-                        reason="%s is a socket, and a program inside could talk to its owner" %
-                        entry.path.decode("utf-8", "surrogateescape"),
+                if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
+                    raise _talks(op, entry.path, "is a %s, and a program inside could talk to its owner" %
+                                 ("socket" if stat.S_ISSOCK(mode) else "FIFO"))
+
+
+def _talks(op, path, why):
+    return SandboxError("sources", op.src.decode("utf-8", "surrogateescape"), control="mounts", status=USAGE,
+                        reason="%s %s" % (path.decode("utf-8", "surrogateescape"), why),
                         remedy="name a directory without sockets, or bring files in with --copy")
 
 

@@ -95,7 +95,7 @@ def _argv(argv):
         raise usage("the command", "must be a list of arguments, not one text")
     out = [_bytes(word, "argument") for word in argv]
     if not out:
-        raise usage("no command", "nothing to run", "write it after the options: mrunc run [options] -- CMD [ARG...]")
+        raise usage("no command", "nothing to run", "it follows the options: run [options] -- CMD [ARG...]")
     for number, word in enumerate(out):
         if len(word) >= LONGEST_STRING:
             raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %

@@ -24,7 +24,7 @@ class Child:
     plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind, dst):
     detached mount fd}; copies: {src: fd}; filters: prepared programs; userns: inode of the parent's user namespace;
     boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the caller ignores,
-    and which would stay ignored across exec.
+    and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1.
     """
 
     def __init__(self, **given):
@@ -207,7 +207,10 @@ def directory(child):
 
 
 def terminal(child):
-    """A pty of our own devpts; the parent gets the master and proxies."""
+    """A pty of our own devpts; the parent gets the master and proxies.  Or the private pipe in place of the caller's."""
+    if child.stdin >= 0:
+        os.dup2(child.stdin, 0)
+        os.set_inheritable(0, True)
     if not child.plan.spec.tty:
         return
     import fcntl  # loaded by the parent already
@@ -228,8 +231,11 @@ def limits(child):
     import resource  # loaded by the parent already
     for name, (soft, hard) in child.plan.limits.items():
         infinite = resource.RLIM_INFINITY
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()),
-                           tuple(infinite if value >= 1 << 63 else value for value in (soft, hard)))
+        try:
+            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()),
+                               tuple(infinite if value >= 1 << 63 else value for value in (soft, hard)))
+        except ValueError:
+            raise OSError(1, "above the caller's own hard limit", name)
 
 
 def landlock_rules(child):
@@ -312,6 +318,8 @@ def become_init(child):
     free = [number for number in range(3, 9) if number not in held and number != child.image]
     for fd, number in zip(held, free):
         os.dup2(fd, number)
+        if not os.path.samestat(os.fstat(fd), os.fstat(number)):
+            raise OSError(9, "had no effect", "dup2")
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
     name = init.argv0(control, plan.spec.tty, signals)

@@ -8,8 +8,9 @@ from ..syscalls import libc, process
 from . import init
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
-SIGWINCH, SIGTERM, SIGKILL = 28, 15, 9
-WATCHED = FORWARDED + (SIGWINCH,)
+SIGWINCH, SIGTERM, SIGKILL, SIGTSTP = 28, 15, 9, 20
+#: SIGTSTP is taken and dropped: stopping the supervisor would stop neither the program nor its deadline.
+WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
 #: After "stop" init reports the workload's end with its usage; one that can't is killed without.
 STOP_DEADLINE = 2.0
 INSISTENCE = 3
@@ -75,8 +76,8 @@ class Supervision:
         self.outcome = Outcome(self.spec)
         self.begun = time.monotonic()
         self.next_step, self.at = None, None
-        self.counts = {}
-        self.terminal = None
+        self.insistence = 0
+        self.terminal = self.feed = None
         if self.spec.timeout is not None:
             self._schedule(self._ask_to_end, self.spec.timeout)
 
@@ -91,9 +92,16 @@ class Supervision:
         if self.run.terminal is not None:
             from .terminal import Terminal
             self.terminal = Terminal(self.run.terminal, poll)
+        if self.run.stdin >= 0:
+            from .feed import Feed
+            self.feed = Feed(self.run.stdin)
         try:
             while True:
+                if self.feed is not None:
+                    self.feed.prepare(poll)
                 events = dict(poll.poll(self._wait()))
+                if self.feed is not None:
+                    self.feed.serve(events)
                 if self.terminal is not None:
                     self.terminal.serve(events)
                 if self.run.signals in events:
@@ -104,8 +112,9 @@ class Supervision:
                     step, self.next_step, self.at = self.next_step, None, None
                     step()
         finally:
-            if self.terminal is not None:
-                self.terminal.close()
+            for helper in (self.terminal, self.feed):
+                if helper is not None:
+                    helper.close()
         return self.outcome
 
     def _wait(self):
@@ -138,8 +147,8 @@ class Supervision:
             return
         if number not in FORWARDED:
             return
-        self.counts[number] = self.counts.get(number, 0) + 1
-        if number in (2, 3, 15) and self.counts[number] >= INSISTENCE:
+        self.insistence += number in (2, 3, 15)
+        if number in (2, 3, 15) and self.insistence >= INSISTENCE:
             self.outcome.insisted = number
             self._stop()
         else:

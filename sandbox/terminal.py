@@ -34,7 +34,7 @@ class Terminal:
         self.saved = None
         self.output = _own_description(1)
         os.set_blocking(master, False)
-        if os.isatty(0):
+        if os.isatty(0) and _in_foreground():
             self.saved = termios.tcgetattr(0)
             self._raw()
         self.resize()
@@ -183,6 +183,14 @@ class Terminal:
                 termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
             except (OSError, termios.error):
                 pass
+
+
+def _in_foreground():
+    """A background job must not change the modes of the shell that started it."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:  # not our controlling terminal: nobody's job control is in the way
+        return True
 
 
 def _own_description(fd):

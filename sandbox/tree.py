@@ -54,6 +54,7 @@ def add_user_mounts(ops, spec, host):
                           NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0))
         operation.options["user"] = True
         mounts.append((destination, operation, "--tmpfs"))
+    mounts += _pinned(mounts, host)
     mounts.sort(key=lambda mount: mount[0].count(b"/"))
     for destination, operation, option in mounts:
         ops = [op for op in ops if not _replaced(op, destination)]
@@ -67,7 +68,7 @@ def add_user_mounts(ops, spec, host):
         real, found = resolve_source(source, "--copy")
         if not stat.S_ISREG(found.st_mode):
             raise usage("--copy %s" % show(source), "is a directory; a file is copied",
-                        "to show a directory: --ro %s" % show(source))
+                        "to show a directory: --ro %s:/box/%s" % (show(source), show(os.path.basename(real))))
         if not os.access(real, os.R_OK):
             raise usage("--copy %s" % show(source), "Permission denied")
         ops += tree.place(destination, False, "--copy", copy=True)
@@ -77,7 +78,43 @@ def add_user_mounts(ops, spec, host):
         operation = Operation("copy", destination, real, size=found.st_size, inode=(found.st_dev, found.st_ino))
         ops.append(operation)
         tree.add(operation)
+    _check_directory(tree, spec.chdir)
     return _proc_last(ops)
+
+
+def _check_directory(tree, path):
+    """--chdir names a directory that will be there, by its own path."""
+    steps = (path or b"/").split(b"/")[1:]
+    for depth in range(1, len(steps) + 1):
+        kind = tree.kind(b"/" + b"/".join(steps[:depth]), "--chdir", path) if steps[0] not in (b"", b"proc") else "directory"
+        if kind != "directory":
+            raise usage("--chdir %s" % show(path), "is not there inside" if kind is None else "is a %s" % kind,
+                        "--tmpfs makes a directory")
+
+
+def _pinned(mounts, host):
+    """A mount below a writable one stands or falls with the directories between: renaming one would put a new, unprotected
+    path in its place.  A mount point can't be renamed, so each directory between is bound onto itself."""
+    places = set(destination for destination, _, _ in mounts)
+    out = []
+    for destination, operation, option in mounts:
+        over = [op for place, op, _ in mounts if op.kind == "bind" and op.options["rw"] and destination.startswith(place + b"/")]
+        for holder in sorted(over, key=lambda op: len(op.dst))[-1:]:
+            steps = destination[len(holder.dst) + 1:].split(b"/")[:-1]
+            for depth in range(1, len(steps) + 1):
+                below = b"/".join(steps[:depth])
+                place = holder.dst + b"/" + below
+                if place in places:
+                    continue
+                places.add(place)
+                if not os.path.isdir(holder.src + b"/" + below) or os.path.islink(holder.src + b"/" + below):
+                    break  # the destination's own check says what is wrong
+                real, found = resolve_source(holder.src + b"/" + below, option)
+                if host.uid == 0 and found.st_uid == 0:
+                    raise usage("%s %s" % (option, show(destination)), "%s belongs to root" % show(place))
+                out.append((place, Operation("bind", place, real, holder.flags, directory=True, rw=True, user=True,
+                                             owner=(found.st_uid, found.st_gid), inode=(found.st_dev, found.st_ino)), "--rw"))
+    return out
 
 
 def _cwd():
@@ -128,7 +165,7 @@ class Tree:
         for depth in range(1, len(steps) + 1):
             path = b"/" + b"/".join(steps[:depth])
             last = depth == len(steps)
-            kind = self._kind(path, option, destination)
+            kind = self.kind(path, option, destination)
             if kind is None:
                 holder = self.mount_of(path)
                 if holder.kind == "bind":
@@ -151,7 +188,8 @@ class Tree:
                             (kind, "directory" if directory else "file"))
         return made
 
-    def _kind(self, path, option, destination):
+    def kind(self, path, option, destination):
+        """"file", "directory" or None for what lies at a path.  Raises SandboxError for a link."""
         node = self.nodes.get(path)
         if node is not None:
             if node.kind == "symlink":

@@ -13,7 +13,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, USER, become
+from conftest import PYTHON, USER, become, pythons
 
 MARKER = "the workload ran"
 ECHO = ("/bin/echo", MARKER)
@@ -116,13 +116,13 @@ MISTAKES = [
     ("--ro f:/etc/passwd/x", "options: --ro /etc/passwd/x: /etc/passwd is not a directory inside", None),
     ("--ro d:/x --rw d:/x", "options: /x: named twice as a destination", None),
     ("--here --tmpfs /box", "options: /box: named twice as a destination", None),
-    ("--copy d", "options: --copy d: is a directory; a file is copied", "to show a directory: --ro d"),
+    ("--copy d", "options: --copy d: is a directory; a file is copied", "to show a directory: --ro d:/box/d"),
     ("--copy f:/etc/passwd", "options: --copy /etc/passwd: there is something at that path already", None),
     ("--copy f --copy d/inner:/box/f", "options: --copy /box/f: there is something at that path already", None),
     ("--chdir relative", "options: --chdir relative: a path inside the sandbox must be absolute", None),
-    ("--chdir /not/there", "directory: --chdir /not/there: " + NO_FILE, "the directory must exist inside; --tmpfs makes one"),
-    ("--chdir /etc/passwd", "directory: --chdir /etc/passwd: Not a directory",
-     "the directory must exist inside; --tmpfs makes one"),
+    ("--chdir /not/there", "options: --chdir /not/there: is not there inside", "--tmpfs makes a directory"),
+    ("--chdir /etc/passwd", "options: --chdir /etc/passwd: is a file",
+     "--tmpfs makes a directory"),
     ("--env MRUNC_NOT_SET", "options: --env MRUNC_NOT_SET: the caller's environment has no such variable",
      "to set it: --env MRUNC_NOT_SET=VALUE"),
     ("--env =x", "options: --env : a variable needs a name without =", None),
@@ -172,7 +172,7 @@ def test_an_option_at_the_end_without_its_value_is_exit_2(inside):
 
 
 def test_no_command_is_exit_2(inside):
-    remedy = "write it after the options: mrunc run [options] -- CMD [ARG...]"
+    remedy = "it follows the options: run [options] -- CMD [ARG...]"
     for tail in ([], ["--"], ["--timeout", "3"]):
         done = inside.outside(inside.command() + tail)
         check(done, 2, "options: no command: nothing to run", remedy)
@@ -257,17 +257,17 @@ def test_the_result_of_a_program_that_is_not_there_says_so(inside):
 
 # Names
 
-def with_python36():
-    """Interpreters in a locale that can't say everything: this one without its UTF-8 mode, and 3.6 where root has it."""
-    old = "/root/.pyenv/versions/3.6.15/bin/python3"
-    return [[PYTHON, "-X", "utf8=0"]] + ([[old]] if os.access(old, os.X_OK) else [])
+def plain_locale_pythons(who):
+    """Interpreters that take LC_ALL=C at its word: this one without its UTF-8 mode, and a 3.6, which has none, where the
+    caller may use it (root's lie in its home)."""
+    old = [path for version, path in pythons() if version.startswith("3.6.")]
+    return [[PYTHON, "-X", "utf8=0"]] + [[path] for path in old
+                                         if who == "root" or not path.startswith(os.path.expanduser("~"))]
 
 
 @pytest.mark.parametrize("environ", [None, ASCII], ids=["the caller's locale", "LC_ALL=C"])
 def test_a_path_that_is_not_utf8_works(files, environ):
-    for python in [[PYTHON]] if environ is None else with_python36():
-        if files.who == "user" and python[0].startswith("/root"):
-            continue
+    for python in [[PYTHON]] if environ is None else plain_locale_pythons(files.who):
         command = python + ["-I", "-S", files.tool, "run", "--ro", b"raw\xff:/mnt/in\xff", "--env", b"X=\xfe"]
         done = files.outside(command + ["--", "/bin/sh", "-c", "ls -b /mnt; printf %s \"$X\" | od -An -tx1"], env=environ)
         assert (done.returncode, done.stdout, done.stderr) == (0, "in\\377\n fe\n", ""), done

@@ -161,6 +161,13 @@ def test_each_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(text_of(path))), path
 
 
+@pytest.mark.parametrize("name, words", [("mrunc.1", ["--man"]), ("completion.bash", ["--completion", "bash"])])
+def test_the_manual_is_what_the_option_table_says(name, words):
+    done = subprocess.run([PYTHON, "-I", "-S", os.path.join(ROOT, "mrunc.py"), *words], stdout=subprocess.PIPE,
+                          universal_newlines=True, timeout=120)
+    assert done.stdout == text_of("docs/" + name), "run: make docs"
+
+
 def imported(python, *words):
     """{module} that a start imports, the child's included, without those of the bare interpreter."""
     def names(command):

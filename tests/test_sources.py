@@ -58,7 +58,7 @@ def test_mixed_owners_are_refused_with_the_way_out(inside_as_root):
 @pytest.mark.parametrize("source", ["/proc", "/sys"])
 def test_a_file_system_without_owners_is_refused_for_root(inside_as_root, source):
     done = inside_as_root.run("true", options=["--ro", source + ":/x"])
-    assert done.rc == 125 and done.err.count("\n") == 2, done
+    assert done.rc in (2, 125) and done.err.count("\n") == 2, done
 
 
 PLANT = r"""

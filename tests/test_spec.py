@@ -100,7 +100,7 @@ def test_the_real_environment_is_the_default(monkeypatch):
 
 def test_the_command():
     assert Spec(["a", b"b\xff", "c\udcff", "", "-x"]).argv == [b"a", b"b\xff", b"c\xff", b"", b"-x"]
-    assert "mrunc run" in refused("no command", []).remedy
+    assert "run [options]" in refused("no command", []).remedy
     refused("list of arguments", "true")
     refused("list of arguments", b"true")
     refused("not a path or text", [1])
