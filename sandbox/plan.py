@@ -25,7 +25,8 @@ class Plan:
     controls: name -> asked; hostname, cwd, home: bytes."""
 
     __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
-                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts", "writes_host_files")
+                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
+                 "writes_host_files")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""

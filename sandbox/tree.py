@@ -98,8 +98,9 @@ def _pinned(mounts, host):
     places = set(destination for destination, _, _ in mounts)
     out = []
     for destination, operation, option in mounts:
-        over = [op for place, op, _ in mounts if op.kind == "bind" and op.options["rw"] and destination.startswith(place + b"/")]
-        for holder in sorted(over, key=lambda op: len(op.dst))[-1:]:
+        over = [op for place, op, _ in mounts
+                if op.kind == "bind" and op.options["rw"] and destination.startswith(place + b"/")]
+        for holder in sorted(over, key=lambda op: len(op.dst))[-1:]:  # the nearest one
             steps = destination[len(holder.dst) + 1:].split(b"/")[:-1]
             for depth in range(1, len(steps) + 1):
                 below = b"/".join(steps[:depth])
