@@ -5,7 +5,7 @@ import os
 import select
 
 #: A descriptor that the program has filled and made non-blocking gets this long to be read.
-PATIENCE_MS = 5000
+PATIENCE_MS = 2000
 
 
 def escaped(text):
@@ -39,15 +39,19 @@ def write(fd, text):
 def write_bytes(fd, data):
     """Writes all of the bytes.  Raises OSError: BlockingIOError where nobody reads, since a terminal that the program has
     filled or a description that it has made non-blocking must not hold us for ever."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    while data:
-        if not poll.poll(PATIENCE_MS):
-            raise BlockingIOError(11, "nobody reads")
-        try:
-            data = data[os.write(fd, data[:4096]):]
-        except BlockingIOError:
-            pass
+    from ..sandbox.writer import Writer
+    writer, poll = Writer(fd), select.poll()
+    try:
+        poll.register(writer.fd, select.POLLOUT)
+        while data:
+            if not poll.poll(PATIENCE_MS):
+                raise BlockingIOError(11, "nobody reads")
+            try:
+                data = data[os.write(writer.fd, data):]
+            except BlockingIOError:
+                pass
+    finally:
+        writer.close()
 
 
 def say(text):

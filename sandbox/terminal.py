@@ -11,12 +11,14 @@ import struct
 import termios
 import time
 
+from .writer import Writer
+
 TIOCGWINSZ, TIOCSWINSZ = 0x5413, 0x5414
 CHUNK = 65536
 #: So much may wait for a reader before the other side is not read any more.
 BACKLOG = 1 << 18
-#: After the workload's end its last output may still be in the pty; a caller that does not read must not hold us.
-DRAIN_SECONDS = 10.0
+#: After the workload's end its last output may still be in the pty; a caller that takes nothing of it must not hold us.
+DRAIN_SECONDS = 2.0
 #: A file that has ended stays ended; a terminal must be told again for each program that reads.
 END_AGAIN_SECONDS = 0.2
 
@@ -32,7 +34,7 @@ class Terminal:
         self.end_again = None
         self.registered = {}
         self.saved = None
-        self.output = _own_description(1)
+        self.output = Writer(1)
         os.set_blocking(master, False)
         if os.isatty(0) and _in_foreground():
             self.saved = termios.tcgetattr(0)
@@ -72,7 +74,7 @@ class Terminal:
             wanted[self.master] = (select.POLLIN if len(self.to_caller) < BACKLOG else 0) | \
                 (select.POLLOUT if self.to_pty else 0)
         if self.to_caller:
-            wanted[self.output] = select.POLLOUT
+            wanted[self.output.fd] = select.POLLOUT
         for fd in set(self.registered) - set(wanted):
             self.poll.unregister(fd)
         for fd, events in wanted.items():
@@ -91,7 +93,7 @@ class Terminal:
                 self._write_pty()
             if events[self.master] & (select.POLLIN | select.POLLHUP | select.POLLERR):
                 self._read_pty()
-        if self.output in events and self.output in self.registered:
+        if self.output.fd in events and self.output.fd in self.registered:
             self._write_output()
 
     def _read_input(self):
@@ -144,7 +146,7 @@ class Terminal:
 
     def _write_output(self):
         try:
-            del self.to_caller[:os.write(self.output, bytes(self.to_caller[:4096]))]
+            del self.to_caller[:os.write(self.output.fd, bytes(self.to_caller[:4096]))]
         except BlockingIOError:
             pass
         except OSError:
@@ -163,7 +165,7 @@ class Terminal:
         """Hands over the last output and gives the caller's terminal its modes back.  Never raises."""
         deadline = time.monotonic() + DRAIN_SECONDS
         poll = select.poll()
-        poll.register(self.output, select.POLLOUT)
+        poll.register(self.output.fd, select.POLLOUT)
         while self.output_open and time.monotonic() < deadline:
             if self.master_open and len(self.to_caller) < BACKLOG:
                 more = len(self.to_caller)
@@ -175,9 +177,11 @@ class Terminal:
                     break
                 continue
             if poll.poll(100):
+                before = len(self.to_caller)
                 self._write_output()
-        if self.output != 1:
-            os.close(self.output)
+                if len(self.to_caller) < before:
+                    deadline = time.monotonic() + DRAIN_SECONDS
+        self.output.close()
         if self.saved is not None:
             try:
                 termios.tcsetattr(0, termios.TCSADRAIN, self.saved)
@@ -191,14 +195,3 @@ def _in_foreground():
         return os.tcgetpgrp(0) == os.getpgrp()
     except OSError:  # not our controlling terminal: nobody's job control is in the way
         return True
-
-
-def _own_description(fd):
-    """The same file by a description of our own that does not block: setting the flag on the caller's would change it
-    for everybody who shares it.  What can't be opened again is used as it is."""
-    try:
-        return os.open("/proc/self/fd/%d" % fd, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC |
-                       (os.O_APPEND if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND else 0)) \
-            if os.isatty(fd) or os.fstat(fd).st_mode & 0o170000 == 0o010000 else fd
-    except OSError:
-        return fd

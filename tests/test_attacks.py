@@ -219,3 +219,16 @@ def test_a_kernel_without_landlock_is_not_passed_over_in_silence(inside):
         "os.execv(sys.argv[1], sys.argv[1:])" % libc.NR["landlock_create_ruleset"])
     done = inside.outside(["/usr/bin/python3", "-c", code] + inside.command("echo", "RAN"))
     assert done.stdout == "RAN\n" and done.stderr.startswith("mrunc: note: without landlock"), done
+
+
+def test_a_stopped_terminal_of_another_user_holds_nothing(inside):
+    """The terminal can't be opened again, as after su: the caller's own description is used, and gets its flag back."""
+    import fcntl
+    master, slave = pty.openpty()
+    os.fchmod(slave, 0)
+    process = subprocess.Popen(inside.command("yes", options=["--tty", "--timeout", "1", "--grace", "0"]), stdin=slave,
+                               stdout=slave, stderr=slave, preexec_fn=become(inside.who), cwd=inside.scratch)
+    assert process.wait(60) == 124
+    assert not fcntl.fcntl(slave, fcntl.F_GETFL) & os.O_NONBLOCK
+    os.close(slave)
+    os.close(master)

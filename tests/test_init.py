@@ -203,7 +203,10 @@ class Init:
     def clean_up(self):
         if self.pid:
             for pid, _state in children_of(self.pid) + [(self.pid, "")]:
-                os.kill(pid, signal.SIGKILL)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # reaped by init in between
             self.wait()
         self.control.close()
         for fd in (self.stdin, self.stdout):

@@ -398,3 +398,32 @@ def test_the_working_directory_must_be_there_by_its_own_path():
             make(chdir=place)
         assert caught.value.status == 2 and place in str(caught.value)
     assert make(chdir="/usr").cwd == b"/usr"
+
+
+def test_the_directories_between_a_writable_mount_and_one_below_it_are_pinned(tmp_path):
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a")
+    made = make(rw=[(str(tmp_path), "/p")], ro=[(str(deep), "/p/a/b/c"), (str(deep), "/p/a/b")])
+    pinned = at(made, b"/p/a", "bind")
+    assert len(pinned) == 1 and pinned[0].options["rw"] and not pinned[0].flags & RO
+    assert len(at(made, b"/p/a/b", "bind")) == 1 and at(made, b"/p/a/b", "bind")[0].flags & RO
+    for place, why in (("/p/link/b", "symlink"), ("/p/missing/x", "is not there")):
+        with pytest.raises(SandboxError) as caught:
+            make(rw=[(str(tmp_path), "/p")], ro=[(str(deep), place)])
+        assert why in str(caught.value)
+
+
+def test_a_directory_of_roots_is_not_pinned_writable(tmp_path, monkeypatch):
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    real = os.stat
+
+    def owned_by_a_user(path, *args, **kwargs):
+        found = real(path, *args, **kwargs)
+        owner = 0 if os.fspath(path) in (os.fsencode(str(tmp_path / "a")), str(tmp_path / "a")) else 1000
+        return os.stat_result(found[:4] + (owner, owner) + found[6:])
+    monkeypatch.setattr(tree.os, "stat", owned_by_a_user)
+    with pytest.raises(SandboxError) as caught:
+        make(facts=made_up(uid=0), ids=[(5, 5)], rw=[(str(tmp_path), "/p")], ro=[(str(deep), "/p/a/b")])
+    assert caught.value.status == 2 and "belongs to root" in str(caught.value)
