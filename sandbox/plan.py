@@ -24,12 +24,12 @@ WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | land
 class Plan:
     """Data only.  spec; uid, gid: inside; root: whether the caller has ids to give; operations: [Operation];
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
-    controls: name -> asked; hostname, cwd, home: bytes; policy_digest: SHA-256 of the policy among the filters, None without one;
-    warnings: lines for the user."""
+    controls: name -> asked; hostname, cwd, home: bytes; policy_digest: SHA-256 of the policy among the filters,
+    None without one; warnings: lines for the user."""
 
     __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
-                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts", "policy_digest",
-                 "warnings")
+                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
+                 "policy_digest", "warnings")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""

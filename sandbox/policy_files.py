@@ -94,13 +94,20 @@ def load(name):
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
         raise usage("--seccomp", "the path holds a NUL byte", stage="policy")
-    with open(fd, "rb") as stream:
-        mode = os.fstat(fd).st_mode
-        if not stat.S_ISREG(mode):
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             raise usage(name, "is not a regular file", stage="policy")
-        data = stream.read(LIMIT + 1)
+        data, part = b"", b"more"
+        while part and len(data) <= LIMIT:
+            part = os.read(fd, LIMIT + 1)
+            data += part
+    except OSError as error:
+        raise usage(name, error.strerror, stage="policy")
+    finally:
+        os.close(fd)
     if len(data) > LIMIT:
-        raise usage(name, "%d bytes: a policy has at most %d" % (max(os.stat(name).st_size, len(data)), LIMIT), stage="policy")
+        raise usage(name, "%d bytes: a policy has at most %d" % (max(found.st_size, len(data)), LIMIT), stage="policy")
     if not data.strip():
         raise usage(name, "is empty", "a policy is OCI JSON, minijail text or a BPF program", stage="policy")
     return data

@@ -134,9 +134,8 @@ class Reader:
                 raise self.text.error(self.place, "expected a path after %s" % token.text)
             self.place = found.end()
             self.next()
-            if token.text == "@include":
+            if token.text == "@include":  # a frequency file orders minijail's tests, and decides nothing
                 self.include(found.group(1), found.start(1))
-            self.next()  # a frequency file orders minijail's tests, and decides nothing
         elif token.text == "@default":
             self.next()
             if self.default is not None:
@@ -366,9 +365,9 @@ def addition(text, arch):
     call = name.strip()
     shown = "--seccomp-add %s" % text
     if not call:
-        raise usage(shown, "expected NAME or 'NAME: CONDITION'")
+        raise usage(shown, "expected NAME or 'NAME: CONDITION'", stage="policy")
     if not known_call(call):
-        raise usage(shown, misspelt(call))
+        raise usage(shown, misspelt(call), stage="policy")
     if not colon:
         return call, [[]]
     where = Text(shown, " " * (len(name) + 1) + rest)

@@ -5,7 +5,7 @@ runtime-spec config-linux.md "Seccomp"; moby profiles/seccomp; containers/common
 """
 import errno as errnos
 import re
-from json.decoder import JSONDecodeError, scanstring
+from json import decoder
 
 from .policy_files import Rules, condition, disjoint, known_call, misspelt, nearest, version
 from .. import seccomp_bpf as bpf
@@ -252,8 +252,8 @@ def _value(text, at, depth):
         value, at = _string(text, at)
         return Node(text, value, start), at
     if char in ("{", "["):
-        out = {} if char == "{" else []
-        close = "}" if char == "{" else "]"
+        keyed, listed = {}, []
+        out, close = (keyed, "}") if char == "{" else (listed, "]")
         at = _SPACE.match(string, at + 1).end()
         if string[at:at + 1] == close:
             return Node(text, out, start), at + 1
@@ -265,7 +265,7 @@ def _value(text, at, depth):
                     raise text.error(at, "expected a key in double quotes%s" % (
                         ": no comma after the last one" if string[at:at + 1] == "}" else ""))
                 key, at = _string(text, at)
-                if key in out:
+                if key in keyed:
                     raise text.error(key_at, "key %r is given twice" % key)
                 at = _SPACE.match(string, at).end()
                 if string[at:at + 1] != ":":
@@ -273,9 +273,9 @@ def _value(text, at, depth):
                 at = _SPACE.match(string, at + 1).end()
             node, at = _value(text, at, depth + 1)
             if char == "{":
-                out[key] = node
+                keyed[key] = node
             else:
-                out.append(node)
+                listed.append(node)
             at = _SPACE.match(string, at).end()
             if string[at:at + 1] == close:
                 return Node(text, out, start), at + 1
@@ -295,6 +295,6 @@ def _value(text, at, depth):
 
 def _string(text, at):
     try:
-        return scanstring(text.text, at + 1, True)
-    except JSONDecodeError as error:
+        return decoder.scanstring(text.text, at + 1, True)  # type: ignore[attr-defined]
+    except decoder.JSONDecodeError as error:
         raise text.error(error.pos, "string: %s" % error.msg)
