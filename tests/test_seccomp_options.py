@@ -261,6 +261,14 @@ def test_the_terminal_s_call_is_checked_with_a_terminal_only(put):
     assert "--seccomp-add 'ioctl: arg1 == 0x540e'" in caught.value.remedy
 
 
+def test_a_policy_that_kills_is_named(inside, put):
+    calls = "mmap munmap brk futex madvise mremap mprotect getpid gettid rt_sigreturn".split()
+    path = put("kill.json", {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": calls, "action": "SCMP_ACT_KILL_PROCESS"}]})
+    done = inside.run("/bin/true", options=["--seccomp", path])
+    assert (done.rc, done.result["reason"], done.out) == (159, "seccomp", "")
+    assert done.err == "mrunc: killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)\n" % path
+
+
 # Mistakes
 
 @pytest.mark.parametrize("options,first,remedy", [
