@@ -242,6 +242,28 @@ def test_of_two_rules_by_capability_the_first_decides(read):
     assert read(oci(*rules[::-1], defaultErrnoRet=38))("setns") == EPERM
 
 
+def test_what_excludes_each_other_is_known_exactly_for_two_tests_of_a_kind():
+    """Saying so wrongly would let an order of the file decide; not saying so refuses a sound profile."""
+    tests = [bpf.Condition(0, op, value) for op in ("==", "!=", "<", "<=", ">", ">=") for value in range(5)]
+    tests += [bpf.Condition(0, op, value, mask) for op in ("&==", "&!=") for mask in range(1, 6) for value in range(6)
+              if not value & ~mask]
+    signs = {"==": int.__eq__, "!=": int.__ne__, "<": int.__lt__, "<=": int.__le__, ">": int.__gt__, ">=": int.__ge__}
+
+    def holds(value, test):
+        return signs[test[1].lstrip("&")](value if test[3] is None else value & test[3], test[2])
+    for one in tests:
+        for other in tests:
+            both = any(holds(value, one) and holds(value, other) for value in list(range(32)) + [0xFFFFFFFF])
+            said = policy_files.disjoint([one], [other])
+            assert not (both and said), (one, other)
+            kinds = {"order" if test[1] in signs and test[1] != "!=" else test[1] for test in (one, other)}
+            if kinds in ({"order"}, {"&=="}) or "==" in (one[1], other[1]):
+                if not {"<"} & {one[1], other[1]} or 0 not in (one[2], other[2]):  # nothing is below 0
+                    assert said != both, (one, other)
+    assert not policy_files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(1, "==", 2)])
+    assert not policy_files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(0, "==", 2, wide=True)])
+
+
 def real_form(name, arch):
     """docker's or podman's profile as the files have it, from the facts about it, with the shape of the originals."""
     with open(os.path.join(ROOT, "tests", "data", "profile-%s.json" % name)) as stream:
@@ -288,6 +310,7 @@ ioctl: { arg1 == TIOCSTI; return EPERM, arg1 & 0x8000; kill-process, allow }
 lseek: arg1 < 010 && arg2 != 2
 dup[arch=arm64]: 1
 madvise: log
+dup3: arg2 & 6
 dup2: { arg0 > 1 && arg0 <= 4; allow,
         return EBADF }
 """
@@ -307,6 +330,7 @@ def test_a_policy_of_minijail(read):
     assert [ask("lseek", 0, 7, 1), ask("lseek", 0, 8, 1), ask("lseek", 0, 1 << 32, 1), ask("lseek", 0, 7, 2)] == [
         ALLOW, trap, trap, trap]
     assert [ask("dup2", value) for value in (1, 2, 4, 5)] == [bpf.errno(9), ALLOW, ALLOW, bpf.errno(9)]
+    assert [ask("dup3", 0, 0, value) for value in (1, 2, 4, 6, 8)] == [trap, ALLOW, ALLOW, ALLOW, trap]
     assert read(MINIJAIL, "aarch64")("dup") == ALLOW
 
 
