@@ -7,6 +7,7 @@ Weights of the trees: 0.72 x how often programs make a call (tests/data/syscall-
 without the calls that it doesn't have) + 0.28 x every call alike, so that no rare call is put out of the way. More
 weight on the mix gains nothing there and costs a tenth of an instruction on all calls (bench/bpf.py).
 """
+import hashlib
 import json
 import os
 import sys
@@ -67,11 +68,14 @@ def programs():
 
 def text():
     """The content of sandbox/frozen.py."""
-    out = [HEAD]
-    for (arch, name), program in programs().items():
+    out, made = [HEAD], programs()
+    for (arch, name), program in made.items():
         code = program.hex()
         lines = ['        "%s"\n' % code[at:at + 96] for at in range(0, len(code), 96)]
         out.append('    ("%s", "%s"): (  # %d instructions\n%s    ),\n' % (arch, name, len(program) // 8, "".join(lines)))
+    out.append("}\n\n#: SHA-256 of each.\nDIGESTS = {\n")
+    for (arch, name), program in made.items():
+        out.append('    ("%s", "%s"): "%s",\n' % (arch, name, hashlib.sha256(program).hexdigest()))
     return "".join(out) + "}\n"
 
 

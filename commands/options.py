@@ -29,6 +29,10 @@ OPTIONS = (
     Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),
     Option("--user -u", "user", "UID[:GID]", "identity inside (default 0:0); outside it stays an unprivileged one", WORLD),
     Option("--cap-add", "cap_add", "CAP", "give one capability, good for the sandbox's own namespaces only", WORLD, True),
+    Option("--seccomp", "seccomp", "FILE|NAME", "system call policy: default, strict, process, debug, or a file (docker "
+           "and podman JSON, minijail, raw BPF)", WORLD),
+    Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
+           "refused by default", WORLD, True),
     Option("--proc", "proc", "full|none", "full: for ps and free, masked; none: no /proc at all", WORLD),
     Option("--tty -t", "tty", None, "a terminal of its own, with job control", WORLD),
     Option("--timeout", "timeout", "TIME", "end it after this time (1.5s, 2m), exit status 124", LIMITS),

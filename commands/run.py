@@ -39,6 +39,9 @@ def execute(values, words, typed=()):
     spec = Spec(words, **settings)
     from ..sandbox import launch
     plan = launch.prepare(spec)
+    if not values.get("quiet"):
+        for warning in plan.warnings:
+            say(warning)
     if values.get("print_plan"):
         return print_plan(plan, values.get("json"))
     if spec.unsafe_without:

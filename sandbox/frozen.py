@@ -457,3 +457,29 @@ PROGRAMS = {
         "0600000026000500200000002800000045000100000c0000060000000000ff7f0600000001000500"
     ),
 }
+
+#: SHA-256 of each.
+DIGESTS = {
+    ("x86_64", "default"): "e4426ea6a40597ea1f64079c7c39f21d93636750511183adf8df924f3cf5ad3a",
+    ("x86_64", "default+notify"): "caddb277dd4c52d44f9351443ef8a8d41302ecf105be1476c38f94ff58394ecb",
+    ("x86_64", "strict"): "d98086a87e96e91541c3f6bd8dce8261122e54cbf7d8cd86d700543baa27ce48",
+    ("x86_64", "strict+notify"): "f320d8697d6fff13296e0b76a97f489f0a6adebfa7337e30980120040a0e5a63",
+    ("x86_64", "process"): "1c021a445e292f4a39c211ef5b95b5b38f1a1d456536c00302199d33e0a7705a",
+    ("x86_64", "process+notify"): "da50b59e8910f1c5305050b629da456c19bf05439bb137f96cc13b842f5b2517",
+    ("x86_64", "process-nosignal"): "5d45f1bc333528c5ef81351fa4c3bf57b71c64812826d3a7a1fa2a3067a2bb79",
+    ("x86_64", "process-nosignal+notify"): "24aa87b89a528d34305cfce7f88400b3a7328c8a456db7f3f707908d0d4066dc",
+    ("x86_64", "debug"): "e661ff8d23131c25b6f56bc06ebd0659c3e5f46a8a625b294a77b227b1eb4fb2",
+    ("x86_64", "debug+notify"): "330c144a73a49e048d4a120324a8b948cc338a6955abbd84846ae7f575abf49f",
+    ("x86_64", "setid"): "0da26144151154c26aaad116c425301ca49d96295ac093bad558859d0a0ed9c1",
+    ("aarch64", "default"): "3e9aca3f4acb2b6cce789755abe7f567957440cc80123e99c3496de30d7b815f",
+    ("aarch64", "default+notify"): "0b920b80a341feb73e42d3084e734b29afbe48d32fb892dccc1e898b8a4e01c1",
+    ("aarch64", "strict"): "a797a536c189933412f8cccfe1007fcc6864222a9f4fe6e972c06bb33e489af0",
+    ("aarch64", "strict+notify"): "78dc77a470f6485f84731c546792601145eb4dad59a9ec60fe7d47904cc8c61c",
+    ("aarch64", "process"): "d0c4ae4124a070ccdcf9f30d1a3e64370e8e00e12746767dd5157d4a56976e2e",
+    ("aarch64", "process+notify"): "73df6ce412046548d8adc980d1b9c83b8a4722f497cda3702ee2e983e2cf02d5",
+    ("aarch64", "process-nosignal"): "a5528f6bdadf68be6c7f2fccf58f54f3eda159b127cc5db4d4b21f6e0c8abe81",
+    ("aarch64", "process-nosignal+notify"): "1c5460a6636883de128659fc1fbe97f4e35e8a581a1782f552b1eca157b03f1e",
+    ("aarch64", "debug"): "5a3550f57920080f02c3b6ff3a683cf7999944fa3a28a5445c8cb9fb6dc13fad",
+    ("aarch64", "debug+notify"): "60efd30fe7f9e6e0428c6747d9c6720bed0ea5e86ef2f5ad2da6559ec0b39b31",
+    ("aarch64", "setid"): "7140afb5c82e2fa80c8650d418bdd1c4bb4bb11a9c2c7c76e130083c39337bea",
+}

@@ -246,7 +246,9 @@ def _seccomp(name, plan, reading, facts, features, identity, control_fds):
         return right, "Seccomp_filters: %s, the supervisor has %s" % (count, own)
     right = mode == "2" and (count is None or int(count) == own + len(plan.filters))
     right = right and any(filter_name != "setid" for filter_name, _ in plan.filters)
-    return right, "Seccomp: %s, filters %s, the supervisor has %s" % (mode, count, own)
+    how = "Seccomp: %s, filters %s, the supervisor has %s" % (mode, count, own)
+    named = [filter_name for filter_name, _ in plan.filters if filter_name != "setid"]
+    return right, how + "; attached: %s, sha256 %s" % (named[0], plan.policy_digest[:16]) if named else how
 
 
 def _fds(name, plan, reading, facts, features, identity, control_fds):

@@ -14,6 +14,8 @@ NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", proc
               ("cgroupns", "cgroup", process.CLONE_NEWCGROUP))
 #: name: (soft, hard).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
 DEFAULT_LIMITS = {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
+#: The policies of --seccomp by name that run in this tier as they are.
+SHIPPED = ("default", "strict", "process", "debug")
 READ = landlock.READ_FILE | landlock.READ_DIR
 WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | landlock.MAKE_REG |
          landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE)
@@ -22,11 +24,12 @@ WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | land
 class Plan:
     """Data only.  spec; uid, gid: inside; root: whether the caller has ids to give; operations: [Operation];
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
-    controls: name -> asked; hostname, cwd, home: bytes."""
+    controls: name -> asked; hostname, cwd, home: bytes; policy_digest: SHA-256 of the policy among the filters,
+    None without one; warnings: lines for the user."""
 
     __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
                  "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files")
+                 "writes_host_files", "policy_digest", "warnings")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""
@@ -68,13 +71,27 @@ def make(spec, host, id_ranges=()):
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
     plan.limits = _limits(spec, host, plan)
     plan.landlock_rules = _landlock_rules(plan.operations)
-    plan.filters = [] if plan.left_out("seccomp") else [("default", policy.program("default", ARCH))]
+    plan.filters, plan.policy_digest, plan.warnings = [], None, []
+    if not plan.left_out("seccomp"):
+        plan.filters.append(_policy(plan, spec))
     # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
     plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
     plan.controls = _controls(plan)
     return plan
+
+
+def _policy(plan, spec):
+    """(name, program) of the system call policy.  The shipped ones are bytes with a known digest; nothing else is loaded."""
+    from . import policy
+    if spec.seccomp in SHIPPED and not spec.seccomp_add:
+        plan.policy_digest = policy.digest(spec.seccomp, ARCH)
+        return spec.seccomp, policy.program(spec.seccomp, ARCH)
+    from . import filters
+    name, program, plan.warnings = filters.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
+    plan.policy_digest = digest(program)
+    return name, program
 
 
 def _limits(spec, host, plan):

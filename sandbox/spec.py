@@ -29,15 +29,16 @@ class Spec:
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
-    proc: "pid", "full" or "none"; unsafe_without: frozenset of control names.
+    proc: "pid", "full" or "none"; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
+    unsafe_without: frozenset of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "timeout", "grace", "proc", "tty", "unsafe_without")
+                 "timeout", "grace", "proc", "tty", "seccomp", "seccomp_add", "unsafe_without")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, tty=False, unsafe_without=(),
-                 environ=None):
+                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, tty=False, seccomp=None,
+                 seccomp_add=(), unsafe_without=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
@@ -56,6 +57,11 @@ class Spec:
         self.grace = units.duration(grace, "--grace", zero=True)
         self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))
+        self.seccomp = "default" if seccomp is None else _policy(seccomp)
+        self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
+        if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
+            raise usage("--unsafe-without seccomp", "contradicts %s" % ("--seccomp" if seccomp is not None else
+                                                                       "--seccomp-add"))
         self.env = _environment(env, environ, self.home)
         places = [destination for _, destination in self.ro + self.rw] + [destination for destination, _ in self.tmpfs]
         if self.here:
@@ -272,6 +278,20 @@ def _rlimit_value(name, value):
     except ValueError:
         raise usage("--rlimit %s=%s" % (name, value), "a whole number, or unlimited")
     return number
+
+
+def _policy(value):
+    text = _show(_bytes(value, "--seccomp"))
+    if not text:
+        raise usage("--seccomp", "the name is empty")
+    return text
+
+
+def _addition(value):
+    text = " ".join(_show(_bytes(value, "--seccomp-add")).split())
+    if not text:
+        raise usage("--seccomp-add", "expected NAME or 'NAME: CONDITION'")
+    return text
 
 
 def _choice(value, choices, name):

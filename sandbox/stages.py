@@ -331,7 +331,8 @@ def become_init(child):
         os.set_inheritable(child.image, False)
     for fd in held:
         os.set_inheritable(fd, True)
-    for program in child.filters:
+    # The policy comes last: what it refuses may include seccomp(2) itself.
+    for program in reversed(child.filters):
         seccomp.attach(program)
     process.execveat(child.image, argv, env)
 

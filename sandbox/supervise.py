@@ -62,6 +62,9 @@ class Outcome:
             return
         if self.status is not None:
             result.ended(self.status, self.rusage)
+            if result.reason == "seccomp" and self.spec.seccomp != "default":
+                result.detail = "killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)" \
+                    % self.spec.seccomp
         if self.deadline:
             result.deadline(self.spec.timeout)
         elif self.insisted:

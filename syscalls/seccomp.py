@@ -4,7 +4,10 @@ import struct
 
 from .libc import addressof, bind, buffer, c_pointer, c_uint
 
-SECCOMP_SET_MODE_FILTER = 1
+SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2
+EINVAL, EOPNOTSUPP = 22, 95
+#: kill thread, trap, errno, trace, allow: Linux 3.5
+FIRST_ACTIONS = (0, 0x30000, 0x50000, 0x7ff00000, 0x7fff0000)
 
 _seccomp = bind("seccomp", c_uint, c_uint, c_pointer)
 
@@ -21,3 +24,20 @@ def attach(prepared):
     """Attaches a prepared filter to this thread.  EACCES: no no_new_privs; EINVAL: the kernel rejects the program;
     ENOMEM: filters too long in all; 524: the JIT's memory is used up.  seccomp(2), Linux 3.17"""
     _seccomp(SECCOMP_SET_MODE_FILTER, 0, prepared[0])
+
+
+def action_available(action):
+    """Whether this kernel knows a filter action (SECCOMP_RET_*, without data).  It would kill for another.
+
+    SECCOMP_GET_ACTION_AVAIL, Linux 4.14; before, nothing but the first five actions can be relied on.
+    """
+    word = buffer(struct.pack("=I", action), 4)
+    try:
+        _seccomp(SECCOMP_GET_ACTION_AVAIL, 0, addressof(word))
+    except OSError as error:
+        if error.errno == EINVAL:
+            return action in FIRST_ACTIONS
+        if error.errno == EOPNOTSUPP:
+            return False
+        raise
+    return True

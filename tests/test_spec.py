@@ -35,7 +35,7 @@ def test_a_size(text, value):
     assert units.size(text, "--x") == value
 
 
-@pytest.mark.parametrize("text", ["", "M", "x", "1X", "1.2.3", "-1", "1e3", "0x10", ".", "1 2", "١", True, None, 1.5, [], "1MBB", "1Kb1"])
+@pytest.mark.parametrize("text", ["", "M", "x", "1X", "1.2.3", "-1", "1e3", "0x10", ".", "1 2", "\u0661", True, None, 1.5, [], "1MBB", "1Kb1"])
 def test_what_is_no_size(text):
     assert "write it like 256M" in refused("--x", units.size, text, "--x").line()
 
@@ -203,6 +203,19 @@ def test_resource_limits():
                          ("nofile=1:2:3", "VALUE or SOFT:HARD"), ("nofile=x", "a whole number"), ("nofile=-1", "a whole number"),
                          ("nofile=%d" % HUGE, "a whole number"), ("as=x", "not a size"), ("nofile=unlimited:3", "above the hard")):
         refused(words, CMD, rlimit=[value])
+
+
+def test_the_system_call_policy():
+    assert (Spec(CMD).seccomp, Spec(CMD).seccomp_add) == ("default", [])
+    made = Spec(CMD, seccomp=b"a/b.json", seccomp_add="ioctl:  arg1 ==\t5")
+    assert (made.seccomp, made.seccomp_add) == ("a/b.json", ["ioctl: arg1 == 5"])
+    assert Spec(CMD, seccomp_add=["clone3", b"bpf"]).seccomp_add == ["clone3", "bpf"]
+    refused("the name is empty", CMD, seccomp="")
+    refused("expected NAME", CMD, seccomp_add=" ")
+    refused("not a path or text", CMD, seccomp=5)
+    refused("NUL byte", CMD, seccomp_add="a\0")
+    refused("contradicts --seccomp", CMD, seccomp="default", unsafe_without="seccomp")
+    refused("contradicts --seccomp-add", CMD, seccomp_add="bpf", unsafe_without="seccomp")
 
 
 def test_controls_left_out():

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The filter of a run that isn't one of the shipped ones as it is: from a file, or with calls added.
+
+Checked at plan time, so that a policy that can't work is refused before anything starts: actions that this kernel or mrunc
+has no answer to, and the calls that mrunc's own pid 1 makes behind the same filter.
+"""
+from . import policy
+from .errors import SandboxError, usage
+from .policy_files import compiled, read
+from .policy_minijail import addition
+from .. import seccomp_bpf as bpf
+from ..syscalls import seccomp
+
+_FDS = range(3, 9)       # stages.become_init
+_SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
+
+#: What has to pass for a program to be started and ended: (call, argument vectors, the condition that is enough).
+#: The launcher's last call, then those of the docstring of init, with the arguments of its listings.
+STARTER = (
+    ("execveat", [(fd, _SOME, _SOME, _SOME, 0x1000) for fd in _FDS], "arg4 == 0x1000"),
+    ("write", [(fd, _SOME, size) for fd in _FDS for size in (4, 152)], None),
+    ("read", [(fd, _SOME, 8) for fd in _FDS], None),
+    ("prctl", [(4, 0)], "arg0 == 4"),
+    ("clone", [(0x4111,)], "arg0 == 0x4111"),
+    ("rt_sigtimedwait", [(_SOME, 0, 0, 8)], None),
+    ("kill", [(pid, signal) for pid in (2, 4000) for signal in (1, 2, 3, 9, 10, 12, 15)], None),
+    ("recvfrom", [(fd, _SOME, 4, 0x40) for fd in _FDS], None),
+    ("wait4", [(0xFFFFFFFF, _SOME, 1, _SOME)], None),
+    ("setsid", [()], None),
+    ("ioctl", [(0, 0x540E)], "arg1 == 0x540e"),
+    ("landlock_restrict_self", [(fd, 0) for fd in _FDS], None),
+    ("rt_sigprocmask", [(2, _SOME, 0, 8)], None),
+    ("fcntl", [(fd, 2, 1) for fd in _FDS], "arg1 == 2"),
+    ("close", [(fd,) for fd in _FDS], None),
+    ("execve", [(_SOME, _SOME, _SOME)], None),
+    ("exit_group", [(status,) for status in (0, 1, 125, 255)], None),
+)
+
+
+def choose(spec, arch, signals):
+    """(name, program bytes, warnings) for a Spec's policy.
+
+    signals: whether the workload enters a Landlock ruleset of its own.  Raises SandboxError: exit 2 for a mistake in the
+    policy, 125 for what this kernel can't do.
+    """
+    from ..syscalls.caps import NAMES
+    held = frozenset("CAP_" + NAMES[number].upper() for number in spec.cap_add)
+    name, program, model = read(spec.seccomp, arch, held)
+    warnings = []
+    if spec.seccomp_add:
+        if model is None:
+            raise usage("--seccomp-add", "%s is a finished program, to which nothing can be added" % name, stage="policy")
+        reasons = policy.decisions(name if name in policy.NAMES else "default", arch)
+        for text in spec.seccomp_add:
+            warnings.append(_add(model, text, arch, reasons))
+        program = compiled(name, model)
+        name += " + " + ", ".join(spec.seccomp_add)
+    _check_actions(name, program)
+    _check_starter(name, program, arch, spec.tty, signals, model is None)
+    return name, program, warnings
+
+
+def _add(model, text, arch, reasons):
+    """Puts an addition into the model and returns the warning about it."""
+    call, alternatives = addition(text, arch)
+    shown = "--seccomp-add %s" % text
+    number = policy.numbers(arch).NR.get(call)
+    if number is None:
+        return "%s: %s has no such system call; nothing is added" % (shown, arch)
+    before = model.rules.get(number, model.default)
+    if before == bpf.ALLOW:
+        return "%s: is allowed without it" % shown
+    if alternatives == [[]]:
+        model.rules[number] = bpf.ALLOW
+    else:
+        before = [(before, [])] if isinstance(before, int) else list(before)
+        model.rules[number] = [(bpf.ALLOW, tests) for tests in alternatives] + before
+    rule, reason = reasons[call]
+    if rule == "allow":
+        return "%s: the policy does not allow it by itself" % shown
+    word = rule if isinstance(rule, str) else "for some arguments"
+    return "WARNING: %s: refused by default (%s): %s" % (shown, word, reason)
+
+
+def _check_actions(name, program):
+    """Raises where an answer of the program has no meaning here."""
+    answers = sorted(set(k & 0xFFFF0000 for op, _, _, k in bpf.decode(program) if op == bpf.RET))
+    for action in answers:
+        if action == bpf.NOTIFY:
+            raise usage(name, "asks a listener about calls (notify), and mrunc has none", stage="policy")
+        if not seccomp.action_available(action):
+            word = [key for key, value in bpf.ACTIONS.items() if value == action]
+            raise SandboxError("policy", name, reason="this kernel does not know the filter action %s" % (
+                word[0] if word else "%#x" % action), control="seccomp")
+
+
+def _check_starter(name, program, arch, tty, signals, finished):
+    """Raises where a call is refused without which no program can be started behind this filter."""
+    table = policy.numbers(arch)
+    code, missing = bpf.decode(program), []
+    for call, vectors, enough in STARTER:
+        if call == "ioctl" and not tty or call == "landlock_restrict_self" and not signals:
+            continue
+        answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
+        if any(answer & 0xFFFF0000 not in (bpf.ALLOW, bpf.LOG) for answer in answers):
+            missing.append((call, enough))
+    if not missing:
+        return
+    remedy = "the file can stay as it is, mrunc adds what you name: " + " ".join(
+        "--seccomp-add " + (call if enough is None else "'%s: %s'" % (call, enough)) for call, enough in missing)
+    if finished:
+        remedy = "make the program allow them: " + ", ".join(
+            call + (" with %s" % enough if enough else "") for call, enough in missing)
+    raise usage(name, "refuses %s, which mrunc's own pid 1 needs to start and end the program behind this filter" %
+                ", ".join(call for call, _ in missing), remedy, stage="policy")

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""minijail's .policy files, and its conditions on arguments, which `--seccomp-add` takes too.
+
+    @include ./common.policy          one level
+    @default trap                     kill, kill-process, kill-thread, trap
+    @denylist                         the default is to allow, every line returns an errno
+    read: 1
+    socket: arg0 == AF_UNIX || arg0 == AF_INET && arg1 in SOCK_STREAM|SOCK_CLOEXEC
+    { open, openat }: return ENOENT
+    ioctl: { arg1 == TIOCSTI; return EPERM, allow }
+
+`&` holds when any of the bits is set, `in` when no other one is.  The grammar is that of minijail's tools/parser.py.  `kill`
+and a call without a rule kill the process: which of thread and process it is, minijail leaves to its command line.
+"""
+import errno as errnos
+import os
+import re
+
+from . import policy_constants
+from .errors import SandboxError, usage
+from .policy_files import Rules, Text, condition, known_call, load, misspelt, nearest
+from .. import seccomp_bpf as bpf
+
+ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,
+           "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
+DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify")
+ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
+ALL = (1 << 64) - 1
+_TOKEN = re.compile(r"""(?P<blank>[ \t\r]+|\#[^\n]*|\\[ \t]*\r?\n)|(?P<line>\n)|(?P<directive>@[a-z]+)
+    |(?P<argument>arg[0-9]+\b)|(?P<number>-?[0-9]\w*)|(?P<name>[A-Za-z_][\w-]*(?:@\w+)?)
+    |(?P<sign>==|!=|<=|>=|&&|\|\||[<>&|~(){}\[\],:;=])""", re.VERBOSE)
+_PATH = re.compile(r"[ \t]*(\S+)")
+
+
+class Token:
+    """kind: directive, argument, number, name, sign, line or end; text; at: offset."""
+
+    __slots__ = ("kind", "text", "at")
+
+    def __init__(self, kind, text, at):
+        self.kind, self.text, self.at = kind, text, at
+
+
+def parse(text, arch):
+    """The seccomp_bpf.Policy of a policy file.  Raises SandboxError."""
+    reader = Reader(text, arch)
+    reader.file()
+    default = reader.default
+    if reader.denylist:
+        if default is not None:
+            raise reader.text.error(reader.default_at, "@default can't go with @denylist, whose default is to allow")
+        default = bpf.ALLOW
+    rules = Rules(arch, bpf.KILL_PROCESS if default is None else default)
+    for call, action, tests, place in reader.rules:
+        earlier = rules.entries.get(call)
+        if earlier and not earlier[-1][1]:
+            raise place[0].error(place[1], "conflicting rules: %s has one without conditions already, in %s, line %d" % (
+                call, earlier[-1][2][0].name, earlier[-1][2][0].text.count("\n", 0, earlier[-1][2][1]) + 1))
+        rules.add(call, action, tests, place)
+    return rules.model()
+
+
+def conditions(text, arch, call):
+    """The alternatives of a condition, `arg1 == 0x5413 || arg1 & 4 == 0`: a list of lists of seccomp_bpf.Condition.
+
+    Beside minijail's forms, `argN & MASK == VALUE` and `!= VALUE`.  Raises SandboxError.
+    """
+    reader = Reader(text, arch, masked=True)
+    reader.calls = [call]
+    found = reader.expression()[call]
+    if reader.now.kind not in ("end", "line"):
+        reader.expected("&&, || or the end")
+    return found
+
+
+class Reader:
+    """A file, token by token.  rules: (call, action, conditions, (Text, offset)) in order."""
+
+    def __init__(self, text, arch, masked=False, nested=False):
+        self.text, self.arch, self.masked, self.nested = text, arch, masked, nested
+        self.rules, self.calls, self.default, self.default_at, self.denylist = [], [], None, 0, False
+        self.place, self.constants = 0, policy_constants.table(arch)
+        self.braces, self.now = 0, None
+        self.next()
+
+    def next(self):
+        """Takes the current token and returns it."""
+        taken = self.now
+        while True:
+            at, string = self.place, self.text.text
+            found = _TOKEN.match(string, at)
+            if at == len(string):
+                self.now = Token("end", "", at)
+                break
+            if not found:
+                raise self.text.error(at, "unexpected character %r" % string[at])
+            self.place = found.end()
+            if found.lastgroup != "blank" and not (found.lastgroup == "line" and self.braces):
+                self.now = Token(found.lastgroup, found.group(), at)
+                self.braces += {"{": 1, "}": -1}.get(self.now.text, 0)
+                break
+        return taken
+
+    def expected(self, what, token=None):
+        """Raises: what stands there isn't it."""
+        token = token or self.now
+        shown = {"line": "the end of the line", "end": "the end"}.get(token.kind, repr(token.text))
+        raise self.text.error(token.at, "expected %s, found %s" % (what, shown))
+
+    def sign(self, text):
+        """Takes a sign that must stand there."""
+        if self.now.text != text:
+            self.expected(text)
+        return self.next()
+
+    def file(self):
+        """All statements."""
+        while self.now.kind != "end":
+            if self.now.kind == "line":
+                self.next()
+                continue
+            if self.now.kind == "directive":
+                self.directive()
+            else:
+                self.statement()
+            if self.now.kind not in ("line", "end"):
+                self.expected("the end of the line")
+
+    def directive(self):
+        token = self.now
+        if token.text in ("@include", "@frequency"):
+            found = _PATH.match(self.text.text, self.place)
+            if not found or "\n" in found.group():
+                raise self.text.error(self.place, "expected a path after %s" % token.text)
+            self.place = found.end()
+            self.next()
+            if token.text == "@include":  # a frequency file orders minijail's tests, and decides nothing
+                self.include(found.group(1), found.start(1))
+        elif token.text == "@default":
+            self.next()
+            if self.default is not None:
+                raise self.text.error(token.at, "@default is given twice")
+            if self.now.text not in DEFAULTS:
+                self.expected("one of " + ", ".join(DEFAULTS))
+            self.default, self.default_at = ACTIONS[self.next().text], token.at
+        elif token.text == "@denylist":
+            self.next()
+            if self.rules:
+                raise self.text.error(token.at, "@denylist must stand before the first rule")
+            self.denylist = True
+        else:
+            raise self.text.error(token.at, "unknown statement %s%s" % (token.text, nearest(
+                token.text, ["@include", "@default", "@denylist", "@frequency"])))
+
+    def include(self, path, at):
+        if self.nested:
+            raise self.text.error(at, "nested @include: a file that is included can't include another")
+        name = os.path.join(os.path.dirname(self.text.name), path)
+        try:
+            text = Text(name, load(name).decode("utf-8"))
+        except UnicodeDecodeError:
+            raise self.text.error(at, "%s is not text" % name)
+        except SandboxError as error:
+            raise self.text.error(at, "@include %s: %s" % (error.what, error.reason))
+        inner = Reader(text, self.arch, nested=True)
+        inner.denylist = self.denylist
+        inner.file()
+        if inner.denylist and not self.denylist:
+            raise self.text.error(at, "%s is a denylist, this file is not: write @denylist here too" % name)
+        self.rules += inner.rules
+        if inner.default is not None:
+            if self.default is not None:
+                raise self.text.error(at, "@default is given twice, here and in %s" % name)
+            self.default, self.default_at = inner.default, at
+
+    def statement(self):
+        at = self.now.at
+        self.calls = []
+        if self.now.text == "{":
+            self.next()
+            self.call()
+            while self.now.text == ",":
+                self.next()
+                self.call()
+            self.sign("}")
+        else:
+            self.call()
+        self.sign(":")
+        if self.now.text != "{":
+            if self.now.kind == "argument":
+                found = self.expression()
+                if self.now.text == ";":
+                    raise self.text.error(self.now.at, "`CONDITION; ACTION` is read in two ways by minijail's two compilers",
+                                          "write { CONDITION; ACTION } for \"when it holds\", { CONDITION, ACTION } for "
+                                          "\"otherwise\"")
+                if self.denylist:
+                    self.expected("return: in a denylist every rule returns an errno")
+                self.put(found, bpf.ALLOW, at)
+            else:
+                self.put(None, self.action(), at)
+            return
+        self.next()
+        while True:
+            if self.now.kind == "argument":
+                found = self.expression()
+                action = bpf.ALLOW
+                if self.now.text == ";":
+                    self.next()
+                    action = self.action()
+                elif self.denylist:
+                    self.expected("; return")
+                self.put(found, action, at)
+            else:
+                self.put(None, self.action(), at)
+            if self.now.text != ",":
+                break
+            self.next()
+        self.sign("}")
+
+    def put(self, found, action, at):
+        for call in self.calls:
+            for tests in [[]] if found is None else found[call]:
+                self.rules.append((call, action, tests, (self.text, at)))
+
+    def call(self):
+        """A system call's name, with [arch=...] behind it."""
+        token = self.next() if self.now.kind == "name" else self.expected("a system call's name")
+        if "@" in token.text:
+            raise self.text.error(token.at, "groups of system calls come from minijail's own data; write the names")
+        if not known_call(token.text):
+            raise self.text.error(token.at, misspelt(token.text))
+        here = True
+        if self.now.text == "[":
+            self.next()
+            if self.now.text != "arch":
+                self.expected("arch")
+            self.next()
+            self.sign("=")
+            names = []
+            while True:
+                names.append(self.next().text if self.now.kind == "name" else self.expected("an architecture"))
+                if self.now.text != ",":
+                    break
+                self.next()
+            self.sign("]")
+            here = ARCH_NAMES[self.arch] in names
+        if here:
+            self.calls.append(token.text)
+
+    def action(self):
+        token = self.now
+        if self.denylist and token.text != "return":
+            self.expected("return: in a denylist every rule returns an errno")
+        if token.text == "return":
+            self.next()
+            number = getattr(errnos, self.now.text, None) if self.now.kind == "name" and self.now.text.isupper() else None
+            if number is None and self.now.kind == "number":
+                number = self.number(self.now)
+            if number is None:
+                self.expected("an errno")
+            try:
+                return bpf.errno(number)
+            except bpf.FilterError as error:
+                raise self.text.error(self.now.at, str(error))
+            finally:
+                self.next()
+        if token.text == "1":
+            self.next()
+            return bpf.ALLOW
+        if token.text not in ACTIONS:
+            self.expected("a condition or an action: 1, return ERRNO, %s" % ", ".join(ACTIONS))
+        return ACTIONS[self.next().text]
+
+    def expression(self):
+        """{call: [[Condition, ...], ...]} of conjunctions joined by ||.  Which argument is how wide depends on the call."""
+        found = dict((call, []) for call in self.calls)
+        while True:
+            atoms = [self.atom()]
+            while self.now.text == "&&":
+                self.next()
+                atoms.append(self.atom())
+            for call in found:
+                tests = []
+                for at, arg, op, value, mask in atoms:
+                    try:
+                        tests.append(condition(call, arg, op, value, mask))
+                    except bpf.FilterError as error:
+                        raise self.text.error(at, str(error))
+                found[call].append([test for test in tests if test is not None])
+            if self.now.text != "||":
+                return found
+            self.next()
+
+    def atom(self):
+        token = self.next() if self.now.kind == "argument" else self.expected("an argument: arg0 to arg5")
+        if int(token.text[3:]) > 5:
+            self.expected("an argument: arg0 to arg5", token)
+        op = self.now.text
+        if op not in ("==", "!=", "<", "<=", ">", ">=", "&", "in"):
+            self.expected("an operator: == != < <= > >= & in")
+        self.next()
+        arg, value = int(token.text[3:]), self.value()
+        if op == "in":
+            if value == ALL:
+                raise self.text.error(token.at, "always holds")
+            return token.at, arg, "&==", 0, ~value & ALL
+        if op != "&":
+            return token.at, arg, op, value, None
+        if self.masked and self.now.text in ("==", "!="):
+            return token.at, arg, "&" + self.next().text, self.value(), value
+        return token.at, arg, "&!=", 0, value
+
+    def value(self):
+        value = self.constant()
+        while self.now.text == "|":
+            self.next()
+            value |= self.constant()
+        return value
+
+    def constant(self):
+        if self.now.text == "~":
+            self.next()
+            if self.now.text == "~":
+                self.expected("a number or a constant")
+            return ~self.constant() & ALL
+        if self.now.text == "(":
+            self.next()
+            value = self.value()
+            self.sign(")")
+            return value
+        token = self.now
+        if token.kind == "number":
+            value = self.number(token)
+        elif token.kind == "name":
+            if token.text not in self.constants:
+                raise self.text.error(token.at, "constant %s is unknown here%s" % (
+                    token.text, nearest(token.text, sorted(self.constants))), "write its number")
+            value = self.constants[token.text]
+        else:
+            self.expected("a number or a constant")
+        self.next()
+        return value
+
+    def number(self, token):
+        """As strtol(3) reads it: 0x hexadecimal, 0 octal."""
+        digits = token.text.lstrip("-")
+        try:
+            if "_" in digits:
+                raise ValueError  # Python's, not strtol's
+            value = int(digits, 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10)
+        except ValueError:
+            self.expected("a number", token)
+        value = -value if token.text[0] == "-" else value
+        if not -(1 << 63) <= value <= ALL:
+            raise self.text.error(token.at, "%s does not fit into 64 bits" % token.text)
+        return value & ALL
+
+
+def addition(text, arch):
+    """(call, alternatives) of one --seccomp-add: `NAME` or `NAME: CONDITION`; alternatives is [[]] without a condition.
+
+    Raises SandboxError.
+    """
+    name, colon, rest = text.partition(":")
+    call = name.strip()
+    shown = "--seccomp-add %s" % text
+    if not call:
+        raise usage(shown, "expected NAME or 'NAME: CONDITION'", stage="policy")
+    if not known_call(call):
+        raise usage(shown, misspelt(call), stage="policy")
+    if not colon:
+        return call, [[]]
+    where = Text(shown, " " * (len(name) + 1) + rest)
+    if not rest.strip():
+        raise where.error(len(name) + 1, "expected a condition after the colon, like arg1 == 0x5413")
+    return call, conditions(where, arch, call)
