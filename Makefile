@@ -23,9 +23,10 @@ ci:  ## everything that must hold: suite as root and as a user, coverage, linter
 bench:  ## the measurements
 	@for file in bench/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
-freeze:  ## regenerate the generated files: call numbers, filters, init
+freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 	$(PYTHON) .ci/generate_nr.py
 	$(PYTHON) .ci/freeze_filters.py
+	$(PYTHON) .ci/generate_peers.py
 	$(PYTHON) .ci/freeze_init.py
 
 docs: docs/mrunc.1 docs/completion.bash  ## the man page and the completion, from the option table
