@@ -78,7 +78,7 @@ def text():
         with open(path) as stream:
             data = json.load(stream)
         source = data["source"]
-        version = source.get("commit", "")
+        version = source.get("commit") or source["version"]
         version = re.sub("[0-9a-f]{40}", lambda found: found.group()[:12], version)
         version += " (%s)" % source["date"] if "date" in source else ""
         out.append('    "%s": {\n' % os.path.basename(path)[:-5])

@@ -212,7 +212,7 @@ PEERS = {
     "firejail": {
         "source": "netblue30/firejail",
         "path": "src/lib/syscall.c, group @default-nodebuggers",
-        "version": "19550fadd9ad (2026-08-22 (0.9.80 + 236))",
+        "version": "19550fadd9ad (2026-08-22, 0.9.80 + 236)",
         "licence": "GPL-2.0-or-later",
         "default": "allow",
         "says": "allow (denylist; denied with EPERM unless seccomp-error-action says otherwise)",
@@ -604,10 +604,10 @@ PEERS = {
         },
     },
     "systemd": {
-        "source": "Debian systemd 257.13-1~deb13u1",
+        "source": "Debian systemd",
         "path": "systemd-analyze syscall-filter @system-service (src/shared/seccomp-util.c of "
         "systemd/systemd)",
-        "version": "",
+        "version": "257.13-1~deb13u1",
         "licence": "LGPL-2.1-or-later",
         "default": "kill",
         "says": "as SystemCallFilter=@system-service: kill_process for known others (or "
