@@ -17,7 +17,8 @@ _TRIED, _EXAMPLES = 4096, 4
 
 class Difference:
     """One difference: call number `first` to `last` on `arch` is answered with the action `one` by A and `two` by B
-    when called as in `examples`, which are tuples of arguments with None where one doesn't matter."""
+    when called as in `examples`, which are tuples of arguments with None where one doesn't matter.  An action of None
+    means that this one has several answers where the other has the same for everything."""
 
     __slots__ = ("arch", "first", "last", "examples", "one", "two")
 
@@ -35,6 +36,11 @@ def differences(program_of, arches=policy.ARCHES):
     places += [(name, audit, host) for name, audit, host in FOREIGN if host in arches]
     for name, audit, host in places:
         codes = [bpf.decode(get(host)) for get in program_of]
+        whole = [_constant(code, audit) for code in codes]
+        if whole[0] != whole[1] and None in whole:
+            found.append(Difference(name, 0, [(None,) * 6], *whole))
+            found[-1].last = 0xFFFFFFFF
+            continue
         named = set(policy.numbers(host).NR.values()) if name == host else set()
         last = {}
         for number in filter_paths.numbers_to_look_at(*codes):
@@ -59,6 +65,15 @@ def differences(program_of, arches=policy.ARCHES):
     return found, tried
 
 
+def _constant(code, audit):
+    """The one answer to every call of an architecture, or None."""
+    try:
+        ways = filter_paths.ways(code, filter_paths.UNKNOWN, audit)
+    except filter_paths.Opaque:
+        return None
+    return ways[0][0] if len({action for action, _ in ways}) == 1 else None
+
+
 def _exact(codes, number, audit):
     """[((action of A, action of B), [args, ...])]: examples for each pair of actions that differ."""
     shown = {}
@@ -74,7 +89,7 @@ def _exact(codes, number, audit):
                     for code, wanted in zip(codes, (one, two)):
                         got = filter_paths.effective(bpf.run(code, number, audit, plain, ip)[0])
                         if got != wanted:
-                            raise AssertionError("number %d %r: interpreter says %#x, ways say %#x" % (number, plain, got, wanted))
+                            raise AssertionError("number %d %r: %#x, not %#x" % (number, plain, got, wanted))
                     examples = shown.setdefault((one, two), [])
                     if args not in examples:
                         examples.append(args)
@@ -85,8 +100,8 @@ def _common(first, second):
     """{offset: a value} that both ways take, or None.  Of several the smallest value is shown."""
     words = {}
     for offset in set(first) | set(second):
-        shared = [filter_paths.meet(one, two) for one in first.get(offset, [(0, 0)]) for two in second.get(offset, [(0, 0)])]
-        shared = [cube[0] for cube in shared if cube is not None]
+        pairs = product(first.get(offset, [(0, 0)]), second.get(offset, [(0, 0)]))
+        shared = [cube[0] for cube in (filter_paths.meet(*pair) for pair in pairs) if cube is not None]
         if not shared:
             return None
         words[offset] = min(shared)

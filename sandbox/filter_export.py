@@ -10,6 +10,7 @@ from . import filter_paths, policy
 from .errors import usage
 
 _ARCH = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+REMEDY = "--format bpf exports it as it is"
 _KINDS = {bpf.ALLOW: "SCMP_ACT_ALLOW", bpf.LOG: "SCMP_ACT_LOG", bpf.KILL_PROCESS: "SCMP_ACT_KILL_PROCESS",
           bpf.KILL_THREAD: "SCMP_ACT_KILL_THREAD", bpf.TRAP: "SCMP_ACT_TRAP"}
 
@@ -33,7 +34,7 @@ def oci(program, arch, what):
                     raise filter_paths.Opaque("number %d has no name and its own answer, %s" % (
                         number, filter_paths.action_text(action)))
     except filter_paths.Opaque as error:
-        raise usage("%s can't be written as OCI JSON" % what, str(error), "--format bpf exports it as it is", stage="policy export")
+        raise usage("%s can't be written as OCI JSON" % what, str(error), REMEDY, stage="policy export")
     made = {}
     made.update(_action(default, what, "defaultAction", "defaultErrnoRet"))
     made["architectures"] = [_ARCH[arch]]
@@ -69,12 +70,12 @@ def _call(code, number, name, audit, default, groups):
         pieces = []
         for one, words in found:
             if one == action:
-                pieces += _products(words, name)
-        for piece in _joined(pieces):
+                pieces += products(words, name)
+        for piece in joined(pieces):
             groups.setdefault((action, tuple((index,) + piece[index] for index in sorted(piece))), []).append(name)
 
 
-def _products(words, name):
+def products(words, name):
     """[{argument: (value, mask) of 64 bits}] of one way's words."""
     pieces = [{}]
     for offset, cubes in sorted(words.items()):
@@ -85,7 +86,8 @@ def _products(words, name):
         for piece in pieces:
             for value, mask in cubes:
                 before = piece.get(index, (0, 0))
-                grown.append(_put(piece, index, (before[0] | value << shift, before[1] | mask << shift)) if mask else piece)
+                cube = before[0] | value << shift, before[1] | mask << shift
+                grown.append(_put(piece, index, cube) if mask else piece)
         pieces = grown
         if len(pieces) > 1000:
             raise filter_paths.Opaque("%s would need more than 1000 rules" % name)
@@ -98,7 +100,7 @@ def _put(piece, index, cube):
     return changed
 
 
-def _joined(pieces):
+def joined(pieces):
     """Fewer pieces for the same: two that differ in one bit of one argument become one, until none do."""
     left = {tuple(sorted(piece.items())) for piece in pieces}
     changed = True
@@ -134,5 +136,5 @@ def _action(action, what, name, errno_name):
         return {name: "SCMP_ACT_TRACE", errno_name: data}
     if kind not in _KINDS or data:
         raise usage("%s can't be written as OCI JSON" % what, "it answers %s" % filter_paths.action_text(action),
-                    "--format bpf exports it as it is", stage="policy export")
+                    REMEDY, stage="policy export")
     return {name: _KINDS[kind]}

@@ -7,15 +7,30 @@ arguments and not for some that were tried.  Only for the tools; nothing here ru
 """
 from .. import seccomp_bpf as bpf
 from . import policy
+from .errors import usage
 
 _ALL = 0xFFFFFFFF
 #: More pieces than any policy needs; beyond, a program is called opaque.
 MOST = 20000
 NR, ARCH = 0, 4
+UNKNOWN = None
 
 
 class Opaque(ValueError):
     """The program computes with arguments in a way that cubes can't follow."""
+
+
+def raw(path):
+    """The verified bytes of a file that holds a struct sock_filter array.  Raises SandboxError."""
+    try:
+        with open(path, "rb") as stream:
+            program = stream.read(8 * bpf.MAX_LENGTH + 1)
+        bpf.verify(program)
+    except OSError as error:
+        raise usage(path, error.strerror, stage="policy")
+    except bpf.FilterError as error:
+        raise usage(path, str(error), stage="policy")
+    return program
 
 
 def listing(program, arch):
@@ -29,6 +44,11 @@ def listing(program, arch):
 def action_text(action):
     """An action in a word: allow, EPERM, kill_process ..."""
     return bpf.action_name(action).replace("errno ", "")
+
+
+def passes(action):
+    """True where the call is made after all."""
+    return action & 0xFFFF0000 in (bpf.ALLOW, bpf.LOG)
 
 
 def verdict(action):
@@ -45,9 +65,9 @@ def ways(code, nr, arch):
 
     code: what seccomp_bpf.decode made of a verified program.  The ways exclude each other and cover all arguments;
     a word without cubes may be anything.  Offsets are those of struct seccomp_data: 16 + 8 i is argument i's low
-    half, 20 + 8 i its high one.  Raises Opaque.
+    half, 20 + 8 i its high one.  nr may be UNKNOWN: then it is one more word.  Raises Opaque.
     """
-    known, found = {NR: nr, ARCH: arch}, []
+    known, found = {ARCH: arch} if nr is UNKNOWN else {NR: nr, ARCH: arch}, []
     # (place, accumulator, X, memory, words): a value is an int, or (offset, mask) of a word
     stack = [(0, 0, 0, {}, {})]
     while stack:
