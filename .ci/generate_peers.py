@@ -33,15 +33,17 @@ PEERS = {
 
 
 def names_of(entry):
-    """{answer: sorted names} of one architecture's entry; what is tested by argument is `args`."""
+    """{answer: sorted names} of one architecture's entry, each name once; what is tested by argument is `args`."""
     found = {}
     for key, names in entry.items():
         answer = {"conditional": "args", "conditional_directfs": "args", "trap_emulated": "args",
                   "kill_process": "kill"}.get(key) or key.replace("errno_", "")
         found.setdefault(answer, set()).update(names)
-    for answer in found:
-        if answer != "args":
-            found[answer] -= found.get("args", set())
+    # A profile may name a call twice (podman: setns); libseccomp keeps tests by argument, then the rule that came first.
+    taken = set()
+    for answer in ["args"] + [answer for answer in found if answer != "args"]:
+        found[answer] = found.get(answer, set()) - taken
+        taken |= found[answer]
     return {answer: sorted(found[answer]) for answer in sorted(found) if found[answer]}
 
 

@@ -403,7 +403,7 @@ PEERS = {
                 "EPERM": "acct bpf cachestat chroot clock_settime delete_module finit_module futex_requeue "
                 "futex_wait futex_waitv futex_wake init_module io_pgetevents ioperm iopl kcmp kexec_file_load "
                 "kexec_load lookup_dcookie map_shadow_stack migrate_pages move_pages nfsservctl open_by_handle_at "
-                "perf_event_open process_madvise query_module quotactl quotactl_fd setdomainname sethostname setns "
+                "perf_event_open process_madvise query_module quotactl quotactl_fd setdomainname sethostname "
                 "settimeofday swapoff swapon sysfs uselib userfaultfd ustat vhangup vmsplice",
                 "allow": "accept accept4 access adjtimex alarm arch_prctl bind brk capget capset chdir "
                 "chmod chown clock_adjtime clock_getres clock_gettime clock_nanosleep clone clone3 close close_range "
@@ -443,7 +443,7 @@ PEERS = {
                 "EPERM": "acct bpf cachestat chroot clock_settime delete_module finit_module futex_requeue "
                 "futex_wait futex_waitv futex_wake init_module io_pgetevents kcmp kexec_file_load kexec_load "
                 "lookup_dcookie map_shadow_stack migrate_pages move_pages nfsservctl open_by_handle_at perf_event_open "
-                "process_madvise quotactl quotactl_fd setdomainname sethostname setns settimeofday swapoff swapon "
+                "process_madvise quotactl quotactl_fd setdomainname sethostname settimeofday swapoff swapon "
                 "userfaultfd vhangup vmsplice",
                 "allow": "accept accept4 adjtimex bind brk capget capset chdir clock_adjtime clock_getres "
                 "clock_gettime clock_nanosleep clone clone3 close close_range connect copy_file_range dup dup3 "
