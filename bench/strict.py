@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -65,11 +66,22 @@ def run(command, files, filtered):
         for name, text in files.items():
             with open(os.path.join(place, name), "w") as out:
                 out.write(text.replace("/box", place))
-        done = subprocess.run(command, cwd=place, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              preexec_fn=attach(filtered), timeout=300,
-                              env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": place, "LANG": "C.UTF-8"})
-        return (done.returncode, done.stdout.decode("utf-8", "replace").replace(place, "/box"),
-                done.stderr.decode("utf-8", "replace").replace(place, "/box"))
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            child = subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                                     preexec_fn=attach(filtered),
+                                     env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": place, "LANG": "C.UTF-8"})
+            try:
+                child.wait(timeout=300)
+            finally:
+                try:
+                    os.killpg(child.pid, signal.SIGKILL)  # a killed strace leaves its program stopped
+                except ProcessLookupError:
+                    pass
+            texts = []
+            for stream in (out, err):
+                stream.seek(0)
+                texts.append(stream.read().decode("utf-8", "replace").replace(place, "/box"))
+        return [child.wait()] + texts
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

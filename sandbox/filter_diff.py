@@ -37,7 +37,7 @@ def differences(program_of, arches=policy.ARCHES):
     for name, audit, host in places:
         codes = [bpf.decode(get(host)) for get in program_of]
         whole = [_constant(code, audit) for code in codes]
-        if whole[0] != whole[1] and None in whole:
+        if whole[0] != whole[1] and None in whole and False not in whole:
             found.append(Difference(name, 0, [(None,) * 6], *whole))
             found[-1].last = 0xFFFFFFFF
             continue
@@ -66,11 +66,11 @@ def differences(program_of, arches=policy.ARCHES):
 
 
 def _constant(code, audit):
-    """The one answer to every call of an architecture, or None."""
+    """The one answer to every call of an architecture; None for several, False where that can't be told."""
     try:
         ways = filter_paths.ways(code, filter_paths.UNKNOWN, audit)
     except filter_paths.Opaque:
-        return None
+        return False
     return ways[0][0] if len({action for action, _ in ways}) == 1 else None
 
 
