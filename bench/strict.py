@@ -38,10 +38,12 @@ USES = [
     ("git init --shared", ["sh", "-c", "git init -q --shared r && stat -c %a r/.git/refs"]),
     ("ipcmk -Q (System V message queue)", ["sh", "-c", "ipcrm -q $(ipcmk -Q | sed 's/.*: //') && echo made"]),
     ("ipcmk -M (System V shared memory)", ["sh", "-c", "ipcrm -m $(ipcmk -M 64 | sed 's/.*: //') && echo made"]),
-    ("python3 multiprocessing.shared_memory (a file in /dev/shm)", ["python3", "-c", "from multiprocessing import shared_memory as s\n"
+    ("python3 multiprocessing.shared_memory (a file in /dev/shm)",
+     ["python3", "-c", "from multiprocessing import shared_memory as s\n"
      "m = s.SharedMemory(create=True, size=64); m.close(); m.unlink(); print('made')"]),
     ("setarch --uname-2.6, linux32", ["sh", "-c", "setarch --uname-2.6 sh -c 'echo ran'; linux32 uname -m"]),
-    ("perl System V semaphores", ["perl", "-e", "use IPC::SysV; $i = semget(IPC::SysV::IPC_PRIVATE(), 1, 0600); defined $i or die $!;"
+    ("perl System V semaphores",
+     ["perl", "-e", "use IPC::SysV; $i = semget(IPC::SysV::IPC_PRIVATE(), 1, 0600); defined $i or die $!;"
      " semctl($i, 0, IPC::SysV::IPC_RMID(), 0); print 'made'"]),
     ("strace", ["strace", "-f", "-o", "/dev/null", "true"]),
 ]
@@ -67,8 +69,8 @@ def run(command, files, filtered):
             with open(os.path.join(place, name), "w") as out:
                 out.write(text.replace("/box", place))
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            child = subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                                     preexec_fn=attach(filtered),
+            child = subprocess.Popen(command, cwd=place, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                                     start_new_session=True, preexec_fn=attach(filtered),
                                      env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": place, "LANG": "C.UTF-8"})
             try:
                 child.wait(timeout=300)

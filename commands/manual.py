@@ -86,7 +86,8 @@ def man_page():
     def plain(text):
         return text.replace("\\", "\\\\").replace("-", "\\-")
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
-           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc policy", "ACTION [options]", ".SH DESCRIPTION",
+           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc policy",
+           "ACTION [options]", ".SH DESCRIPTION",
            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
     for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):

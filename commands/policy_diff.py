@@ -41,7 +41,8 @@ def between(words, values):
     lines = _lines(found, labels, arches)
     if values.get("json"):
         import json
-        write(1, json.dumps({"a": words[0], "b": words[1], "arches": arches, "left_out": left_out, "only_tried_constants": tried,
+        write(1, json.dumps({"a": words[0], "b": words[1], "arches": arches, "left_out": left_out,
+                             "only_tried_constants": tried,
                              "differences": [_as_dict(each) for each in found]}, indent=2) + "\n")
     else:
         if tried:
@@ -155,8 +156,8 @@ def _table_json(name, order, table):
                       "rule": call_names.rule_text(row["call"], row["rule"]), "reason": row["reason"], "peers": {
                           peer: [{"policy": each, "answer": answer, "tests": tests}
                                  for each, answer, tests in peer_table.answers(peer, row["call"])] for peer in order}})
-    sources = {peer: {key: peers.PEERS[peer][key] for key in ("source", "path", "version", "licence", "default", "says", "notes",
-                                                              "own", "typical")} for peer in used}
+    shown = ("source", "path", "version", "licence", "default", "says", "notes", "own", "typical")
+    sources = {peer: {key: peers.PEERS[peer][key] for key in shown} for peer in used}
     return json.dumps({"policy": name, "peers": sources, "calls": calls}, indent=1) + "\n"
 
 
@@ -193,7 +194,8 @@ def _table_text(name, order, table):
     for peer in order:
         facts, own = _facts(peer)
         ours, theirs = peer_table.summary(peer, table)
-        lines += ["%s: %s %s %s, %s" % (peer, facts["source"], facts["path"], facts["version"], facts["licence"])] + wrapped(own)
+        lines += wrapped("%s: %s %s %s, %s" % (peer, facts["source"], facts["path"], facts["version"], facts["licence"]), "")
+        lines += wrapped(own)
         lines += ["    only %s lets through %d calls, only %s %d" % (name, len(ours), peer, len(theirs))]
         if theirs and len(theirs) <= 60:
             lines += wrapped("only %s: %s" % (peer, " ".join(theirs)))
@@ -208,8 +210,8 @@ def _table_text(name, order, table):
 def markdown(name, order, table):
     """The lines of the justification table."""
     from ..sandbox import peer_table
-    lines = ["| sandbox | what it does with a call that it doesn't name | only `%s` lets through | only it lets through | source |"
-             % name, "|---|---|---|---|---|"]
+    lines = ["| sandbox | its policy, or the answer to a call that it doesn't name | only `%s` lets through |"
+             " only it lets through | source |" % name, "|---|---|---|---|---|"]
     for peer in order:
         facts, own = _facts(peer)
         ours, theirs = peer_table.summary(peer, table)

@@ -6,7 +6,8 @@ ARGUMENTS = {
     "ioctl": "fd request", "clone": "flags", "socket": "family type protocol", "socketpair": "family type protocol sv",
     "personality": "persona", "mknod": "path mode dev", "mknodat": "dirfd path mode dev", "chmod": "path mode",
     "fchmod": "fd mode", "fchmodat": "dirfd path mode", "fchmodat2": "dirfd path mode flags", "seccomp": "operation flags args",
-    "prctl": "option arg2 arg3 arg4 arg5", "fcntl": "fd op arg", "setpriority": "which who prio", "ioprio_set": "which who prio",
+    "prctl": "option arg2 arg3 arg4 arg5", "fcntl": "fd op arg", "setpriority": "which who prio",
+    "ioprio_set": "which who prio",
     "prlimit64": "pid resource new old", "sched_setparam": "pid param", "sched_setscheduler": "pid policy param",
     "sched_setattr": "pid attr flags", "sched_setaffinity": "pid size mask", "open": "path flags mode",
     "openat": "dirfd path flags mode", "creat": "path mode", "mkdir": "path mode", "mkdirat": "dirfd path mode",
@@ -37,8 +38,8 @@ _SET_ID = {0o4000: "S_ISUID", 0o2000: "S_ISGID"}
 _TYPES = {0x1000: "S_IFIFO", 0x2000: "S_IFCHR", 0x4000: "S_IFDIR", 0x6000: "S_IFBLK", 0x8000: "S_IFREG", 0xA000: "S_IFLNK",
           0xC000: "S_IFSOCK"}
 _BITS = {("clone", 0): _CLONE, ("unshare", 0): _CLONE}
-_BITS.update(((call, at), _SET_ID) for call, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2), ("mkdir", 1),
-                                                    ("creat", 1), ("mkdirat", 2), ("open", 2), ("openat", 3)))
+_BITS.update(((call, at), _SET_ID) for call, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2),
+                                                    ("mkdir", 1), ("creat", 1), ("mkdirat", 2), ("open", 2), ("openat", 3)))
 _BITS["seccomp", 1] = _VALUES["seccomp", 1]
 _KIND = {("mknod", 1): _TYPES, ("mknodat", 2): _TYPES}
 

@@ -130,11 +130,10 @@ def _tried(codes, number, audit):
     vectors = product(values, repeat=len(loaded)) if len(values) ** len(loaded) <= _TRIED else \
         (tuple(value if arg == at else 0 for at in loaded) for arg, value in one_at_a_time)
     for vector in vectors:
-        args = [None] * 6
-        for at, value in zip(loaded, vector):
-            args[at] = value
+        chosen = dict(zip(loaded, vector))
+        args = tuple(chosen.get(at) for at in range(6))
         plain = [arg or 0 for arg in args]
         pair = tuple(filter_paths.effective(bpf.run(code, number, audit, plain)[0]) for code in codes)
         if pair[0] != pair[1]:
-            shown.setdefault(pair, [tuple(args)])
+            shown.setdefault(pair, [args])
     return list(shown.items())

@@ -13,7 +13,7 @@ import tempfile
 import pytest
 
 import mrunc
-from conftest import PYTHON, ROOT, make_inside
+from conftest import PYTHON, ROOT
 from mrunc import commands
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import call_names, filter_diff, filter_export, filter_paths, filter_text, peer_table, peers, policy
@@ -320,6 +320,15 @@ def test_the_table_in_three_forms(cli):
                    if word.startswith("`")}
     assert set(policy.numbers("x86_64").NR) | set(policy.numbers("aarch64").NR) <= named_there
     assert "docker" in cli("diff", "strict", "--against", "docker")[1]
+
+
+def test_the_document_lists_what_strict_breaks():
+    strict = runpy.run_path(os.path.join(ROOT, "bench", "strict.py"))
+    with open(os.path.join(ROOT, "docs", "policy.md"), encoding="utf-8") as stream:
+        text = stream.read()
+    for title, command in strict["USES"]:
+        broken = strict["run"](command, {}, "strict")[:2] != strict["run"](command, {}, None)[:2]
+        assert broken == ("\n| %s |" % title in text), title
 
 
 def test_the_document_is_in_step():
