@@ -39,7 +39,7 @@ def sign(peer, call):
 def answers(peer, call):
     """[(policy, answer, its argument tests or "")] of the policies that stand for a peer."""
     arch = next(arch for arch in policy.ARCHES if call in policy.numbers(arch).NR)
-    return [(name, answer(name, call, arch), dict(peers.PEERS[name]["tests"]).get(call, "")) for name in looked_at(peer)]
+    return [(name, answer(name, call, arch), peers.PEERS[name]["tests"].get(call, "")) for name in looked_at(peer)]
 
 
 def rows(against=ORDER, name="default"):
