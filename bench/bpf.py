@@ -117,10 +117,13 @@ def figures(program, model, arch):
 def libseccomp(model, arch, optimize):
     """libseccomp's program for a model, None without python3-seccomp. It has no ENOSYS tail, and what no tested rule of
     a call matches gets the default, as libseccomp lets an untested rule override the tested ones."""
+    sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's is, also for a virtual environment of its python3
     try:
         import seccomp
     except ImportError:
         return None
+    finally:
+        sys.path.pop()
     table = policy.numbers(arch)
 
     def action(value):

@@ -10,6 +10,7 @@ from . import filter_paths, policy
 from .errors import usage
 
 _ARCH = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
+_FULL, _ANY, MOST = (1 << 64) - 1, frozenset([(0, 0)]), 1000
 REMEDY = "--format bpf exports it as it is"
 _KINDS = {bpf.ALLOW: "SCMP_ACT_ALLOW", bpf.LOG: "SCMP_ACT_LOG", bpf.KILL_PROCESS: "SCMP_ACT_KILL_PROCESS",
           bpf.KILL_THREAD: "SCMP_ACT_KILL_THREAD", bpf.TRAP: "SCMP_ACT_TRAP"}
@@ -43,8 +44,9 @@ def oci(program, arch, what):
         entry = {"names": calls}
         entry.update(_action(action, what, "action", "errnoRet"))
         if args:
-            entry["args"] = [{"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
-                             for index, value, mask in args]
+            entry["args"] = [{"index": index, "value": value, "op": "SCMP_CMP_NE"} if sign == "!=" else
+                             {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
+                             for index, sign, value, mask in args]
         made["syscalls"].append(entry)
     return made
 
@@ -67,65 +69,75 @@ def _call(code, number, name, audit, default, groups):
             groups.setdefault((action, ()), []).append(name)
         return
     for action in sorted(actions - {default}):
-        pieces = []
-        for one, words in found:
-            if one == action:
-                pieces += products(words, name)
-        for piece in joined(pieces):
-            groups.setdefault((action, tuple((index,) + piece[index] for index in sorted(piece))), []).append(name)
+        for rule in rules([words for one, words in found if one == action], name):
+            args = tuple((index,) + rule[index] for index in sorted(rule))
+            groups.setdefault((action, args), []).append(name)
 
 
-def products(words, name):
-    """[{argument: (value, mask) of 64 bits}] of one way's words."""
-    pieces = [{}]
-    for offset, cubes in sorted(words.items()):
-        if offset < 16:
-            raise filter_paths.Opaque("%s is decided by the address of the instruction" % name)
-        index, shift = (offset - 16) // 8, 32 if offset % 8 else 0
-        grown = []
-        for piece in pieces:
-            for value, mask in cubes:
-                before = piece.get(index, (0, 0))
-                cube = before[0] | value << shift, before[1] | mask << shift
-                grown.append(_put(piece, index, cube) if mask else piece)
-        pieces = grown
-        if len(pieces) > 1000:
-            raise filter_paths.Opaque("%s would need more than 1000 rules" % name)
-    return pieces
+def rules(ways, name):
+    """[{argument: (operator, value, mask)}]: ways that lead to one action as rules that exclude each other.
+
+    The operator is == on what the mask leaves, or != with a mask of all 64 bits.  Raises Opaque.
+    """
+    regions, made = _merged([_regions(words, name) for words in ways]), []
+    for region in regions:
+        pieces = [{}]
+        for index, cubes in sorted(region.items()):
+            pieces = [_put(piece, index, part) for piece in pieces for part in _parts(cubes)]
+            if len(pieces) > MOST:
+                raise filter_paths.Opaque("%s would need more than %d rules" % (name, MOST))
+        made += pieces
+    return made
 
 
-def _put(piece, index, cube):
+def _regions(words, name):
+    """{argument: frozenset of cubes of 64 bits} of one way's words."""
+    if any(offset < 16 for offset in words):
+        raise filter_paths.Opaque("%s is decided by the address of the instruction" % name)
+    found = {}
+    for index in range(6):
+        lows, highs = [words.get(16 + 8 * index + half, ((0, 0),)) for half in (0, 4)]
+        cubes = frozenset((low[0] | high[0] << 32, low[1] | high[1] << 32) for low in lows for high in highs)
+        if cubes != _ANY:
+            found[index] = cubes
+    return found
+
+
+def _merged(regions):
+    """Fewer regions for the same: two that differ in one argument become one, until none do."""
+    left = []
+    for region in regions:
+        at = 0
+        while at < len(left):
+            differing = [index for index in set(region) | set(left[at]) if region.get(index, _ANY) != left[at].get(index, _ANY)]
+            if len(differing) == 1:
+                index, other = differing[0], left.pop(at)
+                cubes = frozenset(filter_paths.joined(region.get(index, _ANY) | other.get(index, _ANY)))
+                region = _put(region, index, cubes)
+                if cubes == _ANY:
+                    del region[index]
+                at = 0
+            else:
+                at += 1
+        left.append(region)
+    return left
+
+
+def _parts(cubes):
+    """[(operator, value, mask)] of one argument's cubes: a single value left out is one !=."""
+    if len(cubes) >= 32:
+        rest = [(0, 0)]
+        for hole in sorted(cubes):
+            rest = filter_paths.joined([piece for cube in rest for piece in filter_paths.without(cube, hole)])
+        if len(rest) == 1 and rest[0][1] == _FULL:
+            return [("!=", rest[0][0], _FULL)]
+    return [("==", value, mask) for value, mask in sorted(cubes)]
+
+
+def _put(piece, index, part):
     changed = dict(piece)
-    changed[index] = cube
+    changed[index] = part
     return changed
-
-
-def joined(pieces):
-    """Fewer pieces for the same: two that differ in one bit of one argument become one, until none do."""
-    left = {tuple(sorted(piece.items())) for piece in pieces}
-    changed = True
-    while changed:
-        changed = False
-        for key in sorted(left):
-            if key in left and _twin(left, key):
-                changed = True
-    return [dict(key) for key in sorted(left)]
-
-
-def _twin(left, key):
-    for at, (index, (value, mask)) in enumerate(key):
-        bits = mask
-        while bits:
-            bit = bits & -bits
-            bits ^= bit
-            other = key[:at] + ((index, (value ^ bit, mask)),) + key[at + 1:]
-            if other in left:
-                left.discard(key)
-                left.discard(other)
-                rest = ((index, (value & ~bit, mask & ~bit)),) if mask != bit else ()
-                left.add(key[:at] + rest + key[at + 1:])
-                return True
-    return False
 
 
 def _action(action, what, name, errno_name):

@@ -177,6 +177,26 @@ def without(cube, hole):
     return pieces
 
 
+def joined(cubes):
+    """Fewer disjoint cubes for the same: two that differ in one bit become one, until none do."""
+    left, todo = set(cubes), list(cubes)
+    while todo:
+        cube = todo.pop()
+        if cube not in left:
+            continue
+        value, mask = cube
+        bits = mask
+        while bits:
+            bit = bits & -bits
+            bits ^= bit
+            if (value ^ bit, mask) in left:
+                left -= {cube, (value ^ bit, mask)}
+                left.add((value & ~bit, mask & ~bit))
+                todo.append((value & ~bit, mask & ~bit))
+                break
+    return sorted(left)
+
+
 def from_least(least, full=_ALL):
     """The words >= least as disjoint cubes."""
     pieces, bit = [], 1
@@ -207,7 +227,7 @@ def _cut(cubes, mask, test, k, wanted):
         return [] if wanted else cubes
     if wanted:
         return [piece for piece in (meet(cube, (k, mask)) for cube in cubes) if piece]
-    return [piece for cube in cubes for piece in without(cube, (k, mask))]
+    return joined([piece for cube in cubes for piece in without(cube, (k, mask))])
 
 
 def numbers_to_look_at(*programs):

@@ -21,26 +21,25 @@ def decisions(program, arch):
 
 
 def _tested(call, found):
-    pieces = {}
-    for action, words in found:
-        pieces.setdefault(action, []).extend(filter_export.products(words, call))
-    joined = {action: filter_export.joined(some) for action, some in pieces.items()}
-    order = sorted(joined, key=lambda action: (len(joined[action]), action))
-    texts = ["%s if %s" % (filter_paths.action_text(action), " or ".join(_piece(call, piece) for piece in joined[action]))
+    rules = {action: filter_export.rules([words for one, words in found if one == action], call)
+             for action in {action for action, _ in found}}
+    order = sorted(rules, key=lambda action: (len(rules[action]), action))
+    texts = ["%s if %s" % (filter_paths.action_text(action), " or ".join(_piece(call, rule) for rule in rules[action]))
              for action in order[:-1]]
     return "; ".join(texts + ["%s otherwise" % filter_paths.action_text(order[-1])])
 
 
-def _piece(call, piece):
+def _piece(call, rule):
     texts = []
-    for index, (value, mask) in sorted(piece.items()):
+    for index, (sign, value, mask) in sorted(rule.items()):
         name = call_names.argument(call, index)
+        text = call_names.value_text(call, index, value)
         if mask == 0xFFFFFFFF:
-            texts.append("%s == %s" % (name, call_names.value_text(call, index, value)))
+            texts.append("%s %s %s" % (name, sign, text))
         elif mask == 0xFFFFFFFFFFFFFFFF:
-            texts.append("64-bit %s == %#x" % (name, value))
+            texts.append("64-bit %s %s %s" % (name, sign, text))
         else:
-            texts.append("%s & %#x == %s" % (name, mask, call_names.value_text(call, index, value) if value else 0))
+            texts.append("%s & %#x %s %s" % (name, mask, sign, text if value else 0))
     return " and ".join(texts) or "always"
 
 

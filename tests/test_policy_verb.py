@@ -397,7 +397,8 @@ if not made.exist_arch(arch):
     made.remove_arch(seccomp.Arch())
 unknown = []
 for entry in profile["syscalls"]:
-    tests = [seccomp.Arg(each["index"], seccomp.MASKED_EQ, each["value"], each["valueTwo"]) for each in entry.get("args", [])]
+    tests = [seccomp.Arg(each["index"], seccomp.NE, each["value"]) if each["op"] == "SCMP_CMP_NE" else
+             seccomp.Arg(each["index"], seccomp.MASKED_EQ, each["value"], each["valueTwo"]) for each in entry.get("args", [])]
     for name in entry["names"]:
         try:
             made.add_rule_exactly(action(entry["action"], entry.get("errnoRet")), name, *tests)
@@ -409,27 +410,48 @@ print(json.dumps(unknown))
 """
 
 
-@pytest.mark.parametrize("name, arch", EVERY)
-def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path):
-    """python3-seccomp compiles the JSON as runc and crun do; the comparison is over all numbers and all arguments."""
+def by_libseccomp(text, tmp_path):
+    """(the program that libseccomp makes of an OCI profile, [names that it doesn't know]); compiled as runc and crun do."""
     if subprocess.run(["/usr/bin/python3", "-c", "import seccomp"], stderr=subprocess.DEVNULL).returncode:
         pytest.skip("python3-seccomp is not installed")
-    status, text, err = real("export", name, "--arch", arch, "--format", "oci")
-    assert (status, err) == (0, "")
     path = str(tmp_path / "theirs")
     done = subprocess.run(["/usr/bin/python3", "-c", LIBSECCOMP, path], input=text, stdout=subprocess.PIPE, check=True)
-    unknown = json.loads(done.stdout.decode())
     with open(path, "rb") as stream:
-        theirs = stream.read()
-    found, tried = compare(named(name, arch), theirs, (arch,))
+        return stream.read(), json.loads(done.stdout.decode())
+
+
+def differ_only_as_known(ours, theirs, arch, unknown):
+    found, tried = compare(ours, theirs, (arch,))
     assert not tried and set(unknown) <= {"uprobe"}
     for each in found:
         if each.arch != arch:  # a foreign architecture loses a thread there
             assert (each.one, each.two) == (bpf.KILL_PROCESS, bpf.KILL_THREAD)
         elif each.first >= 0x40000000:  # x32 numbers are a foreign architecture there
-            assert (each.one, each.two) == (bpf.errno(errno.ENOSYS), bpf.KILL_THREAD)
+            assert each.two == bpf.KILL_THREAD
         else:
             assert each.first in {policy.numbers(arch).NR[call] for call in unknown}
+
+
+@pytest.mark.parametrize("name, arch", EVERY)
+def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path):
+    """Over all numbers and all arguments."""
+    status, text, err = real("export", name, "--arch", arch, "--format", "oci")
+    assert (status, err) == (0, "")
+    theirs, unknown = by_libseccomp(text, tmp_path)
+    differ_only_as_known(named(name, arch), theirs, arch, unknown)
+
+
+@pytest.mark.parametrize("arch", policy.ARCHES)
+def test_libseccomp_makes_the_same_filter_of_other_exports(arch, tmp_path):
+    """podman's profile, and 64-bit comparisons: two != at a time, which masks could only say in 4096 rules."""
+    wide = {"read": [(bpf.errno(1), [bpf.Condition(0, "!=", 7, wide=True), bpf.Condition(1, "!=", 1 << 40, wide=True)])],
+            "ioctl": [(bpf.ALLOW, [bpf.Condition(1, "<", 1 << 33, wide=True)]), (bpf.errno(5), [])],
+            "mmap": [(bpf.ALLOW, [bpf.Condition(2, "&==", 0, 4, wide=True)]), (bpf.KILL_PROCESS, [])]}
+    for program in (bpf.compile_policy(bench["profile"]("podman", arch)), compiled(wide, arch)):
+        text = json.dumps(filter_export.oci(program, arch, "x")).encode()
+        assert len(text) < 60000
+        theirs, unknown = by_libseccomp(text, tmp_path)
+        differ_only_as_known(program, theirs, arch, unknown)
 
 
 def test_what_oci_cannot_say_is_refused():
