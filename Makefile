@@ -23,18 +23,20 @@ ci:  ## everything that must hold: suite as root and as a user, coverage, linter
 bench:  ## the measurements
 	@for file in bench/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
 
-freeze:  ## regenerate the generated files: call numbers, filters, init
+freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 	$(PYTHON) .ci/generate_nr.py
 	$(PYTHON) .ci/freeze_filters.py
+	$(PYTHON) .ci/generate_peers.py
 	$(PYTHON) .ci/freeze_init.py
 
-docs: docs/mrunc.1 docs/completion.bash  ## the man page and the completion, from the option table
+docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the option tables, the table in docs/policy.md
+	$(PYTHON) .ci/generate_policy_doc.py
 
-docs/mrunc.1: commands/options.py commands/manual.py
+docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --man > $@.new && mv $@.new $@
 
-docs/completion.bash: commands/options.py commands/manual.py
+docs/completion.bash: commands/options.py commands/manual.py commands/policy.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --completion bash > $@.new && mv $@.new $@
 

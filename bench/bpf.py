@@ -35,7 +35,7 @@ ADDITIONS = ("mknod", "mknodat", "seccomp")  # tested by argument in the default
 
 
 def _condition(text):
-    """A test of tests/data/profile-*.json ("arg0 MASKED_EQ 1 -> 0"); their arguments are all ints."""
+    """A test of docs/peers/*.json ("arg0 MASKED_EQ 1 -> 0"); their arguments are all ints."""
     words = text.split()
     arg = int(words[0][3:])
     if words[1] == "MASKED_EQ":
@@ -45,7 +45,7 @@ def _condition(text):
 
 def profile(name, arch):
     """docker's or podman's default profile as a model; ENOSYS above the last known number, as runc adds."""
-    with open(os.path.join(HERE, "tests", "data", "profile-%s.json" % name)) as data:
+    with open(os.path.join(HERE, "docs", "peers", name + ".json")) as data:
         data = json.load(data)
     import errno
     table, rules = policy.numbers(arch), {}
@@ -54,7 +54,7 @@ def profile(name, arch):
                   else seccomp_bpf.errno(getattr(errno, key[len("errno_"):])))
         for call in names:
             rules.setdefault(table.NR[call], action)
-    default = seccomp_bpf.errno(getattr(errno, data["default"].split()[1]))
+    default = seccomp_bpf.errno(getattr(errno, data["default"]))
     for call, alternatives in data[arch]["conditional"].items():
         refused = [getattr(errno, key[6:]) for key in data[arch] if key[:6] == "errno_" and call in data[arch][key]]
         rule = [(seccomp_bpf.ALLOW, [_condition(test) for test in tests]) for tests in alternatives]
@@ -117,10 +117,13 @@ def figures(program, model, arch):
 def libseccomp(model, arch, optimize):
     """libseccomp's program for a model, None without python3-seccomp. It has no ENOSYS tail, and what no tested rule of
     a call matches gets the default, as libseccomp lets an untested rule override the tested ones."""
+    sys.path.append("/usr/lib/python3/dist-packages")  # where Debian's is, also for a virtual environment of its python3
     try:
         import seccomp
     except ImportError:
         return None
+    finally:
+        sys.path.pop()
     table = policy.numbers(arch)
 
     def action(value):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-VERBS = ("run", "shell")
+VERBS = ("run", "shell", "policy")
 
 
 def main(argv):
@@ -42,6 +42,9 @@ def _dispatch(argv):
     if verb == "shell":
         from . import run
         return run.shell(argv[1:])
+    if verb == "policy":
+        from . import policy
+        return policy.main(argv[1:])
     from ..sandbox.errors import usage
     from .options import nearest
     raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),

@@ -5,7 +5,8 @@ from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
 from .output import write
 
 SUMMARY = "a sandbox for malware and risky code"
-VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)"}
+VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
+             "policy": "the system call policies: show, explain, export, diff"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),
         ("125", "mrunc could not contain it; nothing ran"), ("126", "found, but not executable"), ("127", "not found inside"),
         ("2", "a mistake in the options"))
@@ -24,6 +25,8 @@ def main(argv):
         if argv[1:] != ["bash"]:
             raise usage("--completion", "it is one of: bash")
         write(1, bash_completion())
+    elif argv[1:] == ["policy"]:
+        write(1, help_policy())
     elif argv[1:] and argv[1] in VERBS:
         return help_run()
     else:
@@ -51,6 +54,19 @@ def help_run():
     return 0
 
 
+def help_policy():
+    """The help of policy, as text."""
+    from . import policy
+    from ..sandbox.policy import NAMES
+    lines = ["usage: %s policy ACTION [options]" % program_name(), "", "Actions:"]
+    for action, text in policy.ACTIONS:
+        lines += _entry(action, text)
+    lines += ["", "A NAME is one of: %s." % ", ".join(NAMES), "", policy.GROUP + ":"]
+    for option in policy.OPTIONS:
+        lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
+    return "\n".join(lines) + "\n"
+
+
 def _entry(head, text, indent=30, width=96):
     out, line = [], "  %-*s" % (indent - 2, head)
     if len(head) > indent - 4:
@@ -65,10 +81,13 @@ def _entry(head, text, indent=30, width=96):
 
 def man_page():
     """mrunc(1) as troff."""
+    from . import policy
+    from ..sandbox.policy import NAMES
     def plain(text):
         return text.replace("\\", "\\\\").replace("-", "\\-")
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
-           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".SH DESCRIPTION",
+           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc policy",
+           "ACTION [options]", ".SH DESCRIPTION",
            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
     for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):
@@ -77,6 +96,12 @@ def man_page():
             if option.group == group and option.text:
                 out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
                         plain(option.text)]
+    out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
+    for action, text in policy.ACTIONS:
+        out += [".TP", ".B " + plain("mrunc policy " + action), plain(text)]
+    for option in policy.OPTIONS:
+        out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
+                plain(option.text)]
     out.append(".SH EXIT STATUS")
     for status, text in EXIT:
         out += [".TP", ".B " + plain(status), plain(text)]
@@ -85,8 +110,15 @@ def man_page():
 
 def bash_completion():
     """A completion script for bash."""
-    names = " ".join(name for option in OPTIONS if option.text for name in option.names)
+    from . import policy
+    names, more = [" ".join(name for option in table if option.text for name in option.names)
+                   for table in (OPTIONS, policy.OPTIONS)]
     return ('_mrunc() {\n    local word=${COMP_WORDS[COMP_CWORD]}\n    if [ "$COMP_CWORD" -eq 1 ]; then\n'
-            '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n    elif [[ $word == -* ]]; then\n'
+            '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n'
+            '    elif [[ ${COMP_WORDS[1]} == policy && $COMP_CWORD -eq 2 ]]; then\n'
+            '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n'
+            '    elif [[ ${COMP_WORDS[1]} == policy && $word == -* ]]; then\n'
+            '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n    elif [[ $word == -* ]]; then\n'
             '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n    else\n        COMPREPLY=($(compgen -f -- "$word"))\n'
-            '    fi\n}\ncomplete -o filenames -F _mrunc mrunc\n' % (" ".join(VERBS), names))
+            '    fi\n}\ncomplete -o filenames -F _mrunc mrunc\n'
+            % (" ".join(VERBS), " ".join(dict.fromkeys(action.split()[0] for action, _ in policy.ACTIONS)), more, names))

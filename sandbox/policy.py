@@ -81,6 +81,20 @@ def decisions(name, arch):
     return {call: rules[call] for call in sorted(table, key=table.get) if call in rules}
 
 
+def groups(name, arch):
+    """[(rule, reason, [system call, ...])] in the order of the tables, by purpose: as `decisions`, to be read."""
+    from . import policy_tables
+    left, out = decisions(name, arch), []
+    changed = _rules(policy_tables.POLICIES[name])
+    for rows in (policy_tables.DEFAULT, policy_tables.POLICIES[name]):
+        for rule, reason, names in rows:
+            calls = [call for call in names.split() if call in left and (rows is not policy_tables.DEFAULT
+                                                                        or call not in changed)]
+            if calls:
+                out.append((rule, reason, calls))
+    return out
+
+
 def policy(name, arch):
     """The model of a policy (seccomp_bpf.Policy), from which `program` was compiled. Errors as `decisions`."""
     from .. import seccomp_bpf

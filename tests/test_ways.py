@@ -300,7 +300,8 @@ INSTEAD = ("seccomp_bpf/__init__.py", "seccomp_bpf.so", "seccomp_bpf.abi3.so")
 VERBS = (["run", "--", "/bin/true"], ["run", "--help"], ["run", "--print-plan", "--json", "--", "/bin/true"], ["run", "--no-such-option"])
 MORE_VERBS = (["shell"], ["--help"], ["--version"], ["--man"], ["run", "--print-plan", "--", "/bin/true"], ["nonsense"],
               ["run", "--", "no-such-program"], ["run", "-v", "--report", "-", "--", "/bin/true"],
-              ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"])
+              ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"], ["policy", "diff", "default", "--against", "all"],
+              ["policy", "diff", "default", "strict"])
 #: These two run all verbs, the others the first ones: a start is a start.
 THOROUGH = {PYTHON, sorted((tuple(map(int, version.split("."))), path) for version, path in PYTHONS)[0][1]}
 

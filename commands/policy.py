@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mrunc policy show|explain|export|diff`: the system call policies, to be read, compared and used elsewhere."""
+from ..sandbox.errors import SandboxError, usage
+from .options import Option, nearest, parse
+from .output import write, write_bytes
+
+GROUP = "Options of policy"
+OPTIONS = (
+    Option("--arch", "arch", "ARCH", "x86_64 or aarch64; this machine's unless said (diff: both)", GROUP),
+    Option("--bpf", "bpf", None, "show: the program, one instruction a line", GROUP),
+    Option("--policy", "policy", "NAME", "explain: which policy's decision comes first (default: default)", GROUP),
+    Option("--format", "format", "bpf|oci", "export: a struct sock_filter array, as bwrap --seccomp FD takes it, or JSON for "
+           "runc, crun and docker --security-opt seccomp=", GROUP),
+    Option("-o --output", "output", "FILE", "export: write there instead of to standard output", GROUP),
+    Option("--against", "against", "PEERS", "diff: compare with other sandboxes, call by call: all, or some of docker, "
+           "podman, snapd, systemd, flatpak, firejail, bubblewrap, nsjail, minijail, chromium, gvisor", GROUP),
+    Option("--markdown", "markdown", None, "diff --against: as Markdown", GROUP),
+    Option("--json", "json", None, "JSON", GROUP),
+    Option("-h --help", "help", None, "this text", GROUP),
+)
+ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default)"),
+           ("explain SYSCALL", "what is decided for a call, why, and what others do; a name or a number"),
+           ("export NAME|FILE", "for another tool"),
+           ("diff A B", "each difference with a call that shows it; exit status 1 if there is one"),
+           ("diff NAME --against PEERS", "NAME beside what other sandboxes decide"))
+#: action: (words it takes, at least and at most; the options it takes)
+_TAKES = {"show": (0, 1, "arch bpf json"), "explain": (1, 1, "arch policy json"), "export": (1, 1, "arch format output"),
+          "diff": (1, 2, "arch against markdown json")}
+
+
+def main(argv):
+    """argv: list of str after the verb.  Returns the exit status."""
+    values, words = _parse(argv)
+    if values.get("help") or not words:
+        from . import manual
+        write(1, manual.help_policy())
+        return 0 if values.get("help") else 2
+    action = words.pop(0)
+    if action not in _TAKES:
+        raise _wrong("unknown action %s%s" % (action, nearest(action, _TAKES)))
+    least, most, taken = _TAKES[action]
+    for option in OPTIONS:
+        if option.dest in values and option.dest not in taken.split():
+            raise _wrong("policy %s takes no %s" % (action, option.names[0]))
+    if not least <= len(words) <= most:
+        raise _wrong("policy %s takes %s" % (action, {"show": "one NAME or FILE at most", "explain": "one system call",
+                                                      "export": "one NAME or FILE"}.get(action, "A and B, or one --against")))
+    if action == "diff":
+        from . import policy_diff
+        return policy_diff.main(words, values)
+    return {"show": show, "explain": explain, "export": export}[action](words, values)
+
+
+def _parse(argv):
+    """(values, words): options may stand before, between and after the words; `--` ends them."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    values, words, rest = {}, [], argv[:end]
+    while rest:
+        try:
+            more, rest = parse(rest, OPTIONS)
+        except SandboxError as error:
+            error.remedy = "mrunc policy --help lists them"
+            raise error
+        for name, value in more.items():
+            if values.setdefault(name, value) != value:
+                raise _wrong("--%s is given twice" % name)
+        words, rest = words + rest[:1], rest[1:]
+    return values, words + argv[end + 1:]
+
+
+def _wrong(what, reason=None):
+    return usage(what, reason, "mrunc policy --help", stage="policy")
+
+
+def machine(values):
+    """The architecture that is meant."""
+    import os
+    from ..sandbox import policy
+    arch = values.get("arch") or os.uname().machine
+    if arch not in policy.ARCHES:
+        raise _wrong("--arch %s" % arch if "arch" in values else "no policy for this machine's architecture, %s" % arch,
+                     "it is one of: %s" % ", ".join(policy.ARCHES))
+    return arch
+
+
+def load(what, arch):
+    """(name, program bytes) of a shipped policy or a file.  Raises SandboxError."""
+    import os
+    from ..sandbox import policy
+    if what in policy.NAMES:
+        return what, policy.program(what, arch)
+    if not os.path.exists(what):
+        raise _wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
+                     "the policies are: %s" % ", ".join(policy.NAMES))
+    try:
+        from ..sandbox import policy_files
+    except ImportError:
+        from ..sandbox import filter_paths
+        return what, filter_paths.raw(what)
+    release = os.uname().release.split("-")[0].split(".")
+    kernel = tuple(int(part) if part.isdigit() else 0 for part in (release + ["0"])[:2])
+    return policy_files.read(what, arch, kernel=kernel)[:2]
+
+
+def show(words, values):
+    """policy show"""
+    from ..sandbox import filter_paths, policy
+    arch, what = machine(values), words[0] if words else "default"
+    name, program = load(what, arch)
+    if values.get("bpf"):
+        text = filter_paths.listing(program, arch)
+        write(1, _json({"policy": name, "arch": arch, "bpf": text.splitlines()}) if values.get("json") else text)
+        return 0
+    groups = _shipped(what, arch) if what in policy.NAMES else _derived(program, arch)
+    if values.get("json"):
+        write(1, _json({"policy": name, "arch": arch, "instructions": len(program) // 8, "groups": [
+            {"decision": kind, "reason": reason, "calls": calls, "rules": dict(rules)}
+            for kind, reason, calls, rules in groups]}))
+        return 0
+    counts = {}
+    for kind, _, calls, _ in groups:
+        counts[kind] = counts.get(kind, 0) + len(calls)
+    lines = ["%s on %s, %d instructions: %s" % (name, arch, len(program) // 8, ", ".join(
+        "%d %s" % (count, kind) for kind, count in counts.items())),
+        "Other numbers: %s. Another architecture: %s." % _outside(program, arch)]
+    for kind, reason, calls, rules in groups:
+        lines += [""] + wrapped(kind + (": " + reason if reason else ""), "")
+        for call, rule in rules:
+            lines += wrapped("%s: %s" % (call, rule))
+        if not rules:
+            lines += wrapped(" ".join(calls))
+    write(1, "\n".join(lines) + "\n")
+    return 0
+
+
+def _shipped(name, arch):
+    """[(decision, reason, calls, [(calls, rule in words)])] of the tables."""
+    from ..sandbox import call_names, policy
+    out = []
+    for rule, reason, calls in policy.groups(name, arch):
+        plain = isinstance(rule, str)
+        texts = {}
+        for call in () if plain else calls:
+            texts.setdefault(call_names.rule_text(call, rule), []).append(call)
+        out.append((rule if plain else "by argument", reason, calls, [(" ".join(of), text) for text, of in texts.items()]))
+    return out
+
+
+def _derived(program, arch):
+    """The same, read from a program: no reasons there."""
+    from ..sandbox import filter_text
+    plain, tested = {}, []
+    for call, answer in filter_text.decisions(program, arch):
+        if isinstance(answer, str):
+            plain.setdefault(answer, []).append(call)
+        else:
+            tested.append((call, answer[0]))
+    out = [(kind, "", plain[kind], []) for kind in sorted(plain, key=lambda kind: (kind != "allow", kind))]
+    if tested:
+        out.insert(1 if "allow" in plain else 0, ("by argument", "", [call for call, _ in tested], tested))
+    return out
+
+
+def _outside(program, arch):
+    from ..sandbox import filter_text
+    return filter_text.outside(program, arch)
+
+
+def wrapped(text, indent="    ", width=110):
+    """Lines of at most `width`."""
+    lines, line = [], indent
+    for word in text.split(" "):
+        if len(line) + len(word) > width and line.strip():
+            lines.append(line.rstrip())
+            line = indent
+        line += word + " "
+    return lines + [line.rstrip()]
+
+
+def explain(words, values):
+    """policy explain"""
+    from ..sandbox import call_names, peer_table, peers, policy
+    first = values.get("policy", "default")
+    if first not in policy.NAMES:
+        raise _wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
+    call = _call_name(words[0], machine(values) if words[0].isdigit() or "arch" in values else None)
+    numbers = {arch: policy.numbers(arch).NR[call] for arch in policy.ARCHES if call in policy.numbers(arch).NR}
+    arch = values.get("arch") if values.get("arch") in numbers else next(iter(numbers))
+    here = {name: policy.decisions(name, arch)[call] for name in policy.NAMES}
+    others = {peer: peer_table.answers(peer, call) for peer in peer_table.ORDER}
+    if values.get("json"):
+        write(1, _json({"call": call, "numbers": numbers, "policies": {
+            name: {"decision": rule if isinstance(rule, str) else "args", "rule": call_names.rule_text(call, rule),
+                   "reason": reason}
+            for name, (rule, reason) in here.items()}, "peers": {
+                peer: [{"policy": name, "answer": answer, "tests": tests} for name, answer, tests in found]
+                for peer, found in others.items()}}))
+        return 0
+    lines = ["%s (%s)" % (call, ", ".join("%s %d" % item for item in numbers.items()))]
+    rule, reason = here[first]
+    lines += [""] + wrapped("%s: %s" % (first, call_names.rule_text(call, rule)), "") + wrapped(reason)
+    for name, (other, why) in here.items():
+        if name != first and other != rule:
+            lines += wrapped("%s: %s" % (name, call_names.rule_text(call, other)), "") + wrapped(why)
+    lines += ["", "Elsewhere:"]
+    for peer, found in others.items():
+        texts = ["%s%s%s" % (name + ": " if name != peer else "", _said(answer), " (%s)" % tests if tests else "")
+                 for name, answer, tests in found]
+        head = "    %-11s " % peer
+        if found[0][0] != peer:
+            head += "has none of its own; " if not peers.PEERS[peer]["own"] else "as typical: "
+        lines += [head + "; ".join(texts)]
+    write(1, "\n".join(lines) + "\n")
+    return 0
+
+
+def _said(answer):
+    return "allows" if answer == "allow" else "by argument" if answer == "args" else "%ss" % answer if answer in (
+        "kill", "trap") else answer
+
+
+def _call_name(word, arch):
+    """The call that a name or a number means; arch None: any."""
+    from ..sandbox import policy
+    tables = [policy.numbers(each).NR for each in policy.ARCHES if arch in (None, each)]
+    if word.isdigit():
+        for name, number in tables[0].items():
+            if number == int(word):
+                return name
+        raise _wrong("no system call of %s has the number %s" % (arch, word), "it gets ENOSYS")
+    if not any(word in table for table in tables):
+        raise _wrong("no system call%s is called %s%s" % (" of " + arch if arch else "", word,
+                                                          nearest(word, set().union(*tables))))
+    return word
+
+
+def export(words, values):
+    """policy export"""
+    import os
+    arch, form = machine(values), values.get("format")
+    if form not in ("bpf", "oci"):
+        raise _wrong("--format %s" % form if form else "policy export needs --format", "it is one of: bpf, oci")
+    name, program = load(words[0], arch)
+    if form == "oci":
+        from ..sandbox import filter_export
+        data = _json(filter_export.oci(program, arch, name)).encode()
+    else:
+        data = program
+    target = values.get("output", "-")
+    if target == "-":
+        if form == "bpf" and os.isatty(1):
+            raise _wrong("the program is binary: not to a terminal", "-o FILE writes it to a file")
+        write_bytes(1, data)
+        return 0
+    try:
+        with open(target, "wb") as out:
+            out.write(data)
+    except OSError as error:
+        raise _wrong("-o %s" % target, error.strerror)
+    return 0
+
+
+def _json(value):
+    import json
+    return json.dumps(value, indent=2) + "\n"

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for people: the arguments of the calls that policies test, and the constants that they test them for."""
+
+#: The parameters, for calls that a policy here or at a peer tests by argument.  man-pages, section 2
+ARGUMENTS = {
+    "ioctl": "fd request", "clone": "flags", "socket": "family type protocol", "socketpair": "family type protocol sv",
+    "personality": "persona", "mknod": "path mode dev", "mknodat": "dirfd path mode dev", "chmod": "path mode",
+    "fchmod": "fd mode", "fchmodat": "dirfd path mode", "fchmodat2": "dirfd path mode flags", "seccomp": "operation flags args",
+    "prctl": "option arg2 arg3 arg4 arg5", "fcntl": "fd op arg", "setpriority": "which who prio",
+    "ioprio_set": "which who prio",
+    "prlimit64": "pid resource new old", "sched_setparam": "pid param", "sched_setscheduler": "pid policy param",
+    "sched_setattr": "pid attr flags", "sched_setaffinity": "pid size mask", "open": "path flags mode",
+    "openat": "dirfd path flags mode", "creat": "path mode", "mkdir": "path mode", "mkdirat": "dirfd path mode",
+    "mmap": "addr length prot flags fd offset", "mprotect": "addr length prot", "unshare": "flags", "setns": "fd nstype",
+    "kill": "pid sig", "tgkill": "tgid tid sig", "madvise": "addr length advice", "futex": "addr op val",
+    "execveat": "dirfd path argv envp flags", "copy_file_range": "in off_in out off_out length flags", "pipe2": "fds flags",
+}
+
+_FAMILIES = {0: "AF_UNSPEC", 1: "AF_UNIX", 2: "AF_INET", 9: "AF_X25", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET",
+             21: "AF_RDS", 29: "AF_CAN", 31: "AF_BLUETOOTH", 38: "AF_ALG", 40: "AF_VSOCK", 44: "AF_XDP"}
+#: {(call, argument): {value: name}}; asm-generic/ioctls.h, linux/socket.h, personality.h, seccomp.h, fcntl.h, resource.h
+_VALUES = {
+    ("ioctl", 1): {0x5401: "TCGETS", 0x5402: "TCSETS", 0x540E: "TIOCSCTTY", 0x5412: "TIOCSTI", 0x5413: "TIOCGWINSZ",
+                   0x541B: "FIONREAD", 0x541C: "TIOCLINUX", 0x5421: "FIONBIO", 0x5423: "TIOCSETD", 0x8901: "FIOSETOWN",
+                   0x8902: "SIOCSPGRP"},
+    ("socket", 0): _FAMILIES, ("socketpair", 0): _FAMILIES, ("socket", 2): {9: "NETLINK_AUDIT"},
+    ("personality", 0): {0: "PER_LINUX", 8: "PER_LINUX32", 0x20000: "UNAME26", 0x20008: "PER_LINUX32|UNAME26",
+                         0x40000: "ADDR_NO_RANDOMIZE", 0xFFFFFFFF: "query"},
+    ("seccomp", 0): {0: "SECCOMP_SET_MODE_STRICT", 1: "SECCOMP_SET_MODE_FILTER"},
+    ("seccomp", 1): {8: "SECCOMP_FILTER_FLAG_NEW_LISTENER"},
+    ("fcntl", 1): {8: "F_SETOWN", 15: "F_SETOWN_EX"}, ("setpriority", 0): {0: "PRIO_PROCESS"},
+    ("ioprio_set", 0): {1: "IOPRIO_WHO_PROCESS"},
+    ("prctl", 0): {3: "PR_GET_DUMPABLE", 4: "PR_SET_DUMPABLE", 15: "PR_SET_NAME", 16: "PR_GET_NAME", 22: "PR_SET_SECCOMP"},
+}
+_CLONE = {0x80: "CLONE_NEWTIME", 0x20000: "CLONE_NEWNS", 0x02000000: "CLONE_NEWCGROUP", 0x04000000: "CLONE_NEWUTS",
+          0x08000000: "CLONE_NEWIPC", 0x10000000: "CLONE_NEWUSER", 0x20000000: "CLONE_NEWPID", 0x40000000: "CLONE_NEWNET"}
+_SET_ID = {0o4000: "S_ISUID", 0o2000: "S_ISGID"}
+_TYPES = {0x1000: "S_IFIFO", 0x2000: "S_IFCHR", 0x4000: "S_IFDIR", 0x6000: "S_IFBLK", 0x8000: "S_IFREG", 0xA000: "S_IFLNK",
+          0xC000: "S_IFSOCK"}
+_BITS = {("clone", 0): _CLONE, ("unshare", 0): _CLONE}
+_BITS.update(((call, at), _SET_ID) for call, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2),
+                                                    ("mkdir", 1), ("creat", 1), ("mkdirat", 2), ("open", 2), ("openat", 3)))
+_BITS["seccomp", 1] = _VALUES["seccomp", 1]
+_KIND = {("mknod", 1): _TYPES, ("mknodat", 2): _TYPES}
+
+
+def argument(call, index):
+    """The name of an argument: request, or arg1 where none is known."""
+    names = ARGUMENTS.get(call, "").split()
+    return names[index] if index < len(names) else "arg%d" % index
+
+
+def value_text(call, index, value):
+    """A constant by name where it has one; the upper half is told apart, as the kernel drops it from an int."""
+    high, low = value >> 32, value & 0xFFFFFFFF
+    if high:
+        return "%s + %#x<<32" % (value_text(call, index, low), high)
+    key = call, index
+    if low in _VALUES.get(key, ()):
+        return _VALUES[key][low]
+    left, names = low, []
+    for bit, name in sorted(_BITS.get(key, {}).items()):
+        if bit & left:
+            names.append(name)
+            left ^= bit
+    if key in _KIND and left & 0xF000 in _KIND[key]:
+        names.append(_KIND[key][left & 0xF000])
+        left &= ~0xF000
+    if names:
+        return "|".join(names + ([hex(left)] if left else []))
+    return str(low) if low < 10 else hex(low)
+
+
+def call_text(call, args):
+    """A call as in a program: ioctl(fd, TIOCSTI).  args: None where one doesn't matter."""
+    used = max([at + 1 for at, value in enumerate(args) if value is not None] or [0])
+    return "%s(%s)" % (call, ", ".join(argument(call, at) if args[at] is None else value_text(call, at, args[at])
+                                       for at in range(used)))
+
+
+def test_text(call, test):
+    """One test of policy_tables, as (argument, operator, value) or with a mask."""
+    index, sign, value = test[:3]
+    name = argument(call, index)
+    if len(test) == 3:
+        return "%s %s %s" % (name, sign, value_text(call, index, value))
+    mask = value_text(call, index, test[3])
+    if not value:
+        return "%s & (%s) == 0" % (name, mask) if "|" in mask else "%s & %s == 0" % (name, mask)
+    return "%s & %s %s %s" % (name, "(%s)" % mask if "|" in mask else mask, sign[1:], value_text(call, index, value))
+
+
+def rule_text(call, rule):
+    """A rule of policy_tables in words."""
+    if isinstance(rule, str):
+        return rule
+    return "; ".join(entry[0] + (" if " + " and ".join(test_text(call, test) for test in entry[1:]) if entry[1:] else
+                                 " otherwise") for entry in rule)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a filter decides, read from the program alone: every way through it, with the arguments that lead there.
+
+The arguments are sets of 32-bit words, kept as cubes: a cube (value, mask) holds the words w with `w & mask == value`.
+Cubes can be cut and intersected exactly, so two filters are compared, and one written in another format, for all
+arguments and not for some that were tried.  Only for the tools; nothing here runs at a launch.
+"""
+from .. import seccomp_bpf as bpf
+from . import policy
+from .errors import usage
+
+_ALL = 0xFFFFFFFF
+#: More pieces than any policy needs; beyond, a program is called opaque.
+MOST = 20000
+NR, ARCH = 0, 4
+UNKNOWN = None
+
+
+class Opaque(ValueError):
+    """The program computes with arguments in a way that cubes can't follow."""
+
+
+def raw(path):
+    """The verified bytes of a file that holds a struct sock_filter array.  Raises SandboxError."""
+    try:
+        with open(path, "rb") as stream:
+            program = stream.read(8 * bpf.MAX_LENGTH + 1)
+        bpf.verify(program)
+    except OSError as error:
+        raise usage(path, error.strerror, stage="policy")
+    except bpf.FilterError as error:
+        raise usage(path, str(error), stage="policy")
+    return program
+
+
+def listing(program, arch):
+    """The disassembly, with system calls, arguments and actions by name."""
+    text = bpf.listing(program, policy.numbers(arch).NR if arch in policy.ARCHES else None)
+    for name in policy.ARCHES:
+        text = text.replace("arch == %#x" % policy.numbers(name).AUDIT_ARCH, "arch == " + name)
+    return text
+
+
+def action_text(action):
+    """An action in a word: allow, EPERM, kill_process ..."""
+    return bpf.action_name(action).replace("errno ", "")
+
+
+def passes(action):
+    """True where the call is made after all."""
+    return action & 0xFFFF0000 in (bpf.ALLOW, bpf.LOG)
+
+
+def verdict(action):
+    """What happens, as the end of a sentence whose subject is the filter."""
+    name = action_text(action)
+    kind = action & 0xFFFF0000
+    return {bpf.ALLOW: "allows", bpf.ERRNO: "answers %s to" % name, bpf.LOG: "allows and logs",
+            bpf.NOTIFY: "asks the listener about", bpf.TRAP: "raises SIGSYS at",
+            bpf.TRACE: "asks the tracer about", bpf.KILL_THREAD: "kills the thread at"}.get(kind, "kills the process at")
+
+
+def ways(code, nr, arch):
+    """[(action, {word offset: [cube, ...]})]: every way through the program for one call number and architecture.
+
+    code: what seccomp_bpf.decode made of a verified program.  The ways exclude each other and cover all arguments;
+    a word without cubes may be anything.  Offsets are those of struct seccomp_data: 16 + 8 i is argument i's low
+    half, 20 + 8 i its high one.  nr may be UNKNOWN: then it is one more word.  Raises Opaque.
+    """
+    known, found = {ARCH: arch} if nr is UNKNOWN else {NR: nr, ARCH: arch}, []
+    # (place, accumulator, X, memory, words): a value is an int, or (offset, mask) of a word
+    stack = [(0, 0, 0, {}, {})]
+    while stack:
+        pc, a, x, memory, words = stack.pop()
+        while True:
+            op, jt, jf, k = code[pc]
+            pc += 1
+            operand = x if op & 8 and op & 7 in (4, 5) else k
+            if op == bpf.LD:
+                a = known.get(k, (k, _ALL))
+            elif op == bpf.JA:
+                pc += k
+            elif op & 7 == 5:
+                test = op & 0xF7
+                if isinstance(a, int) and isinstance(operand, int):
+                    pc += jt if _holds(test, a, operand) else jf
+                    continue
+                if isinstance(a, int) or not isinstance(operand, int):
+                    raise Opaque("instruction %d compares with an argument" % (pc - 1))
+                offset, mask = a
+                cubes = words.get(offset, [(0, 0)])
+                miss = _cut(cubes, mask, test, operand, False)
+                if miss:
+                    if len(stack) + len(found) + len(miss) > MOST:
+                        raise Opaque("more than %d ways through it" % MOST)
+                    stack.append((pc + jf, a, x, dict(memory), _with(words, offset, miss)))
+                hit = _cut(cubes, mask, test, operand, True)
+                if not hit:
+                    break
+                if hit != cubes:
+                    words = _with(words, offset, hit)
+                pc += jt
+            elif op & 7 == 6:
+                value = a if op == 0x16 else k
+                if not isinstance(value, int):
+                    raise Opaque("instruction %d returns an argument" % (pc - 1))
+                found.append((effective(value), words))
+                break
+            elif op & 7 == 4:
+                a = _compute(op, a, operand, pc - 1)
+                if a is None:  # a division by X = 0 ends the program with 0
+                    found.append((bpf.KILL_THREAD, words))
+                    break
+            elif op in (0x00, 0x80):
+                a = k if op == 0x00 else 64
+            elif op in (0x01, 0x81):
+                x = k if op == 0x01 else 64
+            elif op == 0x60:
+                a = memory[k]
+            elif op == 0x61:
+                x = memory[k]
+            elif op in (0x02, 0x03):
+                memory[k] = a if op == 0x02 else x
+            else:
+                a, x = (x, x) if op == 0x87 else (a, a)
+    return found
+
+
+def _with(words, offset, cubes):
+    changed = dict(words)
+    changed[offset] = cubes
+    return changed
+
+
+def effective(value):
+    """The action without what the kernel ignores; an unknown one kills the process."""
+    kind = value & 0xFFFF0000
+    if kind not in bpf.ACTIONS.values():
+        return bpf.KILL_PROCESS
+    return kind | min(value & 0xFFFF, 4095) if kind == bpf.ERRNO else value if kind in (bpf.TRAP, bpf.TRACE) else kind
+
+
+def _holds(test, a, operand):
+    return {bpf.JEQ: a == operand, bpf.JGT: a > operand, bpf.JGE: a >= operand, bpf.JSET: bool(a & operand)}[test]
+
+
+def _compute(op, a, operand, pc):
+    """The accumulator after an arithmetic instruction; None for a division by zero."""
+    if isinstance(a, int) and isinstance(operand, int):
+        data = bpf.encode([(bpf.LD & 0, 0, 0, a), (0x01, 0, 0, operand), (op, 0, 0, operand), (0x16, 0, 0, 0)])
+        value, steps = bpf.run(data, 0, 0)
+        return value if steps == 4 else None
+    if op == bpf.AND and isinstance(operand, int):
+        return (a[0], a[1] & operand) if a[1] & operand else 0
+    raise Opaque("instruction %d computes with an argument" % pc)
+
+
+# Cubes
+
+def meet(one, two):
+    """What two cubes share, as a cube, or None."""
+    (value, mask), (other, more) = one, two
+    return None if (value ^ other) & mask & more else (value | other, mask | more)
+
+
+def without(cube, hole):
+    """A cube less another one, as disjoint cubes."""
+    if meet(cube, hole) is None:
+        return [cube]
+    (value, mask), (unwanted, more) = cube, hole
+    pieces, bits = [], more & ~mask
+    while bits:
+        bit = bits & -bits
+        bits ^= bit
+        pieces.append((value | (~unwanted & bit), mask | bit))
+        value, mask = value | (unwanted & bit), mask | bit
+    return pieces
+
+
+def joined(cubes):
+    """Fewer disjoint cubes for the same: two that differ in one bit become one, until none do."""
+    left, todo = set(cubes), list(cubes)
+    while todo:
+        cube = todo.pop()
+        if cube not in left:
+            continue
+        value, mask = cube
+        bits = mask
+        while bits:
+            bit = bits & -bits
+            bits ^= bit
+            if (value ^ bit, mask) in left:
+                left -= {cube, (value ^ bit, mask)}
+                left.add((value & ~bit, mask & ~bit))
+                todo.append((value & ~bit, mask & ~bit))
+                break
+    return sorted(left)
+
+
+def from_least(least, full=_ALL):
+    """The words >= least as disjoint cubes."""
+    pieces, bit = [], 1
+    while bit <= full:
+        if not least & bit:
+            pieces.append(((least | bit) & ~(bit - 1) & full, full & ~(bit - 1)))
+        bit <<= 1
+    return pieces + [(least, full)]
+
+
+def _cut(cubes, mask, test, k, wanted):
+    """The part of disjoint cubes for which `word & mask TEST k` is `wanted`."""
+    if test in (bpf.JGT, bpf.JGE):
+        if mask != _ALL:
+            raise Opaque("a part of an argument is compared by order")
+        least = k + (test == bpf.JGT)
+        pieces = from_least(least) if least <= _ALL else []
+        if not wanted:
+            if least > _ALL:
+                return cubes
+            # Below is what complementing leaves above: w < n  <=>  ~w > ~n
+            pieces = [(~value & part & _ALL, part) for value, part in from_least(_ALL ^ least)
+                      if part != _ALL or value != _ALL ^ least]
+        return [piece for piece in (meet(cube, part) for cube in cubes for part in pieces) if piece]
+    if test == bpf.JSET:
+        mask, k, wanted = mask & k, 0, not wanted
+    elif k & ~mask:
+        return [] if wanted else cubes
+    if wanted:
+        return [piece for piece in (meet(cube, (k, mask)) for cube in cubes) if piece]
+    return joined([piece for cube in cubes for piece in without(cube, (k, mask))])
+
+
+def numbers_to_look_at(*programs):
+    """The call numbers at which programs can change their mind: all up to 1023, x32 ones, and every constant +-1."""
+    found = set(range(1024)) | set(range(0x40000000, 0x40000400)) | {0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, _ALL}
+    for code in programs:
+        for op, _, _, k in code:
+            if op & 7 == 5 and op != bpf.JA:
+                found.update(n for n in (k - 1, k, k + 1) if 0 <= n <= _ALL)
+    return sorted(found)
