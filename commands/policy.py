@@ -92,11 +92,7 @@ def load(what, arch):
     if not os.path.exists(what):
         raise _wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
-    try:
-        from ..sandbox import policy_files
-    except ImportError:
-        from ..sandbox import filter_paths
-        return what, filter_paths.raw(what)
+    from ..sandbox import policy_files
     release = os.uname().release.split("-")[0].split(".")
     kernel = tuple(int(part) if part.isdigit() else 0 for part in (release + ["0"])[:2])
     return policy_files.read(what, arch, kernel=kernel)[:2]

@@ -7,7 +7,6 @@ arguments and not for some that were tried.  Only for the tools; nothing here ru
 """
 from .. import seccomp_bpf as bpf
 from . import policy
-from .errors import usage
 
 _ALL = 0xFFFFFFFF
 #: More pieces than any policy needs; beyond, a program is called opaque.
@@ -18,19 +17,6 @@ UNKNOWN = None
 
 class Opaque(ValueError):
     """The program computes with arguments in a way that cubes can't follow."""
-
-
-def raw(path):
-    """The verified bytes of a file that holds a struct sock_filter array.  Raises SandboxError."""
-    try:
-        with open(path, "rb") as stream:
-            program = stream.read(8 * bpf.MAX_LENGTH + 1)
-        bpf.verify(program)
-    except OSError as error:
-        raise usage(path, error.strerror, stage="policy")
-    except bpf.FilterError as error:
-        raise usage(path, str(error), stage="policy")
-    return program
 
 
 def listing(program, arch):
