@@ -4,10 +4,14 @@
 A row is a shell script (or a Python program) and what it must print.  Nothing is skipped: a program that is not there is a
 failure that says how to get it.
 """
+import hashlib
 import os
 import shutil
 
 import pytest
+
+import mrunc  # noqa: F401  registers the package
+from mrunc.sandbox import policy
 
 #: program -> Debian package
 PACKAGES = {"awk": "gawk", "bash": "bash", "bc": "bc", "bzip2": "bzip2", "cc": "gcc", "diff": "diffutils", "file": "file",
@@ -264,6 +268,11 @@ def test_runs_as_outside(inside, name, programs, script, expected):
     done = inside.run("sh", "-c", script)
     assert (done.out, done.rc) == (expected, 0), done.err
     assert done.result["reason"] == "exited"
+    assert FROZEN in [row["how"] for row in done.result["controls"] if row["name"] == "seccomp"][0]
+
+
+#: What the receipt must name: the default policy as it is frozen, not some other filter.
+FROZEN = "default, sha256 " + hashlib.sha256(policy.program("default", os.uname().machine)).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("name, code, expected", PYTHON, ids=[row[0].replace(" ", "-") for row in PYTHON])
@@ -276,6 +285,7 @@ def test_runs_python_as_outside(inside, name, code, expected):
     done = inside.run("python3", "program.py", options=["--copy", path])
     assert (done.out, done.rc) == (expected, 0), done.err
     assert done.result["reason"] == "exited"
+    assert FROZEN in [row["how"] for row in done.result["controls"] if row["name"] == "seccomp"][0]
 
 
 def test_standard_input_passes_through(inside):
