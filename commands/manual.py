@@ -34,7 +34,8 @@ def main(argv):
         lines = ["mrunc: %s" % SUMMARY, "", "usage: %s VERB [options] [--] CMD [ARG...]" % name, ""]
         lines += ["  %-8s %s" % (verb, VERB_TEXT[verb]) for verb in VERBS]
         lines += ["", "try:   %s run -- id" % name, "       %s run --copy ./sample -- ./sample" % name,
-                  "       %s run --help" % name, ""]
+                  "       %s run --help" % name, "",
+                  "also:  --version, --man (the manual page), --completion bash", ""]
         write(1, "\n".join(lines))
     return 0
 

@@ -55,7 +55,7 @@ def duration(value, name, zero=False):
             number, unit = _number(value)
             result = float(number) * TIMES[unit]
     except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
-        raise usage("%s %s" % (name, value), "not a time; write it like 1.5s, 200ms or 2m")
+        raise usage("%s %s" % (name, value), "not a time; write it like 1.5s, with ms, s, m, h or d")
     if result < 0 or result == 0 and not zero or result != result:
         raise usage("%s %s" % (name, value), "a time must be more than 0")
     if result > LONGEST:

@@ -88,7 +88,7 @@ MISTAKES = [
     ("--tmpfs /x=9223372036854775808", "options: --tmpfs 9223372036854775808: too large; the largest size is 2^63-1 bytes",
      None),
     ("--timeout 0", "options: --timeout 0: a time must be more than 0", None),
-    ("--timeout soon", "options: --timeout soon: not a time; write it like 1.5s, 200ms or 2m", None),
+    ("--timeout soon", "options: --timeout soon: not a time; write it like 1.5s, with ms, s, m, h or d", None),
     ("--timeout 11000d", "options: --timeout 11000d: too long; the longest time is ten years", None),
     ("--ro missing", "options: --ro missing: " + NO_FILE, None),
     ("--ro /nowhere/at/all", "options: --ro /nowhere/at/all: " + NO_FILE, None),
