@@ -83,7 +83,7 @@ def parse(argv, options=OPTIONS):
             values[option.dest] = True
             continue
         if not equals:
-            if i == len(argv) or argv[i] == "--":
+            if i == len(argv):
                 raise usage("%s needs a value: %s" % (name, option.metavar))
             value = argv[i]
             i += 1
