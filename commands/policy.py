@@ -93,9 +93,11 @@ def load(what, arch):
         raise _wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
     from ..sandbox import policy_files
-    release = os.uname().release.split("-")[0].split(".")
-    kernel = tuple(int(part) if part.isdigit() else 0 for part in (release + ["0"])[:2])
-    return policy_files.read(what, arch, kernel=kernel)[:2]
+    return policy_files.read(what, arch)[:2]
+
+
+def _is_number(word):
+    return 0 < len(word) < 11 and not word.strip("0123456789")
 
 
 def show(words, values):
@@ -179,7 +181,7 @@ def explain(words, values):
     first = values.get("policy", "default")
     if first not in policy.NAMES:
         raise _wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
-    call = _call_name(words[0], machine(values) if words[0].isdigit() or "arch" in values else None)
+    call = _call_name(words[0], machine(values) if _is_number(words[0]) or "arch" in values else None)
     numbers = {arch: policy.numbers(arch).NR[call] for arch in policy.ARCHES if call in policy.numbers(arch).NR}
     arch = values.get("arch") if values.get("arch") in numbers else next(iter(numbers))
     here = {name: policy.decisions(name, arch)[call] for name in policy.NAMES}
@@ -219,7 +221,7 @@ def _call_name(word, arch):
     """The call that a name or a number means; arch None: any."""
     from ..sandbox import policy
     tables = [policy.numbers(each).NR for each in policy.ARCHES if arch in (None, each)]
-    if word.isdigit():
+    if _is_number(word):
         for name, number in tables[0].items():
             if number == int(word):
                 return name

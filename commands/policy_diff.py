@@ -46,7 +46,7 @@ def between(words, values):
                              "differences": [_as_dict(each) for each in found]}, indent=2) + "\n")
     else:
         if tried:
-            say("the arguments can't be followed through on %s: constants of both were tried, which may miss something"
+            say("the program can't be followed through on %s: constants of both were tried, which may miss something"
                 % ", ".join(tried))
         write(1, "\n".join(lines or ["no difference: every call number, every argument, on %s" % ", ".join(arches)]) + "\n")
     return 1 if found else 0

@@ -27,7 +27,7 @@ class Difference:
 
 
 def differences(program_of, arches=policy.ARCHES):
-    """([Difference], [architecture on which constants were only tried]).
+    """([Difference], [architecture on which constants or numbers were only tried]).
 
     program_of: (A, B), functions from an architecture to program bytes.
     """
@@ -36,6 +36,8 @@ def differences(program_of, arches=policy.ARCHES):
     places += [(name, audit, host) for name, audit, host in FOREIGN if host in arches]
     for name, audit, host in places:
         codes = [bpf.decode(get(host)) for get in program_of]
+        if any(filter_paths.masks_numbers(code) for code in codes):
+            tried.append(name)
         whole = [_constant(code, audit) for code in codes]
         if whole[0] != whole[1] and None in whole and False not in whole:
             found.append(Difference(name, 0, [(None,) * 6], *whole))

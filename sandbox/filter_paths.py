@@ -224,3 +224,14 @@ def numbers_to_look_at(*programs):
             if op & 7 == 5 and op != bpf.JA:
                 found.update(n for n in (k - 1, k, k + 1) if 0 <= n <= _ALL)
     return sorted(found)
+
+
+def masks_numbers(code):
+    """Whether a program computes with the call number: then no list of numbers is all that matters."""
+    loaded = None
+    for op, _, _, k in code:
+        if op == bpf.LD:
+            loaded = k
+        elif loaded == NR and (op & 7 == 4 or op & 7 == 5 and op & 0xF0 == 0x40):
+            return True
+    return False

@@ -34,6 +34,8 @@ INTS = dict((word.split(":")[0], frozenset(int(digit) for digit in word.split(":
     """.split())
 
 _LOW, _ALL = 0xFFFFFFFF, (1 << 64) - 1
+_NEGATIVE = (1 << 64) - (1 << 31)  # from here on 64 bits are a sign-extended int
+MOST_RULES = 2500
 
 
 class Text:
@@ -64,6 +66,13 @@ def read(source, arch, caps=frozenset(), kernel=None):
     shown = name if "/" in name else "./" + name  # never the name of a shipped one
     if b"\0" in data:  # the opcode of an instruction is 16 bits, of which 8 are used
         return shown, raw(name, data), None
+    try:
+        return _read_text(name, shown, data, arch, caps, kernel)
+    except RecursionError:
+        raise usage(name, "nested too deeply", stage="policy")
+
+
+def _read_text(name, shown, data, arch, caps, kernel):
     try:
         text = Text(name, data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -169,9 +178,16 @@ def nearest(word, names):
 def condition(call, arg, op, value, mask=None):
     """A seccomp_bpf.Condition on an argument of this call, or None for one that always holds.
 
-    Values are 64 bits wide as in the files.  Raises FilterError.
+    Values are 64 bits wide as in the files.  On an int a negative number is its low half, as the kernel sees it: compared
+    on 64 bits, a rule that refuses -1 would let 0xffffffff pass, which is the same call.  Raises FilterError.
     """
-    narrow = arg in INTS.get(call, ()) and value <= _LOW
+    narrow = arg in INTS.get(call, ())
+    if narrow and value > _LOW:
+        if value < _NEGATIVE or op not in ("==", "!=", "&==", "&!="):
+            raise bpf.FilterError("argument %d of %s is 32 bits wide for the kernel; %#x does not fit" % (arg, call, value))
+        value &= _LOW
+    if narrow and mask is not None and mask >= _NEGATIVE:
+        mask &= _LOW
     if narrow and mask is not None:
         if mask & _LOW:
             mask &= _LOW
@@ -193,6 +209,8 @@ class Rules:
 
     def add(self, call, action, tests, place):
         """place: (Text, offset).  A call that this architecture lacks is passed over; the name was checked."""
+        if len(self.entries.get(call, ())) >= MOST_RULES:
+            raise usage(call, "more than %d rules for one system call" % MOST_RULES, stage="policy")
         if call in self.numbers.NR:
             self.entries.setdefault(call, []).append((action, [test for test in tests if test is not None], place))
 

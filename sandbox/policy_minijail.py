@@ -25,6 +25,7 @@ ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KIL
            "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
 DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify")
 ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
+MINIJAIL_ARCHES = ("arm", "arm64", "mips", "mips64", "riscv64", "x86", "x86_64")
 ALL = (1 << 64) - 1
 _TOKEN = re.compile(r"""(?P<blank>[ \t\r]+|\#[^\n]*|\\[ \t]*\r?\n)|(?P<line>\n)|(?P<directive>@[a-z]+)
     |(?P<argument>arg[0-9]+\b)|(?P<number>-?[0-9]\w*)|(?P<name>[A-Za-z_][\w-]*(?:@\w+)?)
@@ -238,7 +239,9 @@ class Reader:
             self.sign("=")
             names = []
             while True:
-                names.append(self.next().text if self.now.kind == "name" else self.expected("an architecture"))
+                if self.now.text not in MINIJAIL_ARCHES:
+                    self.expected("an architecture (%s)" % " ".join(MINIJAIL_ARCHES))
+                names.append(self.next().text)
                 if self.now.text != ",":
                     break
                 self.next()

@@ -97,7 +97,13 @@ def parse(text, arch, caps, kernel):
         action = _action(rule, "action", "errnoRet", "errno")
         applies = _applies(rule, arch, caps, kernel)
         for call, names_node in _names(rule):
-            tests = [_test(call, node) for node in rule.items("args", dict)]
+            nodes = rule.items("args", dict)
+            tests = [_test(call, node) for node in nodes]
+            indices = [node.value["index"].value for node in nodes]
+            for node, index in zip(nodes, indices):
+                if indices.count(index) > 1:  # runc and crun read them as alternatives, libseccomp as both
+                    raise node.error("two tests of argument %d in one rule: the runtimes read that differently" % index,
+                                     "write a rule for each alternative")
             if applies:
                 rules.add(call, action, tests, (names_node, rule))
     for call, entries in rules.entries.items():
@@ -203,6 +209,11 @@ def _test(call, node):
         raise op.error("operator %r is unknown%s" % (op.value, nearest(op.value, sorted(OPERATORS))),
                        "the operators are: " + " ".join(sorted(OPERATORS)))
     first, second = value.value if value else 0, two.value if two else 0
+    for part in (first, second):
+        if not 0 <= part < 1 << 64:
+            raise node.error("%d does not fit into 64 bits without a sign" % part)
+    if second and op.value != "SCMP_CMP_MASKED_EQ":
+        raise two.error("valueTwo goes with SCMP_CMP_MASKED_EQ only")
     try:
         if op.value == "SCMP_CMP_MASKED_EQ":
             return condition(call, index.value, "&==", second, first)

@@ -147,10 +147,10 @@ def test_masked_equality_on_64_bits(read):
     assert ask("mmap", 0, 0, 0, 2) == ask("mmap", 0, 0, 0, 1 << 32 | 3) == EPERM
 
 
-def test_conditions_are_anded_also_on_one_argument_and_rules_are_alternatives(read):
-    ask = read(oci({"names": "socket", "args": [arg(0, "GT", 1), arg(0, "LT", 5), arg(1, "EQ", 2)]},
+def test_conditions_are_anded_and_rules_are_alternatives(read):
+    ask = read(oci({"names": "socket", "args": [arg(0, "LT", 5), arg(1, "EQ", 2)]},
                    {"names": "socket", "args": [arg(0, "EQ", 9)]}))
-    assert [value for value in range(12) if ask("socket", value, 2) == ALLOW] == [2, 3, 4, 9]
+    assert [value for value in range(12) if ask("socket", value, 2) == ALLOW] == [0, 1, 2, 3, 4, 9]
     assert [value for value in range(12) if ask("socket", value, 1) == ALLOW] == [9]
 
 
@@ -192,10 +192,10 @@ def test_random_profiles_decide_as_their_rules_say(read):
         rules = []
         for _ in range(chance.randrange(1, 5)):
             tests = []
-            for _ in range(chance.randrange(4)):
+            for index in chance.sample(range(3), chance.randrange(4)):
                 op, value = chance.choice(sorted(COMPARISONS) + ["MASKED_EQ"]), chance.choice(values)
-                tests.append(arg(chance.randrange(3), op, value) if op in COMPARISONS else
-                             arg(chance.randrange(3), op, value or 7, chance.choice(values) & (value or 7)))
+                tests.append(arg(index, op, value) if op in COMPARISONS else
+                             arg(index, op, value or 7, chance.choice(values) & (value or 7)))
             rules.append((chance.choice(["ALLOW", "ALLOW", "ALLOW", "TRAP", "LOG"]), tests))
         try:
             ask = read(oci(*({"names": "mmap", "action": "SCMP_ACT_" + kind, "args": tests} for kind, tests in rules)))
@@ -524,3 +524,48 @@ def test_additions_are_conditions_of_one_call():
         with pytest.raises(SandboxError) as caught:
             policy_minijail.addition(text, "x86_64")
         assert caught.value.status == 2 and words in caught.value.line(), caught.value.line()
+
+
+# what attackers of our own found
+
+def refused_file(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(SandboxError) as caught:
+        policy_files.read(str(path), "x86_64", kernel=(6, 1))
+    assert caught.value.status == 2
+    return str(caught.value)
+
+
+def test_two_tests_of_one_argument_in_an_oci_rule_are_refused(tmp_path):
+    args = ",".join('{"index": 0, "value": %d, "op": "SCMP_CMP_EQ"}' % value for value in (16, 17))
+    text = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [%s]}]}'
+    assert "two tests of argument 0" in refused_file(tmp_path, "dup.json", text % args)
+
+
+@pytest.mark.parametrize("test", ['"value": -1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"', '"value": 1, "valueTwo": 2, "op": "SCMP_CMP_EQ"',
+                                  '"value": 99999999999999999999, "op": "SCMP_CMP_EQ"', '"value": 4294967296, "op": "SCMP_CMP_EQ"'])
+def test_an_oci_number_that_means_nothing_is_refused(tmp_path, test):
+    refused_file(tmp_path, "n.json", '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", '
+            '"args": [{"index": 1, %s}]}]}' % test)
+
+
+def test_a_negative_int_is_refused_in_either_width(tmp_path):
+    path = tmp_path / "neg.policy"
+    path.write_text("@denylist\nkill: { arg0 == -1; return EPERM }\n")
+    program = policy_files.read(str(path), "x86_64", kernel=(6, 1))[1]
+    code = bpf.decode(program)
+    for value in (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
+        assert bpf.run(code, 62, 0xC000003E, (value, 0, 0, 0, 0, 0))[0] == bpf.errno(1)
+    assert bpf.run(code, 62, 0xC000003E, (1, 0, 0, 0, 0, 0))[0] == ALLOW
+
+
+def test_a_misspelt_architecture_is_refused(tmp_path):
+    assert "architecture" in refused_file(tmp_path, "arch.policy", "@denylist\nkill[arch=amd64]: { return EPERM }\n")
+
+
+def test_very_many_rules_and_very_deep_ones_are_refused_at_once(tmp_path):
+    names = ",".join('"kill"' for _ in range(100000))
+    text = '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [%s], "action": "SCMP_ACT_ALLOW"}]}' % names
+    assert "more than" in refused_file(tmp_path, "many.json", text)
+    refused_file(tmp_path, "deep.policy", "kill: arg0 == " + "(" * 100000 + "1" + ")" * 100000)
