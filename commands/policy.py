@@ -250,10 +250,16 @@ def export(words, values):
             raise _wrong("the program is binary: not to a terminal", "-o FILE writes it to a file")
         write_bytes(1, data)
         return 0
-    try:
-        with open(target, "wb") as out:
+    special = os.path.exists(target) and not os.path.isfile(target)  # /dev/null, a FIFO: never replaced by a file
+    draft = target if special else "%s.%d.tmp" % (target, os.getpid())
+    try:  # else a new file takes the place of an old one: no link is written through, and no half of it is left
+        with open(draft, "r+b" if special else "xb", 0) as out:
             out.write(data)
+        if not special:
+            os.rename(draft, target)
     except OSError as error:
+        if not special and os.path.lexists(draft):
+            os.unlink(draft)
         raise _wrong("-o %s" % target, error.strerror)
     return 0
 

@@ -127,6 +127,8 @@ def raw(name, data):
     try:
         bpf.verify(data)
         for pc, (op, _, _, k) in enumerate(bpf.decode(data)):
+            if op == 0x16:  # BPF_RET | BPF_A: an action that can't be checked beforehand
+                raise bpf.FilterError("instruction %d: returns what it has computed" % pc)
             if op == bpf.RET and k & 0xFFFF0000 == bpf.ERRNO:
                 try:
                     bpf.errno(k & 0xFFFF)

@@ -7,6 +7,7 @@ import os
 import random
 import runpy
 import shutil
+import stat
 import subprocess
 import tempfile
 
@@ -556,3 +557,15 @@ def test_no_run_imports_the_tools():
     for name in ("peers", "peer_table", "filter_", "call_names", "commands.policy"):
         assert "mrunc.sandbox." + name not in done.stderr and "mrunc." + name not in done.stderr
     assert mrunc.__version__
+
+
+def test_an_export_replaces_a_link_and_never_a_device(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("untouched")
+    link.symlink_to(target)
+    tool = [PYTHON, os.path.join(ROOT, "mrunc.py"), "policy", "export", "default", "--format", "bpf", "-o"]
+    assert subprocess.run(tool + [str(link)]).returncode == 0
+    assert target.read_text() == "untouched" and not link.is_symlink() and link.stat().st_size % 8 == 0
+    assert subprocess.run(tool + ["/dev/null"]).returncode == 0
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert sorted(os.listdir(str(tmp_path))) == ["link", "target"]
