@@ -7,7 +7,8 @@ shipped ones or is added to.
 
 Two things hold whatever a file says: another architecture's calls are killed (mrunc runs no 32-bit programs), and with
 a default action that lets calls pass, x32 numbers get ENOSYS, or a denylist could be walked round by them. A condition
-on an argument that is 32 bits wide for the kernel looks at these 32 bits (INTS); on every other one at all 64.
+on an argument that is 32 bits wide for the kernel looks at these 32 bits (INTS); on every other one at all 64, and where
+the width is not known here, a test that the upper half could walk round is refused.
 """
 import os
 import stat
@@ -31,11 +32,15 @@ INTS = dict((word.split(":")[0], frozenset(int(digit) for digit in word.split(":
     renameat2:024 rt_sigprocmask:0 sched_setscheduler:01 seccomp:01 semctl:012 setns:01 setpriority:012 setrlimit:0
     setsockopt:0124 shmget:2 shutdown:01 signalfd4:03 socket:012 socketpair:012 sync_file_range:03 syslog:02 tgkill:012
     timerfd_create:01 tkill:01 unlinkat:02 wait4:02 waitid:013
+    chown:12 dup:0 dup2:01 fchown:012 lchown:12 lseek:02 pread64:0 pwrite64:0 read:0 setgid:0 setregid:01 setresgid:012
+    setresuid:012 setreuid:01 setuid:0 umask:0 umount2:1 write:0
     """.split())
 
 _LOW, _ALL = 0xFFFFFFFF, (1 << 64) - 1
 _NEGATIVE = (1 << 64) - (1 << 31)  # from here on 64 bits are a sign-extended int
 MOST_RULES = 2500
+#: Calls whose arguments are all as wide as a register.
+WIDE = frozenset("mmap munmap brk mprotect".split())
 
 
 class Text:
@@ -213,8 +218,23 @@ class Rules:
         """place: (Text, offset).  A call that this architecture lacks is passed over; the name was checked."""
         if len(self.entries.get(call, ())) >= MOST_RULES:
             raise usage(call, "more than %d rules for one system call" % MOST_RULES, stage="policy")
+        self._refuse_unknown_widths(call, action, tests)
         if call in self.numbers.NR:
             self.entries.setdefault(call, []).append((action, [test for test in tests if test is not None], place))
+
+    def _refuse_unknown_widths(self, call, action, tests):
+        """An int compared on 64 bits is walked round by its upper half, wherever something else than the compared value
+        leads to more rights.  Of calls in neither table the widths are not known here."""
+        if call in INTS or call in WIDE:
+            return
+        passing = (bpf.ALLOW, bpf.LOG)
+        for test in tests:
+            if test is None or test[1] in ("&==", "&!=") and test[3] <= _LOW:
+                continue
+            if test[1] != "==" or action not in passing or self.default in passing:
+                raise usage(call, "a test %s of argument %d can't be relied on: mrunc does not know whether the kernel takes "
+                            "32 or 64 bits of it" % (test[1], test[0]), "test bits, argN & MASK, or refuse the whole call",
+                            stage="policy")
 
     def model(self):
         """The seccomp_bpf.Policy."""

@@ -569,3 +569,15 @@ def test_very_many_rules_and_very_deep_ones_are_refused_at_once(tmp_path):
     text = '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": [%s], "action": "SCMP_ACT_ALLOW"}]}' % names
     assert "more than" in refused_file(tmp_path, "many.json", text)
     refused_file(tmp_path, "deep.policy", "kill: arg0 == " + "(" * 100000 + "1" + ")" * 100000)
+
+
+def test_a_test_that_the_upper_half_walks_round_is_refused_or_narrow(tmp_path):
+    text = '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["%s"], "action": "SCMP_ACT_ERRNO", ' \
+           '"args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}]}]}'
+    assert "32 or 64 bits" in refused_file(tmp_path, "unknown.json", text % "kcmp")
+    path = tmp_path / "known.json"
+    path.write_text(text % "setuid")
+    code = bpf.decode(policy_files.read(str(path), "x86_64", kernel=(6, 1))[1])
+    for value in (0, 1 << 32, 0xFFFFFFFF << 32):
+        assert bpf.run(code, 105, 0xC000003E, (value, 0, 0, 0, 0, 0))[0] == bpf.errno(1)
+    assert bpf.run(code, 105, 0xC000003E, (1, 0, 0, 0, 0, 0))[0] == ALLOW
