@@ -414,7 +414,7 @@ print(json.dumps(unknown))
 def by_libseccomp(text, tmp_path):
     """(the program that libseccomp makes of an OCI profile, [names that it doesn't know]); compiled as runc and crun do."""
     if subprocess.run(["/usr/bin/python3", "-c", "import seccomp"], stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("python3-seccomp is not installed")
+        pytest.fail("python3-seccomp is not installed: apt-get install python3-seccomp")
     path = str(tmp_path / "theirs")
     done = subprocess.run(["/usr/bin/python3", "-c", LIBSECCOMP, path], input=text, stdout=subprocess.PIPE, check=True)
     with open(path, "rb") as stream:

@@ -162,7 +162,7 @@ def test_the_peers_profiles_answer_as_libseccomp_compiles_them(name, arch):
     model = bench["profile"](name, arch)
     peers = [bench["libseccomp"](model, arch, optimize) for optimize in (1, 2)]
     if None in peers:
-        pytest.fail("apt-get install python3-seccomp, in an environment with --system-site-packages")
+        pytest.fail("apt-get install python3-seccomp")
     ours = bpf.decode(bpf.compile_policy(model, bench["weights"](policy.numbers(arch).NR)))
     for peer in map(bpf.decode, peers):
         for nr in range(policy.numbers(arch).LAST + 1):
