@@ -8,7 +8,7 @@ import os
 import time
 
 from ..syscalls import caps, landlock, libc, process, seccomp
-from . import feed, gate, idmap, init, plan as planning, stages, supervise
+from . import feed, gate, idmap, init, plan as planning, stages, supervise, verdict
 from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
 from .features import Features
 from .host import Host
@@ -217,7 +217,6 @@ class Run:
         self.result.controls = [control.as_dict() for control in gate.check(
             self.plan, self.pid, self.facts, self.features, self.identity, held)]
         self._send(init.GO)
-        self.result.reason = "lost"  # from here on something may have run
 
     def _child_error(self, packet):
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
@@ -248,20 +247,19 @@ class Run:
 
     def finish(self):
         """Waits for the end, and returns the Result whatever happens: something has run."""
-        result = self.result
-        outcome = None
+        result, outcome = self.result, supervise.Outcome(self.plan.spec)
         try:
-            outcome = supervise.Supervision(self).until_the_end()
+            supervise.Supervision(self, outcome).until_the_end()
         except Exception as error:  # of any kind: something has run, and the result must say so
-            result.reason, result.detail = "lost", "the supervisor failed while the program ran: %r" % error
+            outcome.failure = "the supervisor failed while the program ran: %r" % error
         self.abandon()
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
-        if outcome is not None:
-            outcome.apply(result)
-        if result.reason == "lost":
-            result.vanished(self.init_status)
-        if result.reason == "exec":
-            raise SandboxError("exec", result.detail, result.errno, reason="", status=result.returncode)
+        if outcome.exec_errno is not None:
+            status, detail = exec_error(outcome.exec_errno, self.plan.spec.argv[0])
+            raise SandboxError("exec", detail, outcome.exec_errno, reason="", status=status)
+        if outcome.rusage is not None:
+            result.used(outcome.rusage)
+        result.take(verdict.judge(outcome.evidence(self.init_status)))
         return result
 
     def abandon(self):

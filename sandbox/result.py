@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, as one class and one JSON."""
-from .errors import CANNOT_CONTAIN, DEADLINE
+from .errors import CANNOT_CONTAIN
+from .verdict import TOLD
 
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
           "errno", "started", "usage", "limits_hit", "controls", "refused", "changes")
 USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes")
-SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
-           9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
-           24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
 
 
 class Result:
@@ -47,40 +45,17 @@ class Result:
     def __repr__(self):
         return "<Result %s returncode=%s%s>" % (self.reason, self.returncode, ": " + self.detail if self.detail else "")
 
-    def ended(self, status, rusage):
-        """Takes the workload's wait status and its resource usage (resource.struct_rusage or None)."""
-        if status & 127:
-            self.signal, self.returncode, self.reason = status & 127, 128 + (status & 127), "signal"
-            self.detail = "killed by %s" % SIGNALS.get(self.signal, "signal %d" % self.signal)
-            if self.signal == 31:
-                self.reason = "seccomp"
-                self.detail = ("killed by SIGSYS: the system call filter's answer to a call of another architecture "
-                               "(a program can also send itself this signal)")
-        else:
-            self.exit_code, self.returncode, self.reason = status >> 8, status >> 8, "exited"
-            self.detail = "exited with status %d" % self.exit_code
-        if rusage is not None:
-            self.usage.update(user_s=round(rusage.ru_utime, 6), system_s=round(rusage.ru_stime, 6),
-                              max_rss_bytes=rusage.ru_maxrss * 1024, read_bytes=rusage.ru_inblock * 512,
-                              write_bytes=rusage.ru_oublock * 512)
+    def take(self, verdict):
+        """Takes a verdict.Verdict: how the program ended."""
+        for name in ("reason", "detail", "advice", "returncode", "exit_code", "signal"):
+            setattr(self, name, getattr(verdict, name))
+        self.limits_hit.update(verdict.limits_hit)
 
-    def deadline(self, seconds):
-        """The wall deadline ended it."""
-        self.reason, self.returncode = "timeout-wall", DEADLINE
-        self.detail = "the time limit of %g s was reached" % seconds
-        self.advice = "allow more with --timeout"
-        self.limits_hit["timeout"] = seconds
-
-    def vanished(self, status):
-        """Pid 1 ended without a word about the workload: killed from outside (out of memory, an administrator)."""
-        self.returncode = 128 + (status & 127) if status & 127 else status >> 8
-        self.signal = status & 127 or None
-        self.detail = self.detail or "pid 1 of the sandbox was killed from outside; the program ended with it"
-
-    def killed_by_caller(self, number):
-        """A signal to the supervisor ended it."""
-        self.reason, self.returncode = "killed-by-caller", 128 + number
-        self.detail = "killed on the caller's third %s" % SIGNALS.get(number, "signal %d" % number)
+    def used(self, rusage):
+        """Takes the workload's resource usage (resource.struct_rusage)."""
+        self.usage.update(user_s=round(rusage.ru_utime, 6), system_s=round(rusage.ru_stime, 6),
+                          max_rss_bytes=rusage.ru_maxrss * 1024, read_bytes=rusage.ru_inblock * 512,
+                          write_bytes=rusage.ru_oublock * 512)
 
     def failed(self, error):
         """Nothing ran.  error: SandboxError."""
@@ -90,9 +65,7 @@ class Result:
 
     def message(self):
         """The line for people where mrunc, the filter or a limit ended the program, else None."""
-        if self.reason in ("timeout-wall", "seccomp", "killed-by-caller", "lost"):
-            return self.detail
-        return None
+        return self.detail if self.reason in TOLD else None
 
 
 def now_utc(seconds):

@@ -6,6 +6,7 @@ import time
 
 from ..syscalls import libc, process
 from . import init
+from .verdict import Evidence
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 SIGWINCH, SIGTERM, SIGKILL, SIGTSTP = 28, 15, 9, 20
@@ -47,36 +48,25 @@ def read_signal(fd):
 
 
 class Outcome:
-    """How it ended.  status: wait status or None; rusage; exec_errno; deadline: it was reached; insisted: signal."""
+    """How it ended.  status: wait status or None; rusage; exec_errno; deadline: it was reached; insisted: signal; failure:
+    what went wrong in the supervisor itself, a sentence or None."""
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
-        self.deadline, self.insisted = False, 0
+        self.deadline, self.insisted, self.failure = False, 0, None
 
-    def apply(self, result):
-        """Writes it into a Result."""
-        from .launch import exec_error
-        if self.exec_errno is not None:
-            result.reason, result.errno = "exec", self.exec_errno
-            result.returncode, result.detail = exec_error(self.exec_errno, self.spec.argv[0])
-            return
-        if self.status is not None:
-            result.ended(self.status, self.rusage)
-            if result.reason == "seccomp" and self.spec.seccomp != "default":
-                result.detail = "killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)" \
-                    % self.spec.seccomp
-        if self.deadline:
-            result.deadline(self.spec.timeout)
-        elif self.insisted:
-            result.killed_by_caller(self.insisted)
+    def evidence(self, init_status):
+        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1."""
+        return Evidence(status=self.status, init_status=init_status, policy=self.spec.seccomp, insisted=self.insisted,
+                        deadline=self.spec.timeout if self.deadline else None, failure=self.failure)
 
 
 class Supervision:
-    """The loop.  run: launch.Run past the gate."""
+    """The loop.  run: launch.Run past the gate; outcome: what it fills in."""
 
-    def __init__(self, run):
+    def __init__(self, run, outcome):
         self.run, self.sock, self.spec = run, run.sock, run.plan.spec
-        self.outcome = Outcome(self.spec)
+        self.outcome = outcome
         self.begun = time.monotonic()
         self.next_step, self.at = None, None
         self.insistence = 0
@@ -88,7 +78,7 @@ class Supervision:
         self.next_step, self.at = step, time.monotonic() + seconds
 
     def until_the_end(self):
-        """Returns the Outcome."""
+        """Serves everything until init leaves."""
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLIN)
         poll.register(self.run.signals, select.POLLIN)
@@ -118,7 +108,6 @@ class Supervision:
             for helper in (self.terminal, self.feed):
                 if helper is not None:
                     helper.close()
-        return self.outcome
 
     def _wait(self):
         """Milliseconds until the next thing is due, or None."""

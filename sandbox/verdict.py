@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a run ended: from the evidence to one reason, one sentence and one advice.  Pure: no system call, no clock.
+
+`judge` asks the RULES in their order; the first that recognises the evidence as its own decides.  A rule never looks at
+the number 137 alone: what killed a program is known by who counted it.  A new way to end is a field of Evidence and a rule.
+"""
+
+from .errors import DEADLINE
+
+SIGKILL, SIGSYS = 9, 31
+SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
+           9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
+           24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
+#: The reasons that mrunc, the filter or a limit gave the program, and which one line on stderr tells.
+TOLD = frozenset(("timeout-wall", "seccomp", "killed-by-caller", "lost"))
+
+
+class Evidence:
+    """What is known of an end.  Everything has a default that says "nothing".
+
+    status: the workload's wait status as its init reported it, or None; init_status: that of the sandbox's pid 1;
+    policy: the name of the system call policy; deadline: seconds of the wall deadline that was reached, or None;
+    insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed.
+    """
+
+    def __init__(self, **given):
+        self.status, self.init_status, self.policy = None, 0, "default"
+        self.deadline, self.insisted, self.failure = None, 0, None
+        for name, value in given.items():
+            if name not in self.__dict__:
+                raise TypeError("no such evidence: %s" % name)
+            setattr(self, name, value)
+
+    @property
+    def ended_by(self):
+        """The wait status that counts: the workload's, else that of pid 1, with which everything ended."""
+        return self.init_status if self.status is None else self.status
+
+    @property
+    def ended_by_us(self):
+        """Whether mrunc itself ended the program: a SIGKILL is then no evidence of anything else."""
+        return self.deadline is not None or bool(self.insisted)
+
+
+class Verdict:
+    """reason; detail, advice: one sentence or None; returncode: int; exit_code, signal: int or None; limits_hit: dict."""
+
+    __slots__ = ("reason", "detail", "advice", "returncode", "exit_code", "signal", "limits_hit")
+
+    def __init__(self, evidence):
+        status = evidence.ended_by
+        self.reason = self.detail = self.advice = self.exit_code = self.signal = None
+        self.limits_hit = {}
+        if status & 127:
+            self.signal, self.returncode = status & 127, 128 + (status & 127)
+        else:
+            self.returncode = status >> 8
+            self.exit_code = None if evidence.status is None else self.returncode
+
+    def set(self, reason, detail, advice=None, returncode=None):
+        """Decides.  Returns True, so that a rule can end with it."""
+        self.reason, self.detail, self.advice = reason, detail, advice
+        self.returncode = self.returncode if returncode is None else returncode
+        return True
+
+
+def judge(evidence):
+    """The Verdict on an Evidence."""
+    verdict = Verdict(evidence)
+    for rule in RULES:
+        if rule(evidence, verdict):
+            break
+    return verdict
+
+
+def signal_name(number):
+    """SIGKILL for 9; `signal 40` for one without a name."""
+    return SIGNALS.get(number, "signal %d" % number)
+
+
+def _deadline(evidence, verdict):
+    if evidence.deadline is None:
+        return False
+    verdict.limits_hit["timeout"] = evidence.deadline
+    return verdict.set("timeout-wall", "the time limit of %g s was reached" % evidence.deadline, "allow more with --timeout",
+                       DEADLINE)
+
+
+def _insisted(evidence, verdict):
+    return evidence.insisted and verdict.set(
+        "killed-by-caller", "killed on the caller's third %s" % signal_name(evidence.insisted),
+        returncode=128 + evidence.insisted)
+
+
+def _failed(evidence, verdict):
+    return evidence.failure is not None and verdict.set("lost", evidence.failure)
+
+
+def _lost(evidence, verdict):
+    return evidence.status is None and verdict.set(
+        "lost", "pid 1 of the sandbox was killed from outside; the program ended with it")
+
+
+def _seccomp(evidence, verdict):
+    if verdict.signal != SIGSYS:
+        return False
+    if evidence.policy == "default":
+        return verdict.set("seccomp", "killed by SIGSYS: the system call filter's answer to a call of another architecture "
+                                      "(a program can also send itself this signal)")
+    return verdict.set("seccomp", "killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)"
+                       % evidence.policy)
+
+
+def _signal(evidence, verdict):
+    return verdict.signal is not None and verdict.set("signal", "killed by %s" % signal_name(verdict.signal))
+
+
+def _exited(evidence, verdict):
+    return verdict.set("exited", "exited with status %d" % verdict.returncode)
+
+
+#: First our own failure and deeds, then what the kernel counted, then what the status says.
+RULES = (_failed, _deadline, _insisted, _lost, _seccomp, _signal, _exited)
