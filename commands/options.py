@@ -24,6 +24,10 @@ OPTIONS = (
            True),
     Option("--here", "here", None, "the current directory, read-only, as /box", FILES),
     Option("--tmpfs", "tmpfs", "DST[=SIZE]", "an empty writable directory, 1G unless said", FILES, True),
+    Option("--harden", "harden", None, "everything read-only but what --writable names, nothing written may be executed, a stricter "
+           "system call policy", FILES),
+    Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
+           "said; what is written there may not be executed", FILES, True),
     Option("--chdir -w", "chdir", "DIR", "start there (default /box)", WORLD),
     Option("--env -e", "env", "NAME[=VALUE]", "set a variable, or pass the caller's in", WORLD, True),
     Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),

@@ -30,7 +30,7 @@ USERNS_REMEDY = {
 STAGE_CONTROLS = {
     "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
     "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
-    "pivot_root": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
+    "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
     "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock", "capabilities": "caps",
     "no_new_privs": "nnp", "init": "seccomp"}
 

@@ -124,8 +124,8 @@ class Tree:
 
 
 def new_tmpfs(op):
-    """The detached mount (fd) of a tmpfs operation."""
-    return mount.new_filesystem(b"tmpfs", op.flags, [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
+    """The detached mount (fd) of a tmpfs operation, writable still: stages.seal makes read-only what shall be."""
+    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
                                                      (b"mode", b"%o" % op.options["mode"])])
 
 

@@ -15,7 +15,7 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
     """Runs a program in a sandbox.
 
     argv: list of str or bytes.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs),
-    here, tmpfs, chdir, env (dict or list), hostname, user, cap_add, rlimit, timeout, grace, proc, tty, seccomp, seccomp_add,
+    here, tmpfs, harden, writable, chdir, env (dict or list), hostname, user, cap_add, rlimit, timeout, grace, proc, tty, seccomp, seccomp_add,
     unsafe_without.
     stdin, stdout, stderr: descriptors or files for the program, the host's own by default; python: the interpreter of
     the launcher, this one by default.
@@ -129,7 +129,7 @@ def serve(number):
         unknown = sorted(set(options) - set(Spec.__slots__) | set(options) & {"argv"})
         if unknown:
             raise usage("unknown option %s" % unknown[0])
-        for name in ("ro", "rw", "copy", "tmpfs", "env"):  # pairs come as lists
+        for name in ("ro", "rw", "copy", "tmpfs", "writable", "env"):  # pairs come as lists
             if isinstance(options.get(name), list):
                 options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]
         spec = Spec(request["argv"], **options)

@@ -64,6 +64,9 @@ def make(spec, host, id_ranges=()):
     own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
     ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, skip_subset=plan.left_out("proc"))
     plan.operations = tree.add_user_mounts(ops, spec, host)
+    if spec.harden:
+        from . import harden
+        plan.operations = harden.apply(plan.operations, spec.tty)
     if plan.left_out("proc"):
         for op in plan.operations:
             if op.kind == "proc":
@@ -134,7 +137,7 @@ def _landlock_rules(operations):
     for op in operations:
         execute = 0 if op.flags & NOEXEC else landlock.EXECUTE
         if op.kind == "tmpfs" and op.dst != b"/":
-            rules.append((op.dst, READ | WRITE | execute))
+            rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
         elif op.kind == "bind":
             rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
         elif op.kind == "copy":

@@ -29,15 +29,15 @@ class Spec:
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
-    proc: "pid", "full" or "none"; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
+    proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
     unsafe_without: frozenset of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "timeout", "grace", "proc", "tty", "seccomp", "seccomp_add", "unsafe_without")
+                 "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "unsafe_without")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, tty=False, seccomp=None,
+                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
                  seccomp_add=(), unsafe_without=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
@@ -47,7 +47,8 @@ class Spec:
         self.rw = [_bind(value, "--rw") for value in _list(rw)]
         self.copy = [_copy(value) for value in _list(copy)]
         self.here, self.tty = bool(here), bool(tty)
-        self.tmpfs = [_tmpfs(value) for value in _list(tmpfs)]
+        self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
+        self.harden, self.writable = bool(harden), [_tmpfs(value, "--writable") for value in _list(writable)]
         self.chdir = None if chdir is None else _inside(_bytes(chdir, "--chdir"), "--chdir")
         self.hostname = None if hostname is None else _hostname(hostname)
         self.user = None if user is None else _user(user)
@@ -63,12 +64,17 @@ class Spec:
             raise usage("--unsafe-without seccomp", "contradicts %s" % ("--seccomp" if seccomp is not None else
                                                                        "--seccomp-add"))
         self.env = _environment(env, environ, self.home)
-        places = [destination for _, destination in self.ro + self.rw] + [destination for destination, _ in self.tmpfs]
+        places = [destination for _, destination in self.ro + self.rw]
+        places += [destination for destination, _ in self.tmpfs + self.writable]
         if self.here:
             places.append(b"/box")
         for place in places:
             if places.count(place) > 1:
                 raise usage(_show(place), "named twice as a destination")
+        if self.harden or self.writable:
+            from . import harden as hardening
+            hardening.check(self, seccomp)
+            self.seccomp = hardening.POLICY
 
     @property
     def home(self):
@@ -194,18 +200,18 @@ def _copy(value):
     return source, _destination(destination, "--copy")
 
 
-def _tmpfs(value):
+def _tmpfs(value, name):
     if isinstance(value, (tuple, list)):
         destination, size = value
-        destination = _bytes(destination, "--tmpfs")
+        destination = _bytes(destination, name)
     else:
-        text = _bytes(value, "--tmpfs")
+        text = _bytes(value, name)
         destination, equals, size = text.rpartition(b"=")
         if not equals:
             destination, size = text, GIB
         else:
             size = _show(size)
-    return _destination(destination, "--tmpfs"), units.size(size, "--tmpfs")
+    return _destination(destination, name), units.size(size, name)
 
 
 def _hostname(value):

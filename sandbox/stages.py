@@ -11,6 +11,7 @@ from . import init
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_tmpfs, write_all
+from .rootfs import RO
 from .sources import clone_source
 
 SIGKILL, SIGIO = 9, 29
@@ -75,6 +76,7 @@ def stages(plan):
         ("new root", new_root),
         ("file system", populate),
         ("pivot_root", pivot),
+        ("read-only places", seal),
         ("root read-only", root_read_only),
         ("host name", hostname),
         ("second user namespace", nested_userns),
@@ -173,6 +175,15 @@ def pivot(child):
     mount.pivot_root(b".", b".")
     mount.umount(b".")
     os.chdir("/")
+
+
+def seal(child):
+    """After the last copy has been written into them."""
+    for op in child.plan.operations[1:]:
+        if op.kind == "tmpfs" and op.flags & RO:
+            fd = os.open(op.dst, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            mount.mount_setattr(fd, mount.MOUNT_ATTR_RDONLY, recursive=False)
+            os.close(fd)
 
 
 def root_read_only(child):

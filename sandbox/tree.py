@@ -54,6 +54,9 @@ def add_user_mounts(ops, spec, host):
                           NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0))
         operation.options["user"] = True
         mounts.append((destination, operation, "--tmpfs"))
+    if spec.harden:
+        from . import harden
+        mounts += [(operation.dst, operation, "--writable") for operation in harden.writable_mounts(spec)]
     mounts += _pinned(mounts, host)
     mounts.sort(key=lambda mount: mount[0].count(b"/"))
     for destination, operation, option in mounts:

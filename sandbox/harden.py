@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--harden: the whole tree read-only, and for files write xor execute.
+
+The planned operations are changed as data; the child and the gate then treat them like any others.  What is left to hostile
+code are interpreters: a script needs no permission to execute (SECURITY.md).
+"""
+from .errors import usage
+from .rootfs import NODEV, NOEXEC, NOSUID, RO, tmpfs
+
+POLICY = "strict"
+
+
+def check(spec, seccomp):
+    """Raises SandboxError (exit 2) for options that contradict --harden.  seccomp: the policy that was named, or None."""
+    if not spec.harden:
+        if spec.writable:
+            raise usage("--writable", "goes with --harden, where nothing else is writable",
+                        "without --harden: --tmpfs PATH[=SIZE]")
+        return
+    if spec.unsafe_without:
+        raise usage("--harden", "contradicts --unsafe-without")
+    if spec.proc == "full":
+        raise usage("--harden", "contradicts --proc full, which shows and takes more than programs need")
+    if spec.tmpfs:
+        raise usage("--harden", "contradicts --tmpfs, which may execute what is written there",
+                    "a writable place that may not: --writable PATH[=SIZE]")
+    if seccomp not in (None, POLICY):
+        raise usage("--harden", "contradicts --seccomp %s: it brings the policy %s" % (seccomp, POLICY),
+                    "one call more: --seccomp-add RULE")
+    for place, _ in spec.writable:
+        for _, destination in spec.copy:
+            if destination.startswith(place + b"/"):
+                shown = place.decode("utf-8", "surrogateescape")
+                raise usage("--copy", "the copy may execute, and --writable %s may not hold such a file" % shown,
+                            "choose another destination for it")
+
+
+def writable_mounts(spec):
+    """[Operation] of --writable: what may be written may never be executed."""
+    out = []
+    for place, size in spec.writable:
+        operation = tmpfs(place, size, 0o1777 if place in (b"/tmp", b"/dev/shm") else 0o755, NOSUID | NODEV | NOEXEC)
+        operation.options["user"] = operation.options["writable"] = True
+        out.append(operation)
+    return out
+
+
+def apply(operations, tty):
+    """The operations as --harden has them.  tty: whether the sandbox has a terminal of its own."""
+    out = []
+    for op in operations:
+        if op.dst == b"/dev/tty" and not tty:
+            continue
+        if op.kind == "tmpfs" and op.dst != b"/" and not op.options.get("writable"):
+            op.flags |= RO
+        elif op.kind == "bind" and op.options["rw"]:
+            op.flags |= NOEXEC
+        out.append(op)
+    return out
