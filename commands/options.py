@@ -38,6 +38,8 @@ OPTIONS = (
     Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
            "refused by default", WORLD, True),
     Option("--proc", "proc", "full|none", "full: for ps and free, masked; none: no /proc at all", WORLD),
+    Option("--tier", "tier", "NAME[,NAME]", "full (default), rootns, process: a weaker sandbox where the host can't do more; "
+           "of several the first that runs", WORLD),
     Option("--tty -t", "tty", None, "a terminal of its own, with job control", WORLD),
     Option("--timeout", "timeout", "TIME", "end it after this time (1.5s, 2m), exit status 124", LIMITS),
     Option("--grace", "grace", "TIME", "from SIGTERM to SIGKILL at a deadline (default 0.5s)", LIMITS),

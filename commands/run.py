@@ -49,12 +49,13 @@ def execute(values, words, typed=()):
     try:
         report.open(spec)
         if values.get("verbose"):
+            say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
         result = launch.launch(plan)
     except SandboxError as error:
         error = explain_missing(error, spec, typed)
         from ..sandbox.result import Result
-        result = Result(argv=[os.fsdecode(word) for word in spec.argv])
+        result = Result(argv=[os.fsdecode(word) for word in spec.argv], tier=plan.tier.name)
         result.failed(error)
         report.write(result)
         complain(error)

@@ -7,7 +7,7 @@ _mrunc() {
     elif [[ ${COMP_WORDS[1]} == policy && $word == -* ]]; then
         COMPREPLY=($(compgen -W "--arch --bpf --policy --format -o --output --against --markdown --json -h --help" -- "$word"))
     elif [[ $word == -* ]]; then
-        COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --harden --writable --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --proc --tty -t --timeout --grace --rlimit --ulimit --report --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word"))
+        COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --harden --writable --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --proc --tier --tty -t --timeout --grace --rlimit --ulimit --report --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word"))
     else
         COMPREPLY=($(compgen -f -- "$word"))
     fi

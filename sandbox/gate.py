@@ -77,9 +77,12 @@ def check(plan, pid, facts, features, identity, control_fds):
                            remedy="mrunc must be able to read /proc/PID of its own child")
     receipt = []
     for name, asked in plan.controls.items():
+        if name in plan.tier.lacks:
+            receipt.append(Control(name, False, False, plan.tier.lacks[name]))
+            continue
         test = TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
-        lacking = features.lacks(name)
+        lacking = None if name in plan.tier.vital else features.lacks(name)
         if asked and not in_force and lacking:
             how = lacking
         elif asked and not in_force:
@@ -201,7 +204,7 @@ def _session(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _parent_death(name, plan, reading, facts, features, identity, control_fds):
-    right = facts.get("parent-death") == "9" and facts.get("lifeline") == "armed"
+    right = facts.get("parent-death") == "%d" % plan.tier.death and facts.get("lifeline") == "armed"
     return right, "PR_GET_PDEATHSIG %s; SIGIO of the control socket %s" % (facts.get("parent-death"), facts.get("lifeline"))
 
 

@@ -8,12 +8,12 @@ import os
 import time
 
 from ..syscalls import caps, landlock, libc, process, seccomp
-from . import feed, gate, idmap, init, plan as planning, stages, supervise, verdict
+from . import feed, gate, idmap, init, plan as planning, stages, supervise, tiers, verdict
 from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
 from .features import Features
 from .host import Host
 from .result import Result, now_utc
-from .sources import idmapped_tree, open_source, refuse_sockets
+from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
 
 SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
@@ -32,6 +32,7 @@ STAGE_CONTROLS = {
     "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
     "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
     "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock", "capabilities": "caps",
+    "file identity": "uidmap", "rights": "caps",
     "no_new_privs": "nnp", "init": "seccomp"}
 
 
@@ -44,7 +45,20 @@ def prepare(spec, environ=None):
     if host.uid == 0:
         ranges = idmap.candidates(idmap.wanted_range(environ), idmap.read_map("/proc/self/uid_map"),
                                   idmap.read_map("/proc/self/gid_map"))
-    return planning.make(spec, host, ranges)
+    tier, notes = tiers.choose(spec)
+    plan = planning.make(spec, host, ranges, tier)
+    plan.warnings = notes + plan.warnings
+    return plan
+
+
+def rehearse(plan):
+    """Sets the sandbox up to the gate, reads it back, and ends it there.  Raises SandboxError as a launch would."""
+    run = Run(plan)
+    try:
+        run.start()
+        run.meet_at_the_gate()
+    finally:
+        run.abandon()
 
 
 def launch(plan):
@@ -53,6 +67,7 @@ def launch(plan):
     try:
         run.start()
         run.meet_at_the_gate()
+        run.let_go()
     except BaseException:
         run.abandon()
         raise
@@ -71,7 +86,7 @@ class Run:
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
-        self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv])
+        self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv], tier=plan.tier.name)
 
     # -- before the child ----------------------------------------------------------------------------------------
 
@@ -80,6 +95,9 @@ class Run:
         plan = self.plan
         host_uid, host_gid = self._host_id()
         self.identity = (host_uid, host_gid)
+        if plan.tier.real_id:
+            from . import real_id
+            real_id.settle(plan, self.identity)
         copies = self._open_copies()
         trees = self._open_trees()
         image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
@@ -89,7 +107,7 @@ class Run:
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
         self._take_signals()
         child = stages.Child(
-            plan=plan, sock=theirs, parent_end=self.sock, features=self.features, image=image,
+            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, parent_end=self.sock, features=self.features, image=image,
             last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
             userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored,
             stdin=stdin)
@@ -108,7 +126,8 @@ class Run:
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
-        self._map(host_uid, host_gid)
+        if plan.tier.userns:
+            self._map(host_uid, host_gid)
         self._send(b"maps")
 
     def _step(self, stage, function, *arguments):
@@ -156,7 +175,8 @@ class Run:
             if op.kind == "bind" and op.options["user"]:
                 self._step("sources", refuse_sockets, op)
                 if self.plan.root:
-                    trees[op.kind, op.dst] = self._keep(self._step("sources", idmapped_tree, op, self.identity))
+                    make = idmapped_tree if self.plan.tier.userns else unmapped_tree
+                    trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity))
         return trees
 
     def _take_signals(self):
@@ -193,7 +213,7 @@ class Run:
     # -- the gate ------------------------------------------------------------------------------------------------
 
     def meet_at_the_gate(self):
-        """Waits until init is ready, reads back what is in force, and lets go.  Raises SandboxError."""
+        """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
         while True:
             kind, packet, fd = supervise.receive(self.sock, self.signals, self.begun + SETUP_DEADLINE)
             if kind == "interrupted":
@@ -216,6 +236,9 @@ class Run:
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
         self.result.controls = [control.as_dict() for control in gate.check(
             self.plan, self.pid, self.facts, self.features, self.identity, held)]
+
+    def let_go(self):
+        """Opens the gate."""
         self._send(init.GO)
 
     def _child_error(self, packet):

@@ -31,7 +31,7 @@ def find_program(plan):
         _check(name, shown)
         return name
     denied = None
-    for place in plan.spec.env[b"PATH"].split(b":") if name else ():
+    for place in plan.env[b"PATH"].split(b":") if name else ():
         path = os.path.join(place or b".", name)
         try:
             _check(path, shown)

@@ -125,7 +125,10 @@ class Tree:
 
 def new_tmpfs(op):
     """The detached mount (fd) of a tmpfs operation, writable still: stages.seal makes read-only what shall be."""
-    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
+    owner = op.options.get("owner")
+    owners = [(b"uid", b"%d" % owner[0]), (b"gid", b"%d" % owner[1])] if owner else []
+    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, owners + [
+        (b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
                                                      (b"mode", b"%o" % op.options["mode"])])
 
 

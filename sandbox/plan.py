@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
-from . import etc, rootfs, tree
+from . import etc, rootfs, tiers, tree
 from .controls import CONTROLS
 from .errors import SandboxError
 from .rootfs import NOEXEC, RO
@@ -22,12 +22,12 @@ WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | land
 
 
 class Plan:
-    """Data only.  spec; uid, gid: inside; root: whether the caller has ids to give; operations: [Operation];
+    """Data only.  spec; tier: Tier; uid, gid: inside, -1 where they are the host id that is taken at the launch; root: whether the caller has ids to give; operations: [Operation];
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
-    controls: name -> asked; hostname, cwd, home: bytes; policy_digest: SHA-256 of the policy among the filters,
+    controls: name -> asked; hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the filters,
     None without one; warnings: lines for the user."""
 
-    __slots__ = ("spec", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
+    __slots__ = ("spec", "tier", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
                  "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
                  "writes_host_files", "policy_digest", "warnings")
 
@@ -44,7 +44,7 @@ def check_machine():
                            remedy="mrunc runs with a 64-bit Python on x86_64 and aarch64")
 
 
-def make(spec, host, id_ranges=()):
+def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     """The Plan for a Spec on a Host.  id_ranges: of idmap.candidates, empty for a caller that is served like a user.
 
     Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.
@@ -52,15 +52,37 @@ def make(spec, host, id_ranges=()):
     from . import policy
     check_machine()
     plan = Plan()
-    plan.spec, plan.caller = spec, (host.uid, host.gid)
+    plan.spec, plan.tier, plan.caller = spec, tier, (host.uid, host.gid)
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
     plan.uid, plan.gid = spec.user or (0, 0)
-    plan.home = spec.home
+    plan.home, plan.env = spec.home, dict(spec.env)
+    if tier.real_id:
+        from . import real_id
+        real_id.adapt(plan, host)
     plan.hostname = spec.hostname or b"mrunc"
     plan.cwd = spec.chdir or b"/box"
     plan.cap_mask = sum(1 << number for number in spec.cap_add)
-    plan.nested = not plan.cap_mask and not plan.left_out("userns-nested")
-    plan.namespaces = [(control, name, flag) for control, name, flag in NAMESPACES if not plan.left_out(control)]
+    plan.nested = not plan.cap_mask and not plan.left_out("userns-nested") and tier.userns
+    plan.namespaces = [(control, name, flag) for control, name, flag in NAMESPACES
+                       if not plan.left_out(control) and control not in tier.lacks]
+    plan.limits = _limits(spec, host, plan)
+    plan.filters, plan.policy_digest, plan.warnings = [], None, []
+    if tier.own_tree:
+        _own_tree(plan, spec, host)
+    else:
+        from . import host_tree
+        host_tree.fill(plan, spec, host)
+    if not plan.left_out("seccomp"):
+        plan.filters.append(_policy(plan, spec))
+    # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
+    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root
+    if plan.writes_host_files and not plan.left_out("setid-filter"):
+        plan.filters.append(("setid", policy.setid_program(ARCH)))
+    plan.controls = _controls(plan)
+    return plan
+
+
+def _own_tree(plan, spec, host):
     own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
     ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, skip_subset=plan.left_out("proc"))
     plan.operations = tree.add_user_mounts(ops, spec, host)
@@ -72,17 +94,7 @@ def make(spec, host, id_ranges=()):
             if op.kind == "proc":
                 op.options["hidepid"] = False
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
-    plan.limits = _limits(spec, host, plan)
     plan.landlock_rules = _landlock_rules(plan.operations)
-    plan.filters, plan.policy_digest, plan.warnings = [], None, []
-    if not plan.left_out("seccomp"):
-        plan.filters.append(_policy(plan, spec))
-    # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
-    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root
-    if plan.writes_host_files and not plan.left_out("setid-filter"):
-        plan.filters.append(("setid", policy.setid_program(ARCH)))
-    plan.controls = _controls(plan)
-    return plan
 
 
 def _policy(plan, spec):
@@ -151,7 +163,7 @@ def _controls(plan):
     """name -> whether it is asked for, in the order of the table."""
     out = {}
     for name in CONTROLS:
-        asked = name not in plan.spec.unsafe_without
+        asked = name not in plan.spec.unsafe_without and name not in plan.tier.lacks
         if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.writes_host_files or \
                 name == "proc" and plan.spec.proc == "none":
             asked = False
@@ -171,14 +183,14 @@ def describe(plan):
     who = "one of %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
         if plan.root else "%d:%d (the caller's own)" % plan.caller
     yield "command       %s" % " ".join(text(word) for word in spec.argv)
-    yield "tier          full"
-    yield "identity      %d:%d inside is host id %s" % (plan.uid, plan.gid, who)
+    yield "tier          %s: %s" % (plan.tier.name, plan.tier.summary)
+    yield "identity      %s host id %s" % ("inside and outside:" if plan.tier.real_id else "%d:%d inside is" % (plan.uid, plan.gid), who)
     yield "namespaces    %s" % " ".join(name for _, name, _ in plan.namespaces) + \
         ("" if plan.left_out("timens") else " time (where the kernel has it)") + \
         (", and a second user namespace" if plan.nested else "")
     yield "directory     %s" % text(plan.cwd)
     yield "host name     %s" % text(plan.hostname)
-    yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(spec.env.items()))
+    yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(plan.env.items()))
     yield "limits        %s" % " ".join("%s=%s:%s" % (k, v[0], v[1]) for k, v in sorted(plan.limits.items()))
     yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
     yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
@@ -199,12 +211,12 @@ def as_dict(plan):
         return data.decode("utf-8", "surrogateescape")
     spec = plan.spec
     return {
-        "schema": 1, "argv": [text(word) for word in spec.argv], "tier": "full",
+        "schema": 1, "argv": [text(word) for word in spec.argv], "tier": plan.tier.name,
         "identity": {"uid": plan.uid, "gid": plan.gid, "host_ranges": [list(r) for r in plan.id_ranges],
                      "caller": list(plan.caller), "unprivileged_host_id": plan.root},
         "namespaces": [name for _, name, _ in plan.namespaces], "nested_userns": plan.nested,
         "cwd": text(plan.cwd), "hostname": text(plan.hostname),
-        "env": dict((text(k), text(v)) for k, v in spec.env.items()),
+        "env": dict((text(k), text(v)) for k, v in plan.env.items()),
         "limits": dict((k, list(v)) for k, v in plan.limits.items()), "capabilities": plan.cap_mask,
         "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
                     for name, program in plan.filters],

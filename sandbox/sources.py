@@ -90,6 +90,48 @@ def idmapped_tree(op, identity):
     return tree
 
 
+def unmapped_tree(op, identity):
+    """The same where there is no user namespace to map with: what isn't for everybody to read would be useless inside.
+
+    Raises SandboxError for such a source, OSError where it can't be opened.
+    """
+    shown = op.src.decode("utf-8", "surrogateescape")
+    closed = closed_path(op.src, op.options["directory"])
+    if closed is not None:
+        raise SandboxError("sources", shown, control="mounts", status=USAGE,
+                           reason="%s is not readable for everybody, and without a user namespace it can't be mapped to its "
+                           "owner" % closed.decode("utf-8", "surrogateescape"), remedy="bring files in with --copy")
+    tree = clone_source(op)
+    try:
+        mount.mount_setattr(tree, op.flags)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def closed_path(source, directory):
+    """A path of a source (bytes) that not everybody can read, or None; no more than WALK_LIMIT entries are looked at."""
+    need = {True: stat.S_IROTH | stat.S_IXOTH, False: stat.S_IROTH}
+    if os.stat(source).st_mode & need[directory] != need[directory]:
+        return source
+    seen = 0
+    for place, directories, files in os.walk(source) if directory else ():
+        for names, is_directory in ((directories, True), (files, False)):
+            for name in names:
+                seen += 1
+                if seen > WALK_LIMIT:
+                    return None
+                path = os.path.join(place, name)
+                try:
+                    mode = os.lstat(path).st_mode
+                except OSError:
+                    continue
+                if not stat.S_ISLNK(mode) and mode & need[is_directory] != need[is_directory]:
+                    return path
+    return None
+
+
 def owner_userns(owner, identity):
     """A user namespace (fd) in which the source's owner stands for the sandbox's host id, made by a short-lived child."""
     hold, release = os.pipe()

@@ -8,6 +8,7 @@ import os
 from . import units
 from .controls import CONTROLS
 from .errors import usage
+from .tiers import TIERS
 
 GIB, MIB = 1 << 30, 1 << 20
 #: The longest single argument or environment string that exec takes, with its NUL.  execve(2): MAX_ARG_STRLEN
@@ -30,15 +31,17 @@ class Spec:
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
     proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
+    tier: tuple of tier names, the first that this host can run is taken;
     unsafe_without: frozenset of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "unsafe_without")
+                 "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "tier",
+                 "unsafe_without")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
-                 seccomp_add=(), unsafe_without=(), environ=None):
+                 seccomp_add=(), tier=(), unsafe_without=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
@@ -60,6 +63,7 @@ class Spec:
         self.unsafe_without = frozenset(_controls(unsafe_without))
         self.seccomp = "default" if seccomp is None else _policy(seccomp)
         self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
+        self.tier = _tiers(tier)
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
             raise usage("--unsafe-without seccomp", "contradicts %s" % ("--seccomp" if seccomp is not None else
                                                                        "--seccomp-add"))
@@ -304,6 +308,16 @@ def _choice(value, choices, name):
     if value is None or value in choices:
         return value
     raise usage("%s %s" % (name, value), "it is one of: " + ", ".join(choices))
+
+
+def _tiers(value):
+    names = tuple(name for part in _list(value) for name in str(part).replace(",", " ").split())
+    for name in names:
+        if name not in TIERS:
+            raise usage("--tier %s" % name, "no such tier", "the tiers are: " + " ".join(TIERS))
+        if names.count(name) > 1:
+            raise usage("--tier %s" % name, "named twice")
+    return names or ("full",)
 
 
 def _controls(value):

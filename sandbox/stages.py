@@ -14,15 +14,13 @@ from .mounting import Tree, new_tmpfs, write_all
 from .rootfs import RO
 from .sources import clone_source
 
-SIGKILL, SIGIO = 9, 29
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
-PROBE = b"/.landlock"
 
 
 class Child:
     """What the child was given.
 
-    plan; sock, parent_end: the control socket's two ends; features; image: fd of init; last_cap: int; trees: {(kind, dst):
+    plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); features; image: fd of init; last_cap: int; trees: {(kind, dst):
     detached mount fd}; copies: {src: fd}; filters: prepared programs; userns: inode of the parent's user namespace;
     boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the caller ignores,
     and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1.
@@ -41,7 +39,7 @@ def run(child):
         child.parent_end.close()  # or this process would never see that end close
         if child.sock.recv(16) != b"maps":
             os._exit(CANNOT_CONTAIN)
-        for stage, step in stages(child.plan):
+        for stage, step in child.steps:
             step(child)
     except OSError as error:
         report(child.sock, stage, error.errno or 0, error.filename or "", error.strerror or str(error))
@@ -64,38 +62,14 @@ def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
 
 
 def stages(plan):
-    """[(name, step)] for a plan: the order, as data."""
-    steps = [
-        ("identity", identity),
-        ("time namespace", time_namespace),
-        ("parent death", parent_death),
-        ("session", session),
-        ("user namespace limit", userns_limit),
-        ("propagation", private),
-        ("sources", open_sources),
-        ("new root", new_root),
-        ("file system", populate),
-        ("pivot_root", pivot),
-        ("read-only places", seal),
-        ("root read-only", root_read_only),
-        ("host name", hostname),
-        ("second user namespace", nested_userns),
-        ("directory", directory),
-        ("terminal", terminal),
-        ("limits", limits),
-        ("landlock rules", landlock_rules),
-        ("capabilities", capabilities),
-        ("no_new_privs", no_new_privs),
-        ("landlock", restrict),
-        ("program", find),
-        ("lifeline", lifeline),
-        ("self-check", self_check),
-        ("init", become_init),
-    ]
+    """[(name, step)] for a plan: the order, as data.  Called in the parent."""
+    if plan.tier.name == "full":
+        steps = FULL
+    else:
+        from .weaker import STORIES
+        steps = STORIES[plan.tier.name]
     skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
-               "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs}
-    if plan.left_out("landlock"):
-        steps = [step for step in steps if step[1] is not restrict]
+               "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
     return [step for step in steps if not any(plan.left_out(name) and step[1] is function
                                               for name, function in skipped.items())]
 
@@ -116,7 +90,7 @@ def time_namespace(child):
 def parent_death(child):
     """After the last change of ids, which clears it.  getppid() is 0 in a pid namespace, so the usual check for a parent
     that died before cannot work; that the gate opens is the proof that it lived."""
-    process.set_parent_death_signal(SIGKILL)
+    process.set_parent_death_signal(child.plan.tier.death)
 
 
 def session(child):
@@ -252,11 +226,11 @@ def limits(child):
 def landlock_rules(child):
     """After pivot_root: rules hang on the inodes of the new tree."""
     version = child.features.landlock_abi
-    if version < 2:
+    if version < child.plan.tier.landlock:
         return
     if not child.plan.left_out("landlock"):
         known = landlock.handled_rights(version)
-        child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True, scopes=landlock.SCOPE_ABSTRACT_UNIX_SOCKET)
+        child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True, scopes=child.plan.tier.scopes)
         for path, rights in child.plan.landlock_rules:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
@@ -309,7 +283,7 @@ def self_check(child):
     umask = os.umask(0o022)
     facts["umask"] = "%o" % umask
     try:
-        os.close(os.open(PROBE, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(child.plan.tier.probe, os.O_RDONLY | os.O_CLOEXEC))
         facts["landlock"] = "open"
     except OSError as error:
         facts["landlock"] = "%d" % error.errno
@@ -335,7 +309,7 @@ def become_init(child):
     control, signals = held[0], held[1] if len(held) > 1 else None
     name = init.argv0(control, plan.spec.tty, signals)
     argv = libc.string_array([name, child.program] + plan.spec.argv)
-    env = libc.string_array([key + b"=" + value for key, value in plan.spec.env.items()])
+    env = libc.string_array([key + b"=" + value for key, value in plan.env.items()])
     if not plan.left_out("fds"):
         process.cloexec_from(3)
     else:
@@ -355,3 +329,33 @@ def write_file(path, data, directory=None):
         write_all(fd, data)
     finally:
         os.close(fd)
+
+
+#: The full tier's story; the others are in weaker.py.
+FULL = (
+    ("identity", identity),
+    ("time namespace", time_namespace),
+    ("parent death", parent_death),
+    ("session", session),
+    ("user namespace limit", userns_limit),
+    ("propagation", private),
+    ("sources", open_sources),
+    ("new root", new_root),
+    ("file system", populate),
+    ("pivot_root", pivot),
+    ("read-only places", seal),
+    ("root read-only", root_read_only),
+    ("host name", hostname),
+    ("second user namespace", nested_userns),
+    ("directory", directory),
+    ("terminal", terminal),
+    ("limits", limits),
+    ("landlock rules", landlock_rules),
+    ("capabilities", capabilities),
+    ("no_new_privs", no_new_privs),
+    ("landlock", restrict),
+    ("program", find),
+    ("lifeline", lifeline),
+    ("self-check", self_check),
+    ("init", become_init),
+)

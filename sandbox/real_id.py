@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
+from . import etc
+from .errors import SandboxError
+
+HOME = b"/home/user"
+
+
+def adapt(plan, host):
+    """Makes a Plan one of a tier whose ids are real: a home that is not root's, an id of the range (the first stands for
+    the one that will be taken).  Raises SandboxError for a caller that has no unprivileged id to give."""
+    if plan.root:
+        plan.uid = plan.gid = plan.id_ranges[0][0]
+    elif host.uid == 0:
+        raise SandboxError("identity", "no unprivileged id", control="uidmap", reason="this root's user namespace holds no "
+                           "other id, and the %s tier never runs a program as root" % plan.tier.name,
+                           remedy="run mrunc as an ordinary user")
+    elif plan.tier.own_tree:
+        raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name, control="mountns",
+                           reason="an ordinary user makes namespaces only within a user namespace",
+                           remedy="--tier process runs without namespaces")
+    else:
+        plan.uid, plan.gid = plan.caller
+    plan.home = HOME
+    if plan.env[b"HOME"] == plan.spec.home:
+        plan.env[b"HOME"] = HOME
+
+
+def settle(plan, identity):
+    """Writes the identity that was taken into a Plan.  identity: (host uid, host gid)."""
+    plan.uid, plan.gid = identity
+    if not plan.tier.own_tree:
+        return
+    files = dict((b"/etc/" + name.encode(), content)
+                 for name, content in etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname))
+    for op in plan.operations:
+        if op.kind == "file" and op.dst in files and op.src:
+            op.src = files[op.dst]
+        elif op.kind == "tmpfs":
+            op.options["owner"] = identity
