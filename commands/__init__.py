@@ -3,7 +3,7 @@
 import os
 import sys
 
-VERBS = ("run", "shell", "policy")
+VERBS = ("run", "shell", "policy", "rootfs")
 
 
 def main(argv):
@@ -45,6 +45,9 @@ def _dispatch(argv):
     if verb == "policy":
         from . import policy
         return policy.main(argv[1:])
+    if verb == "rootfs":
+        from . import rootfs
+        return rootfs.main(argv[1:])
     from ..sandbox.errors import usage
     from .options import nearest
     raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),

@@ -6,7 +6,8 @@ from .output import write
 
 SUMMARY = "a sandbox for malware and risky code"
 VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
-             "policy": "the system call policies: show, explain, export, diff"}
+             "policy": "the system call policies: show, explain, export, diff",
+             "rootfs": "root file systems for run --rootfs: build, check"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),
         ("125", "mrunc could not contain it; nothing ran"), ("126", "found, but not executable"), ("127", "not found inside"),
         ("2", "a mistake in the options"))
@@ -27,6 +28,8 @@ def main(argv):
         write(1, bash_completion())
     elif argv[1:] == ["policy"]:
         write(1, help_policy())
+    elif argv[1:] == ["rootfs"]:
+        write(1, help_rootfs())
     elif argv[1:] and argv[1] in VERBS:
         return help_run()
     else:
@@ -59,11 +62,21 @@ def help_policy():
     """The help of policy, as text."""
     from . import policy
     from ..sandbox.policy import NAMES
-    lines = ["usage: %s policy ACTION [options]" % program_name(), "", "Actions:"]
-    for action, text in policy.ACTIONS:
+    return _help_actions("policy", policy, ["A NAME is one of: %s." % ", ".join(NAMES), ""])
+
+
+def help_rootfs():
+    """The help of rootfs, as text."""
+    from . import rootfs
+    return _help_actions("rootfs", rootfs, [])
+
+
+def _help_actions(verb, module, more):
+    lines = ["usage: %s %s ACTION [options]" % (program_name(), verb), "", "Actions:"]
+    for action, text in module.ACTIONS:
         lines += _entry(action, text)
-    lines += ["", "A NAME is one of: %s." % ", ".join(NAMES), "", policy.GROUP + ":"]
-    for option in policy.OPTIONS:
+    lines += [""] + more + [module.GROUP + ":"]
+    for option in module.OPTIONS:
         lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
     return "\n".join(lines) + "\n"
 
@@ -82,13 +95,21 @@ def _entry(head, text, indent=30, width=96):
 
 def man_page():
     """mrunc(1) as troff."""
-    from . import policy
+    from . import policy, rootfs
     from ..sandbox.policy import NAMES
+
     def plain(text):
         return text.replace("\\", "\\\\").replace("-", "\\-")
+
+    def actions(verb, module):
+        for action, text in module.ACTIONS:
+            out.extend([".TP", ".B " + plain("mrunc %s %s" % (verb, action)), plain(text)])
+        for option in module.OPTIONS:
+            out.extend([".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
+                        plain(option.text)])
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
            "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc policy",
-           "ACTION [options]", ".SH DESCRIPTION",
+           "ACTION [options]", ".br", ".B mrunc rootfs", "ACTION [options]", ".SH DESCRIPTION",
            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
     for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):
@@ -98,11 +119,9 @@ def man_page():
                 out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
                         plain(option.text)]
     out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
-    for action, text in policy.ACTIONS:
-        out += [".TP", ".B " + plain("mrunc policy " + action), plain(text)]
-    for option in policy.OPTIONS:
-        out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
-                plain(option.text)]
+    actions("policy", policy)
+    out += [".SH ROOT FILE SYSTEMS", plain("rootfs ACTION makes and checks root file systems for run --rootfs.")]
+    actions("rootfs", rootfs)
     out.append(".SH EXIT STATUS")
     for status, text in EXIT:
         out += [".TP", ".B " + plain(status), plain(text)]
@@ -111,15 +130,20 @@ def man_page():
 
 def bash_completion():
     """A completion script for bash."""
-    from . import policy
-    names, more = [" ".join(name for option in table if option.text for name in option.names)
-                   for table in (OPTIONS, policy.OPTIONS)]
+    from . import policy, rootfs
+    verbs = ""
+    for verb, module in (("policy", policy), ("rootfs", rootfs)):
+        actions = " ".join(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
+        verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $COMP_CWORD -eq 2 ]]; then\n'
+                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n'
+                  '    elif [[ ${COMP_WORDS[1]} == %s && $word == -* ]]; then\n'
+                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, actions, verb, _names(module.OPTIONS)))
     return ('_mrunc() {\n    local word=${COMP_WORDS[COMP_CWORD]}\n    if [ "$COMP_CWORD" -eq 1 ]; then\n'
-            '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n'
-            '    elif [[ ${COMP_WORDS[1]} == policy && $COMP_CWORD -eq 2 ]]; then\n'
-            '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n'
-            '    elif [[ ${COMP_WORDS[1]} == policy && $word == -* ]]; then\n'
-            '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n    elif [[ $word == -* ]]; then\n'
+            '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n%s'
+            '    elif [[ $word == -* ]]; then\n'
             '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n    else\n        COMPREPLY=($(compgen -f -- "$word"))\n'
-            '    fi\n}\ncomplete -o filenames -F _mrunc mrunc\n'
-            % (" ".join(VERBS), " ".join(dict.fromkeys(action.split()[0] for action, _ in policy.ACTIONS)), more, names))
+            '    fi\n}\ncomplete -o filenames -F _mrunc mrunc\n' % (" ".join(VERBS), verbs, _names(OPTIONS)))
+
+
+def _names(table):
+    return " ".join(name for option in table if option.text for name in option.names)

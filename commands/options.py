@@ -14,6 +14,10 @@ class Option:
         self.names, self.dest, self.metavar, self.many = names.split(), dest, metavar, many
         self.text, self.group = text, group
 
+    def given(self, value):
+        """What `parse` keeps of a value."""
+        return value
+
 
 FILES, WORLD, LIMITS, OUTPUT, EXPERT = "Files", "Surroundings", "Limits", "Output", "Measuring and debugging"
 OPTIONS = (
@@ -24,6 +28,8 @@ OPTIONS = (
            True),
     Option("--here", "here", None, "the current directory, read-only, as /box", FILES),
     Option("--tmpfs", "tmpfs", "DST[=SIZE]", "an empty writable directory, 1G unless said", FILES, True),
+    Option("--rootfs", "rootfs", "DIR", "run on this root file system, read-only, instead of the host's programs: see mrunc "
+           "rootfs --help", FILES),
     Option("--harden", "harden", None, "everything read-only but what --writable names, nothing written may be executed, a stricter "
            "system call policy", FILES),
     Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
@@ -94,7 +100,7 @@ def parse(argv, options=OPTIONS):
             value = argv[i]
             i += 1
         if option.many:
-            values.setdefault(option.dest, []).append(value)
+            values.setdefault(option.dest, []).append(option.given(value))
         elif option.dest in values and values[option.dest] != value:
             raise usage("%s is given twice" % name)
         else:

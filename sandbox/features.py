@@ -9,6 +9,7 @@ TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
     ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
+    ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
 )
 
 
@@ -29,3 +30,18 @@ class Features:
             since = [row[1] for row in TABLE if row[0] == control][0]
             return "this kernel does not have it: Linux %s" % since
         return None
+
+
+def has_openat2():
+    """Whether openat2(2) is there: it may be older than the kernel, or hidden by an outer filter.  Looked up once."""
+    if not _OPENAT2:
+        from ..syscalls import mount
+        try:
+            os.close(mount.open_in_root(-100, b"/", resolve=0))  # -100: AT_FDCWD
+            _OPENAT2.append(True)
+        except OSError:
+            _OPENAT2.append(False)
+    return _OPENAT2[0]
+
+
+_OPENAT2 = []

@@ -170,13 +170,17 @@ class Run:
     def _open_trees(self):
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
         other caller's are opened by the child."""
-        trees = {}
-        for op in self.plan.operations:
-            if op.kind == "bind" and op.options["user"]:
-                self._step("sources", refuse_sockets, op)
-                if self.plan.root:
-                    make = idmapped_tree if self.plan.tier.userns else unmapped_tree
-                    trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity))
+        trees, known = {}, {}
+        try:
+            for op in self.plan.operations:
+                if op.kind == "bind" and op.options["user"]:
+                    self._step("sources", refuse_sockets, op)
+                    if self.plan.root:
+                        make = idmapped_tree if self.plan.tier.userns else unmapped_tree
+                        trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity, known))
+        finally:
+            for fd in known.values():
+                os.close(fd)
         return trees
 
     def _take_signals(self):

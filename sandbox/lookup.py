@@ -61,6 +61,7 @@ def _check(path, shown):
         return  # may be executed without being readable; the kernel decides
     try:
         head = os.read(fd, 256)
+        loader = _loader(fd, head) if head[:7] == b"\x7fELF\2\1\1" and len(head) >= 64 else b""
     finally:
         os.close(fd)
     if head[:4] == b"\x7fELF" and len(head) >= 20:
@@ -70,8 +71,24 @@ def _check(path, shown):
             if machine == 62 and head[4] == 1:
                 kind = "x32"
             raise Lookup(8, "%s: %s program: this sandbox runs %s only" % (shown, kind, ARCH), NOT_EXECUTABLE)
+        if loader and not os.path.exists(loader):
+            raise Lookup(2, "%s: its loader %s is not there inside: it was built for another system, or the tree is not whole" %
+                         (shown, loader.decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)
     if head[:2] == b"#!":
         words = head[2:].split(b"\n")[0].split(b"\0")[0].split()
         if words and not os.path.exists(words[0]):
             raise Lookup(2, "%s: its interpreter %s is not there inside" %
                          (shown, words[0].decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)
+
+
+def _loader(fd, head):
+    """The loader (bytes) that a 64-bit little-endian ELF file names, b"" where it names none.  elf(5): PT_INTERP"""
+    try:
+        table = os.pread(fd, 56 * min(int.from_bytes(head[56:58], "little"), 64), int.from_bytes(head[32:40], "little"))
+        for start in range(0, len(table) - 55, 56):
+            if table[start:start + 4] == b"\3\0\0\0":
+                size = min(int.from_bytes(table[start + 32:start + 40], "little"), 4096)
+                return os.pread(fd, size, int.from_bytes(table[start + 8:start + 16], "little")).split(b"\0")[0]
+    except (OSError, OverflowError):
+        pass  # the kernel will say what is wrong with it
+    return b""

@@ -87,6 +87,20 @@ class Tree:
             mount.mount_setattr(tree, op.flags)
         self.attach(tree, op.dst)
 
+    def _cover(self, op):
+        # Bound over a file of a tree that is not ours to write; what is bound needs no name any more.
+        name = b".cover"
+        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, op.options["mode"],
+                     dir_fd=self.root)
+        try:
+            write_all(fd, op.src)
+        finally:
+            os.close(fd)
+        tree = mount.open_tree(name, False, self.root)
+        mount.mount_setattr(tree, op.flags, recursive=False)
+        self.attach(tree, op.dst)
+        os.unlink(name, dir_fd=self.root)
+
     def _device(self, op):
         tree = self.sources.pop((op.kind, op.dst))
         # Not nodev: opening would be EACCES.  Read-only does not hinder reading or writing a device.

@@ -84,7 +84,11 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
 
 def _own_tree(plan, spec, host):
     own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
-    ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, skip_subset=plan.left_out("proc"))
+    userland = None
+    if spec.rootfs is not None:
+        from . import rootfs_run
+        userland = rootfs_run.operations(rootfs_run.Userland.read(spec.rootfs), own_files, plan.home)
+    ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
     plan.operations = tree.add_user_mounts(ops, spec, host)
     if spec.harden:
         from . import harden

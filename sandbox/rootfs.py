@@ -11,7 +11,7 @@ from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOS
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
 INODES = 100000
 #: The kinds, and which of them are mounts of their own.
-MOUNTS = ("tmpfs", "bind", "device", "proc", "devpts", "mask-file", "mask-directory", "read-only")
+MOUNTS = ("tmpfs", "bind", "device", "proc", "devpts", "mask-file", "mask-directory", "read-only", "cover")
 KINDS = MOUNTS + ("directory", "file", "symlink", "copy")
 
 
@@ -32,8 +32,8 @@ class Operation:
     def describe(self):
         """One line for people."""
         place = self.dst.decode("utf-8", "surrogateescape")
-        src = "" if self.src is None or self.kind == "file" else self.src.decode("utf-8", "surrogateescape")
-        if self.kind == "file":
+        src = "" if self.src is None else self.src.decode("utf-8", "surrogateescape")
+        if self.kind in ("file", "cover"):
             src = "%d bytes" % len(self.src)
         if self.kind == "tmpfs":
             src = "at most %s, %d inodes" % (units.human(self.options["size"]), INODES)
@@ -59,20 +59,15 @@ def tmpfs(dst, size, mode=0o755, flags=NOSUID | NODEV):
     return Operation("tmpfs", dst, flags=flags, size=size, mode=mode, user=False)
 
 
-def base(host, own_files, proc, tty, home, skip_subset=False):
-    """The default tree, root first: [Operation].  host: facts; own_files: of etc.own_files; proc: pid, full, none."""
-    ops = [Operation("tmpfs", b"/", flags=NOSUID | NODEV | NOEXEC, size=16 << 20, mode=0o755, user=False)]
+def host_userland(host, own_files):
+    """[Operation] of the host's programs, and of an /etc without its secrets."""
+    ops = []
     add = ops.append
-    for name in ("usr", "etc", "proc", "sys", "dev", "dev/shm", "tmp", "box", "run", "var", "var/lib", "srv", "mnt",
-                 "opt", "home", "root", "lib"):
+    for name in ("usr", "etc", "var", "var/lib", "srv", "mnt", "opt", "home", "root", "lib"):
         if name != "lib" or name not in host.layout:
             add(Operation("directory", b"/" + name.encode(), mode=0o755))
     add(Operation("symlink", b"/var/tmp", b"/tmp"))
     add(Operation("symlink", b"/var/run", b"/run"))
-    # Outside every Landlock rule: that it cannot be opened is the proof that a domain is in force.
-    add(Operation("file", b"/.landlock", b"", mode=0o444))
-    if home.startswith(b"/home/"):
-        add(Operation("directory", home, mode=0o755))
     add(Operation("bind", b"/usr", b"/usr", RO | NOSUID | NODEV, directory=True, rw=False, user=False))
     for name, target in sorted(host.layout.items()):
         path = b"/" + name.encode()
@@ -94,6 +89,22 @@ def base(host, own_files, proc, tty, home, skip_subset=False):
         add(Operation("directory" if directory else "file", path, None if directory else b"", mode=0o755 if directory
                       else 0o644))
         add(Operation("bind", path, path, RO | NOSUID | NODEV | NOEXEC, directory=directory, rw=False, user=False))
+    return ops
+
+
+def base(host, own_files, proc, tty, home, skip_subset=False, userland=None):
+    """The default tree, root first: [Operation].  host: facts; own_files: of etc.own_files; proc: pid, full, none; userland:
+    the operations that take the place of the host's programs, of rootfs_run."""
+    ops = [Operation("tmpfs", b"/", flags=NOSUID | NODEV | NOEXEC, size=16 << 20, mode=0o755, user=False)]
+    add = ops.append
+    for name in ("proc", "sys", "dev", "dev/shm", "tmp", "box", "run"):
+        add(Operation("directory", b"/" + name.encode(), mode=0o755))
+    # Outside every Landlock rule: that it cannot be opened is the proof that a domain is in force.
+    add(Operation("file", b"/.landlock", b"", mode=0o444))
+    ops += host_userland(host, own_files) if userland is None else userland
+    for part in (os.path.dirname(home), home):
+        if part != b"/":
+            add(Operation("directory", part, mode=0o755))
     for part in ("devices", "devices/system", "devices/system/cpu"):
         add(Operation("directory", b"/sys/" + part.encode(), mode=0o755))
     for name, content in sorted(host.cpu.items()):

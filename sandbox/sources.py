@@ -18,7 +18,19 @@ WALK_LIMIT = 20000
 def open_source(op, flags=os.O_PATH):
     """A descriptor of an operation's source, which must still be the file that was checked: whoever owns a directory on the
     way can swap it for a link at any moment.  Raises OSError."""
-    fd = os.open(op.src, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+    holder = None
+    if "top" in op.options:  # an entry of a --rootfs: below that very directory
+        holder = os.open(os.path.dirname(op.src), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        found = os.fstat(holder)
+        if (found.st_dev, found.st_ino) != op.options["top"]:
+            os.close(holder)
+            raise OSError(errno.ESTALE, "it was replaced while mrunc started", os.path.dirname(op.src))
+    try:
+        fd = os.open(op.src if holder is None else os.path.basename(op.src), flags | os.O_CLOEXEC | os.O_NOFOLLOW,
+                     dir_fd=holder)
+    finally:
+        if holder is not None:
+            os.close(holder)
     found = os.fstat(fd)
     if (found.st_dev, found.st_ino) != op.options["inode"]:
         os.close(fd)
@@ -66,37 +78,37 @@ def _talks(op, path, why):
                         remedy="name a directory without sockets, or bring files in with --copy")
 
 
-def idmapped_tree(op, identity):
+def idmapped_tree(op, identity, known):
     """A detached mount (fd) for a bind operation of a root caller.
 
-    identity: (host uid, host gid) behind the sandbox's root.  Raises SandboxError: mixed owners, or a file system that
+    identity: (host uid, host gid) behind the sandbox's root; known: dict owner -> fd of its user namespace, filled here and
+    closed by the caller.  Raises SandboxError: mixed owners, or a file system that
     can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
     _refuse_mixed_owners(op, shown)
     tree = clone_source(op)
     try:
-        userns = owner_userns(op.options["owner"], identity)
-        try:
-            mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=userns)
-        finally:
-            os.close(userns)
+        owner = op.options["owner"]
+        if owner not in known:
+            known[owner] = owner_userns(owner, identity)
+        mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=known[owner])
     except OSError as error:
         os.close(tree)
         raise SandboxError("sources", shown, error.errno, control="mounts",
                            reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
-                           remedy="bring files in with --copy (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and "
-                                  "cgroup never)")
+                           remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and cgroup never)" %
+                           ("put the tree on another file system" if "top" in op.options else "bring files in with --copy"))
     return tree
 
 
-def unmapped_tree(op, identity):
+def unmapped_tree(op, identity, known):
     """The same where there is no user namespace to map with: what isn't for everybody to read would be useless inside.
 
     Raises SandboxError for such a source, OSError where it can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
-    closed = closed_path(op.src, op.options["directory"])
+    closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
     if closed is not None:
         raise SandboxError("sources", shown, control="mounts", status=USAGE,
                            reason="%s is not readable for everybody, and without a user namespace it can't be mapped to its "
@@ -164,7 +176,8 @@ def owner_userns(owner, identity):
 
 def _refuse_mixed_owners(op, shown):
     """A map has one line: what belongs to somebody else and isn't open to everybody would be unreadable inside."""
-    if not op.options["directory"]:
+    # A tree that a system was installed into has files of several: they are unreadable inside, as for any user there.
+    if not op.options["directory"] or "top" in op.options:
         return
     uid, seen = op.options["owner"][0], 0
     for place, directories, files in os.walk(op.src):

@@ -30,17 +30,17 @@ class Spec:
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
-    proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
+    rootfs: the tree's path or None; proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
     tier: tuple of tier names, the first that this host can run is taken;
     unsafe_without: frozenset of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "tier",
+                 "rootfs", "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "tier",
                  "unsafe_without")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
+                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
                  seccomp_add=(), tier=(), unsafe_without=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
@@ -51,6 +51,7 @@ class Spec:
         self.copy = [_copy(value) for value in _list(copy)]
         self.here, self.tty = bool(here), bool(tty)
         self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
+        self.rootfs = None if rootfs is None else _bytes(rootfs, "--rootfs")
         self.harden, self.writable = bool(harden), [_tmpfs(value, "--writable") for value in _list(writable)]
         self.chdir = None if chdir is None else _inside(_bytes(chdir, "--chdir"), "--chdir")
         self.hostname = None if hostname is None else _hostname(hostname)

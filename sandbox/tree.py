@@ -132,7 +132,7 @@ def _replaced(op, destination):
     """Whether a default operation makes room for a user's mount at `destination`."""
     if op.dst.startswith(destination + b"/"):
         return True
-    return op.dst == destination and op.kind in ("tmpfs", "bind", "file")
+    return op.dst == destination and op.kind in ("tmpfs", "bind", "file", "cover")
 
 
 def _proc_last(ops):
@@ -201,7 +201,7 @@ class Tree:
                             (show(path), show(node.src)), "name the path that it leads to")
             if node.kind in ("bind",):
                 return "directory" if node.options["directory"] else "file"
-            return "file" if node.kind in ("file", "copy", "device") else "directory"
+            return "file" if node.kind in ("file", "copy", "cover", "device") else "directory"
         holder = self.mount_of(path)
         if holder.kind != "bind":
             return None

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
+import os
+
+from ..sandbox.errors import SandboxError, usage
+from .options import Option, nearest, parse
+from .output import escaped, say, write, write_bytes
+
+GROUP = "Options of rootfs"
+
+
+class Source(Option):
+    """An option that keeps its place among the sources."""
+
+    __slots__ = ()
+
+    def given(self, value):
+        """(kind, value)"""
+        return self.names[0][2:], value
+
+
+OPTIONS = (
+    Source("--from", "sources", "SOURCE", "build: a directory, a tar (plain, gzip, xz) or an OCI image layout; several are laid "
+           "over one another in order", GROUP, True),
+    Source("--from-host", "sources", "NAMES", "build: packages of this host with all that they depend on (python3,bash), or "
+           "programs that belong to no package, with their libraries", GROUP, True),
+    Option("--image", "image", "NAME", "build: which image of an OCI layout that holds several", GROUP),
+    Option("--max-size", "max_size", "SIZE", "build: content of all files together (default 16G)", GROUP),
+    Option("--max-files", "max_files", "COUNT", "build: entries of all sources together (default 500000)", GROUP),
+    Option("--manifest", "manifest", "FILE", "build: write what is in the tree and what was dropped, as JSON", GROUP),
+    Option("--json", "json", None, "JSON: the manifest, or the findings", GROUP),
+    Option("-q --quiet", "quiet", None, "no messages but errors", GROUP),
+    Option("-h --help", "help", None, "this text", GROUP),
+)
+ACTIONS = (("build DEST --from SOURCE...", "make a root file system; set-id bits, capabilities and devices are dropped, an archive "
+            "that leads out is refused (exit status 1)"),
+           ("check DIR", "look for what should not be in one; exit status 1 if there is something"))
+_TAKES = {"build": "sources image max_size max_files manifest json quiet", "check": "json quiet"}
+#: So many dropped things are named on stderr; the manifest has all.
+MOST_NAMED = 100
+
+
+def main(argv):
+    """argv: list of str after the verb.  Returns the exit status."""
+    values, words = _parse(argv)
+    if values.get("help") or not words:
+        from . import manual
+        write(1, manual.help_rootfs())
+        return 0 if values.get("help") else 2
+    action = words.pop(0)
+    if action not in _TAKES:
+        raise _wrong("unknown action %s%s" % (action, nearest(action, _TAKES)))
+    for option in OPTIONS:
+        if option.dest in values and option.dest not in _TAKES[action].split():
+            raise _wrong("rootfs %s takes no %s" % (action, option.names[0]))
+    if not words:
+        raise _wrong("rootfs %s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))
+    if len(words) > 1:
+        raise _wrong("rootfs %s takes one directory, not %s too" % (action, words[1]))
+    return {"build": build, "check": check}[action](words[0], values)
+
+
+def _parse(argv):
+    """(values, words): options may stand before, between and after the words; `--from A B` names two sources."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    values, words, rest = {}, [], argv[:end]
+    while rest:
+        try:
+            more, rest = parse(rest, OPTIONS)
+        except SandboxError as error:
+            error.remedy = "mrunc rootfs --help lists them"
+            raise error
+        sources = more.pop("sources", [])
+        values.setdefault("sources", []).extend(sources)
+        for name, value in more.items():
+            if values.setdefault(name, value) != value:
+                raise _wrong("--%s is given twice" % name.replace("_", "-"))
+        word, rest = rest[:1], rest[1:]
+        if len(words) >= 2 and values["sources"]:
+            values["sources"] += [("from", name) for name in word]
+        else:
+            words += word
+    if not values.get("sources"):
+        values.pop("sources", None)
+    return values, words + argv[end + 1:]
+
+
+def _wrong(what, reason=None, remedy="mrunc rootfs --help"):
+    return usage(what, reason, remedy, stage="rootfs")
+
+
+def build(destination, values):
+    """rootfs build"""
+    from ..sandbox import rootfs_build, units
+    sources = [(kind, _names(value) if kind == "from-host" else value) for kind, value in values.get("sources", ())]
+    if not sources:
+        raise _wrong("rootfs build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
+    limits = (units.size(values["max_size"], "--max-size") if "max_size" in values else rootfs_build.MOST_BYTES,
+              _count(values["max_files"]) if "max_files" in values else rootfs_build.MOST_FILES)
+    target = values.get("manifest")
+    if target is not None and os.path.lexists(target) and not os.path.isfile(target):
+        raise _wrong("--manifest %s" % target, "is no file")
+    progress = Progress(values.get("quiet"))
+    with Terminated():
+        try:
+            manifest = rootfs_build.build(os.fsencode(destination), sources, limits, _epoch(), values.get("image"), progress.tick)
+        finally:
+            progress.end()
+    if not values.get("quiet"):
+        for row in manifest["dropped"][:MOST_NAMED]:
+            say("dropped: %s: %s" % (row["path"], row["what"]))
+        if len(manifest["dropped"]) > MOST_NAMED:
+            say("dropped: %d more; --manifest FILE names all" % (len(manifest["dropped"]) - MOST_NAMED))
+    data = _json(manifest) if target is not None or values.get("json") else ""
+    if target is not None:
+        _replace(target, data)
+    if values.get("json"):
+        write(1, data)
+    elif not values.get("quiet"):
+        say("%s: %d entries, %d bytes, %d dropped" % (destination, len(manifest["entries"]), manifest["bytes"],
+                                                      len(manifest["dropped"])))
+    return 0
+
+
+def _names(value):
+    names = [name for name in value.split(",") if name]
+    if not names:
+        raise _wrong("--from-host", "names no package")
+    return names
+
+
+def _count(value):
+    if not value.isdigit() or not 0 < int(value) < 1 << 32:
+        raise _wrong("--max-files %s" % value, "a whole number, more than 0")
+    return int(value)
+
+
+def _epoch():
+    value = os.environ.get("SOURCE_DATE_EPOCH")
+    if not value:
+        return None
+    if not value.isdigit() or int(value) >= 1 << 33:
+        raise _wrong("SOURCE_DATE_EPOCH=%s" % value, "it is a number of seconds since 1970")
+    return int(value)
+
+
+def _replace(target, data):
+    draft = "%s.%d.tmp" % (target, os.getpid())
+    try:
+        with open(draft, "xb", 0) as out:
+            out.write(data.encode())
+        os.rename(draft, target)
+    except OSError as error:
+        if os.path.lexists(draft):
+            os.unlink(draft)
+        raise SandboxError("rootfs", "--manifest %s" % target, error.errno)
+
+
+class Terminated:
+    """SIGTERM and SIGHUP as an error, so that the half-made tree is removed."""
+
+    def __enter__(self):
+        import signal
+        self.before = [(number, signal.signal(number, self._raise)) for number in (signal.SIGTERM, signal.SIGHUP)
+                       if signal.getsignal(number) is signal.SIG_DFL]
+        return self
+
+    def _raise(self, number, frame):
+        raise SandboxError("rootfs", "interrupted", reason="nothing was made", status=128 + number)
+
+    def __exit__(self, *error):
+        import signal
+        for number, handler in self.before:
+            signal.signal(number, handler)
+
+
+class Progress:
+    """One line on a terminal's stderr that counts, a few times a second."""
+
+    def __init__(self, quiet):
+        self.shown, self.next = False, 0.0
+        self.on = not quiet and os.isatty(2) and os.environ.get("TERM") not in (None, "", "dumb")
+
+    def tick(self, files, size):
+        """After each entry."""
+        if not self.on:
+            return
+        import time
+        now = time.monotonic()
+        if now < self.next:
+            return
+        self.next = now + 0.25
+        self.shown = True
+        self._write("\rmrunc: %d entries, %d MiB " % (files, size >> 20))
+
+    def end(self):
+        """Takes the line away."""
+        if self.shown:
+            self._write("\r%s\r" % (" " * 50))
+
+    def _write(self, words):
+        try:
+            write(2, words)
+        except OSError:
+            self.on = False
+
+
+def check(directory, values):
+    """rootfs check"""
+    from ..sandbox import rootfs_check
+    from ..sandbox.rootfs_entries import text
+    findings, entries = rootfs_check.check(os.fsencode(directory))
+    if values.get("json"):
+        write(1, _json({"schema": 1, "entries": entries, "findings": [
+            {"kind": kind, "path": text(path), "detail": detail} for kind, path, detail in findings]}))
+    else:
+        data = "".join("%-15s %s%s\n" % (kind, escaped(path or b"."), "  (%s)" % escaped(detail) if detail else "")
+                       for kind, path, detail in findings)
+        write_bytes(1, data.encode("utf-8", "backslashreplace"))
+        if not values.get("quiet"):
+            say("%s: %d entries, %d findings" % (directory, entries, len(findings)))
+    return 1 if findings else 0
+
+
+def _json(value):
+    import json
+    return json.dumps(value, indent=1) + "\n"

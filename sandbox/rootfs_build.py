@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`rootfs build`: sources into a draft beside the destination, which gets its name when all is there.
+
+The draft is locked while its builder lives; one that is not is what a killed builder left, and the next build of the same
+name removes it.
+"""
+import errno
+import fcntl
+import os
+import stat
+
+from . import beneath, rootfs_sources
+from .errors import CANNOT_CONTAIN, SandboxError, usage
+from .rootfs_entries import text
+from .rootfs_extract import Writer
+from ..syscalls.files import rename_exclusive
+
+MOST_BYTES, MOST_FILES = 16 << 30, 500000
+SCHEMA = 1
+
+
+def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, image=None, tick=None):
+    """Makes the tree and returns its manifest (a dict).
+
+    destination: path (bytes), where nothing may be; sources: [("from" or "from-host", value)], lowest first: a path, or a list
+    of names; limits: (bytes, entries) of the whole tree; epoch: seconds or None (SOURCE_DATE_EPOCH); tick: progress,
+    tick(entries, bytes).
+
+    Raises SandboxError: 1 for a source that is refused, 2 for a mistake, 125 for what this host can't do.  Whatever is raised,
+    nothing is left.
+    """
+    draft = Draft(destination)
+    writer = None
+    try:
+        draft.make()
+        writer = Writer(draft.fd, limits[0], limits[1], epoch, tick)
+        avoid = [(os.fstat(draft.fd).st_dev, os.fstat(draft.fd).st_ino)]
+        for kind, value in sources:
+            if kind == "from-host":
+                from . import rootfs_host
+                writer.take(rootfs_host.entries(value))
+            else:
+                for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid):
+                    writer.take(layer)
+        writer.finish()
+        manifest = describe(writer, sources)
+        draft.publish(writer.top.mode)
+        return manifest
+    except OSError as error:
+        raise _failed(error)
+    finally:
+        if writer is not None:
+            writer.close()
+        draft.discard()
+
+
+def _failed(error):
+    if error.errno == errno.ENOSPC:
+        return SandboxError("rootfs", "the tree", error.errno, "no space is left, or no inode")
+    return SandboxError("rootfs", text(os.fsencode(error.filename)) if error.filename else "the tree", error.errno,
+                        error.strerror, status=CANNOT_CONTAIN)
+
+
+def describe(writer, sources):
+    """The manifest: nothing in it depends on when, where or by whom the tree was made."""
+    names = [value if kind == "from" else list(value) for kind, value in sources]
+    entries = writer.entries()
+    return {"schema": SCHEMA, "sources": [{kind: text(os.fsencode(name)) if kind == "from" else name}
+                                          for (kind, _), name in zip(sources, names)],
+            "entries": entries, "bytes": sum(entry.get("size", 0) for entry in entries if entry["kind"] == "file"),
+            "dropped": [{"path": text(path), "what": what} for path, what in writer.dropped]}
+
+
+class Draft:
+    """The directory that a build writes into: `.NAME.mrunc-draft-XXXX` beside the destination, mode 0700 and locked."""
+
+    def __init__(self, destination):
+        """Raises SandboxError, exit 2, where the destination can't be made."""
+        folder, name = os.path.split(destination.rstrip(b"/"))
+        self.shown = text(destination)
+        if name in (b"", b".", b".."):
+            raise usage("rootfs build %s" % self.shown, "is no name for a new directory")
+        self.parent = self.fd = -1
+        self.name, self.start = None, b".%s.mrunc-draft-" % name[:200]
+        self.final = name
+        try:
+            self.parent = os.open(folder or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.stat(name, dir_fd=self.parent, follow_symlinks=False)
+        except FileNotFoundError:
+            if self.parent >= 0:
+                return
+            raise usage("rootfs build %s" % self.shown, "there is no directory %s" % text(folder))
+        except OSError as error:
+            raise usage("rootfs build %s" % self.shown, error.strerror)
+        os.close(self.parent)
+        raise usage("rootfs build %s" % self.shown, "is there already", "remove it, or choose another name")
+
+    def make(self):
+        """Removes what killed builds of this name left, and makes a new draft."""
+        for name in beneath.names(self.parent):
+            if name.startswith(self.start):
+                self._remove_left(name)
+        while True:
+            name = self.start + os.urandom(8).hex().encode()
+            os.mkdir(name, 0o700, dir_fd=self.parent)
+            self.name = name
+            self.fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.parent)
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            try:  # a build that starts may have taken it for left between the two
+                if os.path.samestat(os.stat(name, dir_fd=self.parent, follow_symlinks=False), os.fstat(self.fd)):
+                    return
+            except FileNotFoundError:
+                pass
+            os.close(self.fd)
+            self.name, self.fd = None, -1
+
+    def _remove_left(self, name):
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.parent)
+        except OSError:
+            return
+        try:
+            if os.fstat(fd).st_uid == os.geteuid():
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                beneath.remove(self.parent, name)
+        except OSError:
+            pass  # in use, or another build removes it
+        finally:
+            os.close(fd)
+
+    def publish(self, mode):
+        """Gives the tree its mode and its name; never over anything.  Raises SandboxError, OSError."""
+        os.fchmod(self.fd, stat.S_IMODE(mode))
+        try:
+            try:
+                rename_exclusive(self.parent, self.name, self.final)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                    raise
+                # Not every file system knows the flag; then at most an empty directory is replaced.
+                os.rename(self.name, self.final, src_dir_fd=self.parent, dst_dir_fd=self.parent)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise usage("rootfs build %s" % self.shown, "something else has taken that name meanwhile")
+            raise
+        self.name = None
+
+    def discard(self):
+        """Removes what has not got its name.  Each step stands alone."""
+        if self.name is not None and self.fd >= 0:
+            try:
+                beneath.remove(self.parent, self.name)
+            except OSError:
+                pass  # the next build of this name removes it
+            self.name = None
+        for fd in (self.fd, self.parent):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.parent = -1

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes streams of entries into a directory that nobody else can enter, and knows at every moment what lies there.
+
+The tree in memory decides: a name is resolved in it, links included, with the tree's top as "/", so no name leads out.  On
+disk each step then walks the resolved path below the top's descriptor and follows no link at all.
+"""
+import hashlib
+import os
+
+from . import beneath
+from .rootfs_entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of, text
+
+CHUNK = 1 << 18
+MOST_LINKS = 40
+LATEST = 1 << 33  # the year 2242: what every file system in use can hold
+HELD = 64
+
+
+class Node:
+    """What lies at a name.  kind: file, directory or symlink; children: of a directory, name -> Node; layer: the number of
+    the source that put it there."""
+
+    __slots__ = ("kind", "mode", "mtime", "size", "sha256", "target", "children", "layer")
+
+    def __init__(self, kind, mode, mtime, layer):
+        self.kind, self.mode, self.mtime, self.layer = kind, mode, mtime, layer
+        self.size, self.sha256, self.target = 0, None, None
+        self.children = {} if kind == "directory" else None
+
+
+class Writer:
+    """root: fd of the empty directory; most_bytes, most_files: limits of the whole tree; epoch: no time lies later, None for
+    no bound; tick: called after each entry, tick(files, bytes).
+
+    dropped: [(path, what)] in the order in which it was met.
+    """
+
+    def __init__(self, root, most_bytes, most_files, epoch=None, tick=None):
+        self.root, self.most_bytes, self.most_files, self.epoch, self.tick = root, most_bytes, most_files, epoch, tick
+        self.top = Node("directory", 0o755, None, 0)
+        self.bytes = self.files = self.newest = self.layer = 0
+        self.dropped = []
+        self.held = {}  # path -> fd of a directory
+
+    def close(self):
+        """Gives all descriptors back."""
+        while self.held:
+            os.close(self.held.popitem()[1])
+
+    def take(self, stream):
+        """All entries of one source (or one layer), over what is there.  Raises SandboxError."""
+        self.layer += 1
+        for entry in stream:
+            self.add(entry)
+            if self.tick:
+                self.tick(self.files, self.bytes)
+
+    def add(self, entry):
+        """One entry."""
+        self._count()
+        steps = steps_of(entry.name)
+        name = b"/".join(steps)
+        for attribute in entry.xattrs:
+            self.drop(name, "extended attribute %s" % text(attribute))
+        if not steps and entry.kind == "opaque":
+            self._drop_lower([], self.top)
+            return
+        if not steps:
+            if entry.kind in NOT_TAKEN:
+                raise refused(entry.name, entry.kind)
+            if entry.kind != "directory":
+                raise refused(entry.name, "the tree's top must be a directory")
+            self.top.mode, self.top.mtime = self._mode(entry, name, 0o1777), self._time(entry)
+            return
+        if entry.kind in ("whiteout", "opaque"):
+            self._hide(entry.kind, steps)
+            return
+        path, holder = self._holder(steps[:-1])
+        last = steps[-1]
+        place = self._short(path + [last])
+        if entry.kind in NEVER:
+            self.drop(b"/".join(place), entry.kind)
+            self._clear(path, holder, last)
+        elif entry.kind in NOT_TAKEN:
+            self.drop(b"/".join(place), entry.kind)
+        elif entry.kind == "directory":
+            self._directory(entry, path, holder, last)
+        elif entry.kind == "file":
+            self._file(entry, path, holder, last)
+        elif entry.kind == "symlink":
+            self._symlink(entry, path, holder, last)
+        else:
+            self._hardlink(entry, path, holder, last)
+
+    def drop(self, name, what):
+        """Remembers what was left out."""
+        self.dropped.append((name, what))
+
+    def _count(self, size=0):
+        self.bytes += size
+        if self.bytes > self.most_bytes:
+            raise refused("the tree", "more than %d bytes" % self.most_bytes, "--max-size says how much is allowed")
+        if not size:
+            self.files += 1
+            if self.files > self.most_files:
+                raise refused("the tree", "more than %d entries" % self.most_files, "--max-files says how many are allowed")
+
+    def _mode(self, entry, name, mask):
+        for bit, what in ((0o4000, "set-uid bit"), (0o2000, "set-gid bit")):
+            if entry.mode & bit:
+                self.drop(name, what)
+        return entry.mode & mask
+
+    def _time(self, entry):
+        mtime = min(max(int(entry.mtime), 0), LATEST)
+        self.newest = max(self.newest, mtime)
+        return mtime if self.epoch is None else min(mtime, self.epoch)
+
+    # -- the tree in memory --------------------------------------------------------------------------------------
+
+    def _holder(self, steps):
+        """(path, Node) of the directory that a name's last component lies in, which is made where it is missing."""
+        path, node, trail, pending, links = [], self.top, [self.top], list(reversed(steps)), 0
+        while pending:
+            step = pending.pop()
+            if step == b"..":  # of a link: above the top there is the top
+                if path:
+                    path.pop()
+                    trail.pop()
+                node = trail[-1]
+                continue
+            child = node.children.get(step)
+            if child is None:
+                self._count()
+                child = Node("directory", 0o755, None, self.layer)
+                self._short(path + [step])
+                self._on_disk(path, os.mkdir, step, 0o700)
+                node.children[step] = child
+            if child.kind == "symlink":
+                links += 1
+                if links > MOST_LINKS:
+                    raise refused(b"/".join(steps), "the name leads through too many links")
+                if child.target.startswith(b"/"):
+                    path, trail, node = [], [self.top], self.top
+                pending += [s for s in reversed(child.target.split(b"/")) if s not in (b"", b".")]
+                continue
+            if child.kind != "directory":
+                raise refused(b"/".join(steps), "the name leads through a file")
+            path, node = path + [step], child
+            trail.append(node)
+        return path, node
+
+    @staticmethod
+    def _short(path):
+        """A path that can still be opened as a whole."""
+        if len(b"/".join(path)) > LONGEST_PATH:
+            raise refused(b"/".join(path), "the name is too long")
+        return path
+
+    def _find(self, steps):
+        """(path, parent, Node) of what lies at a name, without making anything; None where there is nothing."""
+        path, node, trail, pending, links = [], self.top, [self.top], list(reversed(steps[:-1])), 0
+        while pending:
+            step = pending.pop()
+            if step == b"..":
+                if path:
+                    path.pop()
+                    trail.pop()
+                node = trail[-1]
+                continue
+            child = node.children.get(step)
+            if child is not None and child.kind == "symlink" and links < MOST_LINKS:
+                links += 1
+                if child.target.startswith(b"/"):
+                    path, trail, node = [], [self.top], self.top
+                pending += [s for s in reversed(child.target.split(b"/")) if s not in (b"", b".")]
+                continue
+            if child is None or child.kind != "directory":
+                return None
+            path, node = path + [step], child
+            trail.append(node)
+        found = node.children.get(steps[-1])
+        return None if found is None else (path, node, found)
+
+    # -- on disk -------------------------------------------------------------------------------------------------
+
+    def _fd(self, path):
+        """A descriptor of a directory of the tree; it stays ours."""
+        key = b"/".join(path)
+        fd = self.held.get(key)
+        if fd is None:
+            if len(self.held) >= HELD:
+                self.close()
+            fd = self.held[key] = beneath.open_beneath(self.root, key, beneath.O_PATH_DIRECTORY)
+        return fd
+
+    def _on_disk(self, path, function, name, *arguments, **more):
+        try:
+            return function(name, *arguments, dir_fd=self._fd(path), **more)
+        except FileExistsError:  # a file system on which two names are one
+            raise refused(b"/".join(path + [name]), "is there already under another spelling",
+                          "this file system does not tell upper from lower case")
+
+    def _clear(self, path, holder, name):
+        """Removes what lies at a name."""
+        node = holder.children.pop(name, None)
+        if node is None:
+            return
+        if node.kind == "directory":
+            self.close()
+            beneath.remove(self._fd(path), name)
+        else:
+            os.unlink(name, dir_fd=self._fd(path))
+
+    def _directory(self, entry, path, holder, name):
+        mode, old = self._mode(entry, b"/".join(path + [name]), 0o1777), holder.children.get(name)
+        if old is None or old.kind != "directory":
+            self._clear(path, holder, name)
+            self._on_disk(path, os.mkdir, name, 0o700)
+            old = holder.children[name] = Node("directory", mode, None, self.layer)
+        old.mode, old.mtime, old.layer = mode, self._time(entry), self.layer
+
+    def _file(self, entry, path, holder, name):
+        self._count(entry.size)  # before a byte is written; a hole counts like data
+        self._clear(path, holder, name)
+        node = Node("file", self._mode(entry, b"/".join(path + [name]), 0o777), self._time(entry), self.layer)
+        fd = self._on_disk(path, os.open, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        holder.children[name] = node
+        try:
+            digest, left = hashlib.sha256(), entry.size
+            while left:
+                data = entry.read(min(left, CHUNK))
+                if not data:
+                    raise refused(entry.name, "it became shorter while it was read")
+                left -= len(data)
+                digest.update(data)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view):]
+            os.fchmod(fd, node.mode)
+            os.utime(fd, (node.mtime, node.mtime))
+        finally:
+            os.close(fd)
+        node.size, node.sha256 = entry.size, digest.hexdigest()
+
+    def _symlink(self, entry, path, holder, name):
+        target = entry.target
+        if not target or b"\0" in target or len(target) > 4095:
+            raise refused(entry.name, "a symlink with an impossible target")
+        if leads_out(path + [name], target):
+            raise refused(entry.name, "a symlink that leads out of the tree (to %s)" % text(target[:200]))
+        self._clear(path, holder, name)
+        node = Node("symlink", 0o777, self._time(entry), self.layer)
+        node.target, node.size = target, len(target)
+        fd = self._fd(path)
+        try:
+            os.symlink(target, name, dir_fd=fd)
+        except FileExistsError:
+            raise refused(b"/".join(path + [name]), "is there already under another spelling")
+        os.utime(name, (node.mtime, node.mtime), dir_fd=fd, follow_symlinks=False)
+        holder.children[name] = node
+
+    def _hardlink(self, entry, path, holder, name):
+        steps = steps_of(entry.target)  # from the tree's top, and under the same rules
+        found = self._find(steps) if steps else None
+        if found is None or found[2].kind == "directory":
+            raise refused(entry.name, "a hard link to what is no file of the archive (%s)" % text(entry.target[:200]))
+        old = holder.children.get(name)
+        if old is found[2]:
+            return
+        if old is not None:
+            self._clear(path, holder, name)
+            found = self._find(steps)  # it may have lain below
+            if found is None:
+                raise refused(entry.name, "a hard link to what it replaces (%s)" % text(entry.target[:200]))
+        source = self._fd(found[0])
+        if len(self.held) >= HELD - 1:  # both descriptors must stay open
+            self.close()
+            source = self._fd(found[0])
+        try:
+            os.link(steps[-1], name, src_dir_fd=source, dst_dir_fd=self._fd(path), follow_symlinks=False)
+        except FileExistsError:
+            raise refused(b"/".join(path + [name]), "is there already under another spelling")
+        node = holder.children[name] = Node(found[2].kind, found[2].mode, found[2].mtime, self.layer)
+        node.size, node.sha256, node.target = found[2].size, found[2].sha256, found[2].target
+
+    # -- layers --------------------------------------------------------------------------------------------------
+
+    def _hide(self, kind, steps):
+        """A whiteout: what *lower* layers have there goes; what this one has put there stays.  OCI image-spec, layer.md"""
+        found = self._find(steps)
+        if found is None:
+            return
+        path, holder, node = found
+        if node.kind == "directory":
+            self._drop_lower(path + [steps[-1]], node)
+        if kind == "whiteout" and node.layer < self.layer and not node.children:
+            self._clear(path, holder, steps[-1])
+
+    def _drop_lower(self, path, node):
+        """Removes below a directory whatever this layer has not put there."""
+        order, pending = [], [(path, node)]
+        while pending:
+            place, directory = pending.pop()
+            order.append((place, directory))
+            pending += [(place + [name], child) for name, child in directory.children.items() if child.kind == "directory"]
+        for place, directory in reversed(order):
+            for name, child in list(directory.children.items()):
+                if child.layer < self.layer and not child.children:
+                    self._clear(place, directory, name)
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def walk(self):
+        """Yields (path as bytes, Node) of everything but the top, each directory before what it holds, names sorted."""
+        pending = [(name, node) for name, node in sorted(self.top.children.items(), reverse=True)]
+        while pending:
+            path, node = pending.pop()
+            yield path, node
+            if node.children:
+                pending += [(path + b"/" + name, child) for name, child in sorted(node.children.items(), reverse=True)]
+
+    def finish(self):
+        """The directories' modes and times, deepest first: until now they had to be open to us and were being written to."""
+        implied = self.newest if self.epoch is None else self.epoch
+        self.close()
+        directories = [(path, node) for path, node in self.walk() if node.kind == "directory"]
+        for path, node in list(reversed(directories)) + [(b"", self.top)]:
+            node.mtime = implied if node.mtime is None else node.mtime
+            fd = beneath.open_beneath(self.root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.utime(fd, (node.mtime, node.mtime))
+                if path:  # the top is closed to others until it has its name
+                    os.fchmod(fd, node.mode)
+            finally:
+                os.close(fd)
+
+    def entries(self):
+        """The manifest's entries: [dict], sorted by path as bytes."""
+        out = []
+        for path, node in sorted(self.walk(), key=lambda pair: pair[0]):
+            row = {"path": text(path), "kind": node.kind, "mode": "%04o" % node.mode, "mtime": node.mtime}
+            if node.kind == "file":
+                row["size"], row["sha256"] = node.size, node.sha256
+            elif node.kind == "symlink":
+                row["target"] = text(node.target)
+            out.append(row)
+        return out

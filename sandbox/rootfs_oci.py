@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OCI image layout as one stream of entries per layer.  OCI image-spec 1.1: image-layout.md, image-index.md, manifest.md,
+config.md, layer.md
+
+Every blob is named by its digest, and is believed only as far as that holds: JSON is hashed before it is parsed, a layer
+while it is read, compressed and unpacked, before anything gets its final name.
+"""
+import os
+import stat
+
+from .errors import usage
+from .rootfs_entries import Entry, refused, text
+from .rootfs_streams import CHUNK, RawFile, Stream
+
+MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
+DIGESTS = {"sha256": 64, "sha512": 128}
+INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+NAME = "org.opencontainers.image.ref.name"
+OPAQUE, WHITEOUT = b".wh..wh..opq", b".wh."
+
+
+class Layout:
+    """path: bytes, of the layout's directory."""
+
+    def __init__(self, path):
+        self.path, self.shown = path, text(path)
+        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self):
+        """Gives the descriptor back."""
+        os.close(self.fd)
+
+    def open(self, name):
+        """A descriptor of a regular file of the layout, over no link."""
+        from . import beneath
+        try:
+            fd = beneath.open_beneath(self.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise refused(os.path.join(self.path, name), "can't be opened: %s" % error.strerror)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise refused(os.path.join(self.path, name), "is no file")
+        return fd
+
+    def blob(self, descriptor):
+        """(fd, algorithm, digest in hex) of the blob that a descriptor names; its size is the promised one."""
+        digest, size = descriptor.get("digest"), descriptor.get("size")
+        algorithm, colon, value = (digest if isinstance(digest, str) else "").partition(":")
+        if len(value) != DIGESTS.get(algorithm) or value.strip("0123456789abcdef"):
+            raise refused(self.shown, "a descriptor with the digest %r" % (digest,))
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise refused(self.shown, "a descriptor with the size %r" % (size,))
+        fd = self.open(b"blobs/%s/%s" % (algorithm.encode(), value.encode()))
+        if os.fstat(fd).st_size != size:
+            os.close(fd)
+            raise refused(digest, "the blob has another size than its descriptor says")
+        return fd, algorithm, value
+
+    def json(self, descriptor):
+        """The parsed blob, hashed first."""
+        import hashlib
+        fd, algorithm, value = self.blob(descriptor)
+        data = _whole(fd, descriptor["digest"])
+        if hashlib.new(algorithm, data).hexdigest() != value:
+            raise refused(descriptor["digest"], "the blob's content has another digest")
+        return _parsed(data, descriptor["digest"])
+
+    def manifest(self, image):
+        """The manifest that is meant.  image: a name, None where there is only one."""
+        index = _parsed(_whole(self.open(b"index.json"), self.shown), self.shown)
+        found = self._manifests(index, 0)
+        if image is not None:
+            found = [item for item in found if image in item[1]]
+        here = MACHINES.get(os.uname().machine)
+        fitting = [item for item in found if item[2] in (None, ("linux", here))]
+        digests = dict((item[0]["digest"], item) for item in fitting)
+        if len(digests) == 1:
+            return self.json(fitting[0][0])
+        names = sorted(set(name for item in found for name in item[1]))
+        if not digests:
+            raise usage("--from %s" % self.shown, "holds no image %sfor this machine (linux/%s)" % (
+                "called %s " % image if image else "", here), "the images are: %s" % ", ".join(names) if names else None)
+        raise usage("--from %s" % self.shown, "holds %d images" % len(digests),
+                    "--image NAME chooses: %s" % ", ".join(names) if names else "make a layout of one image")
+
+    def _manifests(self, index, depth):
+        """[(descriptor, names, (os, architecture) or None)] of an index and those in it."""
+        listed = _list(index, "manifests", self.shown)
+        if depth > DEEPEST or len(listed) > MOST_LAYERS:
+            raise refused(self.shown, "an index of too many images")
+        out = []
+        for descriptor in listed:
+            if not isinstance(descriptor, dict):
+                raise refused(self.shown, "an index that is none")
+            notes, platform = descriptor.get("annotations"), descriptor.get("platform")
+            name = notes.get(NAME) if isinstance(notes, dict) else None
+            names = [name] if isinstance(name, str) else []
+            kind = descriptor.get("mediaType", MANIFESTS[0])
+            if kind in INDEXES:
+                out += [(inner, names + more, where) for inner, more, where in
+                        self._manifests(self.json(descriptor), depth + 1)]
+            elif kind in MANIFESTS:
+                where = (platform.get("os"), platform.get("architecture")) if isinstance(platform, dict) else None
+                out.append((descriptor, names, where))
+        return out
+
+
+def layers(path, limits, image=None):
+    """Yields a stream of entries per layer, lowest first.  path: bytes; limits: (bytes, files); image: name or None.
+
+    Raises SandboxError.
+    """
+    layout = Layout(path)
+    try:
+        version = _parsed(_whole(layout.open(b"oci-layout"), layout.shown), layout.shown).get("imageLayoutVersion")
+        if version != "1.0.0":
+            raise refused(layout.shown, "an OCI image layout of the version %r; 1.0.0 is known" % (version,))
+        manifest = layout.manifest(image)
+        listed = _list(manifest, "layers", layout.shown)
+        config = manifest.get("config")
+        rootfs = layout.json(config if isinstance(config, dict) else {}).get("rootfs")
+        unpacked = _list(rootfs if isinstance(rootfs, dict) else {}, "diff_ids", layout.shown)
+        if len(listed) > MOST_LAYERS or len(listed) != len(unpacked) or not all(isinstance(one, dict) for one in listed):
+            raise refused(layout.shown, "the manifest's layers are not those of the image's configuration")
+        for descriptor, diff_id in zip(listed, unpacked):
+            yield _layer(layout, descriptor, diff_id, limits)
+    finally:
+        layout.close()
+
+
+def _layer(layout, descriptor, diff_id, limits):
+    """The entries of a layer; at its end both digests must be right."""
+    from . import rootfs_tar
+    from .rootfs_sources import OVERHEAD
+    kind, shown = descriptor.get("mediaType", ""), text(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
+    if not isinstance(kind, str) or ".tar" not in kind:
+        raise refused(shown, "a layer of the kind %r; layers are tar archives" % (kind,))
+    algorithm, colon, value = (diff_id if isinstance(diff_id, str) else "").partition(":")
+    if len(value) != DIGESTS.get(algorithm):
+        raise refused(layout.shown, "a layer with the digest %r" % (diff_id,))
+    fd, packed, digest = layout.blob(descriptor)
+    try:
+        raw = RawFile(fd, packed)
+        stream = Stream(raw, shown, limits[0] + limits[1] * OVERHEAD + (1 << 21), algorithm)
+        for entry in rootfs_tar.entries(stream, shown, end_needed=False):
+            yield _whiteout(entry)
+        stream.drain()
+        while raw.read(CHUNK):
+            pass
+        if raw.hash.hexdigest() != digest or stream.hash.hexdigest() != value:
+            raise refused(shown, "the layer's content has another digest")
+    finally:
+        os.close(fd)
+
+
+def _whiteout(entry):
+    """The entry as it is meant."""
+    folder, base = os.path.split(entry.name.rstrip(b"/"))
+    if not base.startswith(WHITEOUT):
+        return entry
+    if base == OPAQUE:
+        return Entry("opaque", folder or b".")
+    name = base[len(WHITEOUT):]
+    if name.startswith(WHITEOUT) or name in (b"", b".", b".."):  # of AUFS's own, or nonsense
+        raise refused(entry.name, "an unknown whiteout")
+    return Entry("whiteout", os.path.join(folder, name))
+
+
+def _whole(fd, shown):
+    """All bytes of a small file, which is closed."""
+    try:
+        parts, size = [], 0
+        while True:
+            data = os.read(fd, CHUNK)
+            size += len(data)
+            if size > MOST_JSON:
+                raise refused(shown, "more than %d bytes of JSON" % MOST_JSON)
+            if not data:
+                return b"".join(parts)
+            parts.append(data)
+    finally:
+        os.close(fd)
+
+
+def _parsed(data, shown):
+    import json
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise refused(shown, "damaged JSON: %s" % error)
+    if not isinstance(value, dict):
+        raise refused(shown, "JSON that is no object")
+    return value
+
+
+def _list(value, key, shown):
+    found = value.get(key)
+    if not isinstance(found, list):
+        raise refused(shown, "JSON without a list %s" % key)
+    return found

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sources of a root file system by what they are: a directory, a tar, an OCI image layout; each as streams of entries.
+
+A source may be hostile, and may change while it is read: everything is opened below a descriptor, over no link, and what was
+opened is what is asked.
+"""
+import errno
+import os
+import stat
+
+from . import beneath
+from .errors import usage
+from .host import kind_of
+from .rootfs_entries import Entry, refused, text
+from .rootfs_streams import RawFile, Stream
+
+KINDS = {"file": "file", "directory": "directory", "link": "symlink"}
+OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Headers, padding and extended headers beside the content: what an archive may unpack to per allowed entry.
+OVERHEAD = 2048
+
+
+def layers(path, limits, image=None, avoid=()):
+    """Yields streams of entries, one per layer.  path: bytes; limits: (bytes, files); image: the name of one of several images
+    of a layout; avoid: [(device, inode)] of directories that are not descended into.
+
+    Raises SandboxError: exit 2 for what is no source, 1 for one that is refused.
+    """
+    try:
+        kind = kind_of(os.stat(path).st_mode)
+        if kind in ("file", "directory") and not os.access(path, os.R_OK):
+            raise usage("--from %s" % text(path), os.strerror(errno.EACCES))
+        if kind == "file":
+            yield tar(path, limits)
+        elif kind != "directory":
+            raise usage("--from %s" % text(path), "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
+        elif os.path.exists(os.path.join(path, b"oci-layout")):
+            from . import rootfs_oci
+            for layer in rootfs_oci.layers(path, limits, image):
+                yield layer
+        else:
+            yield directory(path, avoid)
+    except OSError as error:
+        raise usage("--from %s" % text(path), error.strerror)
+
+
+def tar(path, limits):
+    """The entries of a tar file."""
+    from . import rootfs_tar
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stream = Stream(RawFile(fd), text(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
+        for entry in rootfs_tar.entries(stream, text(path)):
+            yield entry
+    finally:
+        os.close(fd)
+
+
+def directory(path, avoid=()):
+    """The entries of a directory, each directory before what it holds, names in order."""
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        device = os.fstat(top).st_dev
+        links = {}
+        pending = [b""]
+        while pending:
+            place = pending.pop()
+            inner = None
+            try:
+                fd = beneath.open_beneath(top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.EACCES:
+                    raise _changed(place, error)
+                yield Entry("unreadable", place or b".")
+                continue
+            try:
+                found = os.fstat(fd)
+                yield Entry("directory", place or b".", found.st_mode & 0o7777, 0, int(found.st_mtime),
+                            xattrs=attributes(fd))
+                if (found.st_dev, found.st_ino) in avoid:
+                    continue
+                if found.st_dev != device:
+                    yield Entry("other file system", place)
+                    continue
+                inner = []
+                for name in beneath.names(fd):
+                    full = os.path.join(place, name)
+                    entry = file_entry(fd, name, full, links)
+                    if entry is None:
+                        inner.append(full)
+                        continue
+                    try:
+                        yield entry
+                    finally:
+                        if entry.read:
+                            os.close(entry.read.fd)
+            finally:
+                os.close(fd)
+            pending += reversed(inner)
+    finally:
+        os.close(top)
+
+
+def file_entry(holder, name, full, links):
+    """The entry of what is no directory (None for one).  holder: fd of its directory; full: its name in the tree; links: dict
+    of the files met so far that have several names."""
+    try:
+        found = os.stat(name, dir_fd=holder, follow_symlinks=False)
+        kind = kind_of(found.st_mode)
+        mode, mtime = found.st_mode & 0o7777, int(found.st_mtime)
+        if kind == "directory":
+            return None
+        if kind == "link":
+            return Entry("symlink", full, 0o777, 0, mtime, os.readlink(name, dir_fd=holder))
+        if kind != "file":
+            return Entry(kind, full, mode, 0, mtime)
+        key = (found.st_dev, found.st_ino)
+        if found.st_nlink > 1 and key in links:
+            return Entry("hardlink", full, mode, 0, mtime, links[key])
+        try:
+            fd = os.open(name, OPEN, dir_fd=holder)
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+            return Entry("unreadable", full)
+    except OSError as error:
+        raise _changed(full, error)
+    opened = os.fstat(fd)
+    if not stat.S_ISREG(opened.st_mode):
+        os.close(fd)
+        raise refused(full, "it was replaced while it was read")
+    if opened.st_nlink > 1:
+        links[opened.st_dev, opened.st_ino] = full
+    return Entry("file", full, opened.st_mode & 0o7777, opened.st_size, int(opened.st_mtime), read=_Read(fd),
+                 xattrs=attributes(fd))
+
+
+class _Read:
+    def __init__(self, fd):
+        self.fd = fd
+
+    def __call__(self, size):
+        return os.read(self.fd, size)
+
+
+def attributes(fd):
+    """The names (bytes) of the extended attributes of an open file, sorted."""
+    try:
+        return sorted(os.fsencode(name) for name in os.listxattr(fd))
+    except OSError:
+        return []
+
+
+def _changed(place, error):
+    return refused(place or b".", "it changed while it was read (%s)" % error.strerror)

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compressed files as streams of bounded length: a bomb costs what the limit says, whatever it claims to hold."""
+import hashlib
+import os
+
+from .rootfs_entries import refused
+
+CHUNK = 1 << 18
+#: xz -9 needs 65 MiB; a header may ask for 4 GiB.
+XZ_MEMORY = 128 << 20
+
+
+class RawFile:
+    """The bytes of an open file in order, counted, and hashed if `digest` (a name of hashlib) is given."""
+
+    def __init__(self, fd, digest=None):
+        self.fd, self.count = fd, 0
+        self.hash = hashlib.new(digest) if digest else None
+
+    def read(self, size):
+        """Up to `size` bytes, b"" at the end."""
+        data = os.read(self.fd, size)
+        self.count += len(data)
+        if self.hash:
+            self.hash.update(data)
+        return data
+
+
+class Stream:
+    """The decompressed bytes of a file.
+
+    raw: RawFile; shown: the file's name for messages; limit: how many bytes may come out; digest: name of hashlib or None.
+    `hash` is of all that came out.  Raises SandboxError: damaged, cut off, or longer than the limit.
+    """
+
+    def __init__(self, raw, shown, limit, digest=None):
+        self.raw, self.shown, self.limit, self.total = raw, shown, limit, 0
+        self.hash = hashlib.new(digest) if digest else None
+        self.buffer, self.place = b"", 0
+        head = raw.read(CHUNK)
+        self.pieces = self._pieces(head)
+
+    def _pieces(self, head):
+        if head[:2] == b"\x1f\x8b":
+            return self._unpack(head, _gzip, head[:2])
+        if head[:6] == b"\xfd7zXZ\0":
+            return self._unpack(head, _xz, head[:6])
+        if head[:4] == b"\x28\xb5\x2f\xfd":
+            return self._unpack(head, _zstd, head[:4])
+        if head[:3] == b"BZh":
+            raise refused(self.shown, "is compressed with bzip2", "mrunc reads gzip and xz: unpack it with bunzip2 first")
+        return self._plain(head)
+
+    def _plain(self, data):
+        while data:
+            yield data
+            data = self.raw.read(CHUNK)
+
+    def _unpack(self, data, make, magic):
+        import lzma
+        import zlib
+        decompressor = make()
+        try:
+            while True:
+                out = decompressor.feed(data)
+                data = b""
+                if out:
+                    yield out
+                elif decompressor.eof:
+                    data = decompressor.unused
+                    while len(data) < 64:  # another member may follow, or zeros that fill a block
+                        more = self.raw.read(CHUNK)
+                        if not more:
+                            break
+                        data += more
+                    while data and not data.strip(b"\0"):
+                        data = self.raw.read(CHUNK)
+                    if not data:
+                        return
+                    data = data.lstrip(b"\0")
+                    if not data.startswith(magic):
+                        raise refused(self.shown, "something else follows the compressed data")
+                    decompressor = make()
+                elif decompressor.hungry:
+                    data = self.raw.read(CHUNK)
+                    if not data:
+                        raise refused(self.shown, "the compressed data is cut off")
+        except (zlib.error, lzma.LZMAError, EOFError, MemoryError, ValueError) as error:
+            raise refused(self.shown, "the compressed data is damaged: %s" % error)
+
+    def read(self, size):
+        """`size` bytes, fewer only at the end."""
+        have = len(self.buffer) - self.place
+        if have >= size:
+            self.place += size
+            return self.buffer[self.place - size:self.place]
+        parts, missing = [self.buffer[self.place:]], size - have
+        self.buffer, self.place = b"", 0
+        for piece in self.pieces:
+            self.total += len(piece)
+            if self.total > self.limit:
+                raise refused(self.shown, "unpacks to more than the limits allow", "--max-size and --max-files say how much")
+            if self.hash:
+                self.hash.update(piece)
+            if len(piece) >= missing:
+                parts.append(piece[:missing])
+                self.buffer, self.place = piece, missing
+                break
+            parts.append(piece)
+            missing -= len(piece)
+        return b"".join(parts)
+
+    def skip(self, size):
+        """Passes over `size` bytes; returns how many there were."""
+        left = size
+        while left:
+            data = self.read(min(left, CHUNK))
+            if not data:
+                break
+            left -= len(data)
+        return size - left
+
+    def drain(self):
+        """Reads to the end: what is hashed is the whole file."""
+        while self.read(CHUNK):
+            pass
+
+
+class _Gzip:
+    def __init__(self):
+        import zlib
+        self.inner = zlib.decompressobj(31)
+
+    def feed(self, data):
+        return self.inner.decompress(data or self.inner.unconsumed_tail, CHUNK)
+
+    eof = property(lambda self: self.inner.eof)
+    unused = property(lambda self: self.inner.unused_data)
+    hungry = property(lambda self: not self.inner.unconsumed_tail)
+
+
+class _Inner:
+    """lzma's and zstd's decompressors, which keep what they have not used."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def feed(self, data):
+        if self.inner.eof:
+            return b""
+        return self.inner.decompress(data, CHUNK)
+
+    eof = property(lambda self: self.inner.eof)
+    unused = property(lambda self: self.inner.unused_data)
+    hungry = property(lambda self: self.inner.needs_input)
+
+
+def _gzip():
+    return _Gzip()
+
+
+def _xz():
+    import lzma
+    return _Inner(lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY))
+
+
+def _zstd():
+    try:
+        from compression import zstd
+    except ImportError:
+        raise refused("zstd", "this Python can't read it (from 3.14 on it can)", "unpack it with `zstd -d` first")
+    return _Inner(zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27}))
