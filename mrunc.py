@@ -25,19 +25,16 @@ if __spec__ is None or not __spec__.parent:
     sys.modules[__package__] = sys.modules[__name__]
 
 __version__ = "0.1.0"
-__all__ = ["Result", "SandboxError", "main", "run"]
+__all__ = ["Result", "SandboxError", "doctor", "main", "run"]
+_HOMES = {"Result": "result", "SandboxError": "errors", "doctor": "oneshot"}
 
 
 class Face(type(sys)):
     """The module; names that cost an import are resolved when asked for (3.6 has no module-level __getattr__)."""
 
     def __getattr__(self, name):
-        if name == "Result":
-            from .sandbox.result import Result as value
-            return value
-        if name == "SandboxError":
-            from .sandbox.errors import SandboxError as value
-            return value
+        if name in _HOMES:
+            return getattr(__import__("sandbox." + _HOMES[name], globals(), None, [name], 1), name)
         raise AttributeError("module 'mrunc' has no attribute %r" % name)
 
 

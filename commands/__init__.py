@@ -3,7 +3,7 @@
 import os
 import sys
 
-VERBS = ("run", "shell", "policy", "rootfs")
+VERBS = ("run", "shell", "doctor", "policy", "rootfs")
 
 
 def main(argv):
@@ -42,6 +42,9 @@ def _dispatch(argv):
     if verb == "shell":
         from . import run
         return run.shell(argv[1:])
+    if verb == "doctor":
+        from . import doctor
+        return doctor.main(argv[1:])
     if verb == "policy":
         from . import policy
         return policy.main(argv[1:])

@@ -6,6 +6,7 @@ from .output import write
 
 SUMMARY = "a sandbox for malware and risky code"
 VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
+             "doctor": "which tier would run here, and what to do about the rest",
              "policy": "the system call policies: show, explain, export, diff",
              "rootfs": "root file systems for run --rootfs: build, check"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),
@@ -26,6 +27,8 @@ def main(argv):
         if argv[1:] != ["bash"]:
             raise usage("--completion", "it is one of: bash")
         write(1, bash_completion())
+    elif argv[1:] == ["doctor"]:
+        write(1, help_doctor())
     elif argv[1:] == ["policy"]:
         write(1, help_policy())
     elif argv[1:] == ["rootfs"]:
@@ -81,6 +84,19 @@ def _help_actions(verb, module, more):
     return "\n".join(lines) + "\n"
 
 
+def help_doctor():
+    """The help of doctor, as text."""
+    from . import doctor
+    lines = ["usage: %s doctor [options]" % program_name(), "",
+             "Tries what mrunc needs of this host, each thing in a process that is thrown away.", "", doctor.GROUP + ":"]
+    for option in doctor.OPTIONS:
+        lines += _entry(", ".join(option.names), option.text)
+    lines += ["", "Exit status:"]
+    for status, text in doctor.EXIT:
+        lines += _entry(status, text)
+    return "\n".join(lines) + "\n"
+
+
 def _entry(head, text, indent=30, width=96):
     out, line = [], "  %-*s" % (indent - 2, head)
     if len(head) > indent - 4:
@@ -95,7 +111,7 @@ def _entry(head, text, indent=30, width=96):
 
 def man_page():
     """mrunc(1) as troff."""
-    from . import policy, rootfs
+    from . import doctor, policy, rootfs
     from ..sandbox.policy import NAMES
 
     def plain(text):
@@ -108,7 +124,8 @@ def man_page():
             out.extend([".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
                         plain(option.text)])
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
-           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc policy",
+           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc doctor",
+           "[options]", ".br", ".B mrunc policy",
            "ACTION [options]", ".br", ".B mrunc rootfs", "ACTION [options]", ".SH DESCRIPTION",
            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
@@ -118,6 +135,9 @@ def man_page():
             if option.group == group and option.text:
                 out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
                         plain(option.text)]
+    out += [".SH DOCTOR", plain("doctor tries what mrunc needs of this host and says which tier would run, what is missing, and "
+                                "what to do about it. Its exit status: %s." % ", ".join("%s, %s" % row for row in doctor.EXIT))]
+    actions("doctor", doctor)
     out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
     actions("policy", policy)
     out += [".SH ROOT FILE SYSTEMS", plain("rootfs ACTION makes and checks root file systems for run --rootfs.")]
@@ -130,14 +150,15 @@ def man_page():
 
 def bash_completion():
     """A completion script for bash."""
-    from . import policy, rootfs
+    from . import doctor, policy, rootfs
     verbs = ""
-    for verb, module in (("policy", policy), ("rootfs", rootfs)):
+    for verb, module in (("doctor", doctor), ("policy", policy), ("rootfs", rootfs)):
         actions = " ".join(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
-        verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $COMP_CWORD -eq 2 ]]; then\n'
-                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n'
-                  '    elif [[ ${COMP_WORDS[1]} == %s && $word == -* ]]; then\n'
-                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, actions, verb, _names(module.OPTIONS)))
+        if actions:
+            verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $COMP_CWORD -eq 2 ]]; then\n'
+                      '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, actions))
+        verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $word == -* ]]; then\n'
+                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, _names(module.OPTIONS)))
     return ('_mrunc() {\n    local word=${COMP_WORDS[COMP_CWORD]}\n    if [ "$COMP_CWORD" -eq 1 ]; then\n'
             '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n%s'
             '    elif [[ $word == -* ]]; then\n'

@@ -1,7 +1,9 @@
 _mrunc() {
     local word=${COMP_WORDS[COMP_CWORD]}
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "run shell policy rootfs --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "run shell doctor policy rootfs --help --version" -- "$word"))
+    elif [[ ${COMP_WORDS[1]} == doctor && $word == -* ]]; then
+        COMPREPLY=($(compgen -W "-v --verbose --json -h --help" -- "$word"))
     elif [[ ${COMP_WORDS[1]} == policy && $COMP_CWORD -eq 2 ]]; then
         COMPREPLY=($(compgen -W "show explain export diff" -- "$word"))
     elif [[ ${COMP_WORDS[1]} == policy && $word == -* ]]; then

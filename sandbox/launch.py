@@ -18,15 +18,6 @@ from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
 SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
 SETUP_DEADLINE = 60.0
-USERNS_REMEDY = {
-    28: "user namespaces are used up or off here: sysctl -w user.max_user_namespaces=16384",
-    1: "user namespaces are off here: sysctl -w kernel.unprivileged_userns_clone=1 (Debian), or an outer sandbox or "
-       "container forbids them",
-    13: "an AppArmor rule forbids user namespaces: allow `userns` in a profile for this interpreter (Ubuntu: see "
-        "apparmor_restrict_unprivileged_userns)",
-    38: "an outer seccomp filter hides clone3 (another sandbox, an old container runtime), or this is not Linux 5.12",
-    87: "user namespaces are nested too deeply here",
-}
 STAGE_CONTROLS = {
     "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
     "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
@@ -118,8 +109,9 @@ class Run:
         try:
             self.pid, self.pidfd = process.clone3(flags)
         except OSError as error:
-            raise SandboxError("namespaces", "clone3", error.errno, control="userns",
-                               remedy=USERNS_REMEDY.get(error.errno))
+            from . import remedies
+            cause, words = remedies.namespace_cause(error.errno)
+            raise SandboxError("namespaces", "clone3", error.errno, control="userns", remedy=remedies.line(cause, **words))
         if self.pid == 0:
             stages.run(child)
         self._keep(self.pidfd)
@@ -202,8 +194,9 @@ class Run:
             stages.write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
             stages.write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
         except OSError as error:
+            from . import remedies
             raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
-                               remedy="an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away")
+                               remedy=remedies.line(remedies.capabilities_cause(error.errno)))
 
     def _send(self, word):
         try:
@@ -252,18 +245,9 @@ class Run:
             return SandboxError("exec", what, number or None, reason="", status=status)
         if stage == "init" and number == 7:
             return SandboxError("exec", "the arguments and the environment are too long together", number, status=USAGE)
-        remedy = None
-        if stage == "file system" and what == "/proc" and number == 1:
-            remedy = "part of the host's /proc is masked (a container?): run with --proc none, or start the container " \
-                     "with an unmasked /proc"
-        if stage == "file system" and number == 28:
-            remedy = "the copied files do not fit: --tmpfs DST=SIZE gives more room"
-        if stage == "sources" and number == 13 and what:
-            remedy = "the caller may not reach it; bring a file in with --copy"
-        if stage == "user namespace limit" and number in (2, 30):
-            remedy = "/proc/sys is not writable here (a container?): mrunc needs it for its user namespace limit"
-        if number == 38:
-            remedy = "this kernel is too old, or an outer seccomp filter hides the call; Linux 5.12 or newer is needed"
+        from . import remedies
+        cause, words = remedies.child_cause(stage, what, number)
+        remedy = remedies.line(cause, **words)
         if stage == "directory" and self.plan.spec.chdir is not None:
             return SandboxError("directory", "--chdir " + os.fsdecode(self.plan.cwd), number, status=USAGE,
                                 remedy="the directory must exist inside; --tmpfs makes one")

@@ -60,6 +60,23 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
     return Result(**message["result"])
 
 
+def doctor(python=None):
+    """What this host can run, as `mrunc doctor --json` says it: a dict (sandbox/doctor.py has its keys).
+
+    python: the interpreter that is examined with, this one by default.  Raises SandboxError where it can't be started.
+    """
+    import json
+    import subprocess
+    try:
+        done = subprocess.run([python or sys.executable or "python3", "-I", "-S", door(), "doctor", "--json"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return json.loads(done.stdout.decode("ascii"))
+    except OSError as error:
+        raise SandboxError("launcher", error.filename or "", error.errno)
+    except ValueError:
+        raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % done.returncode)
+
+
 def door():
     """The path by which an interpreter starts this copy of mrunc: mrunc.py, or the archive that it lies in."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -40,8 +40,8 @@ def check_machine():
     """Raises SandboxError where mrunc has no filter for this machine."""
     if ARCH is None:
         name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
-        raise SandboxError("machine", "no filter for %s" % name, control="seccomp",
-                           remedy="mrunc runs with a 64-bit Python on x86_64 and aarch64")
+        from . import remedies
+        raise SandboxError("machine", "no filter for %s" % name, control="seccomp", remedy=remedies.line("machine"))
 
 
 def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):

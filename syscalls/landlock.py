@@ -18,10 +18,15 @@ _add_rule = bind("landlock_add_rule", c_int, c_int, c_pointer, c_uint)
 _restrict_self = bind("landlock_restrict_self", c_int, c_uint)
 
 
+def version():
+    """The Landlock ABI of this kernel.  ENOSYS: not built in; EOPNOTSUPP: not in the lsm= list."""
+    return _create_ruleset(None, 0, 1)
+
+
 def abi():
-    """The Landlock ABI of this kernel, 0 where it has none (ENOSYS: not built in; EOPNOTSUPP: not in the lsm= list)."""
+    """`version`, 0 where there is none."""
     try:
-        return _create_ruleset(None, 0, 1)
+        return version()
     except OSError:
         return 0
 

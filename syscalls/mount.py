@@ -77,13 +77,13 @@ def mount_setattr(tree, attributes, recursive=True, userns=0):
 def new_filesystem(kind, attributes, options=()):
     """A detached mount (fd) of a new file system.  fsopen(2), fsconfig(2), fsmount(2), 5.2
 
-    kind: bytes; attributes: MOUNT_ATTR_* bits; options: pairs of bytes.  EINVAL: an option this kernel does not know;
-    EPERM: not allowed in this user namespace (proc: a mount that hides parts of /proc is in the way).
+    kind: bytes; attributes: MOUNT_ATTR_* bits; options: pairs of bytes, the value None for a flag.  EINVAL: an option
+    this kernel does not know; EPERM: not allowed in this user namespace (proc: a mount that hides parts of /proc is in the way).
     """
     context = _fsopen(kind, 1)
     try:
         for key, value in options:
-            _fsconfig(context, FSCONFIG_SET_STRING, key, value, 0)
+            _fsconfig(context, FSCONFIG_SET_FLAG if value is None else FSCONFIG_SET_STRING, key, value, 0)
         _fsconfig(context, FSCONFIG_CMD_CREATE, None, None, 0)
         return _fsmount(context, 1, attributes)
     finally:

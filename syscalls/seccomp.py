@@ -5,6 +5,7 @@ import struct
 from .libc import addressof, bind, buffer, c_pointer, c_uint
 
 SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2
+FLAG_NEW_LISTENER = 8
 EINVAL, EOPNOTSUPP = 22, 95
 #: kill thread, trap, errno, trace, allow: Linux 3.5
 FIRST_ACTIONS = (0, 0x30000, 0x50000, 0x7ff00000, 0x7fff0000)
@@ -20,10 +21,13 @@ def prepare(program):
     return fprog, code
 
 
-def attach(prepared):
-    """Attaches a prepared filter to this thread.  EACCES: no no_new_privs; EINVAL: the kernel rejects the program;
-    ENOMEM: filters too long in all; 524: the JIT's memory is used up.  seccomp(2), Linux 3.17"""
-    _seccomp(SECCOMP_SET_MODE_FILTER, 0, prepared[0])
+def attach(prepared, flags=0):
+    """Attaches a prepared filter to this thread.  Returns the listener's descriptor with FLAG_NEW_LISTENER (5.0), else 0.
+
+    EACCES: no no_new_privs; EINVAL: the kernel rejects the program; ENOMEM: filters too long in all; 524: the JIT's
+    memory is used up; EBUSY: another filter has a listener already.  seccomp(2), Linux 3.17
+    """
+    return _seccomp(SECCOMP_SET_MODE_FILTER, flags, prepared[0])
 
 
 def action_available(action):

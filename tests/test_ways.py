@@ -15,7 +15,7 @@ EACH = pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[ver
 HELLO = ["run", "--", "/bin/echo", "hello"]
 LIBRARY = ("import sys\nresult = mrunc.run(['/bin/sh', '-c', 'exit 7'])\nassert result.returncode == 7, result\n"
            "assert type(result) is mrunc.Result and issubclass(mrunc.SandboxError, Exception)\n"
-           "assert mrunc.__version__ and set(mrunc.__all__) <= set(dir(mrunc)) | {'Result', 'SandboxError'}\n"
+           "assert mrunc.__version__ and set(mrunc.__all__) <= set(dir(mrunc)) | {'Result', 'SandboxError', 'doctor'}\n"
            "print('fine')\n")
 
 
@@ -298,7 +298,7 @@ PLANTS = ("ctypes.py _ctypes.py struct.py _struct.py select.py json.py signal.py
 BESIDE = ("mrunc/__init__.py", "mrunc.so", "mrunc.abi3.so", "__init__.so", "sandbox.so", "commands.so", "syscalls.so")
 INSTEAD = ("seccomp_bpf/__init__.py", "seccomp_bpf.so", "seccomp_bpf.abi3.so")
 VERBS = (["run", "--", "/bin/true"], ["run", "--help"], ["run", "--print-plan", "--json", "--", "/bin/true"], ["run", "--no-such-option"])
-MORE_VERBS = (["shell"], ["--help"], ["--version"], ["--man"], ["run", "--print-plan", "--", "/bin/true"], ["nonsense"],
+MORE_VERBS = (["doctor"], ["shell"], ["--help"], ["--version"], ["--man"], ["run", "--print-plan", "--", "/bin/true"], ["nonsense"],
               ["run", "--", "no-such-program"], ["run", "-v", "--report", "-", "--", "/bin/true"],
               ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"], ["policy", "diff", "default", "--against", "all"],
               ["policy", "diff", "default", "strict"])

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What mrunc needs of a kernel, tried: each function does one thing, for a child that is thrown away (throwaway.py).
+
+All return something that JSON has, or raise OSError with the call that failed.
+"""
+import os
+
+from ..syscalls import caps, landlock, libc, mount, process, seccomp
+from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
+from .throwaway import in_namespaces
+
+ENOSYS, EACCES = 38, 13
+ALLOW = 0x7fff0000
+ACTIONS = (("kill_process", 0x80000000), ("kill_thread", 0), ("trap", 0x30000), ("errno", 0x50000), ("user_notif", 0x7fc00000),
+           ("trace", 0x7ff00000), ("log", 0x7ffc0000), ("allow", ALLOW))
+#: System call, since Linux, arguments that the kernel refuses (never a deed).
+CALLS = (
+    ("clone3", "5.3", (c_pointer, c_size), (None, 0)),
+    ("pidfd_open", "5.3", (c_int, c_uint), (-1, 0)),
+    ("pidfd_send_signal", "5.1", (c_int, c_int, c_pointer, c_uint), (-1, 0, None, 0)),
+    ("close_range", "5.9", (c_uint, c_uint, c_uint), (9, 8, 0)),
+    ("openat2", "5.6", (c_int, c_pointer, c_pointer, c_size), (-1, None, None, 0)),
+    ("open_tree", "5.2", (c_int, c_pointer, c_uint), (-1, None, 0xffffffff)),
+    ("move_mount", "5.2", (c_int, c_pointer, c_int, c_pointer, c_uint), (-1, None, -1, None, 0xffffffff)),
+    ("fsopen", "5.2", (c_pointer, c_uint), (None, 0xffffffff)),
+    ("mount_setattr", "5.12", (c_int, c_pointer, c_uint, c_pointer, c_size), (-1, None, 0, None, 0)),
+    ("execveat", "3.19", (c_int, c_pointer, c_pointer, c_pointer, c_int), (-1, None, None, None, -1)),
+    ("memfd_create", "3.17", (c_pointer, c_uint), (None, 0xffffffff)),
+    ("seccomp", "3.17", (c_uint, c_uint, c_pointer), (0xffffffff, 0, None)),
+)
+
+
+def missing_calls():
+    """[[name, since]] of the system calls that answer ENOSYS."""
+    out = []
+    for name, since, types, arguments in CALLS:
+        try:
+            bind(name, *types)(*arguments)
+        except OSError as error:
+            if error.errno == ENOSYS:
+                out.append([name, since])
+    return out
+
+
+def userns():
+    """A user namespace alone, mapped, in which a capability is really used."""
+    return in_namespaces(0, caps.drop_bounding, ~1, 0)
+
+
+def userns_unmapped():
+    """A user namespace, and nothing done in it."""
+    pid, _ = process.clone3(process.CLONE_NEWUSER)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def namespace(flag):
+    """One more namespace beside the user namespace."""
+    if flag == process.CLONE_NEWTIME:  # entered by the next child alone
+        return in_namespaces(0, process.unshare, flag)
+    return in_namespaces(flag, int)
+
+
+def nested():
+    """A user namespace within one."""
+    return in_namespaces(0, process.unshare, process.CLONE_NEWUSER)
+
+
+def userns_limit():
+    """The limit of nested namespaces is written from inside."""
+    return in_namespaces(0, _write, "/proc/sys/user/max_user_namespaces", "1")
+
+
+def _write(path, text):
+    with open(path, "w") as stream:
+        stream.write(text)
+
+
+def mounts():
+    """A tree of our own over "/", with /usr read-only in it, and the old one gone."""
+    return in_namespaces(process.CLONE_NEWNS, _root, True)
+
+
+def _root(leave):
+    mount.make_private(b"/")
+    root = mount.new_filesystem(b"tmpfs", mount.MOUNT_ATTR_NOSUID, [(b"size", b"1m")])
+    tree = mount.open_tree(b"/usr")
+    mount.mount_setattr(tree, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
+    mount.move_mount(root)
+    os.mkdir("usr", dir_fd=root)
+    target = mount.open_in_root(root, b"usr")
+    mount.move_mount(tree, target)
+    os.fchdir(root)
+    if leave:
+        mount.pivot_root(b".", b".")
+        mount.umount(b".")
+        os.chdir("/")
+
+
+def proc():
+    """A /proc of our own, as a run has it."""
+    return in_namespaces(process.CLONE_NEWNS | process.CLONE_NEWPID, _filesystem, "proc",
+                         [["hidepid", "2"], ["subset", "pid"]])
+
+
+def devpts():
+    """Terminals of our own."""
+    return in_namespaces(process.CLONE_NEWNS, _filesystem, "devpts", [["ptmxmode", "0666"], ["mode", "0620"]])
+
+
+def _filesystem(kind, options):
+    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    os.close(mount.new_filesystem(kind.encode(), attributes, [(key.encode(), value.encode()) for key, value in options]))
+
+
+def overlay():
+    """A writable layer over a read-only one."""
+    return in_namespaces(process.CLONE_NEWNS, _overlay)
+
+
+def _overlay():
+    _root(True)
+    for name in ("/lower", "/upper", "/work"):
+        os.mkdir(name)
+    os.close(mount.new_filesystem(b"overlay", mount.MOUNT_ATTR_NOSUID, [
+        (b"lowerdir", b"/lower"), (b"upperdir", b"/upper"), (b"workdir", b"/work"), (b"userxattr", None)]))
+
+
+def seccomp_filter():
+    """A filter is attached and answers; returns the actions that this kernel lacks."""
+    process.set_no_new_privs()
+    lacking = [name for name, action in ACTIONS if not seccomp.action_available(action)]
+    seccomp.attach(seccomp.prepare(_answering("setsid", 0x50000 | 99)))
+    try:
+        process.setsid()
+    except OSError as error:
+        if error.errno == 99:
+            return lacking
+    raise OSError(0, "an attached filter does not answer", "seccomp")
+
+
+def seccomp_notify():
+    """A filter with a listener."""
+    process.set_no_new_privs()
+    return seccomp.attach(seccomp.prepare(_answering("setsid", 0x7fc00000)), seccomp.FLAG_NEW_LISTENER)
+
+
+def _answering(call, action):
+    import struct
+    return b"".join(struct.pack("=HBBI", *row) for row in (
+        (0x20, 0, 0, 0), (0x15, 0, 1, libc.NR[call]), (0x06, 0, 0, action), (0x06, 0, 0, ALLOW)))
+
+
+def landlock_domain():
+    """The ABI, after a domain really refused a file."""
+    version = landlock.version()
+    ruleset = landlock.create_ruleset(version, landlock.handled_rights(version))
+    process.set_no_new_privs()
+    landlock.restrict_self(ruleset)
+    try:
+        os.close(os.open("/proc/self/status", os.O_RDONLY))
+    except OSError as error:
+        if error.errno == EACCES:
+            return version
+        raise
+    raise OSError(0, "a domain does not refuse", "landlock")
+
+
+def program_in_memory():
+    """The init's image as a sealed memfd, executed as far as the kernel's check."""
+    from . import init
+    fd = process.sealed_program(init.IMAGE[libc.ARCH])
+    if not os.access("/proc/self/fd/%d" % fd, os.X_OK):
+        raise OSError(EACCES, os.strerror(EACCES), "execveat")
+
+
+def pidfd():
+    """A child's pidfd, and a signal through it."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    fd = bind("pidfd_open", c_int, c_uint)(pid, 0)
+    process.pidfd_kill(fd, 0)
+    os.waitpid(pid, 0)
+
+
+def host_id():
+    """Root's id for a sandbox, taken and given back; None for a caller that is served like a user."""
+    from . import idmap
+    ranges = idmap.candidates(idmap.wanted_range(os.environ), idmap.read_map("/proc/self/uid_map"),
+                              idmap.read_map("/proc/self/gid_map"))
+    if not ranges:
+        return None
+    taken = idmap.HostId(ranges)
+    taken.release()
+    return taken.number
+
+
+def run(tier, argv):
+    """A real run in a tier; returns its Result as a dict.  Raises SandboxError."""
+    from . import launch
+    from .spec import Spec
+    return launch.launch(launch.prepare(Spec(argv, tier=tier))).as_dict()
