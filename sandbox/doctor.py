@@ -59,22 +59,21 @@ def examine():
     """
     from .. import __version__ as version
     from . import doctor_host
-    from .tiers import NAMES
     examination = Examination()
     examination.run(doctor_host.CHECKS)
     tiers = {}
     missing = [finding for finding in examination.findings if finding.name in ("machine", "python") and
                finding.state == MISSING]
     if missing:
-        for name in NAMES:
-            tiers[name] = {"runs": False, "reason": missing[0].evidence, "remedy": missing[0].remedy and
-                           missing[0].remedy.line(), "without": []}
+        tiers["full"] = {"runs": False, "reason": missing[0].evidence, "without": [],
+                         "remedy": missing[0].remedy and missing[0].remedy.line()}
     else:
         from . import doctor_tries
+        from .tiers import NAMES
         examination.run(doctor_tries.CHECKS)
         for name in NAMES:
             tiers[name] = doctor_tries.tier(name)
-    best = [name for name in NAMES if tiers[name]["runs"]][:1]
+    best = [name for name in tiers if tiers[name]["runs"]][:1]
     tier = best[0] if best else None
     return {"schema": SCHEMA, "version": version, "tier": tier, "line": _line(tier, tiers, examination.seen), "tiers": tiers,
             "inside": examination.seen.kind, "host": _host(), "findings": [f.as_dict() for f in examination.findings]}

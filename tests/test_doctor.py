@@ -409,8 +409,8 @@ def test_ubuntus_rule_is_met_by_a_profile_and_never_by_the_sysctl_alone(inside):
     wrap = on_a_host(inside, "mount --bind %s /usr/lib/os-release" % shlex.quote(release))
     wrap += fake_sysctls(inside, apparmor_restrict_unprivileged_userns=1)
     # A shim, since there is no AppArmor here: a new namespace is made, but its capabilities are denied.
-    wrap += [PYTHON, "-I", "-S", "-c", SHIM % (
-        "pass", os.path.dirname(inside.tool)).replace("sys.exit(", NO_CAPABILITIES + "sys.exit(")]
+    shim = SHIM % ("pass", os.path.dirname(inside.tool))
+    wrap += [PYTHON, "-I", "-S", "-c", shim.replace("sys.exit(", NO_CAPABILITIES + "sys.exit(")]
     report = Report(inside.outside(wrap))
     assert report.data["host"]["system"] == "Ubuntu 24.04.1 LTS"
     remedy = report["userns-capabilities"]["remedy"]

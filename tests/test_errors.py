@@ -445,8 +445,8 @@ def test_a_masked_proc_is_125_with_the_way_out_and_the_way_out_works(inside):
         assert done.stdout == MARKER + "\n"  # such a kernel mounts subset=pid all the same
     else:
         check(done, 125, "file system: /proc: Operation not permitted",
-              "part of the host's /proc is masked (a container?): run with --proc none, or start the container with an "
-              "unmasked /proc")
+              "part of /proc is masked here (a container?): unmask it there, or go without: python3 %s run --proc none -- CMD"
+              % inside.tool)
     done = in_a_container(inside, "--proc", "none")
     assert (done.returncode, done.stdout, done.stderr) == (0, MARKER + "\n", ""), done
 
