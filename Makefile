@@ -32,11 +32,11 @@ freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the option tables, the table in docs/policy.md
 	$(PYTHON) .ci/generate_policy_doc.py
 
-docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py commands/rootfs.py
+docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --man > $@.new && mv $@.new $@
 
-docs/completion.bash: commands/options.py commands/manual.py commands/policy.py commands/rootfs.py
+docs/completion.bash: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --completion bash > $@.new && mv $@.new $@
 

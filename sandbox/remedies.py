@@ -137,6 +137,9 @@ class Remedy:
 
     __slots__ = ("cause", "why", "commands", "warning", "narrower")
 
+    def __init__(self, cause, why, commands, warning, narrower):
+        self.cause, self.why, self.commands, self.warning, self.narrower = cause, why, commands, warning, narrower
+
     def line(self):
         """The one line of a run that failed."""
         if not self.commands:
@@ -166,12 +169,10 @@ def find(cause, seen=None, **words):
         return None
     words.setdefault("inside", describe(seen.kind))
     words.update(_words())
-    out = Remedy()
-    out.cause, out.why, out.warning = cause, _fill(row[0], words), row[2] and _fill(row[2], words)
-    out.commands = [_command(command, words) for command in row[1]]
+    commands = [_command(command, words) for command in row[1]]
     narrower = row[3] if len(row) > 3 else None
-    out.narrower = narrower and (_fill(narrower[0], words), [_command(command, words) for command in narrower[1]])
-    return out
+    narrower = narrower and (_fill(narrower[0], words), [_command(command, words) for command in narrower[1]])
+    return Remedy(cause, _fill(row[0], words), commands, row[2] and _fill(row[2], words), narrower)
 
 
 def line(cause, **words):

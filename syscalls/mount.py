@@ -78,7 +78,7 @@ def new_filesystem(kind, attributes, options=()):
     """A detached mount (fd) of a new file system.  fsopen(2), fsconfig(2), fsmount(2), 5.2
 
     kind: bytes; attributes: MOUNT_ATTR_* bits; options: pairs of bytes, the value None for a flag.  EINVAL: an option
-    this kernel does not know; EPERM: not allowed in this user namespace (proc: a mount that hides parts of /proc is in the way).
+    this kernel does not know; EPERM: not allowed in this user namespace (proc: a mount that hides parts of it is in the way).
     """
     context = _fsopen(kind, 1)
     try:
