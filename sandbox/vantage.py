@@ -19,6 +19,9 @@ class Vantage:
 
     __slots__ = ("kind", "evidence", "wsl")
 
+    def __init__(self, kind=None, evidence=(), wsl=0):
+        self.kind, self.evidence, self.wsl = kind, list(evidence), wsl
+
     @classmethod
     def read(cls, environ=None):
         """As it is now.  Never raises."""
@@ -26,7 +29,6 @@ class Vantage:
         environ = os.environ if environ is None else environ
         release = os.uname().release.lower()
         self.wsl = 0 if "microsoft" not in release else 2 if "wsl2" in release else 1
-        self.evidence = []
         self.kind = self._named(environ)
         foreign = foreign_namespaces()
         if foreign:
