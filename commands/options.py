@@ -49,6 +49,16 @@ OPTIONS = (
     Option("--tty -t", "tty", None, "a terminal of its own, with job control", WORLD),
     Option("--timeout", "timeout", "TIME", "end it after this time (1.5s, 2m), exit status 124", LIMITS),
     Option("--grace", "grace", "TIME", "from SIGTERM to SIGKILL at a deadline (default 0.5s)", LIMITS),
+    Option("--memory", "memory", "SIZE", "memory of all its processes together, files in tmpfs included; nothing is swapped",
+           LIMITS),
+    Option("--cpus", "cpus", "N", "processors' worth of time: 0.5 is half of one", LIMITS),
+    Option("--pids --pids-limit", "pids", "N", "processes and threads, pid 1 of the sandbox included", LIMITS),
+    Option("--io-read", "io_read", "[DEV:]BPS", "bytes per second from a disk; without DEV from those below --ro, --rw, --rootfs",
+           LIMITS, True),
+    Option("--io-write", "io_write", "[DEV:]BPS", "the same to a disk", LIMITS, True),
+    Option("--best-effort", "best_effort", "NAMES", "run without these controls where this host can't have them: limits.io",
+           LIMITS, True),
+    Option("--require", "require", "NAMES", "run only with these controls in force: landlock", LIMITS, True),
     Option("--rlimit --ulimit", "rlimit", "NAME=VALUE", "a resource limit: nofile=256, as=1G, nproc=64", LIMITS, True),
     Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
@@ -65,7 +75,7 @@ OPTIONS = (
 KNOWN = {
     "--net": "there is never a network", "--network": "there is never a network", "--share-net": "there is never a network",
     "--unshare-all": "everything is unshared always", "--volume": "--ro or --rw SRC[:DST]", "--cwd": "--chdir DIR",
-    "--workdir": "--chdir DIR", "--memory": "not there yet; --rlimit as=SIZE bounds each process",
+    "--workdir": "--chdir DIR",
     "--setenv": "--env NAME=VALUE", "--version": "mrunc --version, without a verb"}
 
 

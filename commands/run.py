@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
 import os
+import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from . import options
@@ -15,18 +16,18 @@ def shell(argv):
     if words:
         raise usage("shell takes no command", "it starts sh -l", "to run a command: mrunc run --tty -- CMD")
     values["tty"] = True
-    return execute(values, ["sh", "-l"])
+    return execute(values, ["sh", "-l"], arguments=["shell"] + argv)
 
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = options.parse(argv)
     typed = argv[:len(argv) - len(words)]
-    return execute(values, words, typed[:-1] if typed[-1:] == ["--"] else typed)
+    return execute(values, words, typed[:-1] if typed[-1:] == ["--"] else typed, ["run"] + argv)
 
 
-def execute(values, words, typed=()):
-    """Runs with parsed options.  typed: the option words as they were typed."""
+def execute(values, words, typed=(), arguments=None):
+    """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line."""
     if values.get("help"):
         from . import manual
         return manual.help_run()
@@ -37,6 +38,9 @@ def execute(values, words, typed=()):
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
     report = Report(values.get("report"))
     spec = Spec(words, **settings)
+    if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
+        from ..sandbox import cgroup_scope, spec_limits
+        cgroup_scope.become(spec_limits.asked(spec), spec.best_effort, arguments)
     from ..sandbox import launch
     plan = launch.prepare(spec)
     if not values.get("quiet"):

@@ -26,6 +26,10 @@ CONTROLS = {
     "limits.core": ("no core dumps", True),
     "limits.nofile": ("open files", True),
     "limits.nproc": ("processes of the sandbox", True),
+    "limits.memory": ("memory, by control group", True),
+    "limits.cpu": ("processor time per second, by control group", True),
+    "limits.pids": ("processes and threads, by control group", True),
+    "limits.io": ("bytes per second from and to disks, by control group", True),
     "landlock": ("Landlock domain: a second layer under the mounts", True),
     "landlock-signals": ("the workload can't signal pid 1 (Landlock scope)", True),
     "securebits": ("uid 0 gives no capability, locked", True),
@@ -36,6 +40,11 @@ CONTROLS = {
     "fds": ("no descriptor but 0, 1, 2", True),
     "cwd": ("working directory and umask as planned", False),
 }
+
+#: What --best-effort may name: the rest is either there or nothing runs.
+BEST_EFFORT = ("limits.memory", "limits.cpu", "limits.pids", "limits.io", "landlock", "landlock-signals", "timens")
+#: Asked for only by an option.
+GROUP_LIMITS = ("limits.memory", "limits.cpu", "limits.pids", "limits.io")
 
 
 class Control:

@@ -10,7 +10,12 @@ TABLE = (
     ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
     ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
+    ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
+
+
+#: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG.
+NO_INTO_CGROUP = (22, 7)
 
 
 class Features:

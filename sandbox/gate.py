@@ -6,7 +6,7 @@ few things that no file shows, what the child read back itself before the filter
 """
 import os
 
-from .controls import Control
+from .controls import GROUP_LIMITS, Control
 from .errors import SandboxError
 from .host import mount_points
 from .plan import NAMESPACES
@@ -22,11 +22,11 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
 
 
 class Reading:
-    """What /proc says of the init at the gate."""
+    """What /proc says of the init at the gate; group: the cgroup.Group that it was put into, or None."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, group=None):
         base = "/proc/%d" % pid
-        self.pid = pid
+        self.pid, self.group = pid, group
         with open(base + "/status", errors="surrogateescape") as stream:
             self.status = dict(line.rstrip("\n").split(":", 1) for line in stream if ":" in line)
         self.status = dict((key, value.strip()) for key, value in self.status.items())
@@ -64,25 +64,29 @@ def own_filters():
     return None
 
 
-def check(plan, pid, facts, features, identity, control_fds):
+def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None):
     """The receipt: [Control], in the order of the table.
 
     pid: of the init; facts: dict from the child; identity: (host uid, host gid); control_fds: how many descriptors of
-    mrunc's own init holds.  Raises SandboxError when a control that was asked for is not in force.
+    mrunc's own init holds; group: cgroup.Group or None; group_notes: {control: why it can't be}.  Raises SandboxError when a
+    control that was asked for is not in force.
     """
     try:
-        reading = Reading(pid)
+        reading = Reading(pid, group)
     except OSError as error:
         raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
                            remedy="mrunc must be able to read /proc/PID of its own child")
+    notes = group_notes or {}
     receipt = []
     for name, asked in plan.controls.items():
         if name in plan.tier.lacks:
             receipt.append(Control(name, False, False, plan.tier.lacks[name]))
             continue
-        test = TESTS.get(name) or TESTS[name.partition(".")[0]]
+        test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
-        lacking = None if name in plan.tier.vital else features.lacks(name)
+        lacking = notes.get(name) or (None if name in plan.tier.vital else features.lacks(name))
+        if name in plan.spec.require and not in_force:
+            raise _required(name, lacking or how)
         if asked and not in_force and lacking:
             how = lacking
         elif asked and not in_force:
@@ -97,6 +101,11 @@ def check(plan, pid, facts, features, identity, control_fds):
                 raise SandboxError("gate", "limits.%s is not in force" % name, reason=how, control="limits." + name)
             receipt.append(Control("limits." + name, True, True, how))
     return receipt
+
+
+def _required(name, why):
+    return SandboxError("gate", "%s is required" % name, reason=why, control=name,
+                        remedy="nothing was run; without --require %s it runs, if only this is missing" % name)
 
 
 def _namespace(name, plan, reading, facts, features, identity, control_fds):
@@ -213,6 +222,12 @@ def _limit(name, plan, reading, facts, features, identity, control_fds):
     got = reading.limits.get(LIMIT_ROWS[short], ("?", "?"))
     want = tuple("unlimited" if value >= 1 << 63 else str(value) for value in plan.limits.get(short, ()))
     return got == want, "%s %s:%s" % (LIMIT_ROWS[short], got[0], got[1])
+
+
+def _group_limit(name, plan, reading, facts, features, identity, control_fds):
+    if not plan.controls[name]:
+        return False, "not asked for"
+    return (False, "no control group") if reading.group is None else reading.group.holds(name, reading.pid)
 
 
 def _landlock(name, plan, reading, facts, features, identity, control_fds):

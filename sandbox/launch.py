@@ -10,7 +10,7 @@ import time
 from ..syscalls import caps, landlock, libc, process, seccomp
 from . import feed, gate, idmap, init, plan as planning, stages, supervise, tiers, verdict
 from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
-from .features import Features
+from .features import NO_INTO_CGROUP, Features
 from .host import Host
 from .result import Result, now_utc
 from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
@@ -19,6 +19,7 @@ SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
 SETUP_DEADLINE = 60.0
 STAGE_CONTROLS = {
+    "cgroup namespace": "cgroupns",
     "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
     "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
     "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
@@ -59,8 +60,10 @@ def launch(plan):
         run.start()
         run.meet_at_the_gate()
         run.let_go()
-    except BaseException:
+    except BaseException as error:
         run.abandon()
+        if run.group is not None and run.group.killed():
+            raise run.group.too_small(error)
         raise
     return run.finish()
 
@@ -73,6 +76,7 @@ class Run:
         self.undo = []  # (function, arguments), last first
         self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
         self.facts, self.init_status, self.stdin = {}, 0, -1
+        self.group, self.group_notes = None, plan.group_notes
         self.terminals = []
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
@@ -97,17 +101,22 @@ class Run:
         self.sock, theirs = process.control_pair()
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
         self._take_signals()
+        if plan.group:
+            from . import cgroup
+            self.group, self.group_notes = cgroup.enter(plan.group, plan.spec.best_effort, plan.group_notes)
+            if self.group is not None:
+                self.undo.append((self.group.remove, ()))
         child = stages.Child(
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, parent_end=self.sock, features=self.features, image=image,
             last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
             userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored,
-            stdin=stdin)
+            stdin=stdin, group=-1 if self.group is None else self.group.fd)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
         self.result.started, self.begun = now_utc(time.time()), time.monotonic()
         try:
-            self.pid, self.pidfd = process.clone3(flags)
+            self.pid, self.pidfd = self._clone(flags, child)
         except OSError as error:
             from . import remedies
             cause, words = remedies.namespace_cause(error.errno)
@@ -118,9 +127,23 @@ class Run:
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
+        if child.moved:
+            self._step("control group", self.group.take, self.pid)
         if plan.tier.userns:
             self._map(host_uid, host_gid)
         self._send(b"maps")
+
+    def _clone(self, flags, child):
+        """(pid, pidfd), born in its control group where there is one and the kernel can."""
+        if self.group is None:
+            return process.clone3(flags)
+        try:
+            return process.clone3(flags, self.group.fd)
+        except OSError as error:
+            if error.errno not in NO_INTO_CGROUP:
+                raise
+        child.moved = True
+        return process.clone3(flags & ~process.CLONE_NEWCGROUP)
 
     def _step(self, stage, function, *arguments):
         try:
@@ -232,10 +255,12 @@ class Run:
             raise SandboxError("terminal", "the child did not hand over its terminal")
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
         self.result.controls = [control.as_dict() for control in gate.check(
-            self.plan, self.pid, self.facts, self.features, self.identity, held)]
+            self.plan, self.pid, self.facts, self.features, self.identity, held, self.group, self.group_notes)]
 
     def let_go(self):
         """Opens the gate."""
+        if self.group is not None:
+            self.group.start_counting()
         self._send(init.GO)
 
     def _child_error(self, packet):
@@ -270,7 +295,10 @@ class Run:
             raise SandboxError("exec", detail, outcome.exec_errno, reason="", status=status)
         if outcome.rusage is not None:
             result.used(outcome.rusage)
-        result.take(verdict.judge(outcome.evidence(self.init_status)))
+        counted = None if self.group is None else self.group.evidence
+        if counted is not None:
+            result.counted(counted)
+        result.take(verdict.judge(outcome.evidence(self.init_status, counted)))
         return result
 
     def abandon(self):

@@ -16,7 +16,7 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
 
     argv: list of str or bytes.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs),
     here, tmpfs, rootfs, harden, writable, chdir, env (dict or list), hostname, user, cap_add, rlimit, timeout, grace, proc, tty, seccomp, seccomp_add,
-    tier, unsafe_without.
+    tier, unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require.
     stdin, stdout, stderr: descriptors or files for the program, the host's own by default; python: the interpreter of
     the launcher, this one by default.
 
@@ -29,10 +29,11 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
     if subprocess.PIPE in (stdin, stdout, stderr):
         raise usage("stdin, stdout, stderr", "descriptors or files; a pipe of subprocess would have no reader")
     request = {"argv": [_text(word) for word in _words(argv)], "options": _plain(options)}
+    before = _scope(options)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen(
-            [python or sys.executable or "python3", "-I", "-S", door(), "run", "--spec-fd", str(theirs.fileno())],
+            before + [python or sys.executable or "python3", "-I", "-S", door(), "run", "--spec-fd", str(theirs.fileno())],
             pass_fds=[theirs.fileno()], stdin=stdin, stdout=stdout, stderr=stderr)
         try:
             theirs.close()
@@ -75,6 +76,17 @@ def doctor(python=None):
         raise SandboxError("launcher", error.filename or "", error.errno)
     except ValueError:
         raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % done.returncode)
+
+
+def _scope(options):
+    """What goes before the launcher's command line where a limit needs a group that the user's systemd manager makes."""
+    from . import spec_limits
+    asked = spec_limits.asked(options)
+    if not asked:
+        return []
+    from . import cgroup_scope
+    best_effort = options.get("best_effort") or ()
+    return cgroup_scope.prefix(asked, [best_effort] if isinstance(best_effort, str) else best_effort, os.environ)
 
 
 def door():

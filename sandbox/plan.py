@@ -2,7 +2,7 @@
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
 from . import etc, rootfs, tiers, tree
-from .controls import CONTROLS
+from .controls import CONTROLS, GROUP_LIMITS
 from .errors import SandboxError
 from .rootfs import NOEXEC, RO
 from ..syscalls import landlock, process
@@ -25,11 +25,12 @@ class Plan:
     """Data only.  spec; tier: Tier; uid, gid: inside, -1 where they are the host id that is taken at the launch; root: whether the caller has ids to give; operations: [Operation];
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
     controls: name -> asked; hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the filters,
-    None without one; warnings: lines for the user."""
+    None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
+    {control: why it can't be}, of those that --best-effort names."""
 
     __slots__ = ("spec", "tier", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
                  "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "policy_digest", "warnings")
+                 "writes_host_files", "policy_digest", "warnings", "group", "group_notes")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""
@@ -66,6 +67,10 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     plan.namespaces = [(control, name, flag) for control, name, flag in NAMESPACES
                        if not plan.left_out(control) and control not in tier.lacks]
     plan.limits = _limits(spec, host, plan)
+    plan.group, plan.group_notes = [], {}
+    if spec.wants_group:
+        from . import cgroup_limits
+        plan.group, plan.group_notes = cgroup_limits.plan(spec)
     plan.filters, plan.policy_digest, plan.warnings = [], None, []
     if tier.own_tree:
         _own_tree(plan, spec, host)
@@ -119,6 +124,8 @@ def _limits(spec, host, plan):
         if plan.left_out("limits." + name):
             continue
         most = host.hard_limits[name][1] if name in host.hard_limits else hard
+        if name == "nproc" and spec.pids:  # --pids decides then, and says so; this would only refuse
+            soft = hard = max(hard, spec.pids + 16)
         most = hard if most == -1 else most
         limits[name] = (min(soft, most), min(hard, most))
     limits.update(spec.rlimit)
@@ -174,6 +181,8 @@ def _controls(plan):
         # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).
         if name == "groups":
             asked = plan.root
+        if name in GROUP_LIMITS:
+            asked = asked and (name in plan.group_notes or any(setting.control == name for setting in plan.group))
         out[name] = asked
     return out
 
@@ -196,6 +205,8 @@ def describe(plan):
     yield "host name     %s" % text(plan.hostname)
     yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(plan.env.items()))
     yield "limits        %s" % " ".join("%s=%s:%s" % (k, v[0], v[1]) for k, v in sorted(plan.limits.items()))
+    if plan.group:
+        yield "control group %s" % "; ".join("%s %s" % (setting.file, setting.value) for setting in plan.group)
     yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
     yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
                                          for name, program in plan.filters) or "none")
@@ -222,6 +233,7 @@ def as_dict(plan):
         "cwd": text(plan.cwd), "hostname": text(plan.hostname),
         "env": dict((text(k), text(v)) for k, v in plan.env.items()),
         "limits": dict((k, list(v)) for k, v in plan.limits.items()), "capabilities": plan.cap_mask,
+        "group": [setting.as_dict() for setting in plan.group],
         "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
                     for name, program in plan.filters],
         "timeout": spec.timeout, "grace": spec.grace, "proc": spec.proc, "tty": spec.tty,

@@ -6,15 +6,16 @@ from .verdict import TOLD
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
           "errno", "started", "usage", "limits_hit", "controls", "refused", "changes")
-USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes")
+USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes",
+         "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
 
 class Result:
     """The outcome of a run.
 
-    returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, setup, exec, killed-by-caller,
-    lost; detail, advice: one sentence or None; exit_code, signal, errno: int or None; stage: the step that failed or
-    None; started: RFC 3339 UTC; usage: dict (None = not measured); controls: [{name, asked, in_force, how}].
+    returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, oom, pids-max, setup, exec,
+    killed-by-caller, lost; detail, advice: one sentence or None; exit_code, signal, errno: int or None; stage: the step
+    that failed or None; started: RFC 3339 UTC; usage: dict (None = not measured); controls: [{name, asked, in_force, how}].
     """
 
     __slots__ = FIELDS
@@ -56,6 +57,17 @@ class Result:
         self.usage.update(user_s=round(rusage.ru_utime, 6), system_s=round(rusage.ru_stime, 6),
                           max_rss_bytes=rusage.ru_maxrss * 1024, read_bytes=rusage.ru_inblock * 512,
                           write_bytes=rusage.ru_oublock * 512)
+
+    def counted(self, group):
+        """Takes what the control group counted (cgroup.Group.evidence): everything that ran in it, orphans included."""
+        split, throttled = group["split"], group["throttled_usec"]
+        found = {"user_s": group["user_s"], "system_s": group["system_s"], "read_bytes": group["read_bytes"],
+                 "write_bytes": group["write_bytes"], "memory_peak_bytes": group["memory_peak"],
+                 "processes_peak": group["pids_peak"], "memory_anon_bytes": split.get("anon"),
+                 "memory_file_bytes": split.get("file"), "throttled_s": None if throttled is None else throttled / 1e6,
+                 "memory_max_events": group["memory_max"], "oom_kill_events": group["oom_kill"],
+                 "pids_max_events": group["pids_max"]}
+        self.usage.update((name, value) for name, value in found.items() if value is not None)
 
     def failed(self, error):
         """Nothing ran.  error: SandboxError."""

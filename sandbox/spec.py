@@ -32,16 +32,18 @@ class Spec:
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
     rootfs: the tree's path or None; proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
     tier: tuple of tier names, the first that this host can run is taken;
-    unsafe_without: frozenset of control names.
+    unsafe_without: frozenset of control names; memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write:
+    (device or None, bytes per second) pairs; best_effort, require: frozensets of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
                  "rootfs", "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "tier",
-                 "unsafe_without")
+                 "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write", "best_effort", "require")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
-                 seccomp_add=(), tier=(), unsafe_without=(), environ=None):
+                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(),
+                 io_write=(), best_effort=(), require=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
@@ -62,6 +64,12 @@ class Spec:
         self.grace = units.duration(grace, "--grace", zero=True)
         self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))
+        self.memory = self.cpus = self.pids = None
+        self.io_read = self.io_write = ()
+        self.best_effort = self.require = frozenset()
+        if (memory, cpus, pids) != (None, None, None) or io_read or io_write or best_effort or require:
+            from . import spec_limits
+            spec_limits.check(self, memory, cpus, pids, io_read, io_write, best_effort, require)
         self.seccomp = "default" if seccomp is None else _policy(seccomp)
         self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
         self.tier = _tiers(tier)
@@ -80,6 +88,11 @@ class Spec:
             from . import harden as hardening
             hardening.check(self, seccomp)
             self.seccomp = hardening.POLICY
+
+    @property
+    def wants_group(self):
+        """Whether a limit was asked for that a control group enforces."""
+        return (self.memory, self.cpus, self.pids) != (None, None, None) or bool(self.io_read or self.io_write)
 
     @property
     def home(self):

@@ -23,12 +23,13 @@ class Child:
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); features; image: fd of init; last_cap: int; trees: {(kind, dst):
     detached mount fd}; copies: {src: fd}; filters: prepared programs; userns: inode of the parent's user namespace;
     boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the caller ignores,
-    and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1.
+    and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; group: fd of the control group's
+    directory, or -1; moved: whether the parent moves us into it after clone3, and the cgroup namespace is still to come.
     """
 
     def __init__(self, **given):
         self.__dict__.update(given)
-        self.facts = {}
+        self.facts, self.moved = {}, False
         self.rulesets = [-1, -1]
 
 
@@ -37,6 +38,8 @@ def run(child):
     stage = "start"
     try:
         child.parent_end.close()  # or this process would never see that end close
+        if child.group >= 0:
+            os.close(child.group)  # its lock says that the supervisor lives
         if child.sock.recv(16) != b"maps":
             os._exit(CANNOT_CONTAIN)
         for stage, step in child.steps:
@@ -68,10 +71,17 @@ def stages(plan):
     else:
         from .weaker import STORIES
         steps = STORIES[plan.tier.name]
+    steps = (("cgroup namespace", cgroup_namespace),) + steps
     skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
                "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
     return [step for step in steps if not any(plan.left_out(name) and step[1] is function
                                               for name, function in skipped.items())]
+
+
+def cgroup_namespace(child):
+    """Only where clone3 could not put us into our group: the namespace's root is the group at the time of unshare."""
+    if child.moved and any(control == "cgroupns" for control, _, _ in child.plan.namespaces):
+        process.unshare(process.CLONE_NEWCGROUP)
 
 
 def identity(child):

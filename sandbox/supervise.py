@@ -55,9 +55,11 @@ class Outcome:
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
         self.deadline, self.insisted, self.failure = False, 0, None
 
-    def evidence(self, init_status):
-        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1."""
-        return Evidence(status=self.status, init_status=init_status, policy=self.spec.seccomp, insisted=self.insisted,
+    def evidence(self, init_status, counted=None):
+        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; counted: cgroup.Group.evidence."""
+        spec = self.spec
+        return Evidence(group=counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
+                        status=self.status, init_status=init_status, policy=self.spec.seccomp, insisted=self.insisted,
                         deadline=self.spec.timeout if self.deadline else None, failure=self.failure)
 
 
@@ -70,7 +72,7 @@ class Supervision:
         self.begun = time.monotonic()
         self.next_step, self.at = None, None
         self.insistence = 0
-        self.terminal = self.feed = None
+        self.terminal = self.feed = self.watch = None
         if self.spec.timeout is not None:
             self._schedule(self._ask_to_end, self.spec.timeout)
 
@@ -88,6 +90,9 @@ class Supervision:
         if self.run.stdin >= 0:
             from .feed import Feed
             self.feed = Feed(self.run.stdin)
+        if self.run.group is not None:
+            from .cgroup import Watch
+            self.watch = Watch(self.run.group, poll)
         try:
             while True:
                 if self.feed is not None:
@@ -97,6 +102,8 @@ class Supervision:
                     self.feed.serve(events)
                 if self.terminal is not None:
                     self.terminal.serve(events)
+                if self.watch is not None:
+                    self.watch.serve(events)
                 if self.run.signals in events:
                     self._signal(read_signal(self.run.signals))
                 if self.sock.fileno() in events and self._record():
@@ -105,7 +112,7 @@ class Supervision:
                     step, self.next_step, self.at = self.next_step, None, None
                     step()
         finally:
-            for helper in (self.terminal, self.feed):
+            for helper in (self.terminal, self.feed, self.watch):
                 if helper is not None:
                     helper.close()
 

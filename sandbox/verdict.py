@@ -6,13 +6,14 @@ the number 137 alone: what killed a program is known by who counted it.  A new w
 """
 
 from .errors import DEADLINE
+from .units import human
 
 SIGKILL, SIGSYS = 9, 31
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
            9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
            24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
 #: The reasons that mrunc, the filter or a limit gave the program, and which one line on stderr tells.
-TOLD = frozenset(("timeout-wall", "seccomp", "killed-by-caller", "lost"))
+TOLD = frozenset(("timeout-wall", "seccomp", "killed-by-caller", "lost", "oom", "pids-max"))
 
 
 class Evidence:
@@ -20,12 +21,14 @@ class Evidence:
 
     status: the workload's wait status as its init reported it, or None; init_status: that of the sandbox's pid 1;
     policy: the name of the system call policy; deadline: seconds of the wall deadline that was reached, or None;
-    insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed.
+    insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed;
+    group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None.
     """
 
     def __init__(self, **given):
         self.status, self.init_status, self.policy = None, 0, "default"
         self.deadline, self.insisted, self.failure = None, 0, None
+        self.group = self.memory = self.cpus = self.pids = None
         for name, value in given.items():
             if name not in self.__dict__:
                 raise TypeError("no such evidence: %s" % name)
@@ -36,10 +39,9 @@ class Evidence:
         """The wait status that counts: the workload's, else that of pid 1, with which everything ended."""
         return self.init_status if self.status is None else self.status
 
-    @property
-    def ended_by_us(self):
-        """Whether mrunc itself ended the program: a SIGKILL is then no evidence of anything else."""
-        return self.deadline is not None or bool(self.insisted)
+    def counted(self, name):
+        """What the control group counted, 0 where it did not."""
+        return (self.group or {}).get(name) or 0
 
 
 class Verdict:
@@ -67,6 +69,9 @@ class Verdict:
 def judge(evidence):
     """The Verdict on an Evidence."""
     verdict = Verdict(evidence)
+    for limit, event in (("memory", "oom"), ("cpus", "throttled"), ("pids", "pids_max")):
+        if getattr(evidence, limit) is not None and evidence.counted(event):
+            verdict.limits_hit[limit] = getattr(evidence, limit)
     for rule in RULES:
         if rule(evidence, verdict):
             break
@@ -96,6 +101,38 @@ def _failed(evidence, verdict):
     return evidence.failure is not None and verdict.set("lost", evidence.failure)
 
 
+def _oom(evidence, verdict):
+    """Not by us (those rules come first), by SIGKILL, and counted.  How many were killed can't be told: with
+    memory.oom.group one process counts twice.  `oom` counts the group's own limit, `oom_kill` also the host's."""
+    if verdict.signal != SIGKILL or not evidence.counted("oom_kill"):
+        return False
+    if evidence.memory is None or not evidence.counted("oom"):
+        return verdict.set("oom", "killed because the host ran out of memory", "bound it with --memory")
+    return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (human(evidence.memory), _split(evidence)),
+                       "allow more with --memory")
+
+
+def _split(evidence):
+    """What the memory was, in words, where it was seen."""
+    split = evidence.counted("split") or {}
+    anonymous, shared = split.get("anon", 0), split.get("shmem", 0)
+    if not anonymous + split.get("file", 0):
+        return ""
+    return " (%d MiB of programs, %d MiB of files in memory, %d MiB of cached files)" % (
+        anonymous >> 20, shared >> 20, max(0, split.get("file", 0) - shared) >> 20)
+
+
+def _pids(evidence, verdict):
+    """Only a program that failed: one that coped with the refusals ended itself, and limits_hit tells of them."""
+    if not evidence.counted("pids_max") or verdict.returncode == 0:
+        return False
+    end = "killed by %s" % signal_name(verdict.signal) if verdict.signal else "exited with status %d" % verdict.returncode
+    limit = "" if evidence.pids is None else " of %d" % evidence.pids
+    times = evidence.counted("pids_max")
+    return verdict.set("pids-max", "%s, after the limit%s on processes and threads had refused %s" % (
+        end, limit, "one" if times == 1 else "%d" % times), "allow more with --pids")
+
+
 def _lost(evidence, verdict):
     return evidence.status is None and verdict.set(
         "lost", "pid 1 of the sandbox was killed from outside; the program ended with it")
@@ -116,8 +153,9 @@ def _signal(evidence, verdict):
 
 
 def _exited(evidence, verdict):
-    return verdict.set("exited", "exited with status %d" % verdict.returncode)
+    killed = "; a process in it was killed for memory" if evidence.counted("oom_kill") else ""
+    return verdict.set("exited", "exited with status %d%s" % (verdict.returncode, killed))
 
 
 #: First our own failure and deeds, then what the kernel counted, then what the status says.
-RULES = (_failed, _deadline, _insisted, _lost, _seccomp, _signal, _exited)
+RULES = (_failed, _deadline, _insisted, _oom, _lost, _seccomp, _pids, _signal, _exited)

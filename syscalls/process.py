@@ -9,6 +9,7 @@ from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_lon
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
+CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
@@ -40,15 +41,20 @@ _getpid = bind("getpid")
 _fcntl = bind("fcntl", c_int, c_int, c_long)
 
 
-def clone3(namespaces):
+def clone3(namespaces, cgroup=-1):
     """A child in new namespaces (CLONE_NEW* bits): (pid, pidfd), and (0, -1) in the child.  clone3(2), Linux 5.3
+
+    cgroup: the descriptor of the cgroup2 directory that it is born in, -1 for the caller's (CLONE_INTO_CGROUP, Linux 5.7);
+    a new cgroup namespace is then rooted there.
 
     The child runs on a copy of this process, like fork(2); no atfork handler runs, so it must be left by exec or
     os._exit.  EPERM: user namespaces are switched off; ENOSPC: user.max_user_namespaces is used up (or 0);
-    EACCES: an AppArmor rule; EUSERS: nested too deeply.
+    EACCES: an AppArmor rule; EUSERS: nested too deeply.  Of the group: EACCES: no right to move there; EBUSY: it hands
+    controllers to children; EAGAIN: pids.max; EINVAL, E2BIG: a kernel without this.
     """
     pidfd = buffer(struct.pack("=i", -1), 4)
-    arguments = buffer(struct.pack("=11Q", namespaces | CLONE_PIDFD, addressof(pidfd), 0, 0, SIGCHLD, *[0] * 6), 88)
+    flags = namespaces | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
+    arguments = buffer(struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0)), 88)
     pid = _clone3(arguments, 88)
     return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
 

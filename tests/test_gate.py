@@ -118,6 +118,10 @@ ERRORS = ("setgroups setresuid setsid mount pivot_root umount2 sethostname unsha
           "close_range seccomp execveat fsopen openat2 sendto").split()
 
 
+#: Controls that only an option asks for.
+ON_DEMAND = {"setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
+
+
 class Traced:
     """Runs the audit under a tracer, as one caller.  scratch: a directory of the caller's."""
 
@@ -162,7 +166,7 @@ class Traced:
         """(Counter of the child's calls up to its execveat, audit, receipt) of a run that nothing is done to."""
         process, audit, receipt, trace = self.run("-e", "trace=all", options=options)
         assert process.returncode == 0 and audit is not None, process.stderr
-        assert all(in_force for name, in_force in receipt if name not in ("setid-filter", "groups")), receipt
+        assert all(in_force for name, in_force in receipt if name not in ON_DEMAND | {"groups"}), receipt
         count = collections.Counter()
         for line in trace.splitlines():
             match = re.match(r"(\w+)\(", line)
@@ -346,7 +350,7 @@ def test_a_control_that_is_left_out_shows_in_the_receipt(inside, name):
     receipt = dict((row["name"], row) for row in done.result["controls"])
     assert receipt[name]["asked"] is False and receipt[name]["in_force"] is False, receipt[name]
     missing = set(row for row in receipt if not receipt[row]["in_force"])
-    expected = set(names) | (set() if "--rw" in options else {"setid-filter"})
+    expected = set(names) | ON_DEMAND - ({"setid-filter"} if "--rw" in options and name != "setid-filter" else set())
     assert missing - {"groups"} == expected, missing
     assert all(row["how"] for row in receipt.values())
 
@@ -363,7 +367,7 @@ def test_the_default_receipt_names_every_control_and_all_are_in_force(inside):
     assert done.rc == 0 and done.err == "", done
     receipt = dict((row["name"], row) for row in done.result["controls"])
     assert [name for name, _ in removable() if name not in receipt] == []
-    not_asked = {"setid-filter"} | ({"groups"} if inside.who == "user" else set())
+    not_asked = ON_DEMAND | ({"groups"} if inside.who == "user" else set())
     for name, row in receipt.items():
         assert row["asked"] == (name not in not_asked), row
         assert row["in_force"] or name in not_asked, row

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a control group for a sandbox can be made: found by trying, with the reason of each place that is not ours.
+
+Root makes a subtree of its own at the mount of cgroup2.  A user needs a group that was delegated: a sibling of the own group
+where the parent is the user's, else the own group takes children, once everything in it has moved to a leaf.  cgroups(7)
+"""
+import errno
+import os
+
+from .errors import SandboxError
+from .host import unescape
+
+#: Root's subtree.  Controllers that it hands on can't be taken from the root group by others meanwhile.
+SUBTREE = "mrunc"
+#: Where the processes of a delegated group go, for a group with children may hold none.
+LEAF = "mrunc-super"
+OLD_NAMES = {"io": "blkio"}
+
+
+class Unavailable(Exception):
+    """why: a phrase; remedy: one line or None."""
+
+    def __init__(self, why, remedy=None):
+        Exception.__init__(self, why)
+        self.why, self.remedy = why, remedy
+
+
+class Place:
+    """directory: where groups are made; how: root, parent or self; ours: the directory itself goes when it is empty."""
+
+    __slots__ = ("directory", "how", "ours")
+
+    def __init__(self, directory, how, ours=False):
+        self.directory, self.how, self.ours = directory, how, ours
+
+
+class Host:
+    """What the search has to know.  uid; mounts: [(point, root, writable)]; own: path of the own group in the hierarchy, or
+    None; v1: names of the controllers in v1 hierarchies; disabled: of those that the kernel was told to do without."""
+
+    __slots__ = ("uid", "mounts", "own", "v1", "disabled")
+
+    def __init__(self, uid, mountinfo, own_groups, table=""):
+        self.uid = uid
+        self.mounts = mounts(mountinfo)
+        self.own, self.v1 = own_group(own_groups), v1_controllers(own_groups)
+        rows = [line.split() for line in table.splitlines() if line and not line.startswith("#")]
+        self.disabled = set(row[0] for row in rows if len(row) == 4 and row[3] == "0")
+
+    @classmethod
+    def read(cls):
+        """This process's."""
+        table = ""
+        try:
+            table = read("/proc/cgroups")
+        except OSError:
+            pass
+        return cls(os.geteuid(), read("/proc/self/mountinfo"), read("/proc/self/cgroup"), table)
+
+
+def read(path):
+    """A whole small file as text."""
+    with open(path, errors="surrogateescape") as stream:
+        return stream.read()
+
+
+def write(path, text):
+    """One write(2), the kernel's errno untouched."""
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def mounts(text):
+    """[(mount point, root of the mount, writable)] of the cgroup2 mounts.  text: a mountinfo file.  proc(5)"""
+    out = []
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(" "), right.split(" ")
+        if kind[0] == "cgroup2":
+            writable = "rw" in fields[5].split(",") and "rw" in kind[-1].split(",")
+            out.append((_path(fields[4]), _path(fields[3]), writable))
+    return out
+
+
+def _path(field):
+    return os.fsdecode(unescape(os.fsencode(field)))
+
+
+def own_group(text):
+    """The path of the `0::` line; None without one, and where the group was removed or lies outside our cgroup namespace."""
+    for line in text.splitlines():
+        if line.startswith("0::"):
+            path = line[3:]
+            return None if path.endswith(" (deleted)") or path.startswith("/..") else path
+    return None
+
+
+def v1_controllers(text):
+    """{name} of the controllers that hang in a v1 hierarchy.  text: /proc/self/cgroup"""
+    return {name for line in text.splitlines() if not line.startswith("0::") for name in line.split(":", 2)[1].split(",")
+            if name and not name.startswith("name=")}
+
+
+def controllers(directory):
+    """{name} that the group has."""
+    return set(read(directory + "/cgroup.controllers").split())
+
+
+def handed_down(directory):
+    """{name} that its children get."""
+    return set(read(directory + "/cgroup.subtree_control").split())
+
+
+def own_directory(host):
+    """(mount point, own group's directory).  Raises Unavailable."""
+    if not host.mounts:
+        if host.v1:
+            raise Unavailable("this host has cgroup v1 only",
+                              "boot with systemd.unified_cgroup_hierarchy=1 (RHEL 8: grubby --update-kernel=ALL --args=...)")
+        raise Unavailable("cgroup2 is not mounted here", "as root: mount -t cgroup2 none /sys/fs/cgroup")
+    usable = [mount for mount in host.mounts if mount[2]]
+    if not usable:
+        raise Unavailable("cgroup2 is mounted read-only (a container?)",
+                          "run on the host, or give the container a writable cgroup mount and a delegated group")
+    point, root, _ = usable[0]
+    own = host.own
+    if own is None or root.startswith("/.."):
+        raise Unavailable("the own group lies outside the cgroup namespace", "run on the host, or in a new session")
+    if root != "/":
+        if not (own + "/").startswith(root + "/"):
+            raise Unavailable("the own group %s is not below what is mounted, %s" % (own, root))
+        own = own[len(root):] or "/"
+    return point, point if own == "/" else point + own
+
+
+def candidates(host):
+    """[(how, directory)], best first.  Raises Unavailable."""
+    point, here = own_directory(host)
+    out = [("root", point)] if host.uid == 0 else []
+    above = here
+    while above != point:
+        above = os.path.dirname(above)
+        out.append(("parent", above))
+    out.append(("self", here))
+    return out
+
+
+def look(host, need):
+    """Raises Unavailable where no place can give these controllers for a reason that no place changes."""
+    point, _ = own_directory(host)
+    here = controllers(point)
+    for name in sorted(need - here):
+        if OLD_NAMES.get(name, name) in host.v1:
+            raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name,
+                              "boot with systemd.unified_cgroup_hierarchy=1")
+        if name in host.disabled or OLD_NAMES.get(name, name) in host.disabled:
+            raise Unavailable("the kernel was started without the %s controller" % name,
+                              "boot with cgroup_enable=%s, without cgroup_disable=%s" % (name, name))
+        if host.uid == 0:
+            raise Unavailable("the %s controller is not in %s" % (name, point),
+                              "in a container: it must be given the controller; else a kernel with it is needed")
+
+
+def open_to_us(directory):
+    """Raises OSError where groups can't be made below a directory, or no process be moved there."""
+    for path in (directory, directory + "/cgroup.procs"):
+        if not os.access(path, os.W_OK):
+            raise OSError(errno.EACCES, "not ours", path)
+
+
+def promising(host, need):
+    """Whether some place looks ours, without an effect on it.  Raises Unavailable as `look` does."""
+    look(host, need)
+    for _, directory in candidates(host):
+        try:
+            open_to_us(directory)
+            if need <= controllers(directory):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def find(host, need):
+    """The Place below which a group gets the controllers `need`.  Raises Unavailable."""
+    look(host, need)
+    tried = []
+    point = own_directory(host)[0]
+    for how, directory in candidates(host):
+        try:
+            open_to_us(directory)
+            if how == "root":
+                return Place(_subtree(directory, need), how, ours=True)
+            _hand_down(directory, need, leave=how == "self")
+            return Place(directory, how)
+        except OSError as error:
+            tried.append("%s: %s" % (directory[len(point):] or "/", error.strerror))
+    raise Unavailable("no group was delegated that has %s (%s)" % (" ".join(sorted(need)) or "children", "; ".join(tried)),
+                      "systemd-run --user --scope -p Delegate=yes -- (this command), in a login session")
+
+
+def _subtree(point, need):
+    """Root's own subtree; others may remove it at any moment while it is empty."""
+    _hand_down(point, need)
+    path = os.path.join(point, SUBTREE)
+    for _ in range(20):
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            pass
+        try:
+            _hand_down(path, need)
+            return path
+        except FileNotFoundError:
+            continue
+    raise OSError(errno.ENOENT, "it is removed again and again", path)
+
+
+def _hand_down(directory, need, leave=False):
+    """Has a group's children get the controllers, and reads it back.  leave: its processes move to a leaf first."""
+    missing = need - handed_down(directory)
+    if missing - controllers(directory):
+        raise OSError(errno.ENOENT, "not handed down to it: %s" % " ".join(sorted(missing - controllers(directory))))
+    if leave:
+        _move_to_leaf(directory)
+    if missing:
+        write(directory + "/cgroup.subtree_control", " ".join("+" + name for name in sorted(missing)))
+        if need - handed_down(directory):
+            raise OSError(errno.EIO, "controllers were not handed down", directory)
+
+
+def _move_to_leaf(directory):
+    """Everything in a group of ours goes to a child of it.  Processes may be born meanwhile."""
+    leaf = os.path.join(directory, LEAF)
+    try:
+        os.mkdir(leaf, 0o755)
+    except FileExistsError:
+        pass
+    for _ in range(20):
+        left = [pid for pid in read(directory + "/cgroup.procs").split() if pid != "0"]
+        if not left:
+            return
+        for pid in left:
+            try:
+                write(leaf + "/cgroup.procs", pid)
+            except ProcessLookupError:
+                pass
+    raise OSError(errno.EBUSY, "its processes can't be moved to a leaf", directory)
+
+
+def choose(settings, best_effort, host=None):
+    """(Place or None, {controller}, {control: why not}) for the settings, less those of --best-effort that can't be.
+
+    settings: [cgroup_limits.Setting]; best_effort: control names.  Raises SandboxError (125).
+    """
+    from .cgroup_limits import OF_GROUP
+    asked = []
+    for setting in settings:
+        if setting.control not in asked:
+            asked.append(setting.control)
+    host = host or Host.read()
+    place, have, notes = None, set(), {}
+    for control in sorted(asked, key=lambda name: name in best_effort):
+        need = have | {OF_GROUP[control][1]}
+        try:
+            place, have = find(host, need), need
+        except Unavailable as error:
+            if control not in best_effort:
+                raise SandboxError("limits", OF_GROUP[control][0], reason=error.why, remedy=_or_without(error.remedy, control),
+                                   control=control)
+            notes[control] = error.why
+    return place, have, notes
+
+
+def _or_without(remedy, control):
+    return "%s; or --best-effort %s to run without this limit" % (remedy or "another host", control)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a path to the disk under it, as io.max wants it: whole disks only.  cgroup-v2.rst of the kernel, "IO"; proc(5)"""
+import os
+import stat
+
+from .errors import SandboxError, usage
+from .host import unescape
+
+#: How often a layer may lie on a layer before the search ends.
+DEEPEST = 8
+
+
+class Disks:
+    """The lookup on one host.  mountinfo, sys: paths; stat: a function like os.stat.  A test gives made-up ones."""
+
+    def __init__(self, mountinfo="/proc/self/mountinfo", sys="/sys", stat_path=os.stat):
+        self.sys, self.stat = sys, stat_path
+        with open(mountinfo, "rb") as stream:
+            self.mounts = [_fields(line) for line in stream]
+
+    def below(self, path, depth=0):
+        """`MAJOR:MINOR` of the whole disk that holds a path, or that a block device is or is part of.
+
+        Raises SandboxError: exit 2 where there is no such path, 125 where no disk is below it (tmpfs, network).
+        """
+        try:
+            found = self.stat(path)
+        except OSError as error:
+            raise usage(_text(path), error.strerror)
+        if stat.S_ISBLK(found.st_mode):
+            return self.whole(found.st_rdev)
+        if stat.S_ISCHR(found.st_mode):
+            raise usage(_text(path), "is a character device; I/O limits are for disks")
+        if os.major(found.st_dev):
+            return self.whole(found.st_dev)
+        kind, source, words = self._mount(os.path.realpath(path))
+        if kind == b"overlay" and depth < DEEPEST:
+            layers = [word.partition(b"=")[2] for word in words if word.startswith((b"upperdir=", b"lowerdir="))]
+            layers = [layer.split(b":")[0] for layer in sorted(layers, key=lambda layer: b"upperdir=" + layer not in words)]
+            for layer in layers:
+                if layer.startswith(b"/") and os.path.exists(layer):
+                    return self.below(layer, depth + 1)
+        if source.startswith(b"/"):
+            try:
+                device = self.stat(source)
+            except OSError:
+                device = None
+            if device is not None and stat.S_ISBLK(device.st_mode):
+                return self.whole(device.st_rdev)
+        raise SandboxError("limits", _text(path), control="limits.io",
+                           reason="lies on %s, which has no disk of its own: there is nothing to limit" % _text(kind),
+                           remedy="name a disk: --io-write /dev/NAME:BPS%s" %
+                           ("; what the program writes to a tmpfs is memory, which --memory bounds"
+                            if kind in (b"tmpfs", b"ramfs") else ""))
+
+    def whole(self, device):
+        """`MAJOR:MINOR` of the disk that a device number is or is a partition of."""
+        name = "%d:%d" % (os.major(device), os.minor(device))
+        place = "%s/dev/block/%s" % (self.sys, name)
+        if os.path.exists(place + "/partition"):
+            with open(os.path.realpath(place) + "/../dev") as stream:
+                return stream.read().strip()
+        return name
+
+    def _mount(self, path):
+        """(type, source, super options) of the mount that holds a path: the last of those with the longest mount point."""
+        best = (b"", b"an unknown file system", b"", [])
+        for point, kind, source, words in self.mounts:
+            if (path.rstrip(b"/") + b"/").startswith(point.rstrip(b"/") + b"/") and len(point) >= len(best[0]):
+                best = point, kind, source, words
+        return best[1:]
+
+
+def _fields(line):
+    fields = line.rstrip(b"\n").split(b" ")
+    dash = fields.index(b"-", 6)
+    return unescape(fields[4]), fields[dash + 1], unescape(fields[dash + 2]), [unescape(w) for w in fields[-1].split(b",")]
+
+
+def _text(path):
+    return os.fsdecode(path)
+
+
+def rates(reads, writes, sources, disks=None):
+    """{`MAJOR:MINOR`: {"rbps", "wbps": bytes per second}} for --io-read and --io-write.
+
+    reads, writes: [(device or None, bytes per second)], a device being a path or `MAJOR:MINOR` (bytes); sources: paths of
+    the host that a limit without a device means.  Where two limits meet on a disk, the lower holds.
+    """
+    disks = disks or Disks()
+    out = {}
+    for option, key, limits in (("--io-read", "rbps", reads), ("--io-write", "wbps", writes)):
+        for device, rate in limits:
+            if device is None and not sources:
+                raise usage(option, "no source of the host is shown, so no disk is meant", "name it: %s /dev/NAME:BPS" % option)
+            for place in sources if device is None else [device]:
+                name = _named(place, disks, option) if device is not None else disks.below(os.path.abspath(place))
+                found = out.setdefault(name, {})
+                found[key] = min(rate, found.get(key, rate))
+    return out
+
+
+def _named(device, disks, option):
+    """The disk that the user named."""
+    major, colon, minor = device.partition(b":")
+    if colon and major.isdigit() and minor.isdigit():
+        if not os.path.exists("%s/dev/block/%s" % (disks.sys, _text(device))):
+            # Naming a loop device that does not exist would make it.
+            raise usage("%s %s" % (option, _text(device)), "no such block device")
+        return disks.whole(os.makedev(int(major), int(minor)))
+    return disks.below(device)
