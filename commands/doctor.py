@@ -49,10 +49,6 @@ def lines(report, verbose=False):
         for line in wrapped(OK, ", ".join(row["name"] for row in good)):
             yield line
     idle = [row for row in report["findings"] if row["evidence"].startswith("not tried")]
-    if idle:
-        for line in wrapped(idle[0]["state"], "%s: not tried, each needs a user namespace" % ", ".join(
-                row["name"] for row in idle)):
-            yield line
     told = {}
     for state in (MISSING, WEAK):
         for row in report["findings"]:
@@ -63,6 +59,9 @@ def lines(report, verbose=False):
                     yield line
                 for line in remedy_lines(row, told):
                     yield line
+        if idle and state == MISSING:
+            for line in wrapped(MISSING, "%s: not tried, each needs a user namespace" % ", ".join(row["name"] for row in idle)):
+                yield line
     if report["tier"] != "full" or verbose:
         for name, tier in report["tiers"].items():
             for line in wrapped("tier", "%s: %s" % (name, "runs" if tier["runs"] else tier["reason"])):

@@ -6,7 +6,7 @@ import sys
 
 from . import remedies
 from .doctor import MISSING, OK, WEAK
-from .vantage import read, sysctl
+from .vantage import apparmor_profile, read, sysctl
 
 NOTHING_RUNS = "nothing runs"
 
@@ -89,11 +89,12 @@ def outer_filter(exam):
 def label(exam):
     """The security module's word about this process."""
     text = read("/proc/self/attr/apparmor/current") or read("/proc/self/attr/current").rstrip("\0")
-    if text.count(":") >= 2:
-        enforcing = read("/sys/fs/selinux/enforce")
-        exam.add("lsm-label", OK, "SELinux %s%s" % (text, {"0": ", permissive"}.get(enforcing, "")))
-    elif text and text != "unconfined" and "(unconfined)" not in text:
-        exam.add("lsm-label", WEAK, "AppArmor profile %s" % text, "what the profile forbids is missing below", "outer")
+    profile = apparmor_profile()
+    if profile:
+        exam.add("lsm-label", WEAK, "AppArmor profile %s" % text, "what the profile forbids is missing below", "profile",
+                 label=profile)
+    elif text.count(":") >= 2:
+        exam.add("lsm-label", OK, "SELinux %s%s" % (text, {"0": ", permissive"}.get(read("/sys/fs/selinux/enforce"), "")))
     else:
         exam.add("lsm-label", OK, "AppArmor %s" % text if text else "no label")
 

@@ -74,9 +74,8 @@ class HostId:
                     pass
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise SandboxError("identity", path, error.errno, control="uidmap",
-                               remedy="as root mrunc keeps its lock file there; make /run writable (mount -t tmpfs "
-                                      "tmpfs /run)")
+            from . import remedies
+            raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies.line("run-directory"))
         for first, count in ranges:
             for number in range(first, first + count):
                 try:

@@ -109,8 +109,8 @@ class Run:
         child = stages.Child(
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, parent_end=self.sock, features=self.features, image=image,
             last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
-            userns=os.stat("/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored,
-            stdin=stdin, group=-1 if self.group is None else self.group.fd)
+            userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(),
+            ignored=self.ignored, stdin=stdin, group=-1 if self.group is None else self.group.fd)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag

@@ -61,6 +61,8 @@ TABLE = {
     ("*", "userns-lsm"): ("a security module forbids user namespaces; AppArmor lets a program with a profile have them",
                           profile("mrunc-python", "{binary}"), FREES_ALL, NARROWER),
     ("rhel", "userns-lsm"): ("SELinux forbids user namespaces: what it refused", ("sudo ausearch -m AVC -ts recent",), None),
+    ("*", "userns-profile"): ("the AppArmor profile {label} forbids user namespaces: add the line `userns,` to it, then load it",
+                              ("sudo apparmor_parser -r \"$(grep -rlE '^ *profile +{label}\\b' /etc/apparmor.d)\"",), None),
     ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's rule for unprivileged ones); "
                                    "a program with a profile gets them", profile("mrunc-python", "{binary}"), FREES_ALL,
                                    NARROWER),
@@ -117,17 +119,19 @@ TABLE = {
     ("*", "wsl1"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
     ("*", "yama"): ("Yama forbids tracing also inside", ("sudo sysctl -w kernel.yama.ptrace_scope=1",),
                     "until the next boot"),
+    ("*", "profile"): ("a profile's file lies in /etc/apparmor.d", (), None),
     ("*", "outer"): ("set by what started mrunc (a service, a container, a sandbox)", (), None),
 }
 #: What is forbidden by what is around us is changed there, not on the host.
-for _cause in ("userns-forbidden", "userns-lsm", "userns-capabilities", "clone3-hidden", "maps", "proc-sys", "seccomp"):
+AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "clone3-hidden", "maps", "proc-sys",
+          "seccomp")
+for _cause in AROUND:
     TABLE["container", _cause] = (CONTAINER, (), "the options open the container, not mrunc")
     TABLE["lxc", _cause] = (NESTING, ("lxc config set NAME security.nesting true",), None)
     TABLE["kubernetes", _cause] = (POD, (), None)
 TABLE["container", "proc-masked"] = (UNMASKED, ("python3 {door} run --proc none -- CMD",), None)
-for _cause in ("userns-forbidden", "userns-lsm", "userns-capabilities", "clone3-hidden", "maps", "proc-sys", "seccomp",
-               "landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1", "cgroup-read-only", "proc-masked", "memfd",
-               "kernel-old", "namespaces-max", "run-directory"):
+for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1", "cgroup-read-only", "proc-masked", "memfd",
+                        "kernel-old", "namespaces-max", "run-directory"):
     TABLE["sandbox", _cause] = (OUTSIDE, (), None)
 
 
@@ -235,6 +239,9 @@ def namespace_cause(number):
         return "namespaces-max", {"kind": kind, "sysctl": "user.max_%s_namespaces" % kind}
     if number == 1 and vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
         return "userns-clone", {}
+    label = vantage.apparmor_profile() if number == 13 else ""
+    if label:
+        return "userns-profile", {"label": label}
     return {1: "userns-forbidden", 13: "userns-lsm", 38: "clone3-hidden", 87: "userns-depth"}.get(number), {}
 
 

@@ -152,6 +152,12 @@ def read(path, key=None):
     return ""
 
 
+def apparmor_profile():
+    """The AppArmor profile that confines this process, "" where none does.  apparmor(7)"""
+    text = read("/proc/self/attr/apparmor/current") or read("/proc/self/attr/current").rstrip("\0")
+    return "" if text.count(":") >= 2 or text == "unconfined" or "(unconfined)" in text else text.partition(" (")[0]
+
+
 def sysctl(name):
     """The value of a sysctl as text, "" where this kernel has none or /proc/sys is out of sight."""
     return read("/proc/sys/" + name.replace(".", "/"))

@@ -175,7 +175,7 @@ def labelled(inside, text):
 NEW_SEVEN = {"mountns": "mnt", "pidns": "pid", "utsns": "uts", "ipcns": "ipc", "netns": "net", "cgroupns": "cgroup",
              "timens": "time"}
 PROVOKED = {
-    "lsm-label": [("AppArmor", lambda inside: labelled(inside, "docker-default (enforce)"), "weak", "docker-default", "outer"),
+    "lsm-label": [("AppArmor", lambda inside: labelled(inside, "docker-default (enforce)"), "weak", "docker-default", "profile"),
                   ("SELinux", lambda inside: labelled(inside, "user_u:user_r:user_t:s0"), "ok", "SELinux user_u", None)],
     "outer-nnp": [("setpriv", lambda inside: ["setpriv", "--no-new-privs"], "weak", "set already", "outer")],
     "outer-seccomp": [("filter", lambda inside: behind(inside, ("acct", EPERM)), "weak", "1 filter in force", "outer")],
@@ -193,6 +193,8 @@ PROVOKED = {
                ("ENOSYS", lambda inside: behind(inside, ("clone3", ENOSYS)), "missing", "not implemented", "clone3-hidden"),
                ("EPERM", lambda inside: behind(inside, ("clone3", EPERM)), "missing", "not permitted", "userns-forbidden"),
                ("EACCES", lambda inside: behind(inside, ("clone3", EACCES)), "missing", "Permission denied", "userns-lsm"),
+               ("a profile's EACCES", lambda inside: labelled(inside, "snug (enforce)") + behind(inside, ("clone3", EACCES)),
+                "missing", "Permission denied", "userns-profile"),
                ("EUSERS", lambda inside: behind(inside, ("clone3", EUSERS)), "missing", "Too many users", "userns-depth"),
                ("switched off", lambda inside: fake_sysctls(inside, unprivileged_userns_clone=0) + behind(
                    inside, ("clone3", EPERM)), "missing", "not permitted", "userns-clone"),
@@ -447,7 +449,8 @@ def seen(*places):
 def test_every_row_can_be_pasted():
     table = remedies()
     for place, cause in table.TABLE:
-        row = table.find(cause, seen(place), kind="user", sysctl="user.max_user_namespaces")
+        row = table.find(cause, seen(place), kind="user", sysctl="user.max_user_namespaces",
+                         label="snug")
         texts = [row.why, row.warning or ""] + row.commands + (list(row.narrower[1]) if row.narrower else [])
         assert not [text for text in texts if re.search(r"\{[a-z_]+\}", text)], (place, cause, texts)
         assert "\n" not in row.line() and row.line()
