@@ -18,11 +18,17 @@ OLD_NAMES = {"io": "blkio"}
 
 
 class Unavailable(Exception):
-    """why: a phrase; remedy: one line or None."""
+    """why: a phrase; cause: of the table of remedies, or None; words: for its commands."""
 
-    def __init__(self, why, remedy=None):
+    def __init__(self, why, cause=None, **words):
         Exception.__init__(self, why)
-        self.why, self.remedy = why, remedy
+        self.why, self.cause, self.words = why, cause, words
+
+    @property
+    def remedy(self):
+        """One line or None."""
+        from . import remedies
+        return remedies.line(self.cause, **self.words)
 
 
 class Place:
@@ -118,17 +124,15 @@ def own_directory(host):
     """(mount point, own group's directory).  Raises Unavailable."""
     if not host.mounts:
         if host.v1:
-            raise Unavailable("this host has cgroup v1 only",
-                              "boot with systemd.unified_cgroup_hierarchy=1 (RHEL 8: grubby --update-kernel=ALL --args=...)")
-        raise Unavailable("cgroup2 is not mounted here", "as root: mount -t cgroup2 none /sys/fs/cgroup")
+            raise Unavailable("this host has cgroup v1 only", "cgroup-v1")
+        raise Unavailable("cgroup2 is not mounted here", "cgroup-none")
     usable = [mount for mount in host.mounts if mount[2]]
     if not usable:
-        raise Unavailable("cgroup2 is mounted read-only (a container?)",
-                          "run on the host, or give the container a writable cgroup mount and a delegated group")
+        raise Unavailable("cgroup2 is mounted read-only (a container?)", "cgroup-read-only")
     point, root, _ = usable[0]
     own = host.own
     if own is None or root.startswith("/.."):
-        raise Unavailable("the own group lies outside the cgroup namespace", "run on the host, or in a new session")
+        raise Unavailable("the own group lies outside the cgroup namespace", "cgroup-outside")
     if root != "/":
         if not (own + "/").startswith(root + "/"):
             raise Unavailable("the own group %s is not below what is mounted, %s" % (own, root))
@@ -154,14 +158,11 @@ def look(host, need):
     here = controllers(point)
     for name in sorted(need - here):
         if OLD_NAMES.get(name, name) in host.v1:
-            raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name,
-                              "boot with systemd.unified_cgroup_hierarchy=1")
+            raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name, "cgroup-v1")
         if name in host.disabled or OLD_NAMES.get(name, name) in host.disabled:
-            raise Unavailable("the kernel was started without the %s controller" % name,
-                              "boot with cgroup_enable=%s, without cgroup_disable=%s" % (name, name))
+            raise Unavailable("the kernel was started without the %s controller" % name, "cgroup-disabled", controller=name)
         if host.uid == 0:
-            raise Unavailable("the %s controller is not in %s" % (name, point),
-                              "in a container: it must be given the controller; else a kernel with it is needed")
+            raise Unavailable("the %s controller is not in %s" % (name, point), "cgroup-lacks")
 
 
 def open_to_us(directory):
@@ -199,7 +200,7 @@ def find(host, need):
         except OSError as error:
             tried.append("%s: %s" % (directory[len(point):] or "/", error.strerror))
     raise Unavailable("no group was delegated that has %s (%s)" % (" ".join(sorted(need)) or "children", "; ".join(tried)),
-                      "systemd-run --user --scope -p Delegate=yes -- (this command), in a login session")
+                      "cgroup-user")
 
 
 def _subtree(point, need):

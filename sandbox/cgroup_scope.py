@@ -8,11 +8,6 @@ import os
 
 from .errors import SandboxError
 
-#: What user@.service hands down, as a drop-in that an administrator adds.
-DROP_IN = ("as root: mkdir -p /etc/systemd/system/user@.service.d && "
-           "printf '[Service]\\nDelegate=cpu cpuset io memory pids\\n' > /etc/systemd/system/user@.service.d/delegate.conf && "
-           "systemctl daemon-reload; then log in anew")
-
 #: Seconds for the user's systemd manager to make a scope.
 PATIENCE = 20
 
@@ -48,7 +43,8 @@ def decide(facts, need):
         return None, "no systemd manager of the user runs (su, sudo and cron start none; loginctl enable-linger starts one)"
     if facts.handed is not None and need - facts.handed:
         lacking = " ".join(sorted(need - facts.handed))
-        raise SandboxError("limits", "the user's systemd manager", remedy=DROP_IN,
+        from . import remedies
+        raise SandboxError("limits", "the user's systemd manager", remedy=remedies.line("cgroup-io"),
                            reason="systemd does not delegate %s to users here" % lacking)
     return [facts.systemd_run, "--user", "--scope", "--quiet", "--collect",
             "--unit=" + unit(facts.pid, os.urandom(4).hex()), "-p", "Delegate=yes", "--"], None

@@ -68,9 +68,9 @@ def examine():
         tiers["full"] = {"runs": False, "reason": missing[0].evidence, "without": [],
                          "remedy": missing[0].remedy and missing[0].remedy.line()}
     else:
-        from . import doctor_tries
+        from . import doctor_cgroup, doctor_tries
         from .tiers import NAMES
-        examination.run(doctor_tries.CHECKS)
+        examination.run(doctor_tries.CHECKS + doctor_cgroup.CHECKS)
         for name in NAMES:
             tiers[name] = doctor_tries.tier(name)
     best = [name for name in tiers if tiers[name]["runs"]][:1]

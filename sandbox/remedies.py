@@ -101,15 +101,15 @@ TABLE = {
     ("debian", "cgroup-v1"): ("this host runs cgroup v1", (GRUB.replace("{words}", UNIFIED),), NEXT_BOOT),
     ("rhel", "cgroup-v1"): ("this host runs cgroup v1", (GRUBBY.replace("{words}", UNIFIED),), NEXT_BOOT),
     ("*", "cgroup-none"): ("no cgroup2 file system is mounted", ("sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup",), None),
-    ("*", "cgroup-user"): ("no cgroup is delegated to this user: a scope of the systemd user manager is",
-                           ("systemd-run --user --scope -p Delegate=yes -- python3 {door} doctor",), None),
-    ("*", "cgroup-io"): ("systemd does not hand the io controller to users",
-                         ("sudo mkdir -p /etc/systemd/system/user@.service.d",
-                          ("/etc/systemd/system/user@.service.d/mrunc.conf", "[Service]", "Delegate=cpu memory pids io"),
-                          "sudo systemctl daemon-reload"),
-                         "users must log in again"),
-    ("*", "cgroup-read-only"): ("the cgroup tree is not writable here (a container?): start it with a cgroup namespace of its "
-                                "own and a writable /sys/fs/cgroup", (), None),
+    ("*", "cgroup-read-only"): ("run on the host, or give the container a writable cgroup mount and a delegated group", (), None),
+    ("*", "cgroup-outside"): ("run on the host, or in a new session", (), None),
+    ("*", "cgroup-disabled"): ("boot with cgroup_enable={controller}, without cgroup_disable={controller}", (), None),
+    ("*", "cgroup-lacks"): ("in a container: it must be given the controller; else a kernel with it is needed", (), None),
+    ("*", "cgroup-user"): ("no group is delegated to this user; in a login session systemd does it",
+                           ("systemd-run --user --scope -p Delegate=yes -- python3 {door} run ...",), None),
+    ("*", "cgroup-io"): ("systemd does not hand this controller to users (they must log in anew then)",
+                         ("sudo mkdir -p {units} && printf '%s\\n' '[Service]' 'Delegate=cpu cpuset io memory pids' | "
+                          "sudo tee {units}/delegate.conf && sudo systemctl daemon-reload",), None),
 
     # Python
     ("*", "bytecode"): ("compile it once", ("{as_owner}{python} -m compileall -q {folder}",),
@@ -130,8 +130,8 @@ for _cause in AROUND:
     TABLE["lxc", _cause] = (NESTING, ("lxc config set NAME security.nesting true",), None)
     TABLE["kubernetes", _cause] = (POD, (), None)
 TABLE["container", "proc-masked"] = (UNMASKED, ("python3 {door} run --proc none -- CMD",), None)
-for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1", "cgroup-read-only", "proc-masked", "memfd",
-                        "kernel-old", "namespaces-max", "run-directory"):
+for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1", "cgroup-read-only", "cgroup-outside",
+                        "proc-masked", "memfd", "kernel-old", "namespaces-max", "run-directory"):
     TABLE["sandbox", _cause] = (OUTSIDE, (), None)
 
 
@@ -207,7 +207,7 @@ def _words():
         binary = os.readlink("/proc/self/exe")
     except OSError:
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
-    return {"python": shlex.quote(binary), "binary": binary, "door": door(), "folder": shlex.quote(folder),
+    return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(), "folder": shlex.quote(folder),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}
 

@@ -172,6 +172,67 @@ def labelled(inside, text):
     return on_a_host(inside, "mount --bind %s /proc/$$/attr/current" % shlex.quote(path))
 
 
+def cgroups(inside, own, controllers=None, mount="rw", tree="rw"):
+    """A wrap in which /proc tells of other control groups.  own: text of /proc/self/cgroup; controllers: of a cgroup2 mount,
+    a plain directory, None for no such mount; mount, tree: rw or ro, as mountinfo says and as the directory is."""
+    folder = os.path.join(inside.scratch, "cg")
+    os.makedirs(folder)
+    for name, text in (("cgroup.controllers", controllers or ""), ("cgroup.subtree_control", ""), ("cgroup.procs", "")):
+        with open(os.path.join(folder, name), "w") as stream:
+            stream.write(text + "\n")
+    if inside.who == "user" and os.geteuid() == 0:
+        subprocess.run(["chown", "-R", "%d:%d" % (USER, USER), folder], check=True)
+    files = [os.path.join(inside.scratch, name) for name in ("mountinfo", "own")]
+    with open(files[0], "w") as stream, open("/proc/self/mountinfo") as real:
+        stream.write("".join(line for line in real if " - cgroup" not in line))
+        if controllers is not None:
+            stream.write("99 22 0:99 / %s %s,relatime - cgroup2 cgroup2 %s\n" % (folder, mount, mount))
+    with open(files[1], "w") as stream:
+        stream.write(own)
+    script = "mount --bind %s /proc/$$/mountinfo\nmount --bind %s /proc/$$/cgroup\n" % (files[0], files[1])
+    if tree == "ro":
+        script += "mount --bind %s %s\nmount -o remount,bind,ro %s\n" % (folder, folder, folder)
+    return on_a_host(inside, script)
+
+
+ALL = "cpu io memory pids"
+CGROUPS = [
+    ("v1", dict(own="4:memory:/x\n1:cpu:/\n"), "missing", "cgroup v1 only", "cgroup-v1"),
+    ("hybrid", dict(own="4:memory:/x\n1:cpu:/\n2:pids:/\n3:blkio:/\n0::/\n", controllers="hugetlb"), "missing",
+     "belongs to cgroup v1", "cgroup-v1"),
+    ("none", dict(own=""), "missing", "not mounted", "cgroup-none"),
+    ("read-only mount", dict(own="0::/\n", controllers=ALL, mount="ro"), "missing", "read-only", "cgroup-read-only"),
+    ("outside", dict(own="0::/../x\n", controllers=ALL), "missing", "outside the cgroup namespace", "cgroup-outside"),
+    ("not ours", dict(own="0::/\n", controllers=ALL, tree="ro"), "missing", "not ours", "cgroup-user"),
+    ("no io", dict(own="0::/\n", controllers="cpu memory pids"), "weak", "not io", "cgroup-lacks"),
+    ("ours", dict(own="0::/\n", controllers=ALL), "ok", "memory cpu pids io in ", None),
+]
+
+
+@pytest.mark.parametrize("settings,state,evidence,cause", [row[1:] for row in CGROUPS], ids=[row[0] for row in CGROUPS])
+def test_the_control_groups_that_there_are_decide(inside, settings, state, evidence, cause):
+    report = doctor(inside, cgroups(inside, **settings))
+    finding = report["cgroup"]
+    assert finding["state"] == state and evidence in finding["evidence"], finding
+    assert (finding["remedy"] or {}).get("cause") == cause, finding
+    assert ("--memory" in (finding["without"] or "")) == (state == "missing") and \
+        ("--io-read" in (finding["without"] or "")) == (state != "ok"), finding
+    left = sorted(os.listdir(os.path.join(inside.scratch, "cg")))
+    assert left == ["cgroup.controllers", "cgroup.procs", "cgroup.subtree_control"], left
+
+
+def test_a_kernel_without_cgroup_kill_is_said(inside):
+    report = doctor(inside, cgroups(inside, own="0::/\n", controllers=ALL))
+    assert (report["cgroup-kill"]["state"], report["cgroup-kill"]["evidence"]) == ("weak", "not there: Linux 5.14 has it")
+    assert "process by process" in report["cgroup-kill"]["without"]
+
+
+def test_cgroup_kill_is_there(inside_as_root):
+    if not any(" - cgroup2 " in line for line in open("/proc/self/mountinfo")):
+        pytest.skip("no cgroup2 is mounted on this machine")
+    assert doctor(inside_as_root)["cgroup-kill"]["evidence"] == "there"
+
+
 NEW_SEVEN = {"mountns": "mnt", "pidns": "pid", "utsns": "uts", "ipcns": "ipc", "netns": "net", "cgroupns": "cgroup",
              "timens": "time"}
 PROVOKED = {
@@ -237,7 +298,7 @@ PROVOKED.update((name, [("limit 0", limited(kind), "weak" if name == "timens" el
                          "namespaces-max")]) for name, kind in NEW_SEVEN.items())
 CASES = [(name,) + case for name, cases in sorted(PROVOKED.items()) for case in cases]
 #: With tests of their own below.
-ELSEWHERE = {"machine", "python", "bytecode", "wsl", "host-ids"}
+ELSEWHERE = {"machine", "python", "bytecode", "wsl", "host-ids", "cgroup", "cgroup-kill"}
 
 
 @pytest.mark.parametrize("name,_,wrap,state,evidence,cause", CASES, ids=["%s-%s" % (case[0], case[1]) for case in CASES])
@@ -450,7 +511,7 @@ def test_every_row_can_be_pasted():
     table = remedies()
     for place, cause in table.TABLE:
         row = table.find(cause, seen(place), kind="user", sysctl="user.max_user_namespaces",
-                         label="snug")
+                         label="snug", controller="io")
         texts = [row.why, row.warning or ""] + row.commands + (list(row.narrower[1]) if row.narrower else [])
         assert not [text for text in texts if re.search(r"\{[a-z_]+\}", text)], (place, cause, texts)
         assert "\n" not in row.line() and row.line()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor's findings about control groups: which limits could be set here, tried by making a group and removing it."""
+import os
+
+from . import cgroup_place, cgroup_scope
+from .cgroup_limits import OF_GROUP
+from .doctor import MISSING, OK, WEAK
+from .throwaway import attempt
+
+
+def trial(host):
+    """What a group below each place shows.  host: cgroup_place.Host.
+
+    Returns {"have": {controller: directory}, "lack": {controller: [why, cause, words]}, "kill": whether groups have
+    cgroup.kill, or None where none could be made}.
+    """
+    out = {"have": {}, "lack": {}, "kill": None}
+    for name in [controller for _, controller in OF_GROUP.values()] + [None]:
+        try:
+            need = {name} if name else set()
+            cgroup_place.look(host, need)
+            where, kill = _group(host, need)
+            out["kill"] = kill if out["kill"] is None else out["kill"]
+            if name:
+                out["have"][name] = where
+        except cgroup_place.Unavailable as error:
+            if name:
+                out["lack"][name] = [error.why, error.cause, error.words]
+    return out
+
+
+def _group(host, need):
+    """(directory, has cgroup.kill) of the first place in which a group could be made.  Raises Unavailable."""
+    tried = []
+    for how, directory in cgroup_place.candidates(host):
+        path = os.path.join(directory, "mrunc-doctor-%d" % os.getpid())
+        try:
+            cgroup_place.open_to_us(directory)
+            if need - cgroup_place.controllers(directory):
+                tried.append("%s has no %s" % (directory, " ".join(sorted(need))))
+                continue
+            os.mkdir(path)
+            try:
+                return directory, os.path.exists(path + "/cgroup.kill")
+            finally:
+                os.rmdir(path)
+        except OSError as error:
+            tried.append("%s: %s" % (directory, error.strerror))
+    delegated = any(" has no " in text for text in tried)
+    raise cgroup_place.Unavailable("; ".join(tried), "cgroup-io" if delegated and host.uid else "cgroup-user")
+
+
+def cgroup(exam):
+    """Limits for a sandbox as a whole."""
+    host = cgroup_place.Host.read()
+    got = attempt(trial, host)
+    have, lack = (got.value or {}).get("have", {}), (got.value or {}).get("lack", {})
+    effect = "%s: refused (--best-effort goes without); --rlimit and --timeout work" % " ".join(
+        option for option, controller in OF_GROUP.values() if controller not in have)
+    text = "%s in %s" % (" ".join(have), " ".join(sorted(set(have.values())))) if have else ""
+    if not got:
+        exam.add("cgroup", MISSING, got.phrase(), effect)
+    elif not lack:
+        exam.add("cgroup", OK, text)
+    elif host.uid and attempt(cgroup_scope.prefix, list(OF_GROUP), (), os.environ).value:
+        exam.add("cgroup", OK, "a scope of the user's systemd manager, made for a run that asks for a limit")
+    else:
+        why, cause, words = [lack[controller] for _, controller in OF_GROUP.values() if controller in lack][0]
+        exam.add("cgroup", WEAK if have else MISSING, "%snot %s: %s" % (text and text + ", ", " ".join(lack), why), effect, cause,
+                 **words)
+    kill = (got.value or {}).get("kill")
+    exam.add("cgroup-kill", OK if kill else WEAK, "there" if kill else "no group to look into" if kill is None else
+             "not there: Linux 5.14 has it", "a sandbox in a group is frozen and killed process by process")
+
+
+CHECKS = (cgroup,)
