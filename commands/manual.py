@@ -136,7 +136,8 @@ def man_page():
                 out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
                         plain(option.text)]
     out += [".SH DOCTOR", plain("doctor tries what mrunc needs of this host and says which tier would run, what is missing, "
-                                "and what to do about it. Its exit status: %s." % ", ".join("%s, %s" % row for row in doctor.EXIT))]
+                                "and what to do about it. Its exit status: %s." % "; ".join(
+                                    "%s, %s" % row for row in doctor.EXIT))]
     actions("doctor", doctor)
     out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
     actions("policy", policy)

@@ -66,8 +66,8 @@ def cgroup(exam):
         exam.add("cgroup", OK, "a scope of the user's systemd manager, made for a run that asks for a limit")
     else:
         why, cause, words = [lack[controller] for _, controller in OF_GROUP.values() if controller in lack][0]
-        exam.add("cgroup", WEAK if have else MISSING, "%snot %s: %s" % (text and text + ", ", " ".join(lack), why), effect, cause,
-                 **words)
+        text = "%snot %s: %s" % (text and text + ", ", " ".join(lack), why)
+        exam.add("cgroup", WEAK if have else MISSING, text, effect, cause, **words)
     kill = (got.value or {}).get("kill")
     exam.add("cgroup-kill", OK if kill else WEAK, "there" if kill else "no group to look into" if kill is None else
              "not there: Linux 5.14 has it", "a sandbox in a group is frozen and killed process by process")

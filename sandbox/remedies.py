@@ -61,7 +61,7 @@ TABLE = {
     ("*", "userns-lsm"): ("a security module forbids user namespaces; AppArmor lets a program with a profile have them",
                           profile("mrunc-python", "{binary}"), FREES_ALL, NARROWER),
     ("rhel", "userns-lsm"): ("SELinux forbids user namespaces: what it refused", ("sudo ausearch -m AVC -ts recent",), None),
-    ("*", "userns-profile"): ("the AppArmor profile {label} forbids user namespaces: add the line `userns,` to it, then load it",
+    ("*", "userns-profile"): ("the AppArmor profile {label} forbids user namespaces: add the line `userns,` to it and load it",
                               ("sudo apparmor_parser -r \"$(grep -rlE '^ *profile +{label}\\b' /etc/apparmor.d)\"",), None),
     ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's rule for unprivileged ones); "
                                    "a program with a profile gets them", profile("mrunc-python", "{binary}"), FREES_ALL,
@@ -101,7 +101,7 @@ TABLE = {
     ("debian", "cgroup-v1"): ("this host runs cgroup v1", (GRUB.replace("{words}", UNIFIED),), NEXT_BOOT),
     ("rhel", "cgroup-v1"): ("this host runs cgroup v1", (GRUBBY.replace("{words}", UNIFIED),), NEXT_BOOT),
     ("*", "cgroup-none"): ("no cgroup2 file system is mounted", ("sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup",), None),
-    ("*", "cgroup-read-only"): ("run on the host, or give the container a writable cgroup mount and a delegated group", (), None),
+    ("*", "cgroup-read-only"): ("run on the host, or give the container a writable cgroup mount and a group", (), None),
     ("*", "cgroup-outside"): ("run on the host, or in a new session", (), None),
     ("*", "cgroup-disabled"): ("boot with cgroup_enable={controller}, without cgroup_disable={controller}", (), None),
     ("*", "cgroup-lacks"): ("in a container: it must be given the controller; else a kernel with it is needed", (), None),
@@ -207,7 +207,8 @@ def _words():
         binary = os.readlink("/proc/self/exe")
     except OSError:
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
-    return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(), "folder": shlex.quote(folder),
+    return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(),
+            "folder": shlex.quote(folder),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}
 
