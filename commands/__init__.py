@@ -3,7 +3,7 @@
 import os
 import sys
 
-VERBS = ("run", "shell", "doctor", "policy", "rootfs")
+VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs")
 
 
 def main(argv):
@@ -45,6 +45,9 @@ def _dispatch(argv):
     if verb == "doctor":
         from . import doctor
         return doctor.main(argv[1:])
+    if verb == "selftest":
+        from . import selftest
+        return selftest.main(argv[1:])
     if verb == "policy":
         from . import policy
         return policy.main(argv[1:])

@@ -7,6 +7,7 @@ from .output import write
 SUMMARY = "a sandbox for malware and risky code"
 VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
              "doctor": "which tier would run here, and what to do about the rest",
+             "selftest": "try to get out of a sandbox on this host, and say what holds",
              "policy": "the system call policies: show, explain, export, diff",
              "rootfs": "root file systems for run --rootfs: build, check"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),
@@ -29,6 +30,8 @@ def main(argv):
         write(1, bash_completion())
     elif argv[1:] == ["doctor"]:
         write(1, help_doctor())
+    elif argv[1:] == ["selftest"]:
+        write(1, help_selftest())
     elif argv[1:] == ["policy"]:
         write(1, help_policy())
     elif argv[1:] == ["rootfs"]:
@@ -97,6 +100,19 @@ def help_doctor():
     return "\n".join(lines) + "\n"
 
 
+def help_selftest():
+    """The help of selftest, as text."""
+    from . import selftest
+    lines = ["usage: %s %s" % (program_name(), selftest.USAGE), "",
+             "Tries to get out of a sandbox that is made here, and says what holds.", "", selftest.GROUP + ":"]
+    for option in selftest.OPTIONS:
+        lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
+    lines += ["", "Exit status:"]
+    for status, text in selftest.EXIT:
+        lines += _entry(status, text)
+    return "\n".join(lines) + "\n"
+
+
 def _entry(head, text, indent=30, width=96):
     out, line = [], "  %-*s" % (indent - 2, head)
     if len(head) > indent - 4:
@@ -111,7 +127,7 @@ def _entry(head, text, indent=30, width=96):
 
 def man_page():
     """mrunc(1) as troff."""
-    from . import doctor, policy, rootfs
+    from . import doctor, policy, rootfs, selftest
     from ..sandbox.policy import NAMES
 
     def plain(text):
@@ -125,7 +141,7 @@ def man_page():
                         plain(option.text)])
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
            "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc doctor",
-           "[options]", ".br", ".B mrunc policy",
+           "[options]", ".br", ".B mrunc selftest", plain(selftest.USAGE.partition(" ")[2]), ".br", ".B mrunc policy",
            "ACTION [options]", ".br", ".B mrunc rootfs", "ACTION [options]", ".SH DESCRIPTION",
            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
@@ -139,6 +155,9 @@ def man_page():
                                 "and what to do about it. Its exit status: %s." % "; ".join(
                                     "%s, %s" % row for row in doctor.EXIT))]
     actions("doctor", doctor)
+    out += [".SH SELFTEST", plain("selftest tries to get out of a sandbox that is made here, and says what holds. Its exit status: "
+                                  "%s." % ", ".join("%s, %s" % row for row in selftest.EXIT))]
+    actions("selftest", selftest)
     out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
     actions("policy", policy)
     out += [".SH ROOT FILE SYSTEMS", plain("rootfs ACTION makes and checks root file systems for run --rootfs.")]
@@ -151,9 +170,9 @@ def man_page():
 
 def bash_completion():
     """A completion script for bash."""
-    from . import doctor, policy, rootfs
+    from . import doctor, policy, rootfs, selftest
     verbs = ""
-    for verb, module in (("doctor", doctor), ("policy", policy), ("rootfs", rootfs)):
+    for verb, module in (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs)):
         actions = " ".join(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
         if actions:
             verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $COMP_CWORD -eq 2 ]]; then\n'

@@ -1,9 +1,11 @@
 _mrunc() {
     local word=${COMP_WORDS[COMP_CWORD]}
     if [ "$COMP_CWORD" -eq 1 ]; then
-        COMPREPLY=($(compgen -W "run shell doctor policy rootfs --help --version" -- "$word"))
+        COMPREPLY=($(compgen -W "run shell doctor selftest policy rootfs --help --version" -- "$word"))
     elif [[ ${COMP_WORDS[1]} == doctor && $word == -* ]]; then
         COMPREPLY=($(compgen -W "-v --verbose --json -h --help" -- "$word"))
+    elif [[ ${COMP_WORDS[1]} == selftest && $word == -* ]]; then
+        COMPREPLY=($(compgen -W "--current --only --tier --harden --list --junit --json -h --help" -- "$word"))
     elif [[ ${COMP_WORDS[1]} == policy && $COMP_CWORD -eq 2 ]]; then
         COMPREPLY=($(compgen -W "show explain export diff" -- "$word"))
     elif [[ ${COMP_WORDS[1]} == policy && $word == -* ]]; then

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes as a zip archive that a Python runs where mrunc's folder is not to be seen."""
+import importlib.util
+import io
+import zipfile
+
+ROOM = __package__.rpartition(".")[0]
+MODULES = ("syscalls", "syscalls.libc", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64", "sandbox", "sandbox.attempt",
+           "commands", "commands.probing", "commands.probes_devices", "commands.probes_filter", "commands.probes_identity",
+           "commands.probes_kernel", "commands.probes_leaks", "commands.probes_limits", "commands.probes_mounts",
+           "commands.probes_namespaces", "commands.probes_neighbours", "commands.probes_network", "commands.probes_patterns",
+           "commands.probes_proc")
+MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(sys.argv[1:]))\n"
+
+
+def build():
+    """The archive as bytes: `python3 -I -S ARCHIVE REQUEST`, the request as probing.report takes it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__main__.py", MAIN)
+        archive.writestr("mrunc/__init__.py", "")
+        for name in MODULES:
+            spec = importlib.util.find_spec("%s.%s" % (ROOM, name))
+            path = name.replace(".", "/") + ("/__init__.py" if spec.submodule_search_locations is not None else ".py")
+            archive.writestr("mrunc/" + path, spec.loader.get_source(spec.name))
+    return out.getvalue()

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The declared misses: what a probe reaches although everything is in force, each with the reason why it stays.
+
+SECURITY.md prints this table; a test keeps the two in step.  Nothing of host integrity is ever declared.
+"""
+
+ALL = ("full", "rootns", "process")
+#: probe id -> (tiers, reason)
+DECLARED = {
+    "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in a namespace that a user made; "
+                 "started by root there are none"),
+    "L04": (ALL, "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs the id outside; no mount option "
+                 "hides them (--copy shows no path)"),
+    "L16": (ALL, "sysinfo(2) tells the machine's memory and load; libc and runtimes size their heaps by it, and no namespace "
+                 "covers it"),
+    "N30": (("rootns",), "this tier is for hosts without user namespaces"),
+    "N42": (("rootns",), "every namespace there belongs to the host's user namespace; without a capability its descriptor opens "
+                         "nothing"),
+    "C19": (("rootns",), "without a user namespace there is no map to hide the id"),
+}
+
+
+def reason(name, tier):
+    """Why a miss stays in this tier, or None."""
+    tiers, why = DECLARED.get(name, ((), None))
+    return why if tier in tiers else None

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `selftest` plants outside before the sandbox starts: things that a probe must not find, and that are gone afterwards."""
+import binascii
+import errno
+import os
+import socket
+import struct
+import tempfile
+
+from ..sandbox.attempt import buffer, call
+
+IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0
+
+
+class Plants:
+    """A context manager.  facts: what the probes are told; environ: the environment for the sandbox's caller; descriptors: to
+    be inherited; errors: path of the file that is to be standard error."""
+
+    def __init__(self):
+        self.facts, self.environ, self.descriptors, self.undo = {}, dict(os.environ), [], []
+        self.errors = None
+        self.name = "mrunc-selftest-" + binascii.hexlify(os.urandom(6)).decode()
+
+    def __enter__(self):
+        try:
+            self.facts.update(supervisor=os.getpid(), hostname=os.uname().nodename)
+            for plant in (self._seen, self._variable, self._files, self._sockets, self._system_v, self._queue, self._key,
+                          self._descriptor):
+                try:
+                    plant()
+                except OSError:
+                    pass  # what can't be planted here isn't looked for
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *ignored):
+        while self.undo:
+            function, arguments = self.undo.pop()
+            try:
+                function(*arguments)
+            except OSError:
+                pass
+
+    def _later(self, function, *arguments):
+        self.undo.append((function, arguments))
+
+    def _seen(self):
+        clock = buffer(16)
+        call("clock_gettime", 7, clock)
+        self.facts["boottime"] = struct.unpack("=qq", clock.raw)[0]
+        self.facts["ns"] = dict((name, int(os.readlink("/proc/self/ns/" + name).partition("[")[2].rstrip("]")))
+                                for name in os.listdir("/proc/self/ns") if not name.endswith("_for_children"))
+
+    def _variable(self):
+        name = self.name.upper().replace("-", "_")
+        self.environ[name] = "secret"
+        self.facts["environ"] = name
+
+    def _files(self):
+        for fact, folder in (("tmp", "/tmp"), ("devshm", "/dev/shm")):
+            fd, path = tempfile.mkstemp(prefix=self.name, dir=folder)
+            self._later(os.unlink, path)
+            os.write(fd, b"planted\n")
+            os.fchmod(fd, 0o644)
+            os.close(fd)
+            self.facts[fact] = path
+        fd, self.errors = tempfile.mkstemp(prefix=self.name)
+        self._later(os.unlink, self.errors)
+        os.close(fd)
+        self.facts["stderr_file"] = True
+
+    def _sockets(self):
+        path = "/tmp/%s.socket" % self.name
+        for fact, family, address in (("abstract", socket.AF_UNIX, "\0" + self.name), ("socket", socket.AF_UNIX, path),
+                                      ("tcp", socket.AF_INET, ("127.0.0.1", 0))):
+            server = socket.socket(family)
+            self._later(server.close)
+            server.bind(address)
+            server.listen(8)
+            self.facts[fact] = server.getsockname()[1] if fact == "tcp" else path if fact == "socket" else self.name
+            if fact == "socket":
+                self._later(os.unlink, path)
+                os.chmod(path, 0o666)
+
+    def _system_v(self):
+        for fact, get, control, more in (("shm", "shmget", ("shmctl",), (4096,)), ("sem", "semget", ("semctl", 0), (1,)),
+                                         ("msg", "msgget", ("msgctl",), ())):
+            key = struct.unpack("=I", os.urandom(4))[0] & 0x7fffffff | 1
+            number = call(get, key, *more + (IPC_CREAT | IPC_EXCL | 0o666,))
+            self._later(call, control[0], number, *control[1:] + (IPC_RMID, 0))
+            self.facts[fact] = key
+
+    def _queue(self):
+        fd = call("mq_open", self.name.encode(), os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644, None)
+        self._later(call, "mq_unlink", self.name.encode())
+        os.close(fd)
+        self.facts["queue"] = self.name
+
+    def _key(self):
+        key = call("add_key", b"user", self.name.encode(), b"planted", 7, -4)
+        self._later(call, "keyctl", 9, key, -4)
+        try:
+            call("keyctl", 5, key, 0x3f3f0000)  # found by whoever is the same user, whether or not it holds the keyring
+        except OSError as error:
+            if error.errno != errno.EACCES:
+                raise
+        self.facts["key"] = self.name
+
+    def _descriptor(self):
+        fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+        self._later(os.close, fd)
+        ours, theirs = socket.socketpair()
+        self._later(ours.close)
+        self._later(theirs.close)
+        self.descriptors += [fd, theirs.fileno()]

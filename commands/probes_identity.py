@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: credentials, capabilities, set-user-ID, and descriptors that were left open."""
+import errno
+import os
+import stat
+import struct
+import sys
+import threading
+
+from ..sandbox.attempt import addressof, asks, blocked, buffer, call, child_exits, invisible, reached
+from .probing import HOST, INFO, KERNEL, Probe
+
+GROUP = "identity"
+PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_CAP_AMBIENT = 8, 28, 47
+EPERM, EINVAL = errno.EPERM, errno.EINVAL
+
+
+def status(path="/proc/self/status"):
+    """{name: value} of a status file."""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
+
+
+def holds(name):
+    """A deed: a capability set that is not empty."""
+    def deed(facts):
+        mask = int(status()[name], 16)
+        return reached("%s is %x" % (name, mask)) if mask else blocked("%s is empty" % name)
+    return deed
+
+
+def lacks(name, value):
+    """A deed: a field of status that has another value in some thread."""
+    def deed(facts):
+        gate, ready = threading.Event(), threading.Event()
+        thread = threading.Thread(target=lambda: (ready.set(), gate.wait(5)))
+        thread.start()
+        ready.wait(5)
+        try:
+            seen = set(status("/proc/self/task/%s/status" % task)[name].strip() for task in os.listdir("/proc/self/task"))
+        finally:
+            gate.set()
+            thread.join()
+        return blocked("%s is %s in each thread" % (name, value)) if seen == {value} else reached(
+            "%s is %s" % (name, " and ".join(sorted(seen))))
+    return deed
+
+
+def wins_back(facts):
+    """capset of everything."""
+    header = buffer(struct.pack("=Ii", 0x20080522, 0), 8)
+    full = 0xffffffff
+    before = int(status()["CapPrm"], 16)
+    call("capset", header, buffer(struct.pack("=6I", *([before & full or full] * 3 + [before >> 32 or 0x1ff] * 3)), 24))
+    return reached("every capability was set")
+
+
+def wins_back_by_exec(facts):
+    """As uid 0, by exec."""
+    code = "import os; os.write(%d, open('/proc/self/status','rb').read())"
+
+    def deed(write):
+        os.set_inheritable(write, True)
+        os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", code % write])
+    _, text = child_exits(deed)
+    found = dict(line.split(":\t", 1) for line in text.decode("utf-8", "replace").split("\n") if ":\t" in line)
+    mask = int(found["CapEff"], 16)
+    return reached("CapEff is %x after exec" % mask) if mask else blocked("still none after exec")
+
+
+def raises_ambient(facts):
+    """PR_CAP_AMBIENT_RAISE of CAP_NET_RAW; made inheritable first where that can be."""
+    header, sets = buffer(struct.pack("=Ii", 0x20080522, 0), 8), buffer(24)
+    call("capget", header, sets)
+    low, permitted, _, high, more, _ = struct.unpack("=6I", sets.raw)
+    try:
+        call("capset", header, buffer(struct.pack("=6I", low, permitted, permitted, high, more, more), 24))
+    except OSError:
+        pass
+    call("prctl", PR_CAP_AMBIENT, 2, 13, 0, 0)
+    return reached("an ambient capability")
+
+
+def gains_by_setid(facts):
+    """A set-user-ID program of another owner whose bit would count."""
+    if status()["NoNewPrivs"].strip() == "1":
+        return blocked("no_new_privs")
+    for name in ("su", "passwd", "mount", "newgrp", "chsh", "gpasswd", "sudo", "pkexec"):
+        try:
+            found = os.stat("/usr/bin/" + name)
+            counts = not os.statvfs("/usr/bin/" + name).f_flag & os.ST_NOSUID
+        except OSError:
+            continue
+        if found.st_mode & stat.S_ISUID and counts:
+            return reached("/usr/bin/%s runs as uid %d" % (name, found.st_uid))
+    return blocked("no set-uid program counts")
+
+
+def other_groups(facts):
+    """Supplementary groups, whose numbers the user namespace hides."""
+    groups = [group for group in os.getgroups() if group != os.getegid()]
+    return reached("%d supplementary groups" % len(groups)) if groups else blocked("none")
+
+
+def owns_usr(facts):
+    """The owner of the host's files."""
+    return reached("/usr belongs to us") if os.stat("/usr").st_uid == os.geteuid() else blocked("/usr belongs to somebody else")
+
+
+def host_uid(facts):
+    """The id outside, from the map."""
+    with open("/proc/self/uid_map") as stream:
+        rows = [tuple(int(word) for word in line.split()) for line in stream]
+    if rows == [(0, 0, 4294967295)]:
+        return reached("the host's own ids")
+    outside = [row[1] for row in rows if row[1] != 0]
+    return reached("uid %d outside" % outside[0]) if outside else blocked("the map shows only the outer sandbox's ids")
+
+
+def left_open(test, what):
+    """A deed: descriptors that the program was started with."""
+    def deed(facts):
+        found = [fd for fd, mode, device, inode in facts["descriptors"] if test(fd, mode)]
+        return reached("descriptor %d: %s" % (found[0], what)) if found else blocked("none")
+    return deed
+
+
+def leads_out(facts):
+    """A directory among the descriptors, followed upwards to another root than the own one."""
+    root = os.stat("/")
+    for fd, mode, _, _ in facts["descriptors"]:
+        if not stat.S_ISDIR(mode):
+            continue
+        place = os.open("../" * 64 or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
+        found = os.fstat(place)
+        if (found.st_dev, found.st_ino) != (root.st_dev, root.st_ino):
+            return reached("descriptor %d leads to another root" % fd)
+        return reached("descriptor %d is a directory" % fd)
+    return blocked("no directory among them")
+
+
+def outside_cwd(facts):
+    """A current directory that is not below the own root."""
+    if facts["cwd"].startswith("(unreachable)"):
+        return reached(facts["cwd"])
+    root = os.stat("/")
+    above = os.stat("/proc/%d/cwd/%s" % (facts["runner"], "../" * 64))
+    if (root.st_dev, root.st_ino) != (above.st_dev, above.st_ino):
+        return reached("%s leads out by .." % facts["cwd"])
+    return blocked(facts["cwd"])
+
+
+def reopens_stderr(facts):
+    """Standard error is a file that was opened for appending: opened again, for reading and writing."""
+    os.close(os.open("/proc/self/fd/2", os.O_RDWR | os.O_CLOEXEC))
+    return reached("the log opens for reading and writing")
+
+
+PROBES = (
+    Probe("C01", "effective capabilities", HOST, "T1548", "capset, then securebits, empty bounding set", holds("CapEff")),
+    Probe("C02", "permitted capabilities", HOST, "T1548", "capset", holds("CapPrm")),
+    Probe("C03", "inheritable capabilities", HOST, "T1548", "capset", holds("CapInh")),
+    Probe("C04", "a bounding set that is not empty", HOST, "T1548", "dropped", holds("CapBnd")),
+    Probe("C05", "ambient capabilities", HOST, "T1548", "cleared, then securebits", holds("CapAmb")),
+    Probe("C06", "capset wins everything back", HOST, "T1548", "empty permitted set", wins_back),
+    Probe("C07", "uid 0 wins everything back by exec", HOST, "T1548", "securebits, then empty bounding set, no_new_privs",
+          wins_back_by_exec),
+    Probe("C08", "an ambient capability is raised", HOST, "T1548", "empty permitted set, then securebits", raises_ambient),
+    Probe("C09", "securebits are changed", HOST, "T1548", "no capability, then locked", asks("prctl", PR_SET_SECUREBITS, 0, 0, 0, 0)),
+    Probe("C10", "capabilities are kept across a change of ids (PR_SET_KEEPCAPS)", KERNEL, "", "locked securebits",
+          asks("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)),
+    Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec", lacks("NoNewPrivs", "1")),
+    Probe("C12", "the system call filter is missing in a thread", HOST, "T1106", "attached before exec", lacks("Seccomp", "2")),
+    Probe("C13", "a set-user-ID program would give its owner's identity", HOST, "T1548.001", "no_new_privs, then nosuid",
+          gains_by_setid),
+    Probe("C14", "another uid", HOST, "T1548", "a map of one id, then no capability", asks("setresuid", 1, 1, 1)),
+    Probe("C15", "another gid", HOST, "T1548", "a map of one id, then no capability", asks("setresgid", 4, 4, 4)),
+    Probe("C16", "other groups", HOST, "T1548", "no capability", asks("setgroups", 1, buffer(struct.pack("=I", 4), 4))),
+    Probe("C17", "supplementary groups of the caller", INFO, "", "dropped where root starts it", other_groups),
+    Probe("C18", "the owner of the host's files", HOST, "T1611", "an unprivileged id outside", owns_usr),
+    Probe("C19", "the id outside, from the map", INFO, "", "second user namespace", host_uid),
+    Probe("F01", "a descriptor beyond 0, 1, 2", HOST, "CVE-2024-21626", "closed before exec",
+          left_open(lambda fd, mode: fd > 2, "it was left open")),
+    Probe("F02", "a directory among the descriptors", HOST, "CVE-2024-21626", "closed before exec, refused as 0, 1, 2", leads_out),
+    Probe("F03", "a socket among the descriptors", HOST, "", "closed before exec",
+          left_open(lambda fd, mode: fd > 2 and stat.S_ISSOCK(mode), "a socket")),
+    Probe("F04", "a current directory outside the root", HOST, "CVE-2024-21626", "changed after pivot_root", outside_cwd),
+    Probe("F05", "the descriptors of pid 1", HOST, "", "pid 1 is not visible",
+          lambda facts: reached("%d of them" % len(os.listdir("/proc/1/fd"))) if os.path.exists("/proc/1") else
+          invisible("/proc/1 is not there")),
+    Probe("F06", "the log on standard error opens again with other rights", HOST, "", "Landlock, then another owner",
+          reopens_stderr, needs=("stderr_file",)),
+)

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: what tells of the host, its users, its load, and of who started the sandbox."""
+import os
+import resource
+import struct
+
+from ..sandbox.attempt import Unsuitable, blocked, buffer, call, exists, first_line, invisible, lists, mounts, opens, reached, reads
+from .probing import HOST, INFO, Probe
+
+GROUP = "information"
+#: File systems that have no device and no path of the host's.
+VIRTUAL = {"proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "bpf",
+           "fusectl", "binfmt_misc", "hugetlbfs", "pstore", "efivarfs", "configfs", "ramfs", "autofs", "nsfs"}
+
+
+def environment(facts):
+    """A variable of the caller."""
+    name = facts["environ"]
+    return reached("$%s is %s" % (name, os.environ[name])) if name in os.environ else invisible("not in the environment")
+
+
+def caller_names(facts):
+    """Variables that tell who and where the caller is."""
+    found = sorted(set(os.environ) & {"USER", "LOGNAME", "SUDO_USER", "SUDO_COMMAND", "SSH_CONNECTION", "SSH_AUTH_SOCK", "PWD", "OLDPWD",
+                                      "MAIL", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOSTNAME", "AWS_SECRET_ACCESS_KEY"})
+    found = [name for name in found if name not in ("PWD", "OLDPWD") or not os.path.isdir(os.environ[name])]
+    return reached("$%s" % found[0]) if found else invisible("none")
+
+
+def host_name(facts):
+    """The host's name, from uname or the hosts file."""
+    name = facts["hostname"]
+    if os.uname().nodename == name:
+        return reached("uname says it")
+    try:
+        with open("/etc/hosts") as stream:
+            if name in stream.read().split():
+                return reached("/etc/hosts says it")
+    except OSError:
+        pass
+    return invisible("another one")
+
+
+def users(facts):
+    """The host's list of users."""
+    with open("/etc/passwd") as stream:
+        names = [line.split(":")[0] for line in stream if ":" in line]
+    return reached("%d users" % len(names)) if len(names) > 4 else invisible("only root and nobody")
+
+
+def told_by_mounts(facts):
+    """What mountinfo tells: paths and devices behind binds, and the id outside in the options of a tmpfs."""
+    told = []
+    for root, point, _, _, kind, source, options in mounts():
+        if kind not in VIRTUAL and root != "/":
+            told.append("%s is %s of %s" % (point, root, source))
+        elif kind not in VIRTUAL:
+            told.append("%s is %s" % (point, source))
+        told += ["%s is of %s" % (point, word) for word in options.split(",") if word.startswith("uid=") and word != "uid=0"]
+    return reached("%s, and %d more" % (told[0], len(told) - 1)) if told else blocked("only file systems without a device")
+
+
+def overlay_paths(facts):
+    """The host's directories of an overlay."""
+    for _, point, _, _, kind, _, options in mounts():
+        for word in options.split(","):
+            if kind == "overlay" and word.startswith(("upperdir=", "lowerdir=", "workdir=")):
+                return reached(word[:60])
+    return blocked("no overlay that tells")
+
+
+def same_uptime(facts):
+    """The time since the host was started."""
+    mine = first_boot()
+    if "boottime" in facts:
+        late = abs(mine - facts["boottime"]) < 600
+    else:
+        late = os.readlink("/proc/self/ns/time") == "time:[4026531834]"
+    return reached("the host has been up %d s" % mine) if late else blocked("uptime starts with the sandbox")
+
+
+def first_boot():
+    """Seconds since boot as this time namespace counts them.  clock_gettime(2), CLOCK_BOOTTIME"""
+    out = buffer(16)
+    call("clock_gettime", 7, out)
+    return struct.unpack("=qq", out.raw)[0]
+
+
+def load(facts):
+    """The load, the memory and the number of processes of the host, by sysinfo(2)."""
+    out = buffer(128)
+    call("sysinfo", out)
+    total, free = struct.unpack_from("=QQ", out.raw, 32)
+    return reached("%d MiB of memory, %d free" % (total >> 20, free >> 20)) if total else blocked("zeros")
+
+
+def cgroup_path(facts):
+    """Where in the host's tree of control groups."""
+    try:
+        paths = [line.rstrip("\n").split(":", 2)[2] for line in open("/proc/self/cgroup")]
+    except OSError:
+        return invisible("/proc/self/cgroup is not there")
+    paths = [path for path in paths if path != "/"]
+    return reached(paths[0]) if paths else blocked("/")
+
+
+def dumps_core(facts):
+    """A core dump, which the host's handler would get."""
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    return reached("the hard limit is %d" % hard) if hard else blocked("the hard limit is 0")
+
+
+def names_of(path, ignored=()):
+    """A deed: names of the host's in a directory."""
+    return lists(path, ignored)
+
+
+def _proc(number, name, text, reference="T1082"):
+    return Probe("L%02d" % number, text, INFO, reference, "not there (subset=pid)", opens(os.O_RDONLY, "/proc/" + name))
+
+
+PROBES = (
+    Probe("L01", "a variable of the caller's environment", INFO, "T1552", "own environment", environment, needs=("environ",)),
+    Probe("L02", "variables that name the caller", INFO, "T1033", "own environment", caller_names),
+    Probe("L03", "the host's name", INFO, "T1082", "own uts namespace, own /etc/hosts", host_name, needs=("hostname",)),
+    Probe("L04", "what mountinfo tells of the host", INFO, "T1082", "nothing but --copy", told_by_mounts),
+    Probe("L05", "the machine's id", INFO, "T1082", "own /etc", exists("/etc/machine-id", "/var/lib/dbus/machine-id")),
+    Probe("L06", "the password hashes", HOST, "T1003.008", "own /etc", opens(os.O_RDONLY, "/etc/shadow", "/etc/gshadow")),
+    Probe("L07", "the list of users", INFO, "T1087.001", "own /etc", users),
+    Probe("L08", "keys of the host's SSH server or of root", HOST, "T1552.004", "own /etc and home",
+          exists("/etc/ssh/sshd_config", "/etc/ssh/ssh_config", "/root/.ssh", "/root/.bashrc")),
+    Probe("L09", "home directories", INFO, "T1083", "own /home", names_of("/home", ("user",))),
+    Probe("L10", "the host's logs", INFO, "T1654", "own /var", names_of("/var/log")),
+    Probe("L11", "the host's services and packages (/var/lib)", INFO, "T1518", "own /var", names_of("/var/lib")),
+    Probe("L12", "the host's /run", INFO, "T1083", "own /run", names_of("/run")),
+    Probe("L13", "the host's kernels (/boot)", INFO, "T1082", "own root", names_of("/boot")),
+    Probe("L14", "the overlay's directories on the host", INFO, "T1083", "no overlay", overlay_paths),
+    Probe("L15", "the time since the host's start", INFO, "T1082", "own time namespace", same_uptime),
+    Probe("L16", "the host's load and memory (sysinfo)", INFO, "T1082", "nothing", load),
+    Probe("L17", "the path in the host's control groups", INFO, "T1082", "own cgroup namespace", cgroup_path),
+    Probe("L18", "a core dump to the host's handler", HOST, "CVE-2025-4598", "hard limit 0, then not dumpable", dumps_core),
+    Probe("L19", "the host's resolver", INFO, "T1016", "own /etc", reads("/etc/resolv.conf",
+                                                                       lambda text, facts: "nameserver" in text and "a nameserver")),
+    Probe("L20", "the host's mount table (/etc/fstab)", INFO, "T1082", "own /etc", exists("/etc/fstab")),
+    Probe("L21", "scheduled jobs", INFO, "T1053.003", "own /etc", exists("/etc/crontab", "/etc/cron.d", "/var/spool/cron")),
+    Probe("L22", "the boot's id", INFO, "T1082", "not there (subset=pid)", opens(os.O_RDONLY, "/proc/sys/kernel/random/boot_id")),
+    _proc(30, "kallsyms", "the kernel's symbols"),
+    _proc(31, "modules", "the kernel's modules"),
+    _proc(32, "config.gz", "the kernel's configuration"),
+    _proc(33, "cmdline", "the kernel's command line"),
+    _proc(34, "partitions", "disks and partitions"),
+    _proc(35, "interrupts", "interrupts"),
+    _proc(36, "loadavg", "the load"),
+    _proc(37, "diskstats", "the traffic of the disks"),
+    _proc(38, "meminfo", "the memory"),
+    _proc(39, "stat", "the time of the host's start and its processors' load"),
+    _proc(40, "uptime", "the uptime file"),
+    _proc(41, "cpuinfo", "the processors"),
+    _proc(42, "version", "who built the kernel"),
+    _proc(43, "vmstat", "memory events"),
+    _proc(44, "locks", "everybody's file locks"),
+    _proc(45, "swaps", "swap space"),
+    _proc(46, "crypto", "the kernel's algorithms"),
+    _proc(47, "bus/pci/devices", "PCI devices"),
+    _proc(48, "sysvipc/shm", "the table of System V memory"),
+    _proc(49, "zoneinfo", "memory zones"),
+    _proc(50, "net/tcp", "/proc/net"),
+    _proc(51, "sys/kernel/ostype", "/proc/sys"),
+)

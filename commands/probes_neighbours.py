@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes: the host's processes and another sandbox as neighbours: sockets, System V and POSIX objects, keys, signals.
+
+What they look for is planted outside, before the sandbox starts.
+"""
+import errno
+import os
+import select
+import signal
+import socket
+import stat
+
+from ..sandbox.attempt import Unsuitable, asks, blocked, call, invisible, opens, reached
+from .probing import HOST, INFO, KERNEL, Probe
+
+GROUP = "neighbours"
+PLANTED = "own ipc namespace"
+
+
+def abstract(facts):
+    """An abstract socket."""
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect("\0" + facts["abstract"])
+    return reached("connected")
+
+
+def named(path):
+    """A deed: a socket that has a path."""
+    def deed(facts):
+        peer = socket.socket(socket.AF_UNIX)
+        try:
+            peer.connect(facts[path])
+        except FileNotFoundError:
+            return invisible("it has no name here")
+        return reached("connected")
+    return deed
+
+
+def listed(facts):
+    """Abstract names in the own tables that nobody here made."""
+    try:
+        with open("/proc/self/net/unix", errors="replace") as stream:
+            names = [line.split()[7] for line in stream.readlines()[1:] if len(line.split()) > 7]
+    except OSError:
+        return invisible("/proc/self/net/unix is not there")
+    return reached("%s, one of %d names" % (names[0], len(names))) if names else blocked("no name")
+
+
+def services(*paths):
+    """A deed: the socket of a service that would act for us."""
+    def deed(facts):
+        for path in paths:
+            try:
+                if stat.S_ISSOCK(os.stat(path).st_mode) and os.access(path, os.W_OK):
+                    return reached(path)
+            except OSError:
+                pass
+        return invisible("%s and the like: not there" % paths[0])
+    return deed
+
+
+def _fact(name):
+    def value(facts):
+        word = facts[name]
+        return word.encode() if isinstance(word, str) else word
+    return value
+
+
+def signals(what):
+    """A deed: a signal's permission check, without a signal, for the process that started the sandbox."""
+    def deed(facts):
+        pid = facts["supervisor"]
+        if what == "pidfd":
+            fd = call("pidfd_open", pid, 0)
+            call("pidfd_send_signal", fd, 0, None, 0)
+        else:
+            call(*{"kill": ("kill", pid, 0), "tgkill": ("tgkill", pid, pid, 0)}[what])
+        return reached("it can be signalled")
+    return deed
+
+
+def init_signal(what):
+    """A deed: the same for pid 1 where that is not our parent's business."""
+    def deed(facts):
+        if what == "kill":
+            call("kill", 1, 0)
+        elif what == "tgkill":
+            call("tgkill", 1, 1, 0)
+        elif what == "pidfd":
+            call("pidfd_send_signal", call("pidfd_open", 1, 0), 0, None, 0)
+        return reached("pid 1 can be signalled")
+    return deed
+
+
+def watches(facts):
+    """A change of a file outside, seen through a watch on its path."""
+    fd = call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+    call("inotify_add_watch", fd, facts["tmp"].encode(), 0xfff)
+    return reached("the file can be watched")
+
+
+def reads_planted(name):
+    """A deed: a file that anybody on the host may read."""
+    return lambda facts: opens(os.O_RDONLY, facts[name])(facts)
+
+
+def _planted(number, title, needs, deed, layers=PLANTED, danger=HOST):
+    return Probe("I%02d" % number, title, danger, "T1611", layers, deed, needs=needs)
+
+
+PROBES = (
+    _planted(1, "connect to an abstract socket", ("abstract",), abstract, "own network namespace, then Landlock"),
+    _planted(2, "connect to a socket in /tmp", ("socket",), named("socket"), "own /tmp"),
+    _planted(3, "System V shared memory", ("shm",), asks("shmget", _fact("shm"), 0, 0)),
+    _planted(4, "System V semaphores", ("sem",), asks("semget", _fact("sem"), 0, 0)),
+    _planted(5, "System V messages", ("msg",), asks("msgget", _fact("msg"), 0)),
+    _planted(6, "a POSIX message queue", ("queue",), asks("mq_open", _fact("queue"), os.O_RDONLY, 0, None, close=True)),
+    _planted(7, "a file in /dev/shm", ("devshm",), reads_planted("devshm"), "own /dev/shm"),
+    _planted(8, "a file in /tmp", ("tmp",), reads_planted("tmp"), "own /tmp"),
+    _planted(9, "a key of the user's keyring", ("key",),
+             asks("keyctl", 10, -4, b"user", _fact("key"), 0), "seccomp, then the own user namespace"),
+    _planted(10, "a watch on a file in /tmp", ("tmp",), watches, "own /tmp", INFO),
+    _planted(11, "signal the supervisor: kill", ("supervisor",), signals("kill"), "own pid namespace, then Landlock, another id"),
+    _planted(12, "signal the supervisor: tgkill", ("supervisor",), signals("tgkill"), "own pid namespace, then Landlock, another id"),
+    _planted(13, "signal the supervisor: pidfd", ("supervisor",), signals("pidfd"), "own pid namespace, then Landlock, another id"),
+    Probe("I20", "signal pid 1: kill", KERNEL, "", "Landlock (signal scope)", init_signal("kill")),
+    Probe("I21", "signal pid 1: tgkill", KERNEL, "", "Landlock (signal scope)", init_signal("tgkill")),
+    Probe("I22", "signal pid 1: pidfd", KERNEL, "", "Landlock (signal scope)", init_signal("pidfd")),
+    Probe("I30", "abstract sockets are listed", INFO, "CVE-2020-15257", "own network namespace", listed),
+    Probe("I31", "the socket of a container engine", HOST, "T1611", "own /run",
+          services("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock",
+                   "/run/crio/crio.sock")),
+    Probe("I32", "the sockets of D-Bus, systemd and the journal", HOST, "T1569", "own /run",
+          services("/run/dbus/system_bus_socket", "/run/systemd/private", "/run/systemd/notify", "/run/systemd/journal/socket",
+                   "/run/systemd/journal/stdout", "/dev/log")),
+    Probe("I33", "the sockets of display servers and agents", HOST, "T1056", "own /tmp and /run",
+          services(*["/tmp/.X11-unix/X%d" % number for number in range(4)] +
+                   ["%s/%s" % (os.environ.get("XDG_RUNTIME_DIR") or "/run/user/%d" % os.getuid(), name)
+                    for name in ("wayland-0", "bus", "gnupg/S.gpg-agent", "keyring/ssh", "pulse/native")])),
+)

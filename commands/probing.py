@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes as a table, and the runner: each probe in a child of its own, with a deadline.
+
+This runs inside the sandbox (from an archive that `selftest` brings in), in the current environment, and without a sandbox
+for the positive controls: it must be harmless everywhere, as root on a bare host too.
+"""
+import errno
+import os
+import select
+import signal
+import time
+
+from ..sandbox.attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED, Outcome, Unsuitable, buffer, call, refusal
+
+HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
+DANGERS = (HOST, KERNEL, INFO, LIMIT)
+DEADLINE = 10.0
+GRACE = 5.0
+
+
+class Probe:
+    """One attempt.
+
+    id; title; danger: of DANGERS; reference: CVE or ATT&CK id, or ""; layers: what must stop it, then what else would;
+    deed: function(facts) -> Outcome, or OSError for a refusal; arch: the only architecture it makes sense on, or None;
+    needs: facts without which it makes none; signals: what may kill it besides SIGSYS and still be a refusal; bare: whether it
+    may run where nothing confines it (else a kernel module might be loaded); group: set by the table it stands in.
+    """
+
+    __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline", "group")
+
+    def __init__(self, id, title, danger, reference, layers, deed, arch=None, needs=(), signals=(), bare=True,
+                 deadline=DEADLINE):
+        self.id, self.title, self.danger, self.reference, self.layers = id, title, danger, reference, layers
+        self.deed, self.arch, self.needs, self.signals, self.bare = deed, arch, needs, signals, bare
+        self.deadline, self.group = deadline, None
+
+    def expected(self):
+        """What is not a miss."""
+        return "blocked, killed or invisible"
+
+
+def corpus(groups=()):
+    """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
+    from . import (probes_devices, probes_filter, probes_identity, probes_kernel, probes_leaks, probes_limits, probes_mounts,
+                   probes_namespaces, probes_neighbours, probes_network, probes_patterns, probes_proc)
+    out = []
+    for module in (probes_namespaces, probes_mounts, probes_proc, probes_devices, probes_identity, probes_filter, probes_kernel,
+                   probes_neighbours, probes_network, probes_leaks, probes_patterns, probes_limits):
+        for probe in module.PROBES:
+            probe.group = module.GROUP
+            if probe.id in groups or probe.group in groups or probe.danger in groups or \
+                    not groups and probe.danger != LIMIT:
+                out.append(probe)
+    return out
+
+
+def confined():
+    """Whether a seccomp filter is over this process: something holds it."""
+    try:
+        with open("/proc/self/status") as stream:
+            return "\nSeccomp:\t2" in stream.read()
+    except OSError:
+        return True  # no host is without /proc
+
+
+def run(probes, facts):
+    """Yields (probe, Outcome).  facts: what is known of the outside, a dict; see plants.py."""
+    facts = dict(facts, descriptors=descriptors(), runner=os.getpid(), cwd=directory(), scratch=scratch())
+    bare = not confined()
+    try:
+        for probe in probes:
+            if probe.arch not in (None, ARCH):
+                outcome = Outcome(SKIPPED, "only on %s" % probe.arch)
+            elif any(name not in facts for name in probe.needs):
+                outcome = Outcome(SKIPPED, "needs something planted outside")
+            elif facts.get("current") and bare and not probe.bare:
+                outcome = Outcome(SKIPPED, "not tried where nothing confines it: a kernel module might be loaded")
+            else:
+                outcome = attempt(probe, facts)
+            yield probe, outcome
+    finally:
+        clear(facts["scratch"])
+
+
+def descriptors():
+    """[(fd, mode, device, inode)] that this process was started with."""
+    out = []
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(1024)):
+        try:
+            found = os.fstat(int(name))
+            if not os.path.exists("/proc/self/fd") or os.path.lexists("/proc/self/fd/" + name):  # listdir's own is closed
+                out.append((int(name), found.st_mode, found.st_dev, found.st_ino))
+        except OSError:
+            pass
+    return out
+
+
+def directory():
+    """The current directory in the kernel's words, which are "(unreachable)..." where it is not below the root."""
+    name = buffer(4096)
+    try:
+        return name.raw[:call("getcwd", name, 4096) - 1].decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def scratch():
+    """A directory of our own: for what a probe makes and removes."""
+    for place in (os.environ.get("TMPDIR"), "/tmp", "/box", "/dev/shm", os.environ.get("HOME"), "."):
+        path = "%s/mrunc-selftest-%d-%d" % (place, os.getpid(), int(time.time() * 1e6) & 0xffffff)
+        try:
+            os.mkdir(path, 0o700)
+            return path
+        except (OSError, TypeError):
+            continue
+    return None
+
+
+def clear(path):
+    """Removes the scratch directory."""
+    for folder, directories, files in os.walk(path, topdown=False) if path else ():
+        for name in files:
+            _quietly(os.unlink, os.path.join(folder, name))
+        for name in directories:
+            place = os.path.join(folder, name)
+            _quietly(os.unlink if os.path.islink(place) else os.rmdir, place)
+    if path:
+        _quietly(os.rmdir, path)
+
+
+def _quietly(deed, path):
+    try:
+        deed(path)
+    except OSError:
+        pass
+
+
+def attempt(probe, facts):
+    """The Outcome of one probe, in a process group of its own that is gone afterwards."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read)
+        child(probe, facts, write)
+    os.close(write)
+    try:
+        os.setpgid(pid, pid)
+    except OSError:
+        pass  # the child did it, or is gone
+    text, late = collect(read, probe.deadline)
+    os.close(read)
+    status = None
+    end = time.monotonic() + (0 if late else GRACE)
+    while status is None:  # a child that has spoken ends by itself; its status must be its own, not of our signal
+        done, found = os.waitpid(pid, os.WNOHANG)
+        if done:
+            status = found
+        elif text or time.monotonic() >= end:
+            break
+        else:
+            time.sleep(0.001)
+    _kill(-pid)
+    if status is None:
+        _kill(pid)
+        status = os.waitpid(pid, 0)[1]
+    return judge(probe, text, late, status)
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def collect(fd, deadline):
+    """(what was written up to a newline, whether the deadline passed)."""
+    data, end = b"", time.monotonic() + deadline
+    while not data.endswith(b"\n") and len(data) < 4096:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return data, True
+        part = os.read(fd, 4096)
+        if not part:
+            break
+        data += part
+    return data, False
+
+
+def judge(probe, text, late, status):
+    """The Outcome from what a child said and how it ended."""
+    if text.endswith(b"\n"):
+        kind, number, detail = text.decode("utf-8", "replace")[:-1].split("\t", 2)
+        return Outcome(kind, detail, int(number) if number else None)
+    sign = status & 127
+    if sign == signal.SIGSYS or sign in probe.signals:
+        return Outcome(KILLED, "SIGSYS" if sign == signal.SIGSYS else "signal %d" % sign)
+    if late:
+        return Outcome(ERROR, "no answer within %g s" % probe.deadline)
+    return Outcome(ERROR, "ended by signal %d" % sign if sign else "ended without an answer, status %d" % (status >> 8))
+
+
+def child(probe, facts, write):
+    """Runs the deed; never returns."""
+    try:
+        os.setpgid(0, 0)
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 1)  # the results go there
+        os.close(null)
+        if facts["scratch"]:
+            os.chdir(facts["scratch"])
+        try:
+            outcome = probe.deed(facts)
+        except Unsuitable as error:
+            outcome = Outcome(SKIPPED, str(error))
+        except OSError as error:
+            outcome = refusal(error)
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                outcome.kind = ERROR
+        except Exception as error:
+            outcome = Outcome(ERROR, "%s: %s" % (type(error).__name__, error))
+        detail = outcome.detail.replace("\n", " ").replace("\t", " ")[:500]
+        os.write(write, ("%s\t%s\t%s\n" % (outcome.kind, "" if outcome.errno is None else outcome.errno, detail)).encode(
+            "utf-8", "backslashreplace"))
+    finally:
+        os._exit(0)
+
+
+#: What stands for "contained".
+GOOD = (BLOCKED, KILLED, INVISIBLE)
+
+
+def report(argv):
+    """The program of the archive: argv[0] is a JSON object {nonce, groups, facts}; one JSON line per probe on stdout."""
+    import json
+    request = json.loads(argv[0])
+    for probe, outcome in run(corpus(request.get("groups", ())), request.get("facts", {})):
+        line = json.dumps({"nonce": request.get("nonce"), "id": probe.id, "kind": outcome.kind, "errno": outcome.errno,
+                           "detail": outcome.detail})
+        os.write(1, line.encode("ascii") + b"\n")
+    return 0

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mrunc selftest`: the escape corpus, run inside a sandbox on this very host, and what it means."""
+import binascii
+import os
+import sys
+
+from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
+from .options import Option, parse
+from .output import escaped, write
+
+GROUP = "Options of selftest"
+OPTIONS = (
+    Option("--current", "current", None, "no sandbox: run the probes where you are (am I contained?)", GROUP),
+    Option("--only", "only", "GROUP", "a group, a danger or a probe by its name; limits are tried only so", GROUP, True),
+    Option("--tier", "tier", "NAME", "the tier to test, as for run", GROUP),
+    Option("--harden", "harden", None, "test under --harden, as for run", GROUP),
+    Option("--list", "list", None, "print the probes, do nothing", GROUP),
+    Option("--junit", "junit", "FILE", "write a JUnit report", GROUP),
+    Option("--json", "json", None, "JSON", GROUP),
+    Option("-h --help", "help", None, "this text", GROUP),
+)
+ACTIONS = ()
+EXIT = (("0", "contained: the host is not reached, and every other miss is declared"), ("1", "not contained, or a probe failed"),
+        ("125", "no sandbox could be made"), ("2", "a mistake in the options"))
+USAGE = "selftest [options] [-- OPTIONS OF run]"
+#: What a run may write: some 400 lines of 100 to 900 bytes.
+MOST = 4 << 20
+MEANING = {
+    "host integrity": "hostile code could change the host, or act on it",
+    "kernel surface": "a part of the kernel is within reach that no program here needs",
+    "information": "hostile code learns something about the host",
+    "limits": "hostile code can use up what others need",
+}
+
+
+class Row:
+    """One probe and what came of it.  probe; outcome; declared: the reason, or None."""
+
+    __slots__ = ("probe", "outcome", "declared")
+
+    def __init__(self, probe, outcome, tier="full"):
+        from ..sandbox.attempt import REACHED
+        from .declared import reason
+        self.probe, self.outcome = probe, outcome
+        self.declared = reason(probe.id, tier) if outcome.kind == REACHED and probe.danger != "host integrity" else None
+
+    def missed(self):
+        """Whether it counts against the sandbox."""
+        from ..sandbox.attempt import ERROR, REACHED
+        return self.outcome.kind in (REACHED, ERROR)
+
+    def as_dict(self):
+        """The JSON object."""
+        probe = self.probe
+        return {"id": probe.id, "title": probe.title, "group": probe.group, "danger": probe.danger, "reference": probe.reference,
+                "layers": probe.layers, "expected": probe.expected(), "outcome": self.outcome.kind, "errno": self.outcome.errno,
+                "detail": self.outcome.detail, "declared": self.declared}
+
+
+def main(argv):
+    """argv: list of str after the verb.  Returns the exit status: 0, 1 or 125."""
+    values, more = parse(argv, OPTIONS)
+    if values.get("help"):
+        from . import manual
+        write(1, manual.help_selftest())
+        return 0
+    if more and argv[len(argv) - len(more) - 1] != "--":
+        raise usage("selftest takes no words (%s)" % more[0], remedy="options of run follow --: %s" % USAGE)
+    from . import probing
+    only = _groups(values.get("only", ()), probing)
+    if values.get("list"):
+        return listing(probing.corpus(only), values.get("json"))
+    tier = "full"
+    if values.get("current"):
+        if more or values.get("tier") or values.get("harden"):
+            raise usage("--current", "makes no sandbox, so it takes no options for one")
+        rows = [Row(probe, outcome) for probe, outcome in probing.run(probing.corpus(only), {"current": True})]
+    else:
+        options = list(more)
+        options += ["--tier", values["tier"]] if "tier" in values else []
+        options += ["--harden"] if "harden" in values else []
+        rows, tier = sandboxed(options, only)
+    from . import selftest_report
+    return selftest_report.tell(rows, values, more, tier)
+
+
+def _groups(words, probing):
+    from .options import nearest
+    every = probing.corpus() + probing.corpus(("limits",))
+    names = {probe.group for probe in every} | set(probing.DANGERS)
+    names |= {probe.id for probe in every}
+    wanted = [name for word in words for name in word.split(",")]
+    for name in wanted:
+        if name not in names:
+            raise usage("--only %s" % name, "no such group%s" % nearest(name, names),
+                        "groups: %s" % ", ".join(sorted(names - {probe.id for probe in every})))
+    return tuple(wanted)
+
+
+def listing(probes, as_json):
+    """Prints the probes."""
+    if as_json:
+        import json
+        from ..sandbox.attempt import SKIPPED, Outcome
+        rows = [Row(probe, Outcome(SKIPPED)).as_dict() for probe in probes]
+        for row in rows:
+            for name in ("outcome", "errno", "detail", "declared"):
+                del row[name]
+        write(1, json.dumps(rows, indent=2) + "\n")
+        return 0
+    group = None
+    for probe in probes:
+        if probe.group != group:
+            group = probe.group
+            write(1, "%s\n" % group)
+        write(1, "  %-4s %-15s %-15s %s\n" % (probe.id, probe.danger, probe.reference or "-", probe.title))
+    return 0
+
+
+def sandboxed(options, only):
+    """([Row], the tier that ran) of a run in a sandbox with these options of `run`.  Raises SandboxError where nothing ran."""
+    import json
+    import subprocess
+    import tempfile
+    from ..sandbox.oneshot import door
+    from . import archive, probing
+    from .plants import Plants
+    nonce = binascii.hexlify(os.urandom(8)).decode()
+    with Plants() as plants, tempfile.TemporaryDirectory(prefix="mrunc-selftest-") as folder:
+        program, report = os.path.join(folder, "probes.zip"), os.path.join(folder, "report.json")
+        with open(program, "wb") as stream:
+            stream.write(archive.build())
+        request = json.dumps({"nonce": nonce, "groups": only, "facts": plants.facts})
+        command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report] + options + \
+            ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:"), "--", "python3", "-I", "-S",
+             "/box/selftest.zip", request]
+        with open(plants.errors or os.devnull, "ab") as errors:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=plants.environ,
+                                       pass_fds=plants.descriptors)
+        try:
+            data = _read(process.stdout)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.stdout.close()
+            status = process.wait()
+        said, tier = "", "full"
+        if plants.errors:
+            with open(plants.errors, "rb") as stream:
+                said = stream.read(65536).decode("utf-8", "replace")
+        if os.path.exists(report):
+            with open(report) as stream:
+                tier = json.load(stream)["tier"]
+    found = parse_lines(data, nonce)
+    if not found and status:
+        raise _nothing_ran(said, status)
+    return judged(probing.corpus(only), found, tier, status), tier
+
+
+def _read(stream):
+    """All of it, at most MOST bytes; the rest is thrown away, so that nobody blocks."""
+    data = b""
+    while True:
+        part = stream.read(65536)
+        if not part:
+            return data
+        if len(data) < MOST:
+            data += part
+
+
+def parse_lines(data, nonce):
+    """{probe id: Outcome} of what came out of the sandbox, which is believed only as far as it is well-formed: a second word
+    about a probe turns it into an error."""
+    import json
+    from ..sandbox.attempt import ERROR, KINDS, Outcome
+    found = {}
+    for line in data[:MOST].split(b"\n"):
+        try:
+            said = json.loads(line.decode("ascii"))
+            if said["nonce"] != nonce or said["kind"] not in KINDS:
+                continue
+            name, detail, number = said["id"], said["detail"], said["errno"]
+            if not isinstance(name, str) or not isinstance(detail, str) or not isinstance(number, (int, type(None))):
+                continue
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue
+        found[name] = Outcome(ERROR, "two answers") if name in found else Outcome(said["kind"], detail[:500], number)
+    return found
+
+
+def judged(probes, found, tier="full", status=0):
+    """[Row]: a probe without an answer is an error, not a pass."""
+    from ..sandbox.attempt import ERROR, Outcome
+    silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status if status else ""))
+    return [Row(probe, found.get(probe.id, silent), tier) for probe in probes]
+
+
+def _nothing_ran(said, status):
+    lines = [line[len("mrunc: "):] for line in said.splitlines() if line.startswith("mrunc: ")]
+    remedy = [line[len("remedy: "):] for line in lines if line.startswith("remedy: ")]
+    reasons = [line for line in lines if not line.startswith(("remedy: ", "WARNING: ", "note: "))]
+    reason = escaped(reasons[-1]) if reasons else "the run ended with status %d without a word" % status
+    return SandboxError("selftest", "no sandbox", reason=reason, remedy=remedy[0] if remedy else None,
+                        status=2 if status == 2 else CANNOT_CONTAIN)

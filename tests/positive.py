@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The positive controls: the probes where they must be reached.
+
+A probe that is never reached anywhere proves nothing.  Each place is one command line that runs the archive of the probes
+without a sandbox: in namespaces that are thrown away, with the privileges or the leaks that the probe looks for.
+"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)
+
+import mrunc  # noqa: E402,F401  registers the package
+from mrunc.commands import archive, selftest  # noqa: E402
+from mrunc.commands.plants import Plants  # noqa: E402
+
+NAMESPACES = ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--mount-proc"]
+#: A world full of leaks, in namespaces of its own.  Last: a current directory outside the root, and groups.
+LEAKY = r"""
+set -e
+umask 022
+python=$1
+mount -t tmpfs none /run
+mkdir /run/shared /run/hidden /run/dbus /run/x /run/l /run/u /run/m
+mount -t tmpfs none /run/shared
+mount --make-shared /run/shared
+ip link set lo up
+ip link add mrunc0 type dummy && ip link set mrunc0 up && ip addr add 192.0.2.1/24 dev mrunc0
+for kind in debugfs:/sys/kernel/debug tracefs:/sys/kernel/tracing securityfs:/sys/kernel/security \
+            binfmt_misc:/proc/sys/fs/binfmt_misc; do
+    mount -t ${kind%:*} none ${kind#*:} 2>/dev/null || true
+done
+mount -t tmpfs none /home && mkdir /home/somebody
+mount -t tmpfs none /boot && touch /boot/vmlinuz
+mount -t tmpfs none /run/u && mkdir /run/u/u /run/u/w
+mount -t overlay none -o lowerdir=/run/l,upperdir=/run/u/u,workdir=/run/u/w /run/m
+"$python" -I -S -c 'import socket
+for path in ("/run/docker.sock", "/run/dbus/system_bus_socket", "/run/x/wayland-0"):
+    socket.socket(socket.AF_UNIX).bind(path)'
+"$python" -I -S -c 'import os, time
+kept = os.openpty(); os.chroot("/usr"); os.chdir("/"); time.sleep(600)' </dev/null >/dev/null 2>&1 &
+(cd /run/hidden; exec sleep 600) </dev/null >/dev/null 2>&1 &
+root=/run/root
+mkdir $root && mount -t tmpfs none $root
+for name in /*; do
+    if [ -L $name ]; then cp -d $name $root; elif [ -d $name ]; then mkdir $root$name && mount --rbind $name $root$name; fi
+done
+export XDG_RUNTIME_DIR=/run/x USER=somebody
+exec setpriv --groups 4,20 --inh-caps +chown --ambient-caps +chown "$python" -I -S -c 'import os, sys
+os.chdir("/run/hidden"); os.chroot("/run/root"); os.execv(sys.argv[1], sys.argv[1:])' "$@"
+"""
+
+
+def places():
+    """{name: (command in front of `python3 -I -S ARCHIVE`, who)} as this caller can have them."""
+    found = {"user namespaces": (["unshare", "--user", "--map-root-user"] + NAMESPACES, "user"), "plain": ([], "user")}
+    if os.geteuid() == 0:
+        found["root"] = (["unshare"] + NAMESPACES, "root")
+        found["leaky"] = (["unshare"] + NAMESPACES + ["sh", "-c", LEAKY, "sh"], "root")
+    return found
+
+
+def run(command, who, groups=(), python="/usr/bin/python3", timeout=300):
+    """{probe id: Outcome} of the archive run behind a command.  who: root, or user for an ordinary one."""
+    from conftest import USER, become
+    with Plants() as plants, tempfile.NamedTemporaryFile(suffix=".zip") as program:
+        program.write(archive.build())
+        program.flush()
+        os.chmod(program.name, 0o644)
+        if who == "user" and os.geteuid() == 0:
+            os.chown(plants.errors, USER, USER)
+        plants.facts["supervisor"] = _neighbour(plants, who)
+        request = json.dumps({"nonce": "control", "groups": list(groups), "facts": plants.facts})
+        with open(plants.errors, "ab") as errors:
+            done = subprocess.run(list(command) + [python, "-I", "-S", program.name, request], stdout=subprocess.PIPE, stderr=errors,
+                                  stdin=subprocess.DEVNULL, env=plants.environ, pass_fds=plants.descriptors, timeout=timeout,
+                                  preexec_fn=become(who), cwd="/")
+        with open(plants.errors, "rb") as stream:
+            said = stream.read()
+    found = selftest.parse_lines(done.stdout, "control")
+    assert found, (done.returncode, said[-2000:])
+    return found
+
+
+def _neighbour(plants, who):
+    """The pid of a process of the same user, which the probes may ask whether they could signal it."""
+    from conftest import become
+    process = subprocess.Popen(["sleep", "600"], preexec_fn=become(who), stdin=subprocess.DEVNULL)
+    plants.undo.append((process.wait, ()))
+    plants.undo.append((process.kill, ()))
+    return process.pid

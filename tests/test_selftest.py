@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The escape corpus and `mrunc selftest`: what it tries, that it can fail, what it says, and that it believes nobody."""
+import json
+import os
+import re
+import signal
+import xml.etree.ElementTree
+
+import pytest
+
+import mrunc  # noqa: F401  registers the package
+from mrunc.commands import archive, probing, selftest, selftest_report
+from mrunc.commands.declared import DECLARED
+from mrunc.sandbox.attempt import BLOCKED, ERROR, KINDS, REACHED, Outcome
+
+from conftest import ROOT
+
+EVERY = probing.corpus() + probing.corpus(("limits",))
+LISTED = {probe.id: probe for probe in EVERY}
+
+
+# The corpus
+
+def test_each_probe_says_what_it_is():
+    assert len(LISTED) == len(EVERY)
+    for probe in EVERY:
+        assert re.match(r"[A-Z]\d\d$", probe.id) and probe.title and probe.layers and probe.group, probe.id
+        assert probe.danger in probing.DANGERS and callable(probe.deed), probe.id
+        assert re.match(r"(CVE-\d{4}-\d{4,}|T\d{4}(\.\d{3})?)?$", probe.reference), probe.id
+        assert all(32 <= ord(char) < 127 for char in probe.title + probe.layers), probe.id
+    assert {probe.danger for probe in EVERY} == set(probing.DANGERS)
+    assert len([probe for probe in EVERY if probe.group == "patterns"]) >= 20
+
+
+def test_nothing_of_host_integrity_is_declared_and_all_of_it_is_in_security_md():
+    with open(os.path.join(ROOT, "SECURITY.md")) as stream:
+        rows = re.findall(r"^\| `([A-Z]\d\d)` \| (.*?) \| (.*?) \|$", stream.read(), re.M)
+    assert [(name, tiers, why) for name, tiers, why in rows] == [
+        (name, "all" if len(tiers) == 3 else ", ".join(tiers), why) for name, (tiers, why) in DECLARED.items()]
+    for name in DECLARED:
+        assert LISTED[name].danger in (probing.KERNEL, probing.INFO), name
+    assert len([name for name, (tiers, _) in DECLARED.items() if "full" in tiers]) <= 3
+
+
+def test_the_archive_holds_the_whole_corpus():
+    """Whatever the probes import must be in it: they run where the folder is not to be seen."""
+    import glob
+    names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "commands", "probes_*.py"))}
+    assert {"commands." + name for name in names} <= set(archive.MODULES)
+
+
+# What holds on this host
+
+@pytest.fixture(scope="module")
+def judged():
+    """Runs of the whole corpus by caller and options: each once."""
+    seen = {}
+
+    def run(inside, *options):
+        key = (inside.who,) + options
+        if key not in seen:
+            seen[key] = inside.outside(inside.command(verb="selftest", options=["--json", *options]))
+        done = seen[key]
+        assert done.stdout, done
+        return done.returncode, json.loads(done.stdout)
+    return run
+
+
+def misses(report):
+    """{id: danger} of what was reached or failed."""
+    return {row["id"]: row["danger"] for row in report["probes"] if row["outcome"] in (REACHED, ERROR)}
+
+
+@pytest.mark.parametrize("options", [[], ["--harden"]], ids=["default", "harden"])
+def test_the_default_is_contained(inside, judged, options):
+    status, report = judged(inside, *options)
+    assert status == 0, misses(report)
+    assert set(misses(report)) <= set(DECLARED) and not {"host integrity"} & set(misses(report).values())
+    assert len(misses(report)) <= 3
+    assert [row["id"] for row in report["probes"]] == [probe.id for probe in probing.corpus()]
+    skipped = {row["id"]: row["detail"] for row in report["probes"] if row["outcome"] == "skipped"}
+    assert all(detail.startswith("only on ") for detail in skipped.values()), skipped
+
+
+def test_a_control_that_is_left_out_is_seen(inside):
+    done = inside.outside(inside.command(verb="selftest", options=["--json", "--", "--unsafe-without", "seccomp"]))
+    report = json.loads(done.stdout)
+    assert done.returncode == report["exit_status"] == 1
+    assert {"B10", "B23", "K01", "K13", "W10", "X15"} <= set(misses(report))
+
+
+def test_without_a_sandbox_it_cannot_run_and_says_so(inside):
+    done = inside.outside(["unshare", "-Ur", "/bin/sh", "-ec", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh",
+                           *inside.command(verb="selftest")])
+    assert (done.returncode, done.stdout) == (125, "") and "max_user_namespaces" in done.stderr, done
+
+
+@pytest.mark.parametrize("options,text", [(["--only", "nowhere"], "no such group"), (["--", "--tier", "nowhere"], "tier"),
+                                          (["word"], "takes no words"), (["--current", "--harden"], "makes no sandbox"),
+                                          (["--nonsense"], "unknown option")])
+def test_a_mistake_is_2(inside, options, text):
+    done = inside.outside(inside.command(verb="selftest", options=options))
+    assert (done.returncode, done.stdout) == (2, "") and text in done.stderr and "Traceback" not in done.stderr, done
+
+
+def test_the_current_environment_is_tried_without_a_sandbox(inside):
+    """Inside a sandbox of ours, from a copy of the folder: contained.  Outside: not."""
+    folder = os.path.dirname(inside.tool)
+    done = inside.run("/usr/bin/python3", "-I", "-S", "/mnt/mrunc/mrunc.py", "selftest", "--current", "--json",
+                      options=["--ro", folder + ":/mnt/mrunc"])
+    report = json.loads(done.out)
+    assert done.rc == report["exit_status"] == 0 and report["tier"] is None, misses(report)
+    done = inside.outside(inside.command(verb="selftest", options=["--current", "--only", "identity"]))
+    assert done.returncode == 1 and "NOT CONTAINED" in done.stdout, done
+
+
+# What it says
+
+def test_the_table_names_every_miss_and_what_it_means(inside):
+    done = inside.outside(inside.command(verb="selftest", options=["--only", "filter", "--", "--unsafe-without", "seccomp"]))
+    assert done.returncode == 1
+    assert re.search(r"^host integrity +\d+ ", done.stdout, re.M) and "NOT CONTAINED" in done.stdout
+    assert "REACHED B10: TIOCSTI\n" in done.stdout and "[CVE-2017-5226]" in done.stdout
+    assert "what stops it: seccomp" in done.stdout
+
+
+def test_the_junit_report_has_a_case_for_each_probe(inside):
+    path = os.path.join(inside.scratch, "junit.xml")
+    done = inside.outside(inside.command(verb="selftest", options=["--junit", path, "--only", "filter,information", "--",
+                                                                   "--unsafe-without", "seccomp"]))
+    assert done.returncode == 1
+    root = xml.etree.ElementTree.parse(path).getroot()
+    cases = {case.get("name").split()[0]: case for case in root.iter("testcase")}
+    assert set(cases) == {probe.id for probe in probing.corpus(("filter", "information"))}
+    assert cases["B23"].find("failure") is not None and cases["L01"].find("failure") is None
+    assert "declared" in cases["L04"].find("system-out").text
+    assert sum(int(suite.get("failures")) for suite in root) == len(list(root.iter("failure")))
+
+
+def test_the_list_needs_no_sandbox(inside):
+    done = inside.outside(inside.command(verb="selftest", options=["--list"]))
+    assert done.returncode == 0 and len([line for line in done.stdout.splitlines() if line.startswith("  ")]) == len(
+        probing.corpus())
+
+
+# Hostile output
+
+def line(**words):
+    return json.dumps(dict({"nonce": "n", "id": "N01", "kind": BLOCKED, "errno": 1, "detail": ""}, **words)).encode() + b"\n"
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"\0\xff\n", b"{" * 100000 + b"\n", b"[" * 100000 + b"]" * 100000 + b"\n", line(nonce="other"), line(kind="fine"), line(id=1),
+    line(detail=None), line(errno="x"), b'"text"\n[]\nnull\n1\n', line()[:-3]])
+def test_nothing_ill_formed_is_believed(data):
+    assert selftest.parse_lines(data, "n") == {}
+
+
+def test_a_second_answer_is_an_error_and_silence_too():
+    found = selftest.parse_lines(line(kind=REACHED) + line(kind=BLOCKED), "n")
+    assert found["N01"].kind == ERROR
+    rows = selftest.judged(probing.corpus(("namespaces",)), found)
+    assert {row.outcome.kind for row in rows} == {ERROR} and selftest_report.status_of(rows) == 1
+
+
+def test_a_flood_is_cut():
+    found = selftest.parse_lines(line(detail="x" * 1000) + b"x" * (selftest.MOST * 2) + b"\n" + line(id="N02"), "n")
+    assert list(found) == ["N01"] and len(found["N01"].detail) == 500
+
+
+def test_control_characters_reach_no_terminal_and_no_report():
+    detail = "\x1b[2J\r\n\u202e<&\">]]>\0\udc80"
+    rows = [selftest.Row(probe, Outcome(REACHED, detail)) for probe in probing.corpus(("namespaces",))]
+    text = "\n".join(selftest_report.lines(rows))
+    assert "\x1b" not in text and "\u202e" not in text and "\r" not in text and "\\x1b[2J" in text
+    report = selftest_report.junit(rows)
+    assert "\x1b" not in report and len(list(xml.etree.ElementTree.fromstring(report.encode()).iter("failure"))) == len(rows)
+
+
+# The runner
+
+def fake(deed, **more):
+    return probing.Probe("Z01", "a probe of the test", probing.HOST, "", "nothing", deed, **more)
+
+
+def die(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("deed,kind", [
+    (lambda facts: Outcome(REACHED, "done"), REACHED), (lambda facts: os.open("/nowhere", 0), BLOCKED), (lambda facts: die(31), "killed"),
+    (lambda facts: die(11), ERROR), (lambda facts: 1 / 0, ERROR), (lambda facts: os._exit(0), ERROR), (lambda facts: None, ERROR),
+    (lambda facts: os.read(os.pipe()[0], 1), ERROR), (lambda facts: Outcome(REACHED, "a\tb\nc"), REACHED)],
+    ids=["reached", "refused", "SIGSYS", "SIGSEGV", "a bug", "silence", "no outcome", "hangs", "tabs"])
+def test_the_runner_judges_how_a_probe_ends(deed, kind):
+    probe = fake(deed, deadline=1.0)
+    (_, outcome), = probing.run([probe], {})
+    assert outcome.kind == kind and outcome.kind in KINDS, outcome.detail
+
+
+def test_the_runner_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    read, write = os.pipe()  # held open by whatever is left
+
+    def deed(facts):
+        os.makedirs("a/b")
+        os.symlink("/", "a/link")
+        open("a/b/file", "w").close()
+        if os.fork() == 0:
+            os.write(write, b"x")
+            signal.pause()
+        return Outcome(REACHED, os.read(read, 1).decode())
+    (_, outcome), = probing.run([fake(deed)], {})
+    os.close(write)
+    assert (outcome.kind, outcome.detail) == (REACHED, "x") and os.listdir(str(tmp_path)) == []
+    assert os.read(read, 1) == b""
+    os.close(read)
