@@ -3,7 +3,7 @@ PYTHON ?= /usr/bin/python3
 SHIPPED = mrunc.py __init__.py __main__.py seccomp_bpf.py syscalls sandbox commands
 OUT ?= dist
 
-.PHONY: help test test-user lint ci bench freeze docs wheel zipapp clean
+.PHONY: help test test-user vm lint ci bench freeze docs wheel zipapp clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,10 +14,13 @@ test:  ## the test suite, as who you are (as root: for root and for a user)
 test-user:  ## the suite as an ordinary user, from a copy of the folder (needs root)
 	.ci/run user
 
+vm:  ## what is marked vm, in virtual machines (QEMU): Linux 6.12 as root and as a user
+	.ci/vm
+
 lint:  ## ruff, vermin, mypy
 	.ci/lint
 
-ci:  ## everything that must hold: suite as root and as a user, coverage, linters
+ci:  ## everything that must hold: suite as root and as a user, coverage, virtual machines, linters
 	.ci/run
 
 bench:  ## the measurements

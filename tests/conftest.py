@@ -4,6 +4,7 @@
 `inside` runs programs in the sandbox through the real entry point.  `probe` runs the same Python code outside and inside;
 outside it must succeed, so a probe that can't fail can't be written.
 """
+import collections
 import json
 import os
 import secrets
@@ -19,8 +20,10 @@ SHIPPED = ("mrunc.py", "__init__.py", "__main__.py", "seccomp_bpf.py", "syscalls
 USER = 61234  # an ordinary user that no host has
 #: The interpreter that runs the tool; a virtual environment's would lie in a directory that the user can't read.
 PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
-WHO = ["root", "user"] if os.geteuid() == 0 else ["user"]
-DEADLINE = 120
+#: In a virtual machine of tests/vm; there each user has a run of its own.
+IN_VM = "MRUNC_VM_ARCH" in os.environ
+WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else ["root", "user"]
+DEADLINE = 600 if IN_VM else 120
 
 
 class Finished:
@@ -173,6 +176,63 @@ def pythons():
             if done.returncode == 0 and tuple(int(part) for part in version.split(".")) >= (3, 6):
                 found.setdefault(version, path)
     return sorted(found.items())
+
+
+class VirtualMachine:
+    """What tests/vm/run.py was asked for.  arch; kernel: 6.12, ...; user: root or tester; cgroup: v2, hybrid, v1 or none;
+    delegated: path of the cgroup that belongs to the user, "" where there is no cgroup v2."""
+
+    def __init__(self, environ):
+        self.arch, self.kernel, self.user, self.cgroup, self.delegated = [
+            environ["MRUNC_VM_" + name] for name in ("ARCH", "KERNEL", "USER", "CGROUP", "DELEGATED")]
+
+
+@pytest.fixture
+def vm():
+    """The virtual machine; only tests marked vm can use it."""
+    return VirtualMachine(os.environ)
+
+
+@pytest.fixture
+def sysctl():
+    """sysctl(name, value) sets a kernel parameter until the end of the test.  For tests marked vm that root runs."""
+    before = []
+
+    def change(name, value):
+        path = "/proc/sys/" + name.replace(".", "/")
+        with open(path) as stream:
+            before.append((path, stream.read()))
+        with open(path, "w") as stream:
+            stream.write(str(value))
+    yield change
+    for path, text in reversed(before):
+        with open(path, "w") as stream:
+            stream.write(text)
+
+
+def elsewhere(item):
+    """Why a test has no place in this run, or None."""
+    if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):
+        return "marked vm: .ci/vm runs it in a virtual machine"
+    if "sysctl" in item.fixturenames and os.geteuid() != 0:
+        return "changes kernel parameters: root's run in the virtual machine has it"
+    return None
+
+
+def pytest_itemcollected(item):
+    if item.get_closest_marker("also_vm"):
+        item.add_marker("vm")  # so that -m vm takes it
+
+
+def pytest_collection_modifyitems(config, items):
+    reasons = [elsewhere(item) for item in items]
+    config.elsewhere = collections.Counter(reason for reason in reasons if reason)
+    config.hook.pytest_deselected(items=[item for item, reason in zip(items, reasons) if reason])
+    items[:] = [item for item, reason in zip(items, reasons) if not reason]
+
+
+def pytest_report_collectionfinish(config):
+    return ["%d deselected, %s" % (count, reason) for reason, count in sorted(config.elsewhere.items())]
 
 
 def pytest_configure(config):

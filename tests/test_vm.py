@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The virtual machine is the one that was asked for, and the sandbox stands in it: a proof from the wrong machine is none."""
+import os
+import secrets
+
+import pytest
+
+import mrunc  # noqa: F401  registers the package
+from mrunc.syscalls import landlock
+
+pytestmark = pytest.mark.vm
+
+#: Landlock ABI by kernel: what is there may not be passed over.  landlock(7), Debian's configurations
+ABI = {"5.10": 0, "6.1": 2, "6.12": 6}
+MACHINES = {"x86_64", "aarch64"}
+
+
+def text_of(path):
+    with open(path) as stream:
+        return stream.read()
+
+
+def numbers(release):
+    """(major, minor) of a kernel release."""
+    return tuple(int(word) for word in release.split(".")[:2])
+
+
+def test_the_kernel_is_the_one_that_was_asked_for(vm):
+    assert os.uname().machine == vm.arch and vm.arch in MACHINES
+    if vm.kernel == "backports":
+        assert numbers(os.uname().release) > (6, 12)
+    else:
+        assert os.uname().release.startswith(vm.kernel + ".")
+
+
+def test_the_user_is_the_one_that_was_asked_for(vm):
+    assert os.geteuid() == {"root": 0, "tester": 1000}[vm.user]
+    effective = [line for line in text_of("/proc/self/status").splitlines() if line.startswith("CapEff:")][0].split()[1]
+    assert (int(effective, 16) != 0) == (vm.user == "root")
+
+
+def test_each_controller_is_there_and_delegated(vm):
+    """Seen by use: a limit below the delegated group is written and read back."""
+    assert {"cpu", "memory", "io", "pids"} <= set(text_of("/sys/fs/cgroup/cgroup.controllers").split())
+    group = os.path.join(vm.delegated, "mrunc-test-" + secrets.token_hex(4))
+    os.mkdir(group)
+    try:
+        for name, value in (("memory.max", "33554432"), ("pids.max", "7"), ("cpu.max", "50000 100000")):
+            with open(os.path.join(group, name), "w") as stream:
+                stream.write(value)
+            assert text_of(os.path.join(group, name)).strip() == value
+        assert os.path.exists(os.path.join(group, "io.max"))
+        assert os.path.exists(os.path.join(group, "cgroup.kill")) == (numbers(os.uname().release) >= (5, 14))
+    finally:
+        os.rmdir(group)
+
+
+def test_landlock_has_the_abi_of_this_kernel(vm):
+    if "landlock" not in text_of("/sys/kernel/security/lsm").split(","):
+        assert landlock.abi() == 0
+    elif vm.kernel in ABI:
+        assert landlock.abi() == ABI[vm.kernel]
+    else:
+        assert landlock.abi() >= 7
+
+
+def test_a_sandbox_stands_with_everything_in_force(inside, vm):
+    """Except what this kernel lacks by name."""
+    done = inside.run("/usr/bin/id", "-u")
+    assert (done.rc, done.out) == (0, "0\n"), done
+    lacking = set()
+    if landlock.abi() < 6:
+        lacking.add("landlock-signals")
+    if landlock.abi() < 2:
+        lacking.add("landlock")
+    asked = [control for control in done.result["controls"] if control["asked"]]
+    assert {control["name"] for control in asked if not control["in_force"]} <= lacking
+    assert {"userns", "mounts", "pidns", "seccomp", "caps"} <= {control["name"] for control in asked if control["in_force"]}
