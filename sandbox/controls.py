@@ -23,6 +23,7 @@ CONTROLS = {
     "hostname": ("own host name", True),
     "session": ("own session: not in the caller's process group", True),
     "parent-death": ("dies with the supervisor", True),
+    "sweep": ("without a pid namespace: what the program started is found and killed at the end", True),
     "limits.core": ("no core dumps", True),
     "limits.nofile": ("open files", True),
     "limits.nproc": ("processes of the sandbox", True),

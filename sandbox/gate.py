@@ -11,6 +11,7 @@ from .errors import SandboxError
 from .host import mount_points
 from .plan import NAMESPACES
 from .rootfs import INODES
+from ..syscalls import process
 from ..syscalls.caps import SECUREBITS_LOCKED
 
 FREE_PROPAGATION = (b"shared:", b"master:", b"propagate_from:")
@@ -79,8 +80,10 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
     notes = group_notes or {}
     receipt = []
     for name, asked in plan.controls.items():
-        if name in plan.tier.lacks:
-            receipt.append(Control(name, False, False, plan.tier.lacks[name]))
+        if name in plan.lacks:
+            if name in plan.spec.require:
+                raise _required(name, plan.lacks[name])
+            receipt.append(Control(name, False, False, plan.lacks[name]))
             continue
         test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
@@ -217,6 +220,14 @@ def _parent_death(name, plan, reading, facts, features, identity, control_fds):
     return right, "PR_GET_PDEATHSIG %s; SIGIO of the control socket %s" % (facts.get("parent-death"), facts.get("lifeline"))
 
 
+def _sweep(name, plan, reading, facts, features, identity, control_fds):
+    subreaper = process.get_child_subreaper()
+    scope = facts.get("signal-scope")
+    right = subreaper == 1 and (scope == "1" or features.landlock_abi < 6)
+    return right, "PR_GET_CHILD_SUBREAPER %d; %s" % (subreaper, "no signal scope" if scope is None else
+                                                     "init's signal to the supervisor: errno %s" % scope)
+
+
 def _limit(name, plan, reading, facts, features, identity, control_fds):
     short = name.partition(".")[2]
     got = reading.limits.get(LIMIT_ROWS[short], ("?", "?"))
@@ -248,6 +259,8 @@ def _securebits(name, plan, reading, facts, features, identity, control_fds):
 def _caps(name, plan, reading, facts, features, identity, control_fds):
     sets = dict((key, int(reading.status.get(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
     how = "five sets 0" if not any(sets.values()) else " ".join("%s %#x" % item for item in sorted(sets.items()))
+    if not plan.tier.userns and not plan.root and sets.pop("CapBnd"):  # CAP_SETPCAP is nobody's there
+        how = "four sets 0; the bounding set stays an ordinary user's, void under no_new_privs"
     return all(value == plan.cap_mask for value in sets.values()), how
 
 
@@ -284,6 +297,7 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "netns": _namespace, "cgroupns": _namespace, "timens": _namespace, "uidmap": _uidmap, "groups": _groups,
          "userns-limit": _userns_limit, "userns-nested": _nested, "propagation": _propagation, "mounts": _mounts,
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
-         "parent-death": _parent_death, "limits": _limit, "landlock": _landlock, "landlock-signals": _landlock_signals,
+         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "landlock": _landlock,
+         "landlock-signals": _landlock_signals,
          "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "setid-filter": _seccomp,
          "fds": _fds, "cwd": _cwd}

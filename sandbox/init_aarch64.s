@@ -107,6 +107,7 @@ reap:   mov     x0, #-1                                 // wait4(-1, &status, WN
         tbnz    w0, #31, leave
         cmp     w0, w19
         b.ne    look                                    // an orphan
+        bl      sweep
         mov     x2, #RECORD
         bl      send
         ldr     w1, [x21]
@@ -159,7 +160,8 @@ failed: str     w0, [x21]                               // tell the errno
         bl      tell
         b       leave
 
-gone:   mov     w0, w19                                 // kill(workload, SIGKILL)
+gone:   bl      sweep
+        mov     w0, w19                                 // kill(workload, SIGKILL)
         mov     x1, #SIGKILL
         mov     x8, #129
         svc     #0
@@ -167,6 +169,15 @@ leave:  mov     x0, #125
 exit:   mov     x8, #94                                 // exit_group
         svc     #0
         udf     #0                                      // refused: SIGILL does it
+
+sweep:  ldrb    w0, [x24, #1]                           // kill(-1, SIGKILL), which forks can't outrun; never without
+        cmp     w0, #'k'                                // the letter: only the Landlock scope keeps it to our own
+        b.ne    1f
+        mov     w0, #-1
+        mov     x1, #SIGKILL
+        mov     x8, #129
+        svc     #0
+1:      ret
 
 tell:   mov     x2, #4
 send:   mov     w0, w20                                 // write(fd, record, x2)

@@ -126,6 +126,7 @@ reap:   or      $-1, %edi                               # wait4(-1, &status, WNO
         js      leave                                   # not `gone`: whose pid it is now, no one knows
         cmp     %ebx, %eax
         jne     look                                    # an orphan
+        call    sweep
         mov     $RECORD, %edx
         call    send
         mov     (%r12), %edi
@@ -190,7 +191,8 @@ failed: mov     %eax, (%r12)                            # tell the errno
         call    tell
         jmp     leave
 
-gone:   mov     %ebx, %edi                              # kill(workload, SIGKILL): without a pid namespace the kernel
+gone:   call    sweep
+        mov     %ebx, %edi                              # kill(workload, SIGKILL): without a pid namespace the kernel
         push    $SIGKILL                                # would let it live on
         pop     %rsi
         push    $62
@@ -201,6 +203,16 @@ leave:  push    $125
 exit:   mov     $231, %eax                              # exit_group
         syscall
         ud2                                             # refused: SIGILL does it
+
+sweep:  cmpb    $'k', 1(%r15)                           # kill(-1, SIGKILL), which forks can't outrun; never without
+        jne     1f                                      # the letter: only the Landlock scope keeps it to our own
+        or      $-1, %edi
+        push    $SIGKILL
+        pop     %rsi
+        push    $62
+        pop     %rax
+        syscall
+1:      ret
 
 tell:   push    $4
         pop     %rdx

@@ -22,9 +22,9 @@ STAGE_CONTROLS = {
     "cgroup namespace": "cgroupns",
     "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
     "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
-    "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname", "second user namespace":
-    "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock", "capabilities": "caps",
-    "file identity": "uidmap", "rights": "caps",
+    "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname",
+    "second user namespace": "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock",
+    "capabilities": "caps", "file identity": "uidmap", "rights": "caps",
     "no_new_privs": "nnp", "init": "seccomp"}
 
 
@@ -77,6 +77,7 @@ class Run:
         self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
         self.facts, self.init_status, self.stdin = {}, 0, -1
         self.group, self.group_notes = None, plan.group_notes
+        self.reaper, self.survivors = None, []
         self.terminals = []
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
@@ -94,6 +95,8 @@ class Run:
             from . import real_id
             real_id.settle(plan, self.identity)
         copies = self._open_copies()
+        if not plan.tier.own_tree:
+            self._private_directory(copies)
         trees = self._open_trees()
         image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
         stdin = self._private_stdin()
@@ -107,10 +110,11 @@ class Run:
             if self.group is not None:
                 self.undo.append((self.group.remove, ()))
         child = stages.Child(
-            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, parent_end=self.sock, features=self.features, image=image,
-            last_cap=caps.last_capability(), trees=trees, copies=copies, filters=filters,
-            userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino, boot=_boot_offsets(), stdio=_stdio_rights(),
-            ignored=self.ignored, stdin=stdin, group=-1 if self.group is None else self.group.fd)
+            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
+            parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
+            copies=copies, filters=filters, userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino,
+            boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored, stdin=stdin,
+            group=-1 if self.group is None else self.group.fd)
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -124,6 +128,8 @@ class Run:
         if self.pid == 0:
             stages.run(child)
         self._keep(self.pidfd)
+        if self.reaper is not None:
+            self.reaper.init, self.reaper.init_fd = self.pid, self.pidfd
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
@@ -181,6 +187,29 @@ class Run:
             if op.kind == "copy" and op.src not in copies:
                 copies[op.src] = self._keep(self._step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
         return copies
+
+    def _private_directory(self, copies):
+        """What the process tier has instead of a tree; and instead of a pid namespace, a reaper."""
+        from . import host_tree
+        from .private import PrivateDirectory
+        from .reaper import Reaper
+        plan = self.plan
+        host_tree.refuse_datagrams()
+        private = PrivateDirectory(os.path.dirname(plan.home), self.identity)
+        self.undo.append((private.remove, ()))
+        host_tree.settle(plan, private.path)
+        for op in plan.operations:
+            private.copy(op.dst, copies[op.src])
+        if not plan.left_out("sweep"):
+            self.reaper = Reaper((gate.own_filters() or 0) + len(plan.filters), self.features.landlock_abi >= 6)
+            self.undo.append((self.reaper.release, ()))
+
+    def signal(self, number):
+        """Sends a signal to the program, by init or directly; SIGKILL is init's own."""
+        if self.reaper is None or number == SIGKILL:
+            process.pidfd_kill(self.pidfd, number)
+        else:
+            self.reaper.signal(number)
 
     def _open_trees(self):
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
@@ -299,6 +328,8 @@ class Run:
         if counted is not None:
             result.counted(counted)
         result.take(verdict.judge(outcome.evidence(self.init_status, counted)))
+        if self.survivors:
+            result.advice = "still there, and to be killed by hand: %s" % " ".join("%d" % pid for pid in self.survivors)
         return result
 
     def abandon(self):
@@ -317,6 +348,13 @@ class Run:
             except OSError:
                 pass
             self.pid = 0
+            if self.reaper is not None:
+                try:
+                    if self.group is not None:
+                        self.group.kill()  # all at once, which forks can't outrun
+                    self.survivors = self.reaper.sweep()
+                except OSError:
+                    pass
         if self.terminals:
             from . import terminals
             terminals.restore(self.terminals)

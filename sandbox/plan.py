@@ -22,14 +22,15 @@ WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | land
 
 
 class Plan:
-    """Data only.  spec; tier: Tier; uid, gid: inside, -1 where they are the host id that is taken at the launch; root: whether the caller has ids to give; operations: [Operation];
-    limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)];
-    controls: name -> asked; hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the filters,
-    None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
+    """Data only. spec; tier: Tier; lacks: {control: why this tier does not hold it here}; uid, gid: inside (where they are the
+    host's own, the first of the range until one is taken); root: whether the caller has ids to give; operations: [Operation];
+    limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)]; controls: name -> asked;
+    hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
+    filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names."""
 
-    __slots__ = ("spec", "tier", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations", "limits",
-                 "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
+    __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
+                 "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
                  "writes_host_files", "policy_digest", "warnings", "group", "group_notes")
 
     def left_out(self, name):
@@ -54,6 +55,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     check_machine()
     plan = Plan()
     plan.spec, plan.tier, plan.caller = spec, tier, (host.uid, host.gid)
+    plan.lacks = tier.lacks
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
     plan.uid, plan.gid = spec.user or (0, 0)
     plan.home, plan.env = spec.home, dict(spec.env)
@@ -80,7 +82,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     if not plan.left_out("seccomp"):
         plan.filters.append(_policy(plan, spec))
     # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
-    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root
+    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root or not tier.own_tree
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
     plan.controls = _controls(plan)
@@ -109,9 +111,13 @@ def _own_tree(plan, spec, host):
 def _policy(plan, spec):
     """(name, program) of the system call policy.  The shipped ones are bytes with a known digest; nothing else is loaded."""
     from . import policy
-    if spec.seccomp in SHIPPED and not spec.seccomp_add:
-        plan.policy_digest = policy.digest(spec.seccomp, ARCH)
-        return spec.seccomp, policy.program(spec.seccomp, ARCH)
+    name = spec.seccomp
+    if not plan.tier.own_tree:
+        from . import host_tree
+        name = host_tree.policy(landlock.abi())
+    if not plan.tier.own_tree or name in SHIPPED and not spec.seccomp_add:
+        plan.policy_digest = policy.digest(name, ARCH)
+        return name, policy.program(name, ARCH)
     from . import filters
     name, program, plan.warnings = filters.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
     plan.policy_digest = digest(program)
@@ -174,7 +180,7 @@ def _controls(plan):
     """name -> whether it is asked for, in the order of the table."""
     out = {}
     for name in CONTROLS:
-        asked = name not in plan.spec.unsafe_without and name not in plan.tier.lacks
+        asked = name not in plan.spec.unsafe_without and name not in plan.lacks
         if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.writes_host_files or \
                 name == "proc" and plan.spec.proc == "none":
             asked = False
@@ -197,12 +203,13 @@ def describe(plan):
         if plan.root else "%d:%d (the caller's own)" % plan.caller
     yield "command       %s" % " ".join(text(word) for word in spec.argv)
     yield "tier          %s: %s" % (plan.tier.name, plan.tier.summary)
-    yield "identity      %s host id %s" % ("inside and outside:" if plan.tier.real_id else "%d:%d inside is" % (plan.uid, plan.gid), who)
-    yield "namespaces    %s" % " ".join(name for _, name, _ in plan.namespaces) + \
-        ("" if plan.left_out("timens") else " time (where the kernel has it)") + \
+    inside = "inside and outside:" if plan.tier.real_id else "%d:%d inside is" % (plan.uid, plan.gid)
+    yield "identity      %s host id %s" % (inside, who)
+    timens = [] if plan.left_out("timens") or "timens" in plan.lacks else ["time (where the kernel has it)"]
+    yield "namespaces    %s" % (" ".join([name for _, name, _ in plan.namespaces] + timens) or "none") + \
         (", and a second user namespace" if plan.nested else "")
     yield "directory     %s" % text(plan.cwd)
-    yield "host name     %s" % text(plan.hostname)
+    yield "host name     %s" % ("the host's" if "hostname" in plan.lacks else text(plan.hostname))
     yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(plan.env.items()))
     yield "limits        %s" % " ".join("%s=%s:%s" % (k, v[0], v[1]) for k, v in sorted(plan.limits.items()))
     if plan.group:
@@ -217,7 +224,10 @@ def describe(plan):
     yield "file system"
     for op in plan.operations:
         yield "  " + op.describe()
-    yield "  read-only      /"
+    if plan.tier.own_tree:
+        yield "  read-only      /"
+    for path, rights in () if plan.tier.own_tree else plan.landlock_rules:
+        yield "  %-14s %s" % (landlock.describe(rights), text(path))
 
 
 def as_dict(plan):

@@ -21,7 +21,9 @@ leave open.
 CLONE_NEW = 0x7E020000
 AF_UNIX = 1  # linux/socket.h
 TIOCSTI, TIOCLINUX, TIOCSETD = 0x5412, 0x541C, 0x5423  # asm-generic/ioctls.h
-FIOSETOWN, SIOCSPGRP = 0x8901, 0x8902  # asm-generic/sockios.h
+IOCTL_TERMINALS_END = 0x5461  # FIOQSIZE is the last of 'T'; FIONBIO, FIONREAD and FIOASYNC are among them
+SOCK_STREAM, SOCK_SEQPACKET, SOCK_TYPE_MASK = 1, 5, 0xF  # linux/net.h
+O_ACCMODE, O_TRUNC = 0o3, 0o1000  # asm-generic/fcntl.h
 F_SETOWN, F_SETOWN_EX = 8, 15  # asm-generic/fcntl.h
 # linux/stat.h
 S_IFMT, S_IFIFO, S_IFSOCK, S_ISUID_ISGID = 0xF000, 0x1000, 0xC000, 0o6000
@@ -205,15 +207,41 @@ STRICT = (
      "kexec_load kexec_file_load init_module finit_module delete_module bpf open_by_handle_at ptrace"),
 )
 
+_TERMINALS_ONLY = IOCTL[:-1] + (("allow", (1, "<", IOCTL_TERMINALS_END)), ("ENOTTY",))
+_NO_MODE_3 = "as by default, but not without a right to read or write: Landlock has no name for such a descriptor, which" \
+    " serves for attributes, leases and ioctls"
+
+
+def _some_right(flags, *more):
+    return more + (("EINVAL", (flags, "&==", O_ACCMODE, O_ACCMODE)), ("allow",))
+
+
+def _no_truncation(flags):
+    """Landlock below ABI 3 takes O_RDONLY|O_TRUNC for reading."""
+    return _some_right(flags, ("EPERM", (flags, "&==", O_TRUNC, O_TRUNC | O_ACCMODE)))
+
+
 _OWN_ONLY = "own threads only: this tier has no pid namespace, and the host's processes of the same user are in reach"
 
 # --tier process: no namespaces, so the filter has to refuse what Landlock doesn't mediate
-PROCESS = (
+_PROCESS = (
     ("EAFNOSUPPORT", "no network namespace, and Landlock doesn't mediate connect to the host's sockets", "socket"),
+    ((("allow", (0, "==", AF_UNIX), (1, "&==", SOCK_STREAM, SOCK_TYPE_MASK)),
+      ("allow", (0, "==", AF_UNIX), (1, "&==", SOCK_SEQPACKET, SOCK_TYPE_MASK)), ("EPROTONOSUPPORT",)),
+     "connected pairs for good: a datagram socket can be connected anew, or sent from, to each socket of the host",
+     "socketpair"),
+    ("EPERM", "the host's sockets and their abstract names; an inherited one keeps the peer that it has", "connect bind"),
     ("EPERM", "modes, owners and times of the host's files: Landlock doesn't mediate them",
      "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat"),
     ("EPERM", "extended attributes of the host's files: Landlock doesn't mediate them",
      "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"),
+    ("ENOTSUP", "they are read by path, which Landlock doesn't mediate: where a file was downloaded from, say",
+     "getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr flistxattr listxattrat"),
+    ("ENOSYS", "its flags lie behind a pointer; callers fall back to openat", "openat2"),
+    ("ENOSYS", "names of files that others open, in any directory that the user may read: Landlock doesn't mediate it",
+     "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+    (_TERMINALS_ONLY, "those of terminals, pipes and sockets: file systems have some that change attributes, or make"
+     " subvolumes, through a descriptor for reading", "ioctl"),
     ("ENOSYS", "no IPC namespace: these would reach the host's segments and queues of the same user",
      "shmget shmat shmctl shmdt semget semop semtimedop semctl msgget msgsnd msgrcv msgctl"
      " mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
@@ -223,14 +251,21 @@ PROCESS = (
     ((("allow", (0, "==", 1), (1, "==", 0)), ("EPERM",)), _OWN_ONLY, "ioprio_set"),  # IOPRIO_WHO_PROCESS
 )
 
+PROCESS = _PROCESS + (
+    (_some_right(1), _NO_MODE_3, "open"),
+    (_some_right(2), _NO_MODE_3, "openat"),
+)
+
 # The same below Landlock ABI 6, which has no signal scope
-PROCESS_NOSIGNAL = PROCESS + (
+PROCESS_NOSIGNAL = _PROCESS + (
     ("EPERM", "signals would reach the host's processes of the same user",
      "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal"),
     ((("EPERM", (1, "==", F_SETOWN)), ("EPERM", (1, "==", F_SETOWN_EX)), ("allow",)),
      "SIGIO can be sent to another process through an owned descriptor", "fcntl"),
-    (IOCTL[:-1] + (("EPERM", (1, "==", FIOSETOWN)), ("EPERM", (1, "==", SIOCSPGRP)), ("allow",)),
-     "as by default, and SIGIO can be sent to another process through an owned descriptor", "ioctl"),
+    # For Landlock below ABI 3, which has no right to truncate; ftruncate needs a descriptor for writing.
+    ("EPERM", "by path; before Landlock ABI 3 nothing else refuses it", "truncate"),
+    (_no_truncation(1), "as in process, and no truncation through a descriptor for reading", "open"),
+    (_no_truncation(2), "as in process, and no truncation through a descriptor for reading", "openat"),
 )
 
 DEBUG = (

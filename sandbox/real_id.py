@@ -21,6 +21,8 @@ def adapt(plan, host):
                            remedy="--tier process runs without namespaces")
     else:
         plan.uid, plan.gid = plan.caller
+    if not plan.tier.own_tree:
+        return
     plan.home = HOME
     if plan.env[b"HOME"] == plan.spec.home:
         plan.env[b"HOME"] = HOME
@@ -34,7 +36,7 @@ def settle(plan, identity):
     files = dict((b"/etc/" + name.encode(), content)
                  for name, content in etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname))
     for op in plan.operations:
-        if op.kind == "file" and op.dst in files and op.src:
+        if op.kind in ("file", "cover") and op.dst in files and op.src:
             op.src = files[op.dst]
         elif op.kind == "tmpfs":
             op.options["owner"] = identity

@@ -20,11 +20,12 @@ TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
 class Child:
     """What the child was given.
 
-    plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); features; image: fd of init; last_cap: int; trees: {(kind, dst):
-    detached mount fd}; copies: {src: fd}; filters: prepared programs; userns: inode of the parent's user namespace;
-    boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the caller ignores,
-    and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; group: fd of the control group's
-    directory, or -1; moved: whether the parent moves us into it after clone3, and the cgroup namespace is still to come.
+    plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
+    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): detached mount fd}; copies: {src: fd}; filters:
+    prepared programs; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
+    Landlock rights)]; ignored: signals that the caller ignores, and which would stay ignored across exec; stdin: fd that takes
+    the place of 0, or -1; group: fd of the control group's directory, or -1; moved: whether the parent moves us into it after
+    clone3, and the cgroup namespace is still to come.
     """
 
     def __init__(self, **given):
@@ -71,7 +72,8 @@ def stages(plan):
     else:
         from .weaker import STORIES
         steps = STORIES[plan.tier.name]
-    steps = (("cgroup namespace", cgroup_namespace),) + steps
+    if "cgroupns" not in plan.lacks:
+        steps = (("cgroup namespace", cgroup_namespace),) + steps
     skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
                "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
     return [step for step in steps if not any(plan.left_out(name) and step[1] is function
@@ -251,7 +253,9 @@ def landlock_rules(child):
         for fd, rights in child.stdio:
             landlock.allow_beneath(child.rulesets[0], fd, rights & known)
     if version >= 6 and not child.plan.left_out("landlock-signals"):
-        child.rulesets[1] = landlock.create_ruleset(version, scopes=landlock.SCOPE_SIGNAL)
+        # A domain that says nothing of REFER refuses it: renames between directories would be EXDEV.  landlock(7)
+        child.rulesets[1] = landlock.create_ruleset(version, landlock.REFER, scopes=landlock.SCOPE_SIGNAL)
+        landlock.allow_path(child.rulesets[1], b"/", landlock.REFER)
 
 
 def capabilities(child):
@@ -297,6 +301,12 @@ def self_check(child):
         facts["landlock"] = "open"
     except OSError as error:
         facts["landlock"] = "%d" % error.errno
+    if child.plan.tier.scopes & landlock.SCOPE_SIGNAL and child.features.landlock_abi >= 6:
+        try:  # what init's kill(-1) may reach; the supervisor is an equal of ours, and outside
+            process.kill(child.supervisor, 0)
+            facts["signal-scope"] = "0"
+        except OSError as error:
+            facts["signal-scope"] = "%d" % error.errno
     child.sock.send(b"F" + "\0".join("%s=%s" % item for item in facts.items()).encode("utf-8", "surrogateescape"))
 
 
@@ -317,7 +327,7 @@ def become_init(child):
             raise OSError(9, "had no effect", "dup2")
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
-    name = init.argv0(control, plan.spec.tty, signals)
+    name = init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)
     argv = libc.string_array([name, child.program] + plan.spec.argv)
     env = libc.string_array([key + b"=" + value for key, value in plan.env.items()])
     if not plan.left_out("fds"):

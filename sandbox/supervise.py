@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-from ..syscalls import libc, process
+from ..syscalls import libc
 from . import init
 from .verdict import Evidence
 
@@ -155,7 +155,7 @@ class Supervision:
 
     def _send(self, number):
         try:
-            process.pidfd_kill(self.run.pidfd, number)
+            self.run.signal(number)
         except OSError:
             pass
 
@@ -171,6 +171,8 @@ class Supervision:
             self.sock.send(init.STOP)
         except OSError:
             pass
+        if self.run.reaper is not None:
+            self.run.reaper.stop()
         self._schedule(self._kill, STOP_DEADLINE)
 
     def _kill(self):

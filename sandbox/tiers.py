@@ -4,42 +4,50 @@
 `full` is the default.  A weaker tier runs only when it is named; a list of names means the first that this host can run,
 found by trying.  What a tier does not hold is data here: plan, receipt, doctor and documentation read it.
 """
-from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
+import os
+
+from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError, usage
 
+SIGKILL, SIGIO = 9, 29
+PIDNS_ENDS = "the pid namespace ends everything that is left"
 NO_USERNS = "the rootns tier has no user namespace"
-NO_TREE = "the process tier has no mount namespace: the host's tree is there, and Landlock decides what of it can be opened"
 NO_NAMESPACE = "the process tier has no namespaces"
+NO_TREE = "the process tier has no tree of its own, every path is the host's"
+OWN_POLICY = "the process tier has a system call policy of its own, and stands on it"
 
 
 class Tier:
     """One rung.
 
-    name; summary; userns, own_tree: has a user namespace, a tree of its own; real_id: the identity inside is the host's
-    own number (no map); landlock: the lowest ABI that is used; scopes: what its Landlock domain scopes; probe: a path that the
-    domain must refuse to open; death: the signal that init gets when the supervisor dies; lacks: {control: why it isn't
-    there}; refuses: [(option, whether a Spec asks for it, why it can't be, remedy)]; vital: controls
-    that --unsafe-without may not leave out here; not_held: sentences for people.
+    name; summary; userns, own_tree: has a user namespace, a tree of its own; real_id: the identity inside is the host's own
+    number (no map); landlock: the lowest ABI that is used; scopes: what its Landlock domain scopes; probe: a path that the
+    domain must refuse to open; death: the signal that init gets when the supervisor dies; lacks: {control: why it isn't there};
+    lacks_without_scope: the same below Landlock ABI 6, which has no signal scope; lacks_for_user: the same for an ordinary
+    user; refuses: [(option, whether a Spec asks for it, why it can't be, remedy)]; vital: controls that --unsafe-without may
+    not leave out here; not_held: sentences for people.
     """
 
     __slots__ = ("name", "summary", "userns", "own_tree", "real_id", "landlock", "scopes", "probe", "death", "lacks",
-                 "refuses", "vital", "not_held")
+                 "lacks_without_scope", "lacks_for_user", "refuses", "vital", "not_held")
 
     def __init__(self, name, summary, userns=True, own_tree=True, real_id=False, landlock=2,
-                 scopes=SCOPE_ABSTRACT_UNIX_SOCKET, probe=b"/.landlock", death=9, lacks=None, refuses=(), vital=(),
+                 scopes=SCOPE_ABSTRACT_UNIX_SOCKET, probe=b"/.landlock", death=SIGKILL, lacks=None,
+                 lacks_without_scope=None, lacks_for_user=None, refuses=(), vital=(),
                  not_held=()):
         self.name, self.summary, self.userns, self.own_tree = name, summary, userns, own_tree
         self.real_id, self.landlock, self.scopes, self.probe, self.death = real_id, landlock, scopes, probe, death
+        self.lacks_without_scope, self.lacks_for_user = lacks_without_scope or {}, lacks_for_user or {}
         self.lacks, self.refuses, self.vital, self.not_held = lacks or {}, refuses, frozenset(vital), not_held
 
 
 TIERS = dict((tier.name, tier) for tier in (
-    Tier("full", "user, mount, pid and all other namespaces, a tree of its own"),
+    Tier("full", "user, mount, pid and all other namespaces, a tree of its own", lacks={"sweep": PIDNS_ENDS}),
     Tier("rootns", "root on a host without user namespaces: all other namespaces, a tree of its own", userns=False,
          real_id=True,
          lacks={"userns": NO_USERNS,
                 "userns-limit": "the limit would be the host's; the system call filter alone bars user namespaces",
-                "userns-nested": NO_USERNS},
+                "userns-nested": NO_USERNS, "sweep": PIDNS_ENDS},
          refuses=(
              ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
               "bring files in with --copy"),
@@ -51,6 +59,55 @@ TIERS = dict((tier.name, tier) for tier in (
              "Nested user namespaces are barred by the system call filter alone.",
              "A capability won back would be one over the host: there is no user namespace around the others.",
              "The id inside is the host's own number (`id` shows it); nothing is root inside.")),
+    Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
+         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
+         lacks=dict([(name, NO_NAMESPACE) for name in (
+             "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "timens", "userns-limit", "userns-nested")],
+             **dict([(name, NO_TREE) for name in ("propagation", "mounts", "root-ro", "proc", "dev")],
+                    hostname="the process tier has no uts namespace: the host's name")),
+         lacks_without_scope={
+             "parent-death": "without signals (Landlock ABI 6) init can't kill the program when the supervisor is killed",
+             "landlock-signals": "this kernel's Landlock has no signal scope; the filter refuses all signals instead"},
+         lacks_for_user={"securebits": "setting them takes a capability; no_new_privs alone keeps the program without any"},
+         refuses=(
+             ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro if os.path.abspath(source) != place], NO_TREE,
+              "without DST it is shown at its own place"),
+             ("--copy SRC:DST", lambda spec: [1 for _, place in spec.copy if not place.startswith(b"/box/")],
+              "a copy lies in the private directory, for which /box stands", "--copy SRC:/box/NAME"),
+             ("--rw", lambda spec: spec.rw, "only the private directory can be written: modes, owners and attributes of other "
+              "files can't be kept from the program by Landlock", "bring files in with --copy"),
+             ("--here", lambda spec: spec.here, NO_TREE, "--ro . --chdir \"$PWD\""),
+             ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
+             ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
+             ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
+             ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),
+             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
+             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None),
+             ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own", None),
+             ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed", None),
+             ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
+             ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
+         vital=("caps", "nnp", "seccomp", "landlock", "landlock-signals", "session", "setid-filter"),
+         not_held=(
+             "What exists on the host can be asked for by name: paths, sizes, times and links of files (stat, readlink, "
+             "access, chdir), and that a process number is in use. Names of directories and contents are closed.",
+             "There is no /proc inside: it is the host's, and closed. So are /etc/passwd and all other host files that the "
+             "full tier replaces by its own; user names are not known inside.",
+             "Host name, uptime, mounts' free space and the system's load are the host's.",
+             "The private directory lies on the host's disk (below TMPDIR, /tmp or /var/tmp) without a limit of its size; it "
+             "is removed at the end. Where mrunc is killed with SIGKILL it stays.",
+             "Network: no socket can be made at all, not even a local one; only connected pairs (socketpair).",
+             "chmod, chown, touch -d, setting extended attributes and System V or POSIX IPC are refused, also on own files: "
+             "what a linker or git makes is not executable or fails. inotify, ioctls of file systems and truncation by path "
+             "likewise.",
+             "Below Landlock ABI 6 (Linux 6.12) all signals are refused, kill to itself, abort() and raise() included; and "
+             "when mrunc is killed with SIGKILL, the program and what it started live on.",
+             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at the end; the result then "
+             "names what is left.",
+             "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one directory to another.",
+             "An ordinary user's programs run as that user: what Landlock does not know is between them and the user's files."
+             " The bounding set of capabilities stays full (dropping it takes a capability) and is void under no_new_privs.",
+             "File locks and leases on what can be read, as in the full tier, but also on the host's files of /usr.")),
 ))
 NAMES = tuple(TIERS)
 
@@ -60,6 +117,8 @@ def refusal(tier, spec):
     for option, asked, reason, remedy in tier.refuses:
         if asked(spec):
             return usage("%s in the %s tier" % (option, tier.name), reason, remedy)
+    for name in sorted(spec.require & set(tier.lacks)):
+        return usage("--require %s in the %s tier" % (name, tier.name), tier.lacks[name])
     for name in sorted(tier.vital & spec.unsafe_without):
         return usage("--unsafe-without %s in the %s tier" % (name, tier.name),
                      "everything else stands on it, it can't be left out")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The child's stories of the weaker tiers: the steps of stages.py in another order, and the two that only they have."""
+import os
+
 from ..syscalls import caps, process
 from . import stages as s
 
@@ -29,6 +31,12 @@ def rights(child):
     caps.set_capabilities(0)
 
 
+def directory(child):
+    """With the program's own rights: it is a directory of the host."""
+    os.umask(0o022)
+    s.directory(child)
+
+
 #: MS_PRIVATE comes before everything: these mounts are copies of the host's in the host's user namespace, and still shared.
 ROOTNS = (
     ("propagation", s.private),
@@ -55,4 +63,20 @@ ROOTNS = (
     ("self-check", s.self_check),
     ("init", s.become_init),
 )
-STORIES = {"rootns": ROOTNS}
+#: No tree, no mounts: what the program may open is all in the domain.
+PROCESS = (
+    ("parent death", s.parent_death),
+    ("session", s.session),
+    ("terminal", s.terminal),
+    ("limits", s.limits),
+    ("landlock rules", s.landlock_rules),
+    ("rights", rights),
+    ("directory", directory),
+    ("no_new_privs", s.no_new_privs),
+    ("landlock", s.restrict),
+    ("program", s.find),
+    ("lifeline", s.lifeline),
+    ("self-check", s.self_check),
+    ("init", s.become_init),
+)
+STORIES = {"rootns": ROOTNS, "process": PROCESS}

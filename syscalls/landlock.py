@@ -38,6 +38,12 @@ def handled_rights(version):
         (IOCTL_DEV if version >= 5 else 0)
 
 
+def describe(rights):
+    """Rights in three words at most: read, write, execute.  They are those over contents, and over names with write."""
+    words = ((READ_FILE, "read"), (WRITE_FILE, "write"), (EXECUTE, "execute"))
+    return ",".join(word for right, word in words if rights & right)
+
+
 def create_ruleset(version, rights=0, tcp=False, scopes=0):
     """A new ruleset (fd, close-on-exec) that handles these rights: what no rule allows is then refused.
 

@@ -13,7 +13,7 @@ CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
-PR_SET_NO_NEW_PRIVS = 38
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 37, 38
 CLOSE_RANGE_CLOEXEC = 4
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
 F_ADD_SEALS, ALL_SEALS = 1033, 0xf
@@ -34,6 +34,7 @@ _close_range = bind("close_range", c_uint, c_uint, c_uint)
 _execveat = bind("execveat", c_int, c_bytes, c_pointer, c_pointer, c_int)
 _memfd_create = bind("memfd_create", c_bytes, c_uint)
 _pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
+_pidfd_open = bind("pidfd_open", c_int, c_uint)
 _signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
 _sethostname = bind("sethostname", c_bytes, c_size)
 _kill = bind("kill", c_int, c_int)
@@ -106,6 +107,18 @@ def get_parent_death_signal():
     return struct.unpack("=i", out.raw)[0]
 
 
+def set_child_subreaper(value):
+    """prctl(PR_SET_CHILD_SUBREAPER), 0 or 1: whether orphans among our descendants become our children.  Linux 3.4"""
+    _prctl_number(PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
+
+
+def get_child_subreaper():
+    """prctl(PR_GET_CHILD_SUBREAPER): 0 or 1."""
+    out = buffer(4)
+    _prctl_pointer(PR_GET_CHILD_SUBREAPER, addressof(out), 0, 0, 0)
+    return struct.unpack("=i", out.raw)[0]
+
+
 def set_dumpable(value):
     """prctl(PR_SET_DUMPABLE), 0 or 1: whether /proc/PID belongs to the process's own user.  exec sets it to 1."""
     _prctl_number(PR_SET_DUMPABLE, value, 0, 0, 0)
@@ -155,6 +168,11 @@ def notify_io(sock):
     _fcntl(fd, F_SETOWN, _getpid())
     _fcntl(fd, F_SETFL, os.O_RDWR | O_ASYNC)
     return _fcntl(fd, F_GETOWN, 0) == _getpid() and bool(_fcntl(fd, F_GETFL, 0) & O_ASYNC)
+
+
+def pidfd_open(pid):
+    """A descriptor (close-on-exec) for a process, readable when it has ended.  ESRCH: there is none.  pidfd_open(2), 5.3"""
+    return _pidfd_open(pid, 0)
 
 
 def pidfd_kill(pidfd, number):

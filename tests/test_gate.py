@@ -119,7 +119,7 @@ ERRORS = ("setgroups setresuid setsid mount pivot_root umount2 sethostname unsha
 
 
 #: Controls that only an option asks for.
-ON_DEMAND = {"setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
+ON_DEMAND = {"sweep", "setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
 
 
 class Traced:

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process tier's files: the host's own tree, of which Landlock opens what the full tier would show, and one private
+directory that the program may write.
+
+There is no mount namespace, so every path is the host's: what is shown lies where it lies, and /box is only a name for the
+private directory on the command line.
+"""
+import os
+import stat
+
+from .errors import USAGE, SandboxError, usage
+from .rootfs import Operation
+from .sources import closed_path, refuse_sockets
+from .tree import resolve_source, show
+from ..syscalls import landlock, libc
+
+READ = landlock.READ_FILE | landlock.READ_DIR
+READ_WRITE = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV
+#: Everything below the private directory; what makes devices stays out.
+PRIVATE = READ | landlock.EXECUTE | landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | \
+    landlock.MAKE_REG | landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE
+DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
+BOX = b"/box"
+#: Stands in a plan for the directory that the launch makes.
+UNNAMED = b"mrunc-XXXXXXXX"
+ST_NOEXEC = 8
+
+
+def fill(plan, spec, host):
+    """The file part of a Plan: rules instead of mounts.  Raises SandboxError."""
+    abi = landlock.abi()
+    if abi < plan.tier.landlock:
+        raise SandboxError("landlock", "the process tier needs it", control="landlock", reason="this kernel has no Landlock, "
+                           "and without namespaces nothing else would keep the program from the host's files",
+                           remedy="Linux 5.13 or newer, with landlock in the kernel's lsm= list")
+    if abi < 6:
+        plan.lacks = dict(plan.lacks, **plan.tier.lacks_without_scope)
+    if not plan.root:
+        plan.lacks = dict(plan.lacks, **plan.tier.lacks_for_user)
+    plan.mounts, plan.operations = {}, []
+    base = os.path.join(_base(plan), UNNAMED)
+    plan.home = base
+    plan.env.setdefault(b"TMPDIR", base)
+    if plan.env[b"HOME"] == spec.home:
+        plan.env[b"HOME"] = base
+    rules = [(base, PRIVATE), (b"/usr", READ | landlock.EXECUTE)]
+    rules += [(b"/" + name.encode(), READ | landlock.EXECUTE) for name, target in sorted(host.layout.items()) if not target]
+    rules += [(store, READ | landlock.EXECUTE) for store in host.stores]
+    rules += [(path, READ) for path, _ in host.etc]
+    rules += [(b"/sys/devices/system/cpu/" + name.encode(), landlock.READ_FILE) for name in sorted(host.cpu)]
+    rules += [(path, READ_WRITE) for path in DEVICES]
+    rules += [(real, READ | landlock.EXECUTE) for real in _shown(plan, spec)]
+    plan.landlock_rules = rules
+    for source, destination in spec.copy:
+        real, found = resolve_source(source, "--copy")
+        if not stat.S_ISREG(found.st_mode):
+            raise usage("--copy %s" % show(source), "is a directory; a file is copied", "to show a directory: --ro %s" %
+                        show(source))
+        if not os.access(real, os.R_OK):
+            raise usage("--copy %s" % show(source), "Permission denied")
+        place = base + destination[len(BOX):]
+        if any(op.dst == place or (op.dst + b"/").startswith(place + b"/") or place.startswith(op.dst + b"/")
+               for op in plan.operations):
+            raise usage("--copy %s" % show(destination), "there is something at that path already")
+        plan.operations.append(Operation("copy", place, real, size=found.st_size, inode=(found.st_dev, found.st_ino)))
+    plan.cwd = base
+    if spec.chdir is not None and spec.chdir != BOX:
+        if not os.path.isdir(spec.chdir):
+            raise usage("--chdir %s" % show(spec.chdir), "is not there", "paths are the host's in the process tier")
+        plan.cwd = os.path.realpath(spec.chdir)
+    if not plan.root and "nproc" in plan.limits and "nproc" not in spec.rlimit:
+        soft, hard = plan.limits["nproc"]
+        present, most = _tasks_of(host.uid), host.hard_limits["nproc"][1]
+        plan.limits["nproc"] = tuple(value + present if most == -1 else min(value + present, most) for value in (soft, hard))
+
+
+def policy(abi):
+    """The name of the policy that goes with a Landlock ABI."""
+    return "process" if abi >= 6 else "process-nosignal"
+
+
+def _shown(plan, spec):
+    """[real path] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
+    out = []
+    for source, _ in spec.ro:
+        real, found = resolve_source(source, "--ro")
+        directory = stat.S_ISDIR(found.st_mode)
+        closed = closed_path(real, directory) or _closed_way(real) if plan.root else None
+        if closed is not None:
+            raise usage("--ro %s" % show(source), "%s is not readable for everybody, and the program is nobody" % show(closed),
+                        "bring files in with --copy", stage="sources")
+        if not os.access(real, os.R_OK):
+            raise usage("--ro %s" % show(source), "Permission denied")
+        refuse_sockets(Operation("bind", real, real, directory=directory))
+        out.append(real)
+    return out
+
+
+def _closed_way(path):
+    """A directory above `path` that not everybody may enter, or None."""
+    while path != b"/":
+        path = os.path.dirname(path)
+        if not os.stat(path).st_mode & stat.S_IXOTH:
+            return path
+    return None
+
+
+def _base(plan):
+    """The directory (real path) in which the private one will be made: $TMPDIR, /tmp or /var/tmp, the first that will do."""
+    refused = []
+    for place in [os.fsencode(os.environ.get("TMPDIR", "")), b"/tmp", b"/var/tmp"]:
+        place = os.path.realpath(place) if place.startswith(b"/") else b""
+        if not place or not os.path.isdir(place):
+            continue
+        mode = os.stat(place).st_mode
+        why = None
+        if not os.access(place, os.W_OK | os.X_OK):
+            why = "not writable"
+        elif mode & 0o022 and not mode & stat.S_ISVTX:
+            why = "others could exchange what is made there"
+        elif os.statvfs(place).f_flag & ST_NOEXEC:
+            why = "mounted noexec"
+        elif plan.root and (_closed_way(place) or not mode & stat.S_IXOTH):
+            why = "not everybody may enter it, and the program is nobody"
+        if why is None:
+            return place
+        refused.append("%s: %s" % (show(place), why))
+    raise SandboxError("private directory", "there is no place for it", reason="; ".join(refused) or "no /tmp",
+                       remedy="name a directory in TMPDIR")
+
+
+def _tasks_of(uid):
+    """How many tasks a user has on the host.  RLIMIT_NPROC counts them all where there is no user namespace."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if os.stat("/proc/" + name).st_uid == uid:
+                    count += os.stat("/proc/%s/task" % name).st_nlink - 2
+            except OSError:
+                pass
+    return count
+
+
+def refuse_datagrams():
+    """A datagram socket among 0, 1, 2 could be sent from to any other of the host.  Raises SandboxError (exit 2)."""
+    sockets = libc.sockets
+    for fd in (0, 1, 2):
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            continue
+        probe = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, os.dup(fd))
+        try:
+            kind = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_TYPE)
+        finally:
+            probe.close()
+        if kind not in (sockets.SOCK_STREAM, sockets.SOCK_SEQPACKET):
+            raise SandboxError("descriptors", "%d is a datagram socket" % fd, status=USAGE,
+                               reason="the program could reach the host's other sockets through it",
+                               remedy="give it a pipe or a file: </dev/null")
+
+
+def settle(plan, path):
+    """Puts the directory that was made into a Plan.  path: bytes, real."""
+    unnamed = plan.home
+
+    def named(place):
+        return path + place[len(unnamed):] if place == unnamed or place.startswith(unnamed + b"/") else place
+    plan.landlock_rules = [(named(place), rights) for place, rights in plan.landlock_rules]
+    plan.env = dict((name, named(value)) for name, value in plan.env.items())
+    for op in plan.operations:
+        op.dst = named(op.dst)
+    plan.home, plan.cwd = path, named(plan.cwd)

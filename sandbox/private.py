@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process tier's private directory on the host: made fresh, given to the program's id, removed with all that is in it.
+
+What is in it is hostile when it is removed: links are never followed, nothing is opened but directories, and a tree of any
+depth needs no more than three descriptors.
+"""
+import fcntl
+import os
+import stat
+
+from .errors import SandboxError
+from .host_tree import UNNAMED
+from .mounting import CHUNK, write_all
+
+PREFIX = UNNAMED[:UNNAMED.index(b"X")]
+OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PrivateDirectory:
+    """path: bytes; parent, fd: descriptors of its parent and itself."""
+
+    def __init__(self, base, owner):
+        """Makes it below `base` (bytes, a real path) for the host's ids `owner` (uid, gid).  Raises SandboxError."""
+        self.owner = owner
+        self.name = PREFIX + os.urandom(8).hex().encode()
+        self.path = os.path.join(base, self.name)
+        self.fd = -1
+        try:
+            self.parent = os.open(base, OPEN_DIRECTORY)
+            os.mkdir(self.name, 0o700, dir_fd=self.parent)
+            self.fd = os.open(self.name, OPEN_DIRECTORY, dir_fd=self.parent)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(self.fd, 0o700)
+            self._give(self.fd)
+        except OSError as error:
+            raise SandboxError("private directory", self.path.decode("utf-8", "surrogateescape"), error.errno)
+
+    def _give(self, fd):
+        if os.geteuid() == 0:
+            os.fchown(fd, *self.owner)
+
+    def copy(self, path, source):
+        """Writes the file behind the descriptor `source` to `path`, in the directory, with the directories on the way."""
+        folder, steps = os.dup(self.fd), os.path.relpath(path, self.path).split(b"/")
+        try:
+            for step in steps[:-1]:
+                try:
+                    os.mkdir(step, 0o755, dir_fd=folder)
+                except FileExistsError:
+                    pass
+                below = os.open(step, OPEN_DIRECTORY, dir_fd=folder)
+                os.close(folder)
+                folder = below
+                self._give(folder)
+            fd = os.open(steps[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o700, dir_fd=folder)
+            try:
+                os.lseek(source, 0, os.SEEK_SET)
+                while True:
+                    data = os.read(source, CHUNK)
+                    if not data:
+                        break
+                    write_all(fd, data)
+                os.fchmod(fd, 0o755)
+                self._give(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SandboxError("copy", path.decode("utf-8", "surrogateescape"), error.errno)
+        finally:
+            os.close(folder)
+
+    def remove(self):
+        """Removes it; what can't be removed stays.  Call it when nobody is left who could change it."""
+        if self.fd >= 0:
+            empty(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+            try:
+                os.rmdir(self.name, dir_fd=self.parent)
+            finally:
+                os.close(self.parent)
+
+
+def empty(top):
+    """Removes everything in the directory behind the descriptor `top`, however deep: each directory found below another is
+    first moved up to `top`.  Never raises for what resists."""
+    number, resisting = 0, set()
+    while True:
+        names = [name for name in os.listdir(top) if name not in resisting]
+        if not names:
+            return
+        for name in names:
+            if _unlink(name, top):
+                continue
+            folder = _open(name, top)
+            if folder < 0:
+                resisting.add(name)
+                continue
+            try:
+                for inner in os.listdir(folder):
+                    if _unlink(inner, folder):
+                        continue
+                    number += 1
+                    try:
+                        _make_mine(inner, folder)
+                        os.rename(inner, ".up-%d-%d" % (os.getpid(), number), src_dir_fd=folder, dst_dir_fd=top)
+                    except OSError:
+                        resisting.add(name)
+            except OSError:
+                resisting.add(name)
+            finally:
+                os.close(folder)
+            try:
+                os.rmdir(name, dir_fd=top)
+            except OSError:
+                resisting.add(name)
+
+
+def _unlink(name, folder):
+    """Whether it is gone and was no directory."""
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return False
+        os.unlink(name, dir_fd=folder)
+        return True
+    except OSError:
+        return False
+
+
+def _make_mine(name, folder):
+    """Gives the owner all rights on a directory, by its inode: chmod(2) by name would follow a link."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        os.chmod("/proc/self/fd/%d" % fd, 0o700)
+    finally:
+        os.close(fd)
+
+
+def _open(name, folder):
+    try:
+        _make_mine(name, folder)
+        return os.open(name, OPEN_DIRECTORY, dir_fd=folder)
+    except OSError:
+        return -1

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a sandbox without a pid namespace: who is left is found and killed, and signals find the program.
+
+From Landlock ABI 6 on init does it: its kill(-1) reaches everything in the domain at once, also when the supervisor has
+been killed.  Behind that, and alone below ABI 6, stands the supervisor: as the subreaper it becomes the parent of each
+process that loses its own.
+"""
+import os
+import select
+import time
+
+from ..syscalls import process
+
+SIGKILL = 9
+WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
+#: A program that forks without a pause could outrun a sweep below ABI 6 for ever.
+PATIENCE = 5.0
+
+
+class Reaper:
+    """filters: how many seccomp filters a process of the sandbox has, which tells it from the caller's other children."""
+
+    def __init__(self, filters, scoped):
+        """Becomes the subreaper.  scoped: init may and will signal the program."""
+        self.filters, self.scoped = filters, scoped
+        self.before = process.get_child_subreaper()
+        self.init, self.init_fd, self.workload = 0, -1, -1
+        process.set_child_subreaper(1)
+
+    def release(self):
+        """Gives the attribute back."""
+        process.set_child_subreaper(self.before)
+        if self.workload >= 0:
+            os.close(self.workload)
+
+    def signal(self, number):
+        """Sends a signal to the program: by init, or where the filter keeps init from it, directly."""
+        if self.scoped:
+            process.pidfd_kill(self.init_fd, number)
+        elif self._find_workload():
+            process.pidfd_kill(self.workload, number)
+
+    def stop(self):
+        """Kills the program where init can't.  Init reports its end as usual."""
+        if not self.scoped:
+            try:
+                self.signal(SIGKILL)
+            except OSError:
+                pass  # it has ended
+
+    def _find_workload(self):
+        """Its pidfd: the eldest child of init (what else is init's was made by the program, with CLONE_PARENT)."""
+        if self.workload < 0:
+            children = sorted((start, pid) for pid, parent, start in processes() if parent == self.init)
+            if children:
+                fd = process.pidfd_open(children[0][1])
+                if parent_of(children[0][1]) == self.init:
+                    self.workload = fd
+                else:
+                    os.close(fd)
+        return self.workload >= 0
+
+    def sweep(self):
+        """Kills and reaps until no process of the sandbox is a child of ours; each has us for its parent in the end.
+        Returns the pids of those that were still there after PATIENCE seconds."""
+        ends = time.monotonic() + PATIENCE
+        while True:
+            left = self._children()
+            if not left or time.monotonic() > ends:
+                return left
+            for pid in left:
+                process.kill(pid, SIGKILL)  # a child's pid is its own until it is waited for
+            for pid in left:
+                self._wait(pid, ends)
+
+    def _wait(self, pid, ends):
+        fd = process.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if poll.poll(max(0.0, ends - time.monotonic()) * 1000 + 1):
+                os.waitpid(pid, WALL | os.WNOHANG)
+        finally:
+            os.close(fd)
+
+    def _children(self):
+        own = os.getpid()
+        return [pid for pid, parent, _ in processes() if parent == own and self._is_of_the_sandbox(pid)]
+
+    def _is_of_the_sandbox(self, pid):
+        """No process can shed a filter.  The caller may have children of other kinds (exec from a shell)."""
+        try:
+            with open("/proc/%d/status" % pid, errors="surrogateescape") as stream:
+                status = dict(line.split(":", 1) for line in stream if line.startswith(("Seccomp", "NoNewPrivs")))
+        except OSError:
+            return False
+        if "Seccomp" not in status:
+            return False
+        return status["NoNewPrivs"].strip() == "1" and int(status.get("Seccomp_filters", "0")) >= self.filters
+
+
+def processes():
+    """[(pid, parent's pid, start time)] of all that /proc shows.  proc_pid_stat(5)"""
+    out = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name, errors="surrogateescape") as stream:
+                    fields = stream.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            out.append((int(name), int(fields[1]), int(fields[19])))
+    return out
+
+
+def parent_of(pid):
+    """The parent's pid, or 0."""
+    return ([parent for number, parent, _ in processes() if number == pid] + [0])[0]
