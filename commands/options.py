@@ -34,6 +34,9 @@ OPTIONS = (
            "system call policy", FILES),
     Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
            "said; what is written there may not be executed", FILES, True),
+    Option("--changes", "changes", "FILE", "write as JSON what the program added, modified and deleted; - is stderr", FILES),
+    Option("--export", "export", "DIR|TAR", "bring out the files that it added or modified, to an empty or new directory or a .tar",
+           FILES),
     Option("--chdir -w", "chdir", "DIR", "start there (default /box)", WORLD),
     Option("--env -e", "env", "NAME[=VALUE]", "set a variable, or pass the caller's in", WORLD, True),
     Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),

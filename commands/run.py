@@ -5,8 +5,10 @@ import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from . import options
-from .output import complain, escaped, say, write, write_bytes
+from .output import complain, escaped, say, write
 
+#: So many changes are listed by -v.
+SHOWN = 20
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
 
@@ -36,7 +38,7 @@ def execute(values, words, typed=(), arguments=None):
         return serve(values["spec_fd"])
     from ..sandbox.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
-    report = Report(values.get("report"))
+    settings["changes"] = "changes" in values
     spec = Spec(words, **settings)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
         from ..sandbox import cgroup_scope, spec_limits
@@ -50,8 +52,9 @@ def execute(values, words, typed=(), arguments=None):
         return print_plan(plan, values.get("json"))
     if spec.unsafe_without:
         say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
+    outputs = []
     try:
-        report.open(spec)
+        outputs = open_outputs(values, spec)
         if values.get("verbose"):
             say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
@@ -61,81 +64,63 @@ def execute(values, words, typed=(), arguments=None):
         from ..sandbox.result import Result
         result = Result(argv=[os.fsdecode(word) for word in spec.argv], tier=plan.tier.name)
         result.failed(error)
-        report.write(result)
+        write_outputs(outputs, result)
         complain(error)
         return error.status
     except BaseException:
-        report.discard()
+        for output, _ in outputs:
+            output.discard()
         raise
-    wrong = report.write(result)
+    wrong = write_outputs(outputs, result)
     if values.get("verbose"):
         for control in result.controls:
             state = "yes" if control["in_force"] else "NO" if control["asked"] else "-"  # -: not asked for
             say("%-17s %-3s %s" % (control["name"], state, control["how"]))
         say("%s; %s" % (result.detail, " ".join("%s=%s" % item for item in sorted(result.usage.items())
                                                 if item[1] is not None)))
+        if result.changes is not None:
+            from ..sandbox.changes import summary
+            say("changed: %s" % summary(result.changes))
+            for row in result.changes[:SHOWN]:
+                say("  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]))
+            if len(result.changes) > SHOWN:
+                say("  and %d more; --changes FILE lists all" % (len(result.changes) - SHOWN))
     elif not values.get("quiet"):
         missing = [row for row in result.controls if row["asked"] and not row["in_force"] and row["name"] != "timens"]
         if missing:
             say("note: without %s: %s" % (", ".join(row["name"] for row in missing), missing[0]["how"]))
     if result.message() and not values.get("quiet") and not values.get("verbose"):
         say(result.message() + ("; " + result.advice if result.advice else ""))
+    if not values.get("quiet"):
+        for note in result.notes:
+            say("note: " + note)
     if wrong:
         complain(wrong)
         return CANNOT_CONTAIN
     return result.returncode
 
 
-class Report:
-    """The file of --report.  A new file takes the place of an old one at the end, so that no link and no file that the
-    program prepared is written through; where it can't be made is known before anything runs."""
+def open_outputs(values, spec):
+    """[(OutputFile, what of a Result it gets)] for the files that were asked for.  Raises SandboxError, exit 2."""
+    wanted = [("report", lambda result: result.as_dict()),
+              ("changes", lambda result: {"schema": 1, "changes": result.changes, "notes": result.notes})]
+    out = []
+    for name, content in wanted:
+        if name in values:
+            from .output_file import OutputFile
+            try:
+                out.append((OutputFile("--" + name, values[name], [source for source, _ in spec.rw]), content))
+            except SandboxError:
+                for output, _ in out:
+                    output.discard()
+                raise
+    return out
 
-    def __init__(self, path):
-        self.path, self.fd, self.draft = path, -1, None
 
-    def open(self, spec):
-        """Raises SandboxError, exit 2."""
-        if self.path is None:
-            return
-        if self.path == "-":
-            self.fd = 2
-            return
-        path = os.fsencode(self.path)
-        try:
-            kind = os.lstat(path).st_mode & 0o170000 if os.path.lexists(path) else 0o100000
-            folder = os.path.realpath(os.path.dirname(path) or b".")
-            for source, _ in spec.rw:
-                if (folder + b"/").startswith(os.path.realpath(source) + b"/"):
-                    raise usage("--report %s" % self.path, "lies in a directory that the program can write")
-            if kind == 0o120000:
-                raise usage("--report %s" % self.path, "is a symlink", "name the file itself")
-            if kind == 0o100000:
-                self.draft = b"%s.%d.tmp" % (path, os.getpid())
-                self.fd = os.open(self.draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-            else:
-                self.fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            raise usage("--report %s" % self.path, error.strerror)
-
-    def discard(self):
-        """Nothing to say after all."""
-        if self.draft is not None:
-            os.unlink(self.draft)
-            self.draft = None
-
-    def write(self, result):
-        """Writes the JSON; returns a SandboxError where that failed."""
-        if self.fd < 0:
-            return None
-        import json
-        try:
-            write_bytes(self.fd, (json.dumps(result.as_dict(), indent=2) + "\n").encode())
-            if self.draft is not None:
-                os.rename(self.draft, os.fsencode(self.path))
-                self.draft = None
-        except OSError as error:
-            return SandboxError("report", self.path, error.errno)
-        return None
+def write_outputs(outputs, result):
+    """Writes them all; returns the first SandboxError, or None."""
+    wrong = [output.write(content(result)) for output, content in outputs]
+    return ([error for error in wrong if error] or [None])[0]
 
 
 def print_plan(plan, as_json):

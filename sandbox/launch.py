@@ -78,7 +78,7 @@ class Run:
         self.facts, self.init_status, self.stdin = {}, 0, -1
         self.group, self.group_notes = None, plan.group_notes
         self.reaper, self.survivors = None, []
-        self.terminals = []
+        self.terminals, self.aftermath = [], None
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
@@ -94,6 +94,7 @@ class Run:
         if plan.tier.real_id:
             from . import real_id
             real_id.settle(plan, self.identity)
+        self._prepare_aftermath()
         copies = self._open_copies()
         if not plan.tier.own_tree:
             self._private_directory(copies)
@@ -150,6 +151,12 @@ class Run:
                 raise
         child.moved = True
         return process.clone3(flags & ~process.CLONE_NEWCGROUP)
+
+    def _prepare_aftermath(self):
+        if self.plan.spec.changes or self.plan.spec.export is not None:
+            from .aftermath import Aftermath
+            self.aftermath = Aftermath(self.plan)
+            self.undo.append((self.aftermath.discard, ()))
 
     def _step(self, stage, function, *arguments):
         try:
@@ -290,7 +297,11 @@ class Run:
         """Opens the gate."""
         if self.group is not None:
             self.group.start_counting()
+        if self.aftermath is not None:
+            self.aftermath.remember(self.pid)
         self._send(init.GO)
+        if self.aftermath is not None:
+            self.undo.remove((self.aftermath.discard, ()))
 
     def _child_error(self, packet):
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
@@ -320,6 +331,8 @@ class Run:
         self.abandon()
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
         if outcome.exec_errno is not None:
+            if self.aftermath is not None:
+                self.aftermath.discard()
             status, detail = exec_error(outcome.exec_errno, self.plan.spec.argv[0])
             raise SandboxError("exec", detail, outcome.exec_errno, reason="", status=status)
         if outcome.rusage is not None:
@@ -330,6 +343,8 @@ class Run:
         result.take(verdict.judge(outcome.evidence(self.init_status, counted)))
         if self.survivors:
             result.advice = "still there, and to be killed by hand: %s" % " ".join("%d" % pid for pid in self.survivors)
+        if self.aftermath is not None:
+            self.aftermath.collect(result)
         return result
 
     def abandon(self):

@@ -5,7 +5,7 @@ from .verdict import TOLD
 
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
-          "errno", "started", "usage", "limits_hit", "controls", "refused", "changes")
+          "errno", "started", "usage", "limits_hit", "controls", "refused", "changes", "notes")
 USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes",
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
@@ -25,6 +25,7 @@ class Result:
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv = self.controls = ()
         self.refused = self.changes = None  # None: not looked at
+        self.notes = []
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
         self.returncode, self.started, self.limits_hit = CANNOT_CONTAIN, None, {}
         self.usage = dict.fromkeys(USAGE)

@@ -30,19 +30,20 @@ class Spec:
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
-    rootfs: the tree's path or None; proc: "pid", "full" or "none"; harden: bool; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
+    rootfs: the tree's path or None; proc: "pid", "full" or "none"; changes: bool; export: path or None; harden: bool;
+    writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
     tier: tuple of tier names, the first that this host can run is taken;
     unsafe_without: frozenset of control names; memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write:
     (device or None, bytes per second) pairs; best_effort, require: frozensets of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "rootfs", "timeout", "grace", "proc", "harden", "writable", "tty", "seccomp", "seccomp_add", "tier",
-                 "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write", "best_effort", "require")
+                 "rootfs", "timeout", "grace", "proc", "harden", "writable", "changes", "export", "tty", "seccomp",
+                 "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write", "best_effort", "require")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, grace=0.5, proc=None, harden=False, writable=(), tty=False, seccomp=None,
-                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(),
+                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, grace=0.5, proc=None, harden=False,
+                 writable=(), changes=False, export=None, tty=False, seccomp=None, seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(),
                  io_write=(), best_effort=(), require=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
@@ -51,6 +52,7 @@ class Spec:
         self.ro = [_bind(value, "--ro") for value in _list(ro)]
         self.rw = [_bind(value, "--rw") for value in _list(rw)]
         self.copy = [_copy(value) for value in _list(copy)]
+        self.changes, self.export = _switch(changes, "changes"), _export(export)
         self.here, self.tty = bool(here), bool(tty)
         self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
         self.rootfs = None if rootfs is None else _bytes(rootfs, "--rootfs")
@@ -98,6 +100,21 @@ class Spec:
     def home(self):
         """The home directory inside."""
         return b"/root" if self.user is None or self.user[0] == 0 else b"/home/user"
+
+
+def _switch(value, name):
+    if value not in (True, False, None):
+        raise usage("%s=%r" % (name, value), "it is True or False")
+    return bool(value)
+
+
+def _export(value):
+    if value is None:
+        return None
+    path = _bytes(value, "--export").rstrip(b"/")
+    if not path:
+        raise usage("--export %s" % _show(_bytes(value, "--export")), "name a directory of its own, or a file in .tar")
+    return path
 
 
 def _show(data):

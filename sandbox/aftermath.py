@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--changes and --export in the life of a run: prepared before the child, remembered at the gate, collected after the end."""
+import os
+
+from . import changes
+from .errors import SandboxError
+from .rootfs import RO
+from ..syscalls import mount
+
+NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
+
+
+def writable_places(plan):
+    """[path] of the plan's writable tmpfs mounts."""
+    return [op.dst for op in plan.operations if op.kind == "tmpfs" and op.dst != b"/" and not op.flags & RO]
+
+
+class Aftermath:
+    """One run's."""
+
+    def __init__(self, plan):
+        """Opens the destination.  Raises SandboxError, exit 2."""
+        self.plan, self.exporter, self.held = plan, None, None
+        if plan.spec.export is not None:
+            from . import copy_out
+            self.exporter = copy_out.destination(plan.spec.export, [source for source, _ in plan.spec.rw])
+
+    def remember(self, pid):
+        """At the gate: takes hold of every writable place and reads what is there.  pid: of the init.  Raises SandboxError."""
+        places = []
+        self.held = changes.Changes(places)
+        try:
+            root = os.open("/proc/%d/root" % pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                for path in writable_places(self.plan):
+                    below = [other for other in self.plan.mounts if other.startswith(path + b"/")]
+                    fd = mount.open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=NO_LINKS)
+                    places.append(changes.Place(path, fd, below))
+            finally:
+                os.close(root)
+            self.held.remember()
+        except OSError as error:
+            raise SandboxError("changes", "reading what is there before the program starts", error.errno)
+
+    def collect(self, result):
+        """After the last process is dead.  result: Result, which gets its `changes` and `notes`.  Never raises."""
+        try:
+            result.changes = self.held.compare()
+            result.notes += self.held.notes
+            if self.exporter is not None:
+                from . import copy_out
+                result.notes += copy_out.export(self.exporter, self.held.places, result.changes)
+        except SandboxError as error:
+            result.notes.append(error.line())
+        finally:
+            self.held.close()
+
+    def discard(self):
+        """Nothing ran.  Never raises."""
+        try:
+            if self.held is not None:
+                self.held.close()
+            if self.exporter is not None:
+                self.exporter.discard()
+        except OSError:
+            pass

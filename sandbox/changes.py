@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the program changed: every added, modified and deleted path of what it could write, except host directories (--rw).
+
+Each writable place is held by a descriptor that the supervisor takes at the gate, so it can still be read when the sandbox and
+its mounts are gone.  What is there before the program starts is read then; what is there afterwards is read when the last
+process is dead, by code that follows no link (`tree_walk`).  Names are bytes; as text, here and in JSON, a byte that is no
+UTF-8 is the lone surrogate U+DC00 + byte (Python's surrogateescape), so that nothing is lost.
+"""
+import os
+import stat
+
+from . import contents
+from .host import kind_of
+from .tree_walk import LONGEST_PATH, Walk, open_as_owner
+
+#: The paths of one report together have so many bytes at the most; beyond that they are counted.
+MOST_PATH_BYTES = 64 << 20
+SET_ID = stat.S_ISUID | stat.S_ISGID
+
+
+class State:
+    """One path at one time.  kind: as host.kind_of, or whiteout; mode: permission bits; size: bytes; sha256, why: as
+    contents.digest; magic: as contents.magic; target: of a link, bytes; blocks: bytes occupied; links: hard links."""
+
+    __slots__ = ("kind", "mode", "size", "sha256", "why", "magic", "target", "blocks", "links")
+
+    def __init__(self, found):
+        self.kind, self.mode, self.size = kind_of(found.st_mode), stat.S_IMODE(found.st_mode), found.st_size
+        self.blocks, self.links = found.st_blocks * 512, found.st_nlink
+        self.sha256 = self.why = self.magic = self.target = None
+
+    def same(self, other):
+        """Whether nothing that is reported differs."""
+        if (self.kind, self.mode, self.target) != (other.kind, other.mode, other.target):
+            return False
+        return self.kind != "file" or (self.size, self.sha256) == (other.size, other.sha256) and self.sha256 is not None
+
+
+def read_state(entry, budget):
+    """The State of a tree_walk.Entry, its content read."""
+    state = State(entry.found)
+    try:
+        if state.kind == "link":
+            state.target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent))
+        elif state.kind == "file":
+            fd = open_as_owner(entry.parent, entry.name, os.O_RDONLY)
+            try:
+                state.magic = contents.magic(os.pread(fd, contents.HEAD, 0))
+                state.sha256, state.why = contents.digest(fd, state.size, budget)
+            finally:
+                os.close(fd)
+    except OSError as error:
+        state.why = os.strerror(error.errno)
+    return state
+
+
+class Place:
+    """A writable place.  path: where it is inside (bytes); fd: its directory; below: other places in it; lower: what an overlay
+    lies on (an `overlay.Lower`), None for a tmpfs."""
+
+    def __init__(self, path, fd, below, lower=None):
+        self.path, self.fd, self.lower = path, fd, lower
+        self.skip = [other[len(path) + 1:] for other in below]
+        self.before = {}
+
+    def inside(self, path):
+        """The absolute path inside of a relative one."""
+        return self.path + b"/" + path if path else self.path
+
+    def walk(self):
+        """A Walk over it."""
+        return Walk(self.fd, self.skip)
+
+
+class Changes:
+    """Before and after.  places: [Place], whose descriptors are closed by `close`."""
+
+    def __init__(self, places):
+        self.places = places
+        self.bytes = self.uncounted = 0
+        self.notes = []
+
+    def remember(self):
+        """At the gate: what is there already.  Raises OSError."""
+        budget = contents.Budget()
+        for place in self.places:
+            if place.lower is None:
+                place.before = dict((entry.path, read_state(entry, budget)) for entry in place.walk())
+
+    def compare(self):
+        """The list of changes, as `record` makes them, by path.  Never raises: what could not be read is said in `notes`."""
+        out, budget = [], contents.Budget()
+        for place in self.places:
+            try:
+                for path, change, before, after in (place.lower.compare(place, budget) if place.lower else
+                                                    compare_tmpfs(place, budget, self.notes)):
+                    if len(path) > LONGEST_PATH or self.bytes + len(path) > MOST_PATH_BYTES:
+                        self.uncounted += 1
+                        continue
+                    self.bytes += len(path)
+                    out.append(record(place.inside(path), change, before, after))
+            except (OSError, MemoryError) as error:
+                self.notes.append("%s: could not be read to the end: %s" % (text(place.path), error))
+        if self.uncounted:
+            self.notes.append("%d more changes are not listed: their paths are too long" % self.uncounted)
+        return sorted(out, key=lambda row: os.fsencode(row["path"]))
+
+    def close(self):
+        """Lets the places go."""
+        for place in self.places:
+            os.close(place.fd)
+            if place.lower is not None:
+                place.lower.close()
+        self.places = []
+
+
+def compare_tmpfs(place, budget, notes):
+    """Yields (relative path, change, State before, State after)."""
+    before = dict(place.before)
+    walk = place.walk()
+    for entry in walk:
+        after = read_state(entry, budget)
+        old = before.pop(entry.path, None)
+        if old is None:
+            yield entry.path, "added", None, after
+        elif not old.same(after):
+            yield entry.path, "modified", old, after
+    for path, old in before.items():
+        yield path, "deleted", old, None
+    if walk.too_long or walk.unreadable:
+        notes.append("%s: %d entries with too long a path, %d unreadable directories" % (
+            text(place.path), walk.too_long, walk.unreadable))
+
+
+def record(path, change, before, after):
+    """One change as a JSON object.  path: absolute, as seen from inside.
+
+    change: added, modified or deleted; kind, mode (octal text), size, sha256 (None: `sha256_missing` says why), magic, target: of
+    what is there now, for deleted of what was; was: {kind, mode, size, sha256} before a modification; set_id: its mode has a set-user-ID or
+    set-group-ID bit, which was without effect.
+    """
+    state = after or before
+    out = {"path": text(path), "change": change, "kind": "symlink" if state.kind == "link" else state.kind,
+           "mode": "%04o" % state.mode}
+    if state.kind == "file":
+        out.update(size=state.size, blocks_bytes=state.blocks, sha256=state.sha256, magic=state.magic)
+        if state.why:
+            out["sha256_missing"] = state.why
+        if state.links > 1:
+            out["links"] = state.links
+    if state.target is not None:
+        out["target"] = text(state.target)
+    if after is not None and after.kind != "link" and after.mode & SET_ID:
+        out["set_id"] = True
+    if change == "modified":
+        out["was"] = {"kind": "symlink" if before.kind == "link" else before.kind, "mode": "%04o" % before.mode}
+        if before.kind == "file":
+            out["was"].update(size=before.size, sha256=before.sha256)
+    return out
+
+
+def text(data):
+    """Bytes as lossless text."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def summary(changes):
+    """One line for people: how many of each."""
+    counts = {}
+    for row in changes:
+        counts[row["change"]] = counts.get(row["change"], 0) + 1
+    return ", ".join("%d %s" % (counts[word], word) for word in ("added", "modified", "deleted") if word in counts) or "nothing"
