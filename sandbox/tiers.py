@@ -80,6 +80,8 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
              ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
              ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
+             ("--changes", lambda spec: spec.changes, "it has no writable file systems of its own to look at", None),
+             ("--export", lambda spec: spec.export is not None, "it has no writable file systems of its own to look at", None),
              ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),
              ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
              ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None),
