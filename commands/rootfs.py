@@ -166,6 +166,9 @@ class Terminated:
         return self
 
     def _raise(self, number, frame):
+        import signal
+        for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # the clean-up is on its way
+            signal.signal(again, signal.SIG_IGN)
         raise SandboxError("rootfs", "interrupted", reason="nothing was made", status=128 + number)
 
     def __exit__(self, *error):

@@ -98,7 +98,8 @@ class Draft:
     def make(self):
         """Removes what killed builds of this name left, and makes a new draft."""
         for name in beneath.names(self.parent):
-            if name.startswith(self.start):
+            if name.startswith(self.start) and len(name) == len(self.start) + 16 and \
+                    not name[len(self.start):].strip(b"0123456789abcdef"):
                 self._remove_left(name)
         while True:
             name = self.start + os.urandom(8).hex().encode()
@@ -108,11 +109,22 @@ class Draft:
             fcntl.flock(self.fd, fcntl.LOCK_EX)
             try:  # a build that starts may have taken it for left between the two
                 if os.path.samestat(os.stat(name, dir_fd=self.parent, follow_symlinks=False), os.fstat(self.fd)):
+                    self._plain()
                     return
             except FileNotFoundError:
                 pass
             os.close(self.fd)
             self.name, self.fd = None, -1
+
+    def _plain(self):
+        """Takes away what the directory inherits and would pass on: a group, the set-gid bit, access control lists."""
+        for name in ("system.posix_acl_default", "system.posix_acl_access"):
+            try:
+                os.removexattr(self.fd, name)
+            except OSError:
+                pass  # none is there, or none can be
+        os.fchown(self.fd, -1, os.getegid())
+        os.fchmod(self.fd, 0o700)
 
     def _remove_left(self, name):
         try:

@@ -14,17 +14,18 @@ CHUNK = 1 << 18
 MOST_LINKS = 40
 LATEST = 1 << 33  # the year 2242: what every file system in use can hold
 HELD = 64
+MOST_KEPT = 256 << 20
 
 
 class Node:
     """What lies at a name.  kind: file, directory or symlink; children: of a directory, name -> Node; layer: the number of
-    the source that put it there."""
+    the source that put it there; hidden: of the one that last hid what lower ones have in it."""
 
-    __slots__ = ("kind", "mode", "mtime", "size", "sha256", "target", "children", "layer")
+    __slots__ = ("kind", "mode", "mtime", "size", "sha256", "target", "children", "layer", "hidden")
 
     def __init__(self, kind, mode, mtime, layer):
         self.kind, self.mode, self.mtime, self.layer = kind, mode, mtime, layer
-        self.size, self.sha256, self.target = 0, None, None
+        self.size, self.sha256, self.target, self.hidden = 0, None, None, 0
         self.children = {} if kind == "directory" else None
 
 
@@ -38,7 +39,7 @@ class Writer:
     def __init__(self, root, most_bytes, most_files, epoch=None, tick=None):
         self.root, self.most_bytes, self.most_files, self.epoch, self.tick = root, most_bytes, most_files, epoch, tick
         self.top = Node("directory", 0o755, None, 0)
-        self.bytes = self.files = self.newest = self.layer = 0
+        self.bytes = self.files = self.newest = self.layer = self.kept = 0
         self.dropped = []
         self.held = {}  # path -> fd of a directory
 
@@ -59,6 +60,7 @@ class Writer:
         """One entry."""
         self._count()
         steps = steps_of(entry.name)
+        self._keep(len(steps[-1]) if steps else 0)
         name = b"/".join(steps)
         for attribute in entry.xattrs:
             self.drop(name, "extended attribute %s" % text(attribute))
@@ -94,7 +96,14 @@ class Writer:
 
     def drop(self, name, what):
         """Remembers what was left out."""
+        self._keep(len(name) + len(what))
         self.dropped.append((name, what))
+
+    def _keep(self, size):
+        """Names and link targets stay in memory: half a million of four kilobytes each would be an attack."""
+        self.kept += size
+        if self.kept > MOST_KEPT:
+            raise refused("the tree", "its names and links are too long together")
 
     def _count(self, size=0):
         self.bytes += size
@@ -247,6 +256,7 @@ class Writer:
         target = entry.target
         if not target or b"\0" in target or len(target) > 4095:
             raise refused(entry.name, "a symlink with an impossible target")
+        self._keep(len(target))
         if leads_out(path + [name], target):
             raise refused(entry.name, "a symlink that leads out of the tree (to %s)" % text(target[:200]))
         self._clear(path, holder, name)
@@ -298,7 +308,10 @@ class Writer:
             self._clear(path, holder, steps[-1])
 
     def _drop_lower(self, path, node):
-        """Removes below a directory whatever this layer has not put there."""
+        """Removes below a directory whatever this layer has not put there.  Once is enough."""
+        if node.hidden == self.layer:
+            return
+        node.hidden = self.layer
         order, pending = [], [(path, node)]
         while pending:
             place, directory = pending.pop()

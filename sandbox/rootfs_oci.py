@@ -187,12 +187,18 @@ def _whole(fd, shown):
 def _parsed(data, shown):
     import json
     try:
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8"), parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise refused(shown, "damaged JSON: %s" % error)
     if not isinstance(value, dict):
         raise refused(shown, "JSON that is no object")
     return value
+
+
+def _integer(digits):
+    if len(digits) > 20:  # a million of them would take hours to convert
+        raise ValueError("a number of %d digits" % len(digits))
+    return int(digits)
 
 
 def _list(value, key, shown):

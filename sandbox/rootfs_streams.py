@@ -3,6 +3,7 @@
 import hashlib
 import os
 
+from .errors import SandboxError
 from .rootfs_entries import refused
 
 CHUNK = 1 << 18
@@ -57,10 +58,8 @@ class Stream:
             data = self.raw.read(CHUNK)
 
     def _unpack(self, data, make, magic):
-        import lzma
-        import zlib
-        decompressor = make()
         try:
+            decompressor = make()
             while True:
                 out = decompressor.feed(data)
                 data = b""
@@ -85,7 +84,9 @@ class Stream:
                     data = self.raw.read(CHUNK)
                     if not data:
                         raise refused(self.shown, "the compressed data is cut off")
-        except (zlib.error, lzma.LZMAError, EOFError, MemoryError, ValueError) as error:
+        except (SandboxError, OSError):
+            raise
+        except Exception as error:  # zlib's, lzma's and zstd's own have no common class
             raise refused(self.shown, "the compressed data is damaged: %s" % error)
 
     def read(self, size):

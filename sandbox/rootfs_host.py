@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--from-host NAMES`: packages of this host with all that they need, and programs that belong to no package with their loader,
+libraries and interpreters; as one stream of entries.
+
+The tree can be given to hostile code, so what not everybody on the host may read stays out.
+"""
+import os
+import stat
+
+from . import elf, etc, rootfs_packages
+from .errors import usage
+from .host import ROOT_NAMES, kind_of
+from .rootfs_entries import Entry, text
+from .rootfs_sources import file_entry
+from .spec import PATH
+
+MOST_LINKS = 40
+BIN = (b"/usr/local/bin", b"/usr/local/sbin", b"/usr/bin", b"/usr/sbin", b"/bin", b"/sbin")
+DEFAULT_LIBRARIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
+#: Made by maintainer scripts, so no package lists them: of etc.HOST_ENTRIES, those that go with a package's own directory.
+WITH_PACKAGES = (b"/etc/ssl/certs", b"/etc/pki", b"/etc/crypto-policies")
+
+
+def entries(names):
+    """Yields Entry.  names: of packages or programs, or paths.  Raises SandboxError, exit 2, for one that is not there."""
+    selection = Selection(rootfs_packages.read())
+    for name in names:
+        selection.want(name)
+    selection.want("/bin/sh")  # system(3) and popen(3) of every program
+    selection.complete()
+    return selection.entries()
+
+
+class Selection:
+    """The paths that are taken, with each link on the way and without a link in any directory part."""
+
+    def __init__(self, database):
+        self.database, self.paths, self.packages, self.pending = database, set(), [], []
+        self.followed, self.search = set(), None
+        for name in ROOT_NAMES:
+            if os.path.islink("/" + name):
+                self.paths.add(b"/" + name.encode())
+
+    def want(self, name):
+        """A package or a program by name, or a path."""
+        package = None if "/" in name else self.database.find(name)
+        if package is not None:
+            self.packages.append(package)
+            return
+        data = os.fsencode(name)
+        for place in [data] if b"/" in data else [place + b"/" + data for place in PATH.split(b":")]:
+            if os.path.isfile(place) and (b"/" in data or os.access(place, os.X_OK)):
+                self.pending.append(os.path.abspath(place))
+                return
+        raise usage("--from-host %s" % name, "no package and no program of this host is called so")
+
+    def complete(self):
+        """Follows everything to its end."""
+        while self.pending or self.packages:
+            while self.pending:
+                self._follow(self.pending.pop())
+            done = self.database.closure(self.packages)
+            self.packages = []
+            listed = self.database.files(done)
+            for path in sorted(listed):
+                self.paths.add(self._canonical(path))
+        self._unlisted()
+
+    def _canonical(self, path):
+        """The path without links in its directory part; the links on the way are taken."""
+        done, pending, links = b"", [step for step in reversed(path.split(b"/")) if step not in (b"", b".")], 0
+        while pending:
+            step = pending.pop()
+            if step == b"..":
+                done = os.path.dirname(done) if done != b"/" else b""
+                continue
+            place = done.rstrip(b"/") + b"/" + step
+            if pending and os.path.islink(place) and links < MOST_LINKS:
+                links += 1
+                self.paths.add(place)
+                target = os.readlink(place)
+                done = b"" if target.startswith(b"/") else done
+                pending += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
+                continue
+            done = place
+        return done or b"/"
+
+    def _follow(self, path):
+        """A file that may belong to no package: then itself, what it links to, and what it needs to start."""
+        path = self._canonical(path)
+        if path in self.followed:
+            return
+        self.followed.add(path)
+        owner = self.database.owner(path)
+        if owner is not None:
+            self.packages.append(owner)
+            self.paths.add(path)
+            if os.path.islink(path):
+                self.pending.append(os.path.join(os.path.dirname(path), os.readlink(path)))
+            return
+        self.paths.add(path)
+        if os.path.islink(path):
+            self.pending.append(os.path.join(os.path.dirname(path), os.readlink(path)))
+            return
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            head = os.pread(fd, 256, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+            if head[:4] == b"\x7fELF":
+                self._libraries(fd, path)
+        finally:
+            os.close(fd)
+        words = elf.shebang(head)
+        if words:
+            self.pending.append(words[0])
+            if os.path.basename(words[0]) == b"env" and len(words) > 1:
+                for place in PATH.split(b":"):
+                    if os.path.isfile(place + b"/" + words[1]):
+                        self.pending.append(place + b"/" + words[1])
+                        break
+
+    def _libraries(self, fd, path):
+        try:
+            program = elf.Elf(fd)
+        except elf.NotElf:
+            return
+        if program.interpreter and program.interpreter.startswith(b"/"):
+            self.pending.append(program.interpreter)
+        own = program.runpath or program.rpath
+        places = [self._expand(place, path, program.bits) for place in own] + self._library_places()
+        for name in program.needed:
+            for place in [name] if b"/" in name else [os.path.join(place, name) for place in places]:
+                if place.startswith(b"/") and _same_kind(place, program):
+                    self.pending.append(place)
+                    break
+
+    @staticmethod
+    def _expand(place, path, bits):
+        origin, lib = os.path.dirname(path), b"lib64" if bits == 64 else b"lib"
+        for word, value in ((b"ORIGIN", origin), (b"LIB", lib), (b"PLATFORM", os.uname().machine.encode())):
+            place = place.replace(b"${" + word + b"}", value).replace(b"$" + word, value)
+        return place
+
+    def _library_places(self):
+        """Where the loader looks: ld.so.conf, then what it was built with.  ld.so(8), ldconfig(8); musl: ld-musl-ARCH.path"""
+        if self.search is None:
+            self.search = _conf(b"/etc/ld.so.conf", 0)
+            try:
+                with open("/etc/ld-musl-%s.path" % os.uname().machine, "rb") as stream:
+                    self.search += stream.read().replace(b"\n", b":").split(b":")
+            except OSError:
+                pass
+            multiarch = os.uname().machine.encode() + b"-linux-gnu"
+            self.search += [place + b"/" + multiarch for place in (b"/lib", b"/usr/lib")] + list(DEFAULT_LIBRARIES)
+        return [place for place in self.search if place.startswith(b"/")]
+
+    def _unlisted(self):
+        """What no package lists, because scripts made it: links to programs (alternatives, busybox), bytecode, certificates."""
+        for folder in BIN:
+            for name in _names(folder):
+                place = self._canonical(folder + b"/" + name)
+                if os.path.islink(place) and place not in self.paths:
+                    chain = [place]
+                    while os.path.islink(chain[-1]) and len(chain) < MOST_LINKS:
+                        target = os.path.join(os.path.dirname(chain[-1]), os.readlink(chain[-1]))
+                        chain.append(self._canonical(os.path.normpath(target)))
+                    if chain[-1] in self.paths and self.database.owner(place) is None:
+                        self.paths.update(chain)
+        for path in [path for path in self.paths if path.endswith(b".py")]:
+            folder, name = os.path.split(path)
+            self.paths.update(folder + b"/__pycache__/" + cached for cached in self._bytecode(folder)
+                              if cached.startswith(name[:-2]) and cached.endswith(b".pyc"))
+        for folder in WITH_PACKAGES:
+            if folder in self.paths:
+                self.paths.update(os.path.join(folder, name) for name in _names(folder))
+        for name in (b"/etc/ld.so.cache", b"/etc/ld.so.conf", b"/etc/ld.so.conf.d"):
+            if os.path.exists(name):
+                self.paths.add(name)
+        self.paths.update(b"/etc/ld.so.conf.d/" + name for name in _names(b"/etc/ld.so.conf.d"))
+
+    def _bytecode(self, folder, known={}):  # noqa: B006  a memory on purpose
+        if folder not in known:
+            known[folder] = _names(folder + b"/__pycache__")
+        return known[folder]
+
+    def entries(self):
+        """Yields Entry, each directory before what it holds."""
+        whole = set(self.paths)
+        for path in self.paths:
+            while path not in (b"/", b""):
+                path = os.path.dirname(path)
+                whole.add(path)
+        whole -= {b"/", b""}
+        links = {}
+        for path in sorted(whole, key=lambda path: path.split(b"/")):
+            for entry in _entry(path, links):
+                yield entry
+        for name, content in etc.own_files(0, 0, b"/root", b"mrunc"):
+            place = b"/etc/" + name.encode()
+            if place not in whole:
+                yield Entry("file", place[1:], 0o644, len(content), 0, read=_once(content))
+
+
+def _entry(path, links):
+    """The entry of a path of the host; one that is gone (documentation that dpkg was told to leave out) is no entry."""
+    try:
+        found = os.lstat(path)
+        if stat.S_ISDIR(found.st_mode):
+            yield Entry("directory", path[1:], found.st_mode & 0o7777, 0, int(found.st_mtime))
+            return
+        holder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if stat.S_ISREG(found.st_mode) and not found.st_mode & stat.S_IROTH:
+            yield Entry("not readable by everybody", path[1:])
+            return
+        if kind_of(found.st_mode) not in ("file", "link"):
+            yield Entry(kind_of(found.st_mode), path[1:])
+            return
+        entry = file_entry(holder, os.path.basename(path), path[1:], links)
+        if entry is None:
+            return
+        try:
+            yield entry
+        finally:
+            if entry.read:
+                os.close(entry.read.fd)
+    finally:
+        os.close(holder)
+
+
+def _once(content):
+    def read(size, left=[content]):  # noqa: B006  a memory on purpose
+        data, left[0] = left[0][:size], left[0][size:]
+        return data
+    return read
+
+
+def _names(folder):
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _same_kind(path, program):
+    """Whether a library is of the program's own class and machine."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        found = elf.Elf(fd)
+        return (found.bits, found.machine, found.big) == (program.bits, program.machine, program.big)
+    except (OSError, elf.NotElf):
+        return False
+    finally:
+        os.close(fd)
+
+
+def _conf(path, depth):
+    """The directories of an ld.so.conf file, those that it includes in it."""
+    import glob
+    out = []
+    try:
+        with open(path, "rb") as stream:
+            lines = stream.read().split(b"\n")
+    except OSError:
+        return out
+    for line in lines:
+        words = line.split(b"#")[0].split()
+        if words[:1] == [b"include"] and depth < 4:
+            for pattern in words[1:]:
+                for inner in sorted(glob.glob(os.path.join(os.path.dirname(path), pattern))):
+                    out += _conf(inner, depth + 1)
+        else:
+            out += [word for word in words if word.startswith(b"/")]
+    return out
