@@ -52,6 +52,7 @@ def tar(path, limits):
         stream = Stream(RawFile(fd), text(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
         for entry in rootfs_tar.entries(stream, text(path)):
             yield entry
+        stream.drain()  # the compressed data's own check sum stands at its end
     finally:
         os.close(fd)
 

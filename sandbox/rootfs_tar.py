@@ -135,7 +135,7 @@ def _number(field, name, what, signed=False):
             if signed:
                 return -1  # before 1970; which second does not matter
             raise refused(name, "a header with a negative %s" % what)
-        if value >= 1 << 63:
+        if value >= 1 << 63 and not signed:
             raise refused(name, "a header with an impossible %s" % what)
         return value
     digits = field.split(b"\0")[0].strip(b" ")
