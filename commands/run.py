@@ -60,7 +60,7 @@ def execute(values, words, typed=(), arguments=None):
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
         result = launch.launch(plan)
     except SandboxError as error:
-        error = explain_missing(error, spec, typed)
+        error = explain_missing(error, spec, typed, plan.tier.own_tree)
         from ..sandbox.result import Result
         result = Result(argv=[os.fsdecode(word) for word in spec.argv], tier=plan.tier.name)
         result.failed(error)
@@ -135,18 +135,20 @@ def print_plan(plan, as_json):
     return 0
 
 
-def explain_missing(error, spec, typed=()):
+def explain_missing(error, spec, typed=(), own_tree=True):
     """Adds the command line to paste where a program is on the host but not inside.
 
-    typed: the user's own words between the verb and the command, which the line keeps.
+    typed: the user's own words between the verb and the command, which the line keeps; own_tree: of the tier: without one a
+    host's program may be found but not executed, and a copy lies in the current directory alone.
     """
-    if error.stage != "exec" or error.status != 127 or error.remedy or not spec.argv[0]:
+    closed = not own_tree and error.errno == 13
+    if error.stage != "exec" or error.status != 127 and not closed or error.remedy or not spec.argv[0]:
         return error
     import shlex
     import shutil
     from . import program_name
     name = os.fsdecode(spec.argv[0])
-    base = os.path.basename(name)
+    base, box = os.path.basename(name), "/box/" if own_tree else "./"
     copied = [os.fsdecode(destination) for _, destination in spec.copy if destination == b"/box/" + os.fsencode(base)]
     rest = [os.fsdecode(word) for word in spec.argv[1:]]
 
@@ -158,11 +160,11 @@ def explain_missing(error, spec, typed=()):
         source = [] if copied else ["--copy", _pair_text(os.path.abspath(name))]
         error.remedy = line(source, "./" + base)
     elif found is None and os.path.isfile(name):
-        error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], "/box/" + base)
+        error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], box + base)
     elif found is None:
         error.remedy = "it is not on this host either: check the name"
     else:
-        inside = name if name == "./" + base else "/box/" + base
+        inside = name if name == "./" + base else box + base
         error.remedy = line(["--copy", _pair_text(os.path.abspath(found))], inside)
     if any(0xdc80 <= ord(char) <= 0xdcff for char in error.remedy):
         error.remedy = "bring it in with --copy"  # a name that can't be shown can't be pasted

@@ -259,7 +259,7 @@ def _securebits(name, plan, reading, facts, features, identity, control_fds):
 def _caps(name, plan, reading, facts, features, identity, control_fds):
     sets = dict((key, int(reading.status.get(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
     how = "five sets 0" if not any(sets.values()) else " ".join("%s %#x" % item for item in sorted(sets.items()))
-    if not plan.tier.userns and not plan.root and sets.pop("CapBnd"):  # CAP_SETPCAP is nobody's there
+    if not plan.tier.userns and plan.caller[0] != 0 and sets.pop("CapBnd"):  # CAP_SETPCAP is nobody's there
         how = "four sets 0; the bounding set stays an ordinary user's, void under no_new_privs"
     return all(value == plan.cap_mask for value in sets.values()), how
 

@@ -35,7 +35,7 @@ def fill(plan, spec, host):
                            remedy="Linux 5.13 or newer, with landlock in the kernel's lsm= list")
     if abi < 6:
         plan.lacks = dict(plan.lacks, **plan.tier.lacks_without_scope)
-    if not plan.root:
+    if host.uid != 0:
         plan.lacks = dict(plan.lacks, **plan.tier.lacks_for_user)
     plan.mounts, plan.operations = {}, []
     base = os.path.join(_base(plan), UNNAMED)

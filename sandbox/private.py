@@ -19,18 +19,22 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class PrivateDirectory:
     """path: bytes; parent, fd: descriptors of its parent and itself."""
 
-    def __init__(self, base, owner):
-        """Makes it below `base` (bytes, a real path) for the host's ids `owner` (uid, gid).  Raises SandboxError."""
+    def __init__(self, base, owner, owners):
+        """Makes it below `base` (bytes, a real path) for the host's ids `owner` (uid, gid), and removes what killed runs of
+        the same `owners`, [(first uid, count)], have left.  Raises SandboxError."""
         self.owner = owner
         self.name = PREFIX + os.urandom(8).hex().encode()
         self.path = os.path.join(base, self.name)
         self.fd = -1
         try:
             self.parent = os.open(base, OPEN_DIRECTORY)
-            os.mkdir(self.name, 0o700, dir_fd=self.parent)
-            self.fd = os.open(self.name, OPEN_DIRECTORY, dir_fd=self.parent)
+            remove_leftovers(self.parent, owners)
+            draft = b"." + self.name  # under its own name only when it is locked, or it would pass for a leftover
+            os.mkdir(draft, 0o700, dir_fd=self.parent)
+            self.fd = os.open(draft, OPEN_DIRECTORY, dir_fd=self.parent)
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.fchmod(self.fd, 0o700)
+            os.rename(draft, self.name, src_dir_fd=self.parent, dst_dir_fd=self.parent)
             self._give(self.fd)
         except OSError as error:
             raise SandboxError("private directory", self.path.decode("utf-8", "surrogateescape"), error.errno)
@@ -79,6 +83,30 @@ class PrivateDirectory:
                 os.rmdir(self.name, dir_fd=self.parent)
             finally:
                 os.close(self.parent)
+
+
+def remove_leftovers(parent, owners):
+    """Removes the private directories of runs that were killed: their lock can be had.  Never raises for what resists.
+
+    parent: descriptor of the directory that they lie in; owners: [(first uid, count)] whose directories are ours.
+    """
+    for name in os.listdir(parent):
+        if not name.startswith(PREFIX.decode()):
+            continue
+        try:
+            fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)
+        except OSError:
+            continue
+        try:
+            uid = os.fstat(fd).st_uid
+            if any(first <= uid < first + count for first, count in owners):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                empty(fd)
+                os.rmdir(name, dir_fd=parent)
+        except OSError:
+            pass  # in use, or somebody else's after all
+        finally:
+            os.close(fd)
 
 
 def empty(top):

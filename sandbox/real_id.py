@@ -11,7 +11,7 @@ def adapt(plan, host):
     the one that will be taken).  Raises SandboxError for a caller that has no unprivileged id to give."""
     if plan.root:
         plan.uid = plan.gid = plan.id_ranges[0][0]
-    elif host.uid == 0:
+    elif host.uid == 0 and (plan.tier.own_tree or root_is_root("/proc/self/uid_map")):
         raise SandboxError("identity", "no unprivileged id", control="uidmap", reason="this root's user namespace holds no "
                            "other id, and the %s tier never runs a program as root" % plan.tier.name,
                            remedy="run mrunc as an ordinary user")
@@ -26,6 +26,12 @@ def adapt(plan, host):
     plan.home = HOME
     if plan.env[b"HOME"] == plan.spec.home:
         plan.env[b"HOME"] = HOME
+
+
+def root_is_root(path):
+    """Whether uid 0 of a uid_map file is also its parent's 0.  Where it isn't, it is some user's.  user_namespaces(7)"""
+    with open(path) as stream:
+        return any(line.split()[:2] == ["0", "0"] for line in stream)
 
 
 def settle(plan, identity):

@@ -20,11 +20,12 @@ def rights(child):
     first, which need a capability and would otherwise come too late."""
     plan = child.plan
     caps.set_ambient(0)
-    if plan.root:
+    if plan.caller[0] == 0:  # an ordinary user has no capability to do it with
         caps.drop_bounding(0, child.last_cap)
         caps.set_capabilities(TO_BECOME)
         if not plan.left_out("securebits"):
             caps.set_securebits(caps.SECUREBITS_LOCKED)
+    if plan.root:
         process.set_identity(*child.identity)
         if not plan.left_out("parent-death"):
             s.parent_death(child)  # the change of ids cleared it

@@ -62,6 +62,24 @@ ATTACKS = {
     "rename a file": ("os.rename(FILE, FILE + 'x'), os.rename(FILE + 'x', FILE)", {EACCES, EXDEV}),
     "link a file to its own": ("os.link(FILE, 'mine'), os.unlink('mine')", {EACCES, EXDEV}),
     "link a shown file to its own": ("os.link(SHOWN, 'mine'), os.unlink('mine')", {EACCES, EXDEV, EPERM}),
+    "link a shown file by its descriptor": (
+        "call(265, 37, -100, b'/proc/self/fd/%d' % os.open(SHOWN, 0), -100, b'mine', 0x400); os.unlink('mine')",
+        {EACCES, EXDEV, EPERM}),
+    "exchange a file": ("open('mine', 'w').close(); call(316, 276, -100, b'mine', -100, os.fsencode(FILE), 2)\n    "
+                        "call(316, 276, -100, b'mine', -100, os.fsencode(FILE), 2); os.unlink('mine')", {EACCES, EXDEV}),
+    "rename its own directory": ("""
+    if not os.path.basename(os.getcwd()).startswith('mrunc-'):
+        os.makedirs('sub', exist_ok=True), os.chdir('sub')
+    here = os.getcwd(); os.rename(here, here + 'x'); os.rename(here + 'x', here)""", {EACCES, EXDEV}),
+    "execute by descriptor": ("""
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open(FILE, os.O_PATH)
+        os.set_inheritable(fd, True)
+        try: os.execve(fd, ['x'], {})
+        except OSError as error: os._exit(error.errno)
+    status = os.waitpid(pid, 0)[1] >> 8
+    if status: raise OSError(status, '')""", {EACCES}),
     "take a file out": ("open('mine', 'w').close(), os.rename('mine', FOLDER + '/new'), os.unlink(FOLDER + '/new')",
                         {EACCES, EXDEV}),
     "read by a link of its own": ("os.symlink(FILE, 'way')\n    try: open('way').close()\n    finally: os.unlink('way')", {EACCES}),
@@ -379,6 +397,30 @@ def test_the_private_directory_is_gone_when_nothing_ran(inside):
     assert private_directories(inside) == []
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(inside):
+    env = dict(os.environ, TMPDIR=inside.scratch)
+    process = subprocess.Popen(inside.command("/bin/sh", "-c", "mkdir a; echo x > a/b; echo up; exec sleep 1000", options=TIER),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch,
+                               env=env)
+    assert process.stdout.readline() == b"up\n"
+    process.kill()
+    process.wait()
+    if ABI >= 6:
+        assert process.stdout.read() == b""
+    process.stdout.close()
+    left = private_directories(inside)
+    assert len(left) == 1
+    with subprocess.Popen(inside.command("/bin/sh", "-c", "echo up; read line", options=TIER), stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch, env=env) as running:
+        assert running.stdout.readline() == b"up\n"
+        used = private_directories(inside)
+        assert len(used) == 1 and used != left
+        assert inside.run("true", options=TIER, env=env).rc == 0
+        assert private_directories(inside) == used  # its run lives
+        running.stdin.close()
+    assert private_directories(inside) == []
+
+
 @pytest.mark.parametrize("closed", ["not sticky", "not there", "not writable"])
 def test_a_tmpdir_that_will_not_do_is_passed_over(inside, closed):
     place = os.path.join(inside.scratch, "tmp")
@@ -420,6 +462,28 @@ def test_orphans_are_gone_below_an_older_landlock(inside, abi):
     code = ORPHANS + "print('end', flush=True)"
     done = inside.outside(below(inside, abi, "/usr/bin/python3", "-I", "-S", "-c", code), timeout=DEADLINE)
     assert done.returncode == 0 and "end" in done.stdout, done
+
+
+SIBLINGS = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+number = 56 if os.uname().machine == "x86_64" else 220
+libc.prctl(36, 1, 0, 0, 0)
+for flags in (0x8000 | 17, 0x8000, 0, 17):  # CLONE_PARENT; and no signal at the end
+    if libc.syscall(number, flags, 0, 0, 0, 0) == 0:
+        libc.syscall(number, flags, 0, 0, 0, 0)
+        libc.prctl(4, 0, 0, 0, 0)
+        os.write(1, b"up\\n")
+        time.sleep(10 ** 6)
+time.sleep(0.2)
+"""
+
+
+@pytest.mark.parametrize("abi", [None, 2])
+def test_children_that_call_somebody_else_their_parent_are_gone_too(inside, abi):
+    argv = ("/usr/bin/python3", "-I", "-S", "-c", SIBLINGS + "print('end', flush=True)")
+    done = inside.outside(below(inside, abi, *argv) if abi else inside.command(*argv, options=TIER), timeout=DEADLINE)
+    assert done.returncode == 0 and done.stdout.count("up") > 2 and "end" in done.stdout, done
 
 
 BOMB = """
@@ -510,9 +574,12 @@ def test_without_landlock_it_is_refused(inside):
     assert (done.returncode, done.stdout) == (125, "") and done.stderr.startswith("mrunc: landlock: "), done
 
 
-def test_a_root_without_another_id_is_refused(inside):
+def test_a_root_that_is_a_user_in_a_user_namespace_runs_and_one_that_is_root_is_refused(inside):
     done = inside.outside(["unshare", "-Ur", *inside.command("/bin/echo", "ran", options=TIER)])
-    assert (done.returncode, done.stdout) == (125, "") and "no unprivileged id" in done.stderr, done
+    if inside.who == "root":
+        assert (done.returncode, done.stdout) == (125, "") and "no unprivileged id" in done.stderr, done
+    else:
+        assert (done.returncode, done.stdout) == (0, "ran\n"), done
 
 
 def test_the_receipt_says_what_is_not_held(inside):
