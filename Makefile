@@ -32,8 +32,9 @@ freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 	$(PYTHON) .ci/generate_peers.py
 	$(PYTHON) .ci/freeze_init.py
 
-docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the option tables, the table in docs/policy.md
+docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the option tables, the tables in docs/policy.md and docs/tiers.md
 	$(PYTHON) .ci/generate_policy_doc.py
+	$(PYTHON) .ci/generate_tiers_doc.py
 
 docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py
 	@mkdir -p docs

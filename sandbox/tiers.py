@@ -91,17 +91,17 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
          vital=("caps", "nnp", "seccomp", "landlock", "landlock-signals", "session", "setid-filter"),
          not_held=(
-             "What exists on the host can be asked for by name: paths, sizes, times and links of files (stat, readlink, "
-             "access, chdir), and that a process number is in use. Names of directories and contents are closed.",
+             "What exists on the host can be asked for by name: sizes, times and links of files (stat, readlink, access, "
+             "chdir), and that a process number is in use. What is in directories and files is closed.",
              "There is no /proc inside: it is the host's, and closed. So are /etc/passwd and all other host files that the "
              "full tier replaces by its own; user names are not known inside.",
              "Host name, uptime, mounts' free space and the system's load are the host's.",
-             "The private directory lies on the host's disk (below TMPDIR, /tmp or /var/tmp) without a limit of its size; it "
-             "is removed at the end. Where mrunc is killed with SIGKILL it stays.",
+             "The private directory lies on the host's disk without a limit of its size (`--rlimit fsize` bounds one file). "
+             "It is removed at the end; where mrunc was killed with SIGKILL, by the next run in this tier.",
              "Network: no socket can be made at all, not even a local one; only connected pairs (socketpair).",
-             "chmod, chown, touch -d, setting extended attributes and System V or POSIX IPC are refused, also on own files: "
-             "what a linker or git makes is not executable or fails. inotify, ioctls of file systems and truncation by path "
-             "likewise.",
+             "chmod, chown, setting times and extended attributes, inotify, ioctls of file systems, System V and POSIX IPC "
+             "are refused, also for the program's own files: what a linker makes is not executable, git does not work, touch "
+             "complains.",
              "Below Landlock ABI 6 (Linux 6.12) all signals are refused, kill to itself, abort() and raise() included; and "
              "when mrunc is killed with SIGKILL, the program and what it started live on.",
              "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at the end; the result then "
@@ -109,6 +109,8 @@ TIERS = dict((tier.name, tier) for tier in (
              "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one directory to another.",
              "An ordinary user's programs run as that user: what Landlock does not know is between them and the user's files."
              " The bounding set of capabilities stays full (dropping it takes a capability) and is void under no_new_privs.",
+             "An ordinary user's counters are shared with that user's other programs: processes, pending signals, locked "
+             "memory, pipe buffers, inotify and AIO limits.",
              "File locks and leases on what can be read, as in the full tier, but also on the host's files of /usr.")),
 ))
 NAMES = tuple(TIERS)

@@ -19,11 +19,6 @@ NO_USERNS = ["unshare", "-Ur", "/bin/sh", "-ec", "echo 0 > %s; exec \"$@\"" % LI
 ROOTNS = ["--tier", "rootns"]
 
 
-def in_a_pid_namespace(inside, *options):
-    """rootns where the caller's own namespaces can be thrown away."""
-    return inside.command("/bin/echo", "ran", options=options)
-
-
 # The table
 
 def test_the_table_names_controls_and_gives_each_lack_a_reason():
@@ -56,16 +51,9 @@ def test_what_is_no_tier(inside, value, words):
     assert words.split(":")[0] in done.err and words.split(": ")[-1] in done.err, done
 
 
-def test_the_documentation_says_what_the_table_says():
-    """docs/tiers.md is for people; what it lists comes from here."""
-    with open(os.path.join(ROOT, "docs", "tiers.md")) as stream:
-        text = " ".join(stream.read().split())
-    for tier in tiers.TIERS.values():
-        assert "`%s`" % tier.name in text
-        for sentence in tier.not_held:
-            assert sentence in text, sentence
-        for option, _, reason, _ in tier.refuses:
-            assert "`%s`" % option in text, option
+def test_the_documentation_is_in_step():
+    done = subprocess.run([PYTHON, os.path.join(ROOT, ".ci", "generate_tiers_doc.py"), "--check"], stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
 
 
 # Which one runs

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts what sandbox/tiers.py says of each tier between the marks in docs/tiers.md.
+
+    python3 .ci/generate_tiers_doc.py [--check]
+"""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TARGET = os.path.join(HERE, "docs", "tiers.md")
+BEGIN, END = "<!-- tiers: begin -->\n", "<!-- tiers: end -->\n"
+
+
+def load():
+    """The project's sandbox.tiers and sandbox.controls, from this folder."""
+    sys.path.insert(0, HERE)
+    import mrunc  # noqa: F401
+    from mrunc.sandbox import controls, tiers
+    return tiers, controls
+
+
+def chapters():
+    """Lines of Markdown: a chapter for each weaker tier."""
+    tiers, controls = load()
+    for tier in tiers.TIERS.values():
+        if tier.name == "full":
+            continue
+        yield "## What `%s` does not hold" % tier.name
+        yield ""
+        for sentence in tier.not_held:
+            yield "- " + sentence
+        yield ""
+        yield "| control | what it would be | why it isn't there |"
+        yield "|---|---|---|"
+        for lacks, where in ((tier.lacks, ""), (tier.lacks_without_scope, " (Landlock ABI below 6)"),
+                             (tier.lacks_for_user, " (an ordinary user)")):
+            for name, why in lacks.items():
+                yield "| `%s`%s | %s | %s |" % (name, where, controls.CONTROLS[name][0], why)
+        yield ""
+        yield "| option that it refuses | why | instead |"
+        yield "|---|---|---|"
+        for option, _, reason, remedy in tier.refuses:
+            yield "| `%s` | %s | %s |" % (option, reason, "`%s`" % remedy if remedy and remedy.startswith("--") else remedy or "")
+        yield "| `--unsafe-without` of %s | everything else stands on it | |" % ", ".join("`%s`" % n for n in sorted(tier.vital))
+        yield ""
+
+
+def text():
+    """The whole of docs/tiers.md with fresh chapters."""
+    with open(TARGET, encoding="utf-8") as stream:
+        before, rest = stream.read().split(BEGIN)
+    return before + BEGIN + "\n" + "\n".join(chapters()) + "\n" + END + rest.split(END)[1]
+
+
+def main():
+    made = text()
+    with open(TARGET, encoding="utf-8") as stream:
+        if stream.read() == made:
+            return 0
+    if "--check" in sys.argv[1:]:
+        print("docs/tiers.md is behind sandbox/tiers.py: make docs", file=sys.stderr)
+        return 1
+    with open(TARGET, "w", encoding="utf-8") as out:
+        out.write(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
