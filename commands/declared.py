@@ -9,12 +9,14 @@ ALL = ("full", "rootns", "process")
 DECLARED = {
     "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in a namespace that a user made; "
                  "started by root there are none"),
-    "L04": (ALL, "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs the id outside; no mount option "
+    "L04": (ALL,
+            "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs the id outside; no mount option "
                  "hides them (--copy shows no path)"),
     "L16": (ALL, "sysinfo(2) tells the machine's memory and load; libc and runtimes size their heaps by it, and no namespace "
                  "covers it"),
     "N30": (("rootns",), "this tier is for hosts without user namespaces"),
-    "N42": (("rootns",), "every namespace there belongs to the host's user namespace; without a capability its descriptor opens "
+    "N42": (("rootns",),
+            "every namespace there belongs to the host's user namespace; without a capability its descriptor opens "
                          "nothing"),
     "C19": (("rootns",), "without a user namespace there is no map to hide the id"),
 }
@@ -24,3 +26,13 @@ def reason(name, tier):
     """Why a miss stays in this tier, or None."""
     tiers, why = DECLARED.get(name, ((), None))
     return why if tier in tiers else None
+
+
+#: Probes that were never seen to be reached anywhere, with the reason: run, but not counted unless they are.
+UNPROVEN = {
+    "B07": "no kernel to be had has x32 calls",
+    "K57": "gone since Linux 6.8",
+    "S08": "no kernel to be had has CONFIG_UEVENT_HELPER",
+    "W28": "no kernel to be had has AF_X25",
+    "W34": "no kernel to be had has AF_MCTP",
+}

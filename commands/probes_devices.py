@@ -129,8 +129,10 @@ def _sys(number, path, what, danger=INFO):
 
 
 PROBES = (
-    Probe("D01", "make a character device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFCHR | 0o600, 0x103)),
-    Probe("D02", "make a block device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFBLK | 0o600, 0x700)),
+    Probe("D01", "make a character device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFCHR | 0o600,
+                                                                                                          0x103)),
+    Probe("D02", "make a block device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFBLK | 0o600,
+                                                                                                      0x700)),
     Probe("D03", "make a device node and open it", HOST, "T1611", "seccomp, then no capability, nodev",
           node_opens(stat.S_IFCHR, 0x103, "/dev/null")),
     Probe("D04", "read a block device", HOST, "T1006", GONE, block_devices),
@@ -157,7 +159,8 @@ PROBES = (
     Probe("D40", "names in /dev beyond those that programs need", KERNEL, "", "own /dev", more_names),
     Probe("D41", "terminals of others in /dev/pts", HOST, "T1059", "own /dev", other_terminals),
     Probe("D42", "add entropy (RNDADDTOENTCNT)", KERNEL, "", "no capability", adds_entropy),
-    Probe("S01", "release_agent opens for writing", HOST, "CVE-2022-0492", "no control group file system", cgroup_files("release_agent")),
+    Probe("S01", "release_agent opens for writing", HOST, "CVE-2022-0492", "no control group file system",
+          cgroup_files("release_agent")),
     Probe("S02", "the own control group's processes open for writing", HOST, "T1611", "no control group file system",
           cgroup_files("cgroup.procs", "tasks")),
     Probe("S03", "the own control group's limits open for writing", HOST, "T1499", "no control group file system",
@@ -170,7 +173,8 @@ PROBES = (
     Probe("S07", "memory management of the host opens for writing", HOST, "", "an empty /sys",
           opens(os.O_WRONLY, "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/swap/vma_ra_enabled",
                 "/sys/kernel/mm/ksm/run")),
-    Probe("S08", "uevent_helper opens for writing", HOST, "T1611", "an empty /sys", opens(os.O_WRONLY, "/sys/kernel/uevent_helper")),
+    Probe("S08", "uevent_helper opens for writing", HOST, "T1611", "an empty /sys", opens(os.O_WRONLY,
+                                                                                          "/sys/kernel/uevent_helper")),
     _sys(10, "/sys/kernel/debug", "debugfs", KERNEL),
     _sys(11, "/sys/kernel/tracing", "tracefs", KERNEL),
     _sys(12, "/sys/kernel/security", "securityfs"),

@@ -7,7 +7,7 @@ import struct
 import sys
 import threading
 
-from ..sandbox.attempt import addressof, asks, blocked, buffer, call, child_exits, invisible, reached
+from ..sandbox.attempt import asks, blocked, buffer, call, child_exits, invisible, reached
 from .probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "identity"
@@ -33,7 +33,11 @@ def lacks(name, value):
     """A deed: a field of status that has another value in some thread."""
     def deed(facts):
         gate, ready = threading.Event(), threading.Event()
-        thread = threading.Thread(target=lambda: (ready.set(), gate.wait(5)))
+
+        def wait():
+            ready.set()
+            gate.wait(5)
+        thread = threading.Thread(target=wait)
         thread.start()
         ready.wait(5)
         try:
@@ -166,7 +170,8 @@ PROBES = (
     Probe("C07", "uid 0 wins everything back by exec", HOST, "T1548", "securebits, then empty bounding set, no_new_privs",
           wins_back_by_exec),
     Probe("C08", "an ambient capability is raised", HOST, "T1548", "empty permitted set, then securebits", raises_ambient),
-    Probe("C09", "securebits are changed", HOST, "T1548", "no capability, then locked", asks("prctl", PR_SET_SECUREBITS, 0, 0, 0, 0)),
+    Probe("C09", "securebits are changed", HOST, "T1548", "no capability, then locked", asks("prctl", PR_SET_SECUREBITS, 0, 0,
+                                                                                             0, 0)),
     Probe("C10", "capabilities are kept across a change of ids (PR_SET_KEEPCAPS)", KERNEL, "", "locked securebits",
           asks("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)),
     Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec", lacks("NoNewPrivs", "1")),
@@ -181,7 +186,8 @@ PROBES = (
     Probe("C19", "the id outside, from the map", INFO, "", "second user namespace", host_uid),
     Probe("F01", "a descriptor beyond 0, 1, 2", HOST, "CVE-2024-21626", "closed before exec",
           left_open(lambda fd, mode: fd > 2, "it was left open")),
-    Probe("F02", "a directory among the descriptors", HOST, "CVE-2024-21626", "closed before exec, refused as 0, 1, 2", leads_out),
+    Probe("F02", "a directory among the descriptors", HOST, "CVE-2024-21626", "closed before exec, refused as 0, 1, 2",
+          leads_out),
     Probe("F03", "a socket among the descriptors", HOST, "", "closed before exec",
           left_open(lambda fd, mode: fd > 2 and stat.S_ISSOCK(mode), "a socket")),
     Probe("F04", "a current directory outside the root", HOST, "CVE-2024-21626", "changed after pivot_root", outside_cwd),

@@ -54,7 +54,8 @@ def counts(facts):
 def mount_id(what):
     """A deed: statmount or listmount of the root."""
     def deed(facts):
-        request = buffer(struct.pack("=IIQQ", 24, 0, 0xffffffffffffffff if what == "listmount" else 1, 1 if what == "statmount" else 0),
+        request = buffer(struct.pack("=IIQQ", 24, 0, 0xffffffffffffffff if what == "listmount" else 1,
+                                     1 if what == "statmount" else 0),
                          24)
         return asks(what, request, buffer(4096), 512 if what == "listmount" else 4096, 0, after=(ENOENT, EINVAL))(facts)
     return deed
@@ -70,8 +71,10 @@ PROBES = (
     _asks(1, "keyctl", "CVE-2016-0728", "seccomp", asks("keyctl", 0, -3, 0, after=(ENOKEY,))),
     _asks(2, "add_key", "CVE-2016-0728", "seccomp", asks("add_key", b"user", b"mrunc-selftest", b"x", 1, -2)),
     _asks(3, "request_key", "", "seccomp", asks("request_key", b"user", b"mrunc-none", None, 0, after=(ENOKEY,))),
-    _asks(4, "bpf: a map", "CVE-2021-3490", "seccomp, then no capability", asks("bpf", 0, ATTRIBUTES, 128, after=(EINVAL, errno.E2BIG))),
-    _asks(5, "bpf: a program", "CVE-2021-3490", "seccomp, then no capability", asks("bpf", 5, ATTRIBUTES, 128, after=(EINVAL, EFAULT,
+    _asks(4, "bpf: a map", "CVE-2021-3490", "seccomp, then no capability", asks("bpf", 0, ATTRIBUTES, 128, after=(EINVAL,
+                                                                                                                  errno.E2BIG))),
+    _asks(5, "bpf: a program", "CVE-2021-3490", "seccomp, then no capability", asks("bpf", 5, ATTRIBUTES, 128, after=(EINVAL,
+                                                                                                                      EFAULT,
                                                                                                      errno.E2BIG))),
     _asks(6, "perf_event_open", "CVE-2013-2094", "seccomp", counts),
     _asks(7, "userfaultfd", "", "seccomp, then no capability", asks("userfaultfd", os.O_CLOEXEC, close=True)),
@@ -92,8 +95,10 @@ PROBES = (
     _asks(22, "quotactl_fd", "", "seccomp", asks("quotactl_fd", -1, 0x800004 << 8, 0, None, after=(EBADF,))),
     _asks(23, "sysfs", "", "seccomp", asks("sysfs", 3), arch="x86_64"),
     _asks(24, "ustat", "", "seccomp", asks("ustat", 0, buffer(64), after=(EINVAL,)), arch="x86_64"),
-    _asks(25, "init_module", "T1547.006", "seccomp, then no capability", asks("init_module", None, 0, b"", after=(EFAULT, ENOEXEC)), HOST),
-    _asks(26, "finit_module", "T1547.006", "seccomp, then no capability", asks("finit_module", -1, b"", 0, after=(EBADF,)), HOST),
+    _asks(25, "init_module", "T1547.006", "seccomp, then no capability", asks("init_module", None, 0, b"", after=(EFAULT,
+                                                                                                                  ENOEXEC)), HOST),
+    _asks(26, "finit_module", "T1547.006", "seccomp, then no capability", asks("finit_module", -1, b"", 0, after=(EBADF,)),
+          HOST),
     _asks(27, "delete_module", "T1547.006", "seccomp, then no capability",
           asks("delete_module", b"mrunc_none", os.O_NONBLOCK, after=(ENOENT,)), HOST),
     _asks(28, "kexec_load", "", "seccomp, then no capability", asks("kexec_load", 0, 0, None, 0x0f00, after=(EINVAL,)), HOST),
@@ -114,7 +119,8 @@ PROBES = (
     _asks(42, "get_mempolicy", "", "seccomp", asks("get_mempolicy", None, None, 0, None, 0)),
     _asks(43, "memfd_secret", "", "seccomp", asks("memfd_secret", 0, close=True)),
     _asks(44, "remap_file_pages", "", "seccomp", asks("remap_file_pages", 0, 0, 0, 0, 0, after=(EINVAL,))),
-    _asks(45, "real-time scheduling", "T1499", "no capability", asks("sched_setscheduler", 0, 1, buffer(struct.pack("=i", 1), 4)), HOST),
+    _asks(45, "real-time scheduling", "T1499", "no capability", asks("sched_setscheduler", 0, 1, buffer(struct.pack("=i", 1),
+                                                                                                        4)), HOST),
     _asks(46, "a higher priority", "T1499", "no capability", asks("setpriority", 0, 0, -5), HOST),
     _asks(47, "real-time I/O", "T1499", "no capability", asks("ioprio_set", 1, 0, 1 << 13), HOST),
     _asks(48, "a higher hard limit", "T1499", "no capability",

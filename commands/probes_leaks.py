@@ -4,12 +4,13 @@ import os
 import resource
 import struct
 
-from ..sandbox.attempt import Unsuitable, blocked, buffer, call, exists, first_line, invisible, lists, mounts, opens, reached, reads
+from ..sandbox.attempt import blocked, buffer, call, exists, invisible, lists, mounts, opens, reached, reads
 from .probing import HOST, INFO, Probe
 
 GROUP = "information"
 #: File systems that have no device and no path of the host's.
-VIRTUAL = {"proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs", "bpf",
+VIRTUAL = {"proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2", "securityfs", "debugfs", "tracefs",
+           "bpf",
            "fusectl", "binfmt_misc", "hugetlbfs", "pstore", "efivarfs", "configfs", "ramfs", "autofs", "nsfs"}
 
 
@@ -21,7 +22,8 @@ def environment(facts):
 
 def caller_names(facts):
     """Variables that tell who and where the caller is."""
-    found = sorted(set(os.environ) & {"USER", "LOGNAME", "SUDO_USER", "SUDO_COMMAND", "SSH_CONNECTION", "SSH_AUTH_SOCK", "PWD", "OLDPWD",
+    found = sorted(set(os.environ) & {"USER", "LOGNAME", "SUDO_USER", "SUDO_COMMAND", "SSH_CONNECTION", "SSH_AUTH_SOCK", "PWD",
+                                      "OLDPWD",
                                       "MAIL", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOSTNAME", "AWS_SECRET_ACCESS_KEY"})
     found = [name for name in found if name not in ("PWD", "OLDPWD") or not os.path.isdir(os.environ[name])]
     return reached("$%s" % found[0]) if found else invisible("none")
@@ -143,7 +145,8 @@ PROBES = (
                                                                        lambda text, facts: "nameserver" in text and "a nameserver")),
     Probe("L20", "the host's mount table (/etc/fstab)", INFO, "T1082", "own /etc", exists("/etc/fstab")),
     Probe("L21", "scheduled jobs", INFO, "T1053.003", "own /etc", exists("/etc/crontab", "/etc/cron.d", "/var/spool/cron")),
-    Probe("L22", "the boot's id", INFO, "T1082", "not there (subset=pid)", opens(os.O_RDONLY, "/proc/sys/kernel/random/boot_id")),
+    Probe("L22", "the boot's id", INFO, "T1082", "not there (subset=pid)", opens(os.O_RDONLY,
+                                                                                 "/proc/sys/kernel/random/boot_id")),
     _proc(30, "kallsyms", "the kernel's symbols"),
     _proc(31, "modules", "the kernel's modules"),
     _proc(32, "config.gz", "the kernel's configuration"),

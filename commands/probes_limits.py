@@ -6,9 +6,8 @@ Reached: the bound of the probe was met before any limit of the sandbox.
 import errno
 import os
 import signal
-import socket
 
-from ..sandbox.attempt import blocked, buffer, call, reached
+from ..sandbox.attempt import blocked, call, reached
 from .probing import LIMIT, Probe
 
 GROUP = "limits"
@@ -79,7 +78,8 @@ def fills(place, size):
         path = "%s/fill-%d" % (place, os.getpid())
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            return until_refused(lambda count: call("fallocate", fd, 0, count * 64 * MIB, 64 * MIB), size // 64 + 1, "times 64 MiB")
+            return until_refused(lambda count: call("fallocate", fd, 0, count * 64 * MIB, 64 * MIB), size // 64 + 1,
+                                 "times 64 MiB")
         finally:
             os.unlink(path)
             os.close(fd)
@@ -128,11 +128,6 @@ def pipes(facts):
     return until_refused(make, 128, "MiB in pipes")
 
 
-def watches(facts):
-    """Inotify instances: counted per user of the host."""
-    return until_refused(lambda count: call("inotify_init1", 0), 1000, "inotify instances")
-
-
 def _limit(number, title, layers, deed, deadline=30.0):
     return Probe("R%02d" % number, title, LIMIT, "T1499", layers, deed, deadline=deadline)
 
@@ -147,5 +142,4 @@ PROBES = (
     _limit(7, "512 MiB of memory", "--memory", memory),
     _limit(8, "512 MiB in a memory file", "--memory", memory_files),
     _limit(9, "128 MiB in pipes", "the kernel's share per user, then --memory", pipes),
-    _limit(10, "1000 inotify instances", "the kernel's share per user", watches),
 )

@@ -41,7 +41,8 @@ def sets_mount_flags(facts):
 def shared(facts):
     """A mount that hands on what is mounted below it."""
     peers = [point for _, point, _, fields, _, _, _ in mounts() if any(field.startswith("shared:") for field in fields)]
-    return reached("%d shared mounts, %s first" % (len(peers), peers[0])) if peers else blocked("every mount is private or slave")
+    return reached("%d shared mounts, %s first" % (len(peers),
+                                                   peers[0])) if peers else blocked("every mount is private or slave")
 
 
 def without_flag(word, what=lambda kind, point: True):
@@ -145,7 +146,8 @@ PROBES = (
           asks("pivot_root", here, here, after=(EINVAL, EBUSY))),
     Probe("M11", "chroot, and out of it by ..", HOST, "T1611", "seccomp, then no capability", leaves_root),
     Probe("M12", "fsopen", KERNEL, "CVE-2022-0185", "seccomp, then no capability", asks("fsopen", b"tmpfs", 1, close=True)),
-    Probe("M13", "fspick", KERNEL, "", "seccomp, then no capability", asks("fspick", AT_FDCWD, here, 1, after=(EINVAL,), close=True)),
+    Probe("M13", "fspick", KERNEL, "", "seccomp, then no capability", asks("fspick", AT_FDCWD, here, 1, after=(EINVAL,),
+                                                                           close=True)),
     Probe("M14", "fsconfig", KERNEL, "CVE-2022-0185", "seccomp",
           asks("fsconfig", -1, 0, b"x", None, 0, after=(EBADF, EINVAL))),
     Probe("M15", "fsmount", KERNEL, "", "seccomp, then no capability", asks("fsmount", -1, 0, 0, after=(EBADF,))),

@@ -153,5 +153,6 @@ PROBES = (
           asks("sethostname", b"x", -1, after=(errno.EINVAL,))),
     Probe("N41", "setdomainname", KERNEL, "", "no capability, then the own uts namespace",
           asks("setdomainname", b"x", -1, after=(errno.EINVAL,))),
-    Probe("N42", "from a namespace to the user namespace that owns it", KERNEL, "T1611", "second user namespace, kernel", climbs),
+    Probe("N42", "from a namespace to the user namespace that owns it", KERNEL, "T1611", "second user namespace, kernel",
+          climbs),
 )

@@ -3,14 +3,11 @@
 
 What they look for is planted outside, before the sandbox starts.
 """
-import errno
 import os
-import select
-import signal
 import socket
 import stat
 
-from ..sandbox.attempt import Unsuitable, asks, blocked, call, invisible, opens, reached
+from ..sandbox.attempt import asks, blocked, call, invisible, opens, reached
 from .probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "neighbours"
@@ -120,9 +117,12 @@ PROBES = (
     _planted(9, "a key of the user's keyring", ("key",),
              asks("keyctl", 10, -4, b"user", _fact("key"), 0), "seccomp, then the own user namespace"),
     _planted(10, "a watch on a file in /tmp", ("tmp",), watches, "own /tmp", INFO),
-    _planted(11, "signal the supervisor: kill", ("supervisor",), signals("kill"), "own pid namespace, then Landlock, another id"),
-    _planted(12, "signal the supervisor: tgkill", ("supervisor",), signals("tgkill"), "own pid namespace, then Landlock, another id"),
-    _planted(13, "signal the supervisor: pidfd", ("supervisor",), signals("pidfd"), "own pid namespace, then Landlock, another id"),
+    _planted(11, "signal the supervisor: kill", ("supervisor",), signals("kill"),
+             "own pid namespace, then Landlock, another id"),
+    _planted(12, "signal the supervisor: tgkill", ("supervisor",), signals("tgkill"),
+             "own pid namespace, then Landlock, another id"),
+    _planted(13, "signal the supervisor: pidfd", ("supervisor",), signals("pidfd"),
+             "own pid namespace, then Landlock, another id"),
     Probe("I20", "signal pid 1: kill", KERNEL, "", "Landlock (signal scope)", init_signal("kill")),
     Probe("I21", "signal pid 1: tgkill", KERNEL, "", "Landlock (signal scope)", init_signal("tgkill")),
     Probe("I22", "signal pid 1: pidfd", KERNEL, "", "Landlock (signal scope)", init_signal("pidfd")),

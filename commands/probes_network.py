@@ -2,7 +2,6 @@
 """Probes: the network, and socket families that bring large parts of the kernel within reach."""
 import errno
 import os
-import socket
 import struct
 
 from ..sandbox.attempt import asks, blocked, buffer, call, invisible, reached

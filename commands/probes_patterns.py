@@ -9,7 +9,7 @@ import signal
 import stat
 import struct
 
-from ..sandbox.attempt import (REACHED, Outcome, addressof, blocked, buffer, call, child_exits, int80, invisible, reached, refusal, wide)
+from ..sandbox.attempt import (addressof, blocked, buffer, call, child_exits, int80, invisible, reached, refusal, wide)
 from .probes_devices import cgroup_files
 from .probes_filter import PTRACE_SEIZE, TIOCSTI
 from .probes_mounts import here
@@ -282,7 +282,7 @@ def steals_from_init(facts):
 
 def injects_into_init(facts):
     """The memory of pid 1, by every way that writes into another process."""
-    own, other = buffer(b"x", 8), buffer(8)
+    own = buffer(b"x", 8)
     ways = [("/proc/1/mem", lambda: os.close(os.open("/proc/1/mem", os.O_RDWR | os.O_CLOEXEC))),
             ("process_vm_readv", lambda: _reads_init(own)),
             ("ptrace", lambda: call("ptrace", PTRACE_SEIZE, 1, 0, 0))]
@@ -403,16 +403,19 @@ PROBES = (
              in_own_network(12)),
     _pattern(9, "user and network namespace: traffic control", KERNEL, "CVE-2023-31436", "seccomp, then the namespace's limit",
              in_own_network(0)),
-    _pattern(10, "user and mount namespace: a file system's parser", KERNEL, "CVE-2022-0185", "seccomp, then the namespace's limit",
+    _pattern(10, "user and mount namespace: a file system's parser", KERNEL, "CVE-2022-0185",
+             "seccomp, then the namespace's limit",
              own_filesystem(b"tmpfs")),
     _pattern(11, "user and mount namespace: overlay copy-up", KERNEL, "CVE-2023-0386", "seccomp, then the namespace's limit",
              overlay_copy_up),
-    _pattern(12, "a nested user namespace by any call", KERNEL, "T1611", "seccomp, then the namespace's limit", user_namespace_any_way),
+    _pattern(12, "a nested user namespace by any call", KERNEL, "T1611", "seccomp, then the namespace's limit",
+             user_namespace_any_way),
     _pattern(13, "int 0x80 unshare, then mount", HOST, "T1611", "seccomp (architecture first), then the namespace's limit",
              compat_reentry, arch="x86_64", signals=(signal.SIGSEGV,)),
     _pattern(14, "io_uring as a side door", KERNEL, "T1106", "seccomp", ring_side_door),
     _pattern(15, "ptrace: another call behind the filter", KERNEL, "T1055.008", "seccomp", ptrace_reentry),
-    _pattern(16, "the supervisor's socket out of pid 1", HOST, "T1611", "seccomp, then pid 1 is not dumpable", steals_from_init),
+    _pattern(16, "the supervisor's socket out of pid 1", HOST, "T1611", "seccomp, then pid 1 is not dumpable",
+             steals_from_init),
     _pattern(17, "code into pid 1", HOST, "T1055", "pid 1 is not dumpable, seccomp", injects_into_init),
     _pattern(18, "into the control group above", HOST, "T1611", "no control group file system", cgroup_climb),
     _pattern(19, "the host's disk by an own node", HOST, "T1006", "seccomp, then no capability, nodev", root_disk),

@@ -116,7 +116,8 @@ def of_init(name, flags=READ):
 
 
 def _reader(number, name, text):
-    return Probe("P%02d" % number, text, INFO, "T1082", "not there (subset=pid), then another owner", opens(READ, "/proc/" + name))
+    return Probe("P%02d" % number, text, INFO, "T1082", "not there (subset=pid), then another owner", opens(READ,
+                                                                                                            "/proc/" + name))
 
 
 PROBES = (
@@ -137,24 +138,30 @@ PROBES = (
     _switch(15, "irq/default_smp_affinity"),
     _switch(16, "mtrr"),
     _switch(17, "sys/kernel/unprivileged_bpf_disabled"),
-    Probe("P20", "the running interpreter opens for writing (/proc/self/exe)", HOST, "CVE-2019-5736", "read-only mount, Landlock",
+    Probe("P20", "the running interpreter opens for writing (/proc/self/exe)", HOST, "CVE-2019-5736",
+          "read-only mount, Landlock",
           executable),
     Probe("P21", "the memory of pid 1 opens", HOST, "T1055.009", "pid 1 is not visible", of_init("mem", os.O_RDWR)),
-    Probe("P22", "write past a page's protection through /proc/self/mem", KERNEL, "CVE-2016-5195", "Landlock (no writing below /proc)",
+    Probe("P22", "write past a page's protection through /proc/self/mem", KERNEL, "CVE-2016-5195",
+          "Landlock (no writing below /proc)",
           own_memory),
     Probe("P23", "/proc/PID/root leads elsewhere", HOST, "T1611", "own pid namespace, hidepid", links("root")),
     Probe("P24", "/proc/PID/cwd leads elsewhere", HOST, "CVE-2024-21626", "own pid namespace, hidepid", links("cwd")),
     Probe("P25", "processes of others", INFO, "T1057", "own pid namespace, hidepid", strangers),
-    Probe("P26", "a read-only file opened again for writing (/proc/self/fd)", HOST, "", "read-only mount, then Landlock", more_rights),
+    Probe("P26", "a read-only file opened again for writing (/proc/self/fd)", HOST, "", "read-only mount, then Landlock",
+          more_rights),
     Probe("P30", "/proc/self/uid_map opens for writing", KERNEL, "", "Landlock, then not dumpable to others",
           opens(WRITE, "/proc/self/uid_map")),
-    Probe("P32", "/proc/self/oom_score_adj opens for writing", KERNEL, "T1499", "Landlock", opens(WRITE, "/proc/self/oom_score_adj")),
+    Probe("P32", "/proc/self/oom_score_adj opens for writing", KERNEL, "T1499", "Landlock", opens(WRITE,
+                                                                                                  "/proc/self/oom_score_adj")),
     Probe("P33", "/proc/self/clear_refs opens for writing", KERNEL, "", "Landlock", opens(WRITE, "/proc/self/clear_refs")),
-    Probe("P34", "/proc/self/coredump_filter opens for writing", KERNEL, "", "Landlock", opens(WRITE, "/proc/self/coredump_filter")),
+    Probe("P34", "/proc/self/coredump_filter opens for writing", KERNEL, "", "Landlock", opens(WRITE,
+                                                                                               "/proc/self/coredump_filter")),
     Probe("P40", "the environment of pid 1", INFO, "T1552", "pid 1 is not visible", of_init("environ")),
     Probe("P41", "the memory map of pid 1", INFO, "", "pid 1 is not visible", of_init("maps")),
     Probe("P42", "the command line of pid 1", INFO, "T1057", "pid 1 is not visible", of_init("cmdline")),
-    Probe("P43", "the kernel stack of pid 1", INFO, "", "pid 1 is not visible, then no capability", opens(READ, "/proc/1/stack")),
+    Probe("P43", "the kernel stack of pid 1", INFO, "", "pid 1 is not visible, then no capability", opens(READ,
+                                                                                                          "/proc/1/stack")),
     _reader(50, "kcore", "the kernel's memory (kcore)"),
     _reader(51, "kmsg", "the kernel's messages (/proc/kmsg)"),
     _reader(52, "keys", "everybody's keys"),

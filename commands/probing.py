@@ -10,7 +10,7 @@ import select
 import signal
 import time
 
-from ..sandbox.attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED, Outcome, Unsuitable, buffer, call, refusal
+from ..sandbox.attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, SKIPPED, Outcome, Unsuitable, buffer, call, refusal
 
 HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
 DANGERS = (HOST, KERNEL, INFO, LIMIT)
@@ -27,7 +27,8 @@ class Probe:
     may run where nothing confines it (else a kernel module might be loaded); group: set by the table it stands in.
     """
 
-    __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline", "group")
+    __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline",
+                 "group")
 
     def __init__(self, id, title, danger, reference, layers, deed, arch=None, needs=(), signals=(), bare=True,
                  deadline=DEADLINE):
@@ -148,23 +149,27 @@ def attempt(probe, facts):
         os.setpgid(pid, pid)
     except OSError:
         pass  # the child did it, or is gone
-    text, late = collect(read, probe.deadline)
+    text, status, late = collect(read, pid, probe.deadline)
     os.close(read)
-    status = None
-    end = time.monotonic() + (0 if late else GRACE)
-    while status is None:  # a child that has spoken ends by itself; its status must be its own, not of our signal
-        done, found = os.waitpid(pid, os.WNOHANG)
-        if done:
-            status = found
-        elif text or time.monotonic() >= end:
-            break
-        else:
-            time.sleep(0.001)
+    if status is None and not late:  # it has spoken and ends by itself: its status must be its own, not of our signal
+        status = _wait(pid, GRACE)
     _kill(-pid)
     if status is None:
         _kill(pid)
         status = os.waitpid(pid, 0)[1]
     return judge(probe, text, late, status)
+
+
+def _wait(pid, seconds):
+    """The wait status, or None when it does not end in time."""
+    end = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return status
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.001)
 
 
 def _kill(pid):
@@ -174,18 +179,23 @@ def _kill(pid):
         pass
 
 
-def collect(fd, deadline):
-    """(what was written up to a newline, whether the deadline passed)."""
-    data, end = b"", time.monotonic() + deadline
+def collect(fd, pid, deadline):
+    """(what was written up to a newline, the wait status if it has ended, whether the deadline passed).  The end of the pipe
+    alone does not do: what a probe leaves behind may hold it open."""
+    data, end, status = b"", time.monotonic() + deadline, None
     while not data.endswith(b"\n") and len(data) < 4096:
-        left = end - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], left)[0]:
-            return data, True
-        part = os.read(fd, 4096)
-        if not part:
-            break
-        data += part
-    return data, False
+        ready = select.select([fd], [], [], 0.02 if status is None else 0)[0]
+        if ready:
+            part = os.read(fd, 4096)
+            data += part
+            if not part:
+                break
+        elif status is not None or time.monotonic() >= end:
+            return data, status, status is None
+        else:
+            done, found = os.waitpid(pid, os.WNOHANG)
+            status = found if done else None
+    return data, status, False
 
 
 def judge(probe, text, late, status):

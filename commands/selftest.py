@@ -20,7 +20,8 @@ OPTIONS = (
     Option("-h --help", "help", None, "this text", GROUP),
 )
 ACTIONS = ()
-EXIT = (("0", "contained: the host is not reached, and every other miss is declared"), ("1", "not contained, or a probe failed"),
+EXIT = (("0", "contained: the host is not reached, and every other miss is declared"), ("1",
+                                                                                        "not contained, or a probe failed"),
         ("125", "no sandbox could be made"), ("2", "a mistake in the options"))
 USAGE = "selftest [options] [-- OPTIONS OF run]"
 #: What a run may write: some 400 lines of 100 to 900 bytes.
@@ -52,7 +53,8 @@ class Row:
     def as_dict(self):
         """The JSON object."""
         probe = self.probe
-        return {"id": probe.id, "title": probe.title, "group": probe.group, "danger": probe.danger, "reference": probe.reference,
+        return {"id": probe.id, "title": probe.title, "group": probe.group, "danger": probe.danger,
+                "reference": probe.reference,
                 "layers": probe.layers, "expected": probe.expected(), "outcome": self.outcome.kind, "errno": self.outcome.errno,
                 "detail": self.outcome.detail, "declared": self.declared}
 
@@ -135,7 +137,8 @@ def sandboxed(options, only):
             ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:"), "--", "python3", "-I", "-S",
              "/box/selftest.zip", request]
         with open(plants.errors or os.devnull, "ab") as errors:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=plants.environ,
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                                       env=plants.environ,
                                        pass_fds=plants.descriptors)
         try:
             data = _read(process.stdout)

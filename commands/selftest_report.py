@@ -4,6 +4,7 @@ import os
 
 from ..sandbox.attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
 from ..sandbox.errors import SandboxError
+from .declared import UNPROVEN
 from .output import escaped, write
 from .probing import DANGERS, HOST
 from .selftest import MEANING
@@ -17,10 +18,15 @@ def status_of(rows):
     return 1 if any(row.missed() and not row.declared for row in rows) else 0
 
 
+def counted(rows):
+    """Without those that prove nothing: never seen to be reached anywhere, and not reached here."""
+    return [row for row in rows if row.missed() or row.probe.id not in UNPROVEN]
+
+
 def counts(rows):
     """{danger: {column: number}}."""
     out = {}
-    for row in rows:
+    for row in counted(rows):
         out.setdefault(row.probe.danger, dict.fromkeys(COLUMNS, 0))[row.outcome.kind] += 1
     return out
 
@@ -66,6 +72,10 @@ def lines(rows, current=False):
         yield "known and declared (SECURITY.md):"
         for row in known:
             yield "  %s %s: %s" % (row.probe.id, row.probe.title, escaped(row.outcome.detail))
+    unproven = [row.probe.id for row in rows if row not in counted(rows)]
+    if unproven:
+        yield ""
+        yield "not counted, never seen to be reached anywhere: %s" % " ".join(unproven)
     yield ""
     yield verdict(rows, current)
 
@@ -74,7 +84,7 @@ def verdict(rows, current=False):
     """One line."""
     bad = [row for row in rows if row.missed() and not row.declared]
     host = [row for row in bad if row.probe.danger == HOST]
-    tried = len([row for row in rows if row.outcome.kind != SKIPPED])
+    tried = len([row for row in counted(rows) if row.outcome.kind != SKIPPED])
     if not tried:
         return "nothing was tried"
     if not bad:
@@ -89,10 +99,11 @@ def verdict(rows, current=False):
 def as_dict(rows, values, options, tier):
     """The JSON object."""
     from .. import __version__ as version
-    return {"schema": SCHEMA, "version": version, "kernel": os.uname().release, "machine": os.uname().machine, "uid": os.getuid(),
+    return {"schema": SCHEMA, "version": version, "kernel": os.uname().release, "machine": os.uname().machine,
+            "uid": os.getuid(),
             "current": bool(values.get("current")), "tier": None if values.get("current") else tier, "harden": bool(values.get("harden")),
             "options": list(options), "counts": counts(rows), "verdict": verdict(rows, values.get("current")),
-            "exit_status": status_of(rows), "probes": [row.as_dict() for row in rows]}
+            "exit_status": status_of(rows), "unproven": [row.probe.id for row in rows if row not in counted(rows)], "probes": [row.as_dict() for row in rows]}
 
 
 def junit(rows):

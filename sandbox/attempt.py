@@ -10,7 +10,8 @@ import os
 
 from ..syscalls.raw import ARCH, NR, addressof, buffer, call, execute, int80, low_memory, wide
 
-__all__ = ["ARCH", "NR", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED", "INVISIBLE",
+__all__ = ["ARCH", "NR", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED",
+           "INVISIBLE",
            "REACHED", "ERROR", "SKIPPED", "Outcome", "Unsuitable", "asks", "blocked", "invisible", "opens", "reached", "reads",
            "lists", "exists", "first_line", "child_exits", "mounts"]
 

@@ -10,9 +10,10 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.commands import archive, probing, selftest, selftest_report
-from mrunc.commands.declared import DECLARED
+from mrunc.commands.declared import DECLARED, UNPROVEN
 from mrunc.sandbox.attempt import BLOCKED, ERROR, KINDS, REACHED, Outcome
 
+import positive
 from conftest import ROOT
 
 EVERY = probing.corpus() + probing.corpus(("limits",))
@@ -47,6 +48,34 @@ def test_the_archive_holds_the_whole_corpus():
     import glob
     names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "commands", "probes_*.py"))}
     assert {"commands." + name for name in names} <= set(archive.MODULES)
+
+
+# That it can fail
+
+with open(os.path.join(ROOT, "tests", "data", "probes-seen.json")) as stream:
+    SEEN = json.load(stream)
+
+
+def test_each_probe_was_reached_somewhere_or_is_not_counted():
+    assert set(SEEN) | set(UNPROVEN) == set(LISTED) and not set(SEEN) & set(UNPROVEN)
+    assert len([name for name in SEEN if LISTED[name].danger != probing.LIMIT]) >= 150
+
+
+@pytest.mark.parametrize("place", sorted(positive.places()))
+def test_without_a_sandbox_the_probes_are_reached(place):
+    """What was seen in a place is seen there again; what another kernel was needed for is tried in virtual machines."""
+    found = positive.run(*positive.places()[place])
+    silent = {name: (found[name].kind, found[name].detail) for name, where in SEEN.items() if where == place and
+              (name not in found or found[name].kind != REACHED)}
+    assert silent == {} and ERROR not in {outcome.kind for outcome in found.values()}
+
+
+def test_what_is_not_counted_counts_when_it_is_reached():
+    probes = [LISTED[name] for name in UNPROVEN]
+    rows = [selftest.Row(probe, Outcome(BLOCKED, "")) for probe in probes]
+    assert selftest_report.counted(rows) == [] and selftest_report.verdict(rows) == "nothing was tried"
+    rows = [selftest.Row(probe, Outcome(REACHED, "")) for probe in probes]
+    assert len(selftest_report.counted(rows)) == len(probes) and selftest_report.status_of(rows) == 1
 
 
 # What holds on this host
@@ -188,10 +217,12 @@ def die(number):
 
 
 @pytest.mark.parametrize("deed,kind", [
-    (lambda facts: Outcome(REACHED, "done"), REACHED), (lambda facts: os.open("/nowhere", 0), BLOCKED), (lambda facts: die(31), "killed"),
-    (lambda facts: die(11), ERROR), (lambda facts: 1 / 0, ERROR), (lambda facts: os._exit(0), ERROR), (lambda facts: None, ERROR),
+    (lambda facts: Outcome(REACHED, "done"), REACHED), (lambda facts: os.open("/nowhere", 0), BLOCKED), (lambda facts: die(31),
+                                                                                                         "killed"),
+    (lambda facts: die(9), ERROR), (lambda facts: 1 / 0, ERROR), (lambda facts: os._exit(0), ERROR), (lambda facts: None,
+                                                                                                      ERROR),
     (lambda facts: os.read(os.pipe()[0], 1), ERROR), (lambda facts: Outcome(REACHED, "a\tb\nc"), REACHED)],
-    ids=["reached", "refused", "SIGSYS", "SIGSEGV", "a bug", "silence", "no outcome", "hangs", "tabs"])
+    ids=["reached", "refused", "SIGSYS", "SIGKILL", "a bug", "silence", "no outcome", "hangs", "tabs"])
 def test_the_runner_judges_how_a_probe_ends(deed, kind):
     probe = fake(deed, deadline=1.0)
     (_, outcome), = probing.run([probe], {})
