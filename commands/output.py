@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to people.  Bytes are written straight to the descriptor: a name from a hostile archive may hold anything,
 and the interpreter's own streams may be closed or ASCII-only (LC_ALL=C on Python 3.6)."""
-import os
 import select
 
 #: A descriptor that the program has filled and made non-blocking gets this long to be read.
@@ -47,7 +46,7 @@ def write_bytes(fd, data):
             if not poll.poll(PATIENCE_MS):
                 raise BlockingIOError(11, "nobody reads")
             try:
-                data = data[os.write(writer.fd, data):]
+                data = data[writer.write(data):]
             except BlockingIOError:
                 pass
     finally:

@@ -57,7 +57,7 @@ class Host:
         self.proc = frozenset(name for name in PROC_MASKED_FILES + PROC_MASKED_DIRECTORIES + ("sys",)
                               if os.path.exists("/proc/" + name))
         self.hard_limits = dict((name, resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
-                                for name in ("nofile", "nproc"))
+                                for name in ("nofile", "nproc", "cpu"))
         self.mounts = mount_points("/proc/self/mountinfo")
         self.stdio_files = any(_is_file(fd) for fd in (0, 1, 2))
         return self

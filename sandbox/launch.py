@@ -75,7 +75,8 @@ class Run:
         self.plan, self.features = plan, Features()
         self.undo = []  # (function, arguments), last first
         self.pid, self.pidfd, self.sock, self.signals, self.terminal = 0, -1, None, -1, None
-        self.facts, self.init_status, self.stdin = {}, 0, -1
+        self.facts, self.init_status, self.init_usage, self.stdin = {}, 0, None, -1
+        self.budget = self.output = self.meter = None
         self.group, self.group_notes = None, plan.group_notes
         self.reaper, self.survivors = None, []
         self.terminals, self.aftermath = [], None
@@ -101,6 +102,7 @@ class Run:
         trees = self._open_trees()
         image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
         stdin = self._private_stdin()
+        carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
         self.sock, theirs = process.control_pair()
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
@@ -114,7 +116,7 @@ class Run:
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
             parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
             copies=copies, filters=filters, userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino,
-            boot=_boot_offsets(), stdio=_stdio_rights(), ignored=self.ignored, stdin=stdin,
+            boot=_boot_offsets(), stdio=_stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
             group=-1 if self.group is None else self.group.fd)
         flags = 0
         for _, _, flag in plan.namespaces:
@@ -134,6 +136,8 @@ class Run:
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
+        if self.output is not None:
+            self.output.release()
         if child.moved:
             self._step("control group", self.group.take, self.pid)
         if plan.tier.userns:
@@ -180,6 +184,18 @@ class Run:
         read, self.stdin = os.pipe()
         self._keep(self.stdin)
         return self._keep(read)
+
+    def _carried_output(self):
+        """{fd: pipe end} for the workload's 1 and 2 where --max-output counts what they get; a pty is counted as it is."""
+        if self.plan.spec.max_output is None:
+            return {}
+        from . import carry
+        self.budget = carry.Budget(self.plan.spec.max_output)
+        if self.plan.spec.tty:
+            return {}
+        self.output = self._step("output", carry.Output, self.budget)
+        self.undo.append((self.output.abandon, ()))
+        return dict(self.output.theirs)
 
     def _host_id(self):
         if not self.plan.root:
@@ -290,8 +306,11 @@ class Run:
         if self.plan.spec.tty and self.terminal is None:
             raise SandboxError("terminal", "the child did not hand over its terminal")
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
+        self._count_cpu()
         self.result.controls = [control.as_dict() for control in gate.check(
             self.plan, self.pid, self.facts, self.features, self.identity, held, self.group, self.group_notes)]
+        if self.meter is not None:
+            self.result.controls.append(self.meter.control().as_dict())
 
     def let_go(self):
         """Opens the gate."""
@@ -302,6 +321,19 @@ class Run:
         self._send(init.GO)
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))
+
+    def _count_cpu(self):
+        """The meter of --cpu-time; before the gate opens, since whoever runs inside is not asked."""
+        if self.plan.spec.cpu_time is None:
+            return
+        from . import cputime
+        if self.group is not None:
+            self.meter = cputime.GroupMeter(self.group)
+            return
+        own = self.plan.tier.own_tree and self.plan.spec.proc != "none"
+        proc = self._keep(self._step("processor time", cputime.open_proc, self.pid, own))
+        self.meter = self._step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
+                                None if self.reaper is None else os.getpid())
 
     def _child_error(self, packet):
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
@@ -336,16 +368,25 @@ class Run:
             status, detail = exec_error(outcome.exec_errno, self.plan.spec.argv[0])
             raise SandboxError("exec", detail, outcome.exec_errno, reason="", status=status)
         if outcome.rusage is not None:
-            result.used(outcome.rusage)
+            result.used(outcome.rusage, self._whole_cpu())
         counted = None if self.group is None else self.group.evidence
         if counted is not None:
             result.counted(counted)
-        result.take(verdict.judge(outcome.evidence(self.init_status, counted)))
+        result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted)))
         if self.survivors:
             result.advice = "still there, and to be killed by hand: %s" % " ".join("%d" % pid for pid in self.survivors)
         if self.aftermath is not None:
             self.aftermath.collect(result)
         return result
+
+    def _whole_cpu(self):
+        """[(user, system)]: what pid 1 had waited for when it ended, without mrunc's own set-up, which it was before; and
+        what the meter saw."""
+        known = [] if self.meter is None else [self.meter.split]
+        if self.init_usage is not None and "cpu" in self.facts:
+            user, system = [float(number) for number in self.facts["cpu"].split()]
+            known.append((max(0.0, self.init_usage.ru_utime - user), max(0.0, self.init_usage.ru_stime - system)))
+        return known
 
     def abandon(self):
         """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""
@@ -359,7 +400,7 @@ class Run:
                 if kill is process.pidfd_kill:
                     break
             try:
-                self.init_status = os.waitpid(self.pid, 0)[1]
+                _, self.init_status, self.init_usage = os.wait4(self.pid, 0)
             except OSError:
                 pass
             self.pid = 0
@@ -407,12 +448,12 @@ def _ignored_signals():
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
 
 
-def _stdio_rights():
-    """[(fd, Landlock rights)] for 0, 1, 2 where they are files or terminals: opening /dev/stderr gives no more than the
+def _stdio_rights(carried):
+    """[(fd, Landlock rights)] for 0, 1, 2 that are not carried and where they are files or terminals: opening /dev/stderr gives no more than the
     descriptor already does.  Pipes and sockets need no rule."""
     import fcntl
     out = []
-    for fd in (0, 1, 2):
+    for fd in set((0, 1, 2)) - set(carried):
         try:
             mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
             kind = os.fstat(fd).st_mode & 0o170000

@@ -135,6 +135,11 @@ def _limits(spec, host, plan):
         most = hard if most == -1 else most
         limits[name] = (min(soft, most), min(hard, most))
     limits.update(spec.rlimit)
+    if spec.cpu_time is not None and "cpu" not in spec.rlimit:
+        # A backstop for each process alone, and later than ours: by then we have missed something.
+        seconds = int(spec.cpu_time + spec.grace) + 2
+        most = host.hard_limits.get("cpu", (-1, -1))[1]
+        limits["cpu"] = (seconds, seconds + 1) if most == -1 else (min(seconds, most), min(seconds + 1, most))
     return limits
 
 
@@ -217,7 +222,11 @@ def describe(plan):
     yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
     yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
                                          for name, program in plan.filters) or "none")
-    yield "deadline      %s" % ("none" if spec.timeout is None else "%g s, grace %g s" % (spec.timeout, spec.grace))
+    deadlines = ["%g s%s" % (seconds, what) for seconds, what in ((spec.timeout, ""), (spec.cpu_time, " of processor time"))
+                 if seconds is not None]
+    yield "deadline      %s" % (" or ".join(deadlines) + ", grace %g s" % spec.grace if deadlines else "none")
+    if spec.max_output is not None:
+        yield "output        at most %d bytes" % spec.max_output
     yield "controls      %s" % " ".join(name for name, asked in plan.controls.items() if asked)
     if spec.unsafe_without:
         yield "LEFT OUT      %s" % " ".join(sorted(spec.unsafe_without))
@@ -246,7 +255,7 @@ def as_dict(plan):
         "group": [setting.as_dict() for setting in plan.group],
         "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
                     for name, program in plan.filters],
-        "timeout": spec.timeout, "grace": spec.grace, "proc": spec.proc, "tty": spec.tty,
+        "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace, "proc": spec.proc, "tty": spec.tty,
         "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
         "operations": [op.as_dict() for op in plan.operations],
         "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],

@@ -13,9 +13,10 @@ USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "
 class Result:
     """The outcome of a run.
 
-    returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, oom, pids-max, setup, exec,
-    killed-by-caller, lost; detail, advice: one sentence or None; exit_code, signal, errno: int or None; stage: the step
-    that failed or None; started: RFC 3339 UTC; usage: dict (None = not measured); controls: [{name, asked, in_force, how}].
+    returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, timeout-cpu, output-limit, oom,
+    pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; exit_code,
+    signal, errno: int or None; stage: the step that failed or None; started: RFC 3339 UTC; usage: dict (None = not
+    measured); controls: [{name, asked, in_force, how}].
     """
 
     __slots__ = FIELDS
@@ -53,11 +54,12 @@ class Result:
             setattr(self, name, getattr(verdict, name))
         self.limits_hit.update(verdict.limits_hit)
 
-    def used(self, rusage):
-        """Takes the workload's resource usage (resource.struct_rusage)."""
-        self.usage.update(user_s=round(rusage.ru_utime, 6), system_s=round(rusage.ru_stime, 6),
-                          max_rss_bytes=rusage.ru_maxrss * 1024, read_bytes=rusage.ru_inblock * 512,
-                          write_bytes=rusage.ru_oublock * 512)
+    def used(self, rusage, whole):
+        """Takes the workload's resource usage (resource.struct_rusage), and what is known of the whole sandbox's processor
+        time, [(user, system)]: each is too little where it misses something, and none is ever too much."""
+        user, system = max([(rusage.ru_utime, rusage.ru_stime)] + whole, key=sum)
+        self.usage.update(user_s=round(user, 6), system_s=round(system, 6), max_rss_bytes=rusage.ru_maxrss * 1024,
+                          read_bytes=rusage.ru_inblock * 512, write_bytes=rusage.ru_oublock * 512)
 
     def counted(self, group):
         """Takes what the control group counted (cgroup.Group.evidence): everything that ran in it, orphans included."""

@@ -29,22 +29,25 @@ class Spec:
 
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
-    None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); timeout, grace: seconds or None;
-    rootfs: the tree's path or None; proc: "pid", "full" or "none"; changes: bool; export: path or None; harden: bool;
-    writable: (place inside, size) pairs; seccomp: a policy's name or a path, as text; seccomp_add: list of `NAME[: CONDITION]`;
-    tier: tuple of tier names, the first that this host can run is taken;
-    unsafe_without: frozenset of control names; memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write:
-    (device or None, bytes per second) pairs; best_effort, require: frozensets of control names.
+    None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); rootfs: the tree's path or None; timeout,
+    cpu_time, grace: seconds or None; max_output: bytes or None; proc: "pid", "full" or "none"; changes,
+    harden: bool; export: path or None; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as
+    text; seccomp_add: list of `NAME[: CONDITION]`;
+    tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
+    memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
+    best_effort, require: frozensets of control names.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "rootfs", "timeout", "grace", "proc", "harden", "writable", "changes", "export", "tty", "seccomp",
-                 "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write", "best_effort", "require")
+                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "changes", "export",
+                 "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write",
+                 "best_effort", "require")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, grace=0.5, proc=None, harden=False,
-                 writable=(), changes=False, export=None, tty=False, seccomp=None, seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(),
-                 io_write=(), best_effort=(), require=(), environ=None):
+                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
+                 proc=None, harden=False, writable=(), changes=False, export=None, tty=False, seccomp=None, seccomp_add=(),
+                 tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(), best_effort=(),
+                 require=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
@@ -63,6 +66,8 @@ class Spec:
         self.cap_add = frozenset(_capability(name) for name in _list(cap_add))
         self.rlimit = dict(_rlimit(value) for value in (rlimit.items() if isinstance(rlimit, dict) else _list(rlimit)))
         self.timeout = None if timeout is None else units.duration(timeout, "--timeout")
+        self.cpu_time = None if cpu_time is None else units.duration(cpu_time, "--cpu-time")
+        self.max_output = None if max_output is None else units.size(max_output, "--max-output")
         self.grace = units.duration(grace, "--grace", zero=True)
         self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))

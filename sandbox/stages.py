@@ -24,8 +24,8 @@ class Child:
     pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): detached mount fd}; copies: {src: fd}; filters:
     prepared programs; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
     Landlock rights)]; ignored: signals that the caller ignores, and which would stay ignored across exec; stdin: fd that takes
-    the place of 0, or -1; group: fd of the control group's directory, or -1; moved: whether the parent moves us into it after
-    clone3, and the cgroup namespace is still to come.
+    the place of 0, or -1; carried: {1 or 2: fd that takes its place}; group: fd of the control group's directory, or -1; moved:
+    whether the parent moves us into it after clone3, and the cgroup namespace is still to come.
     """
 
     def __init__(self, **given):
@@ -204,10 +204,13 @@ def directory(child):
 
 
 def terminal(child):
-    """A pty of our own devpts; the parent gets the master and proxies.  Or the private pipe in place of the caller's."""
+    """A pty of our own devpts; the parent gets the master and proxies.  Or private pipes in place of the caller's."""
+    pipes = dict(child.carried)
     if child.stdin >= 0:
-        os.dup2(child.stdin, 0)
-        os.set_inheritable(0, True)
+        pipes[0] = child.stdin
+    for number, fd in pipes.items():
+        os.dup2(fd, number)
+        os.set_inheritable(number, True)
     if not child.plan.spec.tty:
         return
     import fcntl  # loaded by the parent already
@@ -289,7 +292,10 @@ def find(child):
 
 def self_check(child):
     """What no file in /proc shows from outside; the gate compares."""
+    import resource  # loaded by the parent already
     facts = child.facts
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    facts["cpu"] = "%f %f" % (usage.ru_utime, usage.ru_stime)
     facts["securebits"] = "%#x" % caps.get_securebits()
     facts["parent-death"] = "%d" % process.get_parent_death_signal()
     facts["hostname"] = os.uname().nodename

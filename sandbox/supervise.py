@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""While the program runs: one poll over the control socket, the signals, the terminal and the deadline."""
+"""While the program runs: one poll over the control socket, the signals, what is carried, and the deadlines."""
 import os
 import select
 import time
@@ -15,6 +15,8 @@ WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
 #: After "stop" init reports the workload's end with its usage; one that can't is killed without.
 STOP_DEADLINE = 2.0
 INSISTENCE = 3
+#: Output that a reader has not taken for so long is dropped where a deadline or a limit ended the run.
+DRAIN_SECONDS = 2.0
 
 
 def receive(sock, signals, deadline):
@@ -48,19 +50,26 @@ def read_signal(fd):
 
 
 class Outcome:
-    """How it ended.  status: wait status or None; rusage; exec_errno; deadline: it was reached; insisted: signal; failure:
-    what went wrong in the supervisor itself, a sentence or None."""
+    """How it ended.  status: wait status or None; rusage; exec_errno; deadline, cpu_deadline, overflow: whether the time,
+    the processor time or the output was used up; insisted: signal; failure: what went wrong in the supervisor itself, a
+    sentence or None."""
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
-        self.deadline, self.insisted, self.failure = False, 0, None
+        self.deadline = self.cpu_deadline = self.overflow = False
+        self.insisted, self.failure = 0, None
 
-    def evidence(self, init_status, counted=None):
-        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; counted: cgroup.Group.evidence."""
-        spec = self.spec
+    def evidence(self, init_status, limits=None, counted=None):
+        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; limits: plan.limits; counted:
+        cgroup.Group.evidence."""
+        spec, limits = self.spec, limits or {}
         return Evidence(group=counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
-                        status=self.status, init_status=init_status, policy=self.spec.seccomp, insisted=self.insisted,
-                        deadline=self.spec.timeout if self.deadline else None, failure=self.failure)
+                        status=self.status, init_status=init_status, policy=spec.seccomp, insisted=self.insisted,
+                        deadline=spec.timeout if self.deadline else None, failure=self.failure,
+                        cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
+                        overflow=spec.max_output if self.overflow else None, rlimits=limits,
+                        cpu_time=spec.cpu_time if "cpu" not in spec.rlimit else None,
+                        cpu_used=self.rusage.ru_utime + self.rusage.ru_stime if self.rusage is not None else None)
 
 
 class Supervision:
@@ -69,60 +78,112 @@ class Supervision:
     def __init__(self, run, outcome):
         self.run, self.sock, self.spec = run, run.sock, run.plan.spec
         self.outcome = outcome
-        self.begun = time.monotonic()
-        self.next_step, self.at = None, None
+        self.due = []  # (monotonic time, step)
         self.insistence = 0
-        self.terminal = self.feed = self.watch = None
+        self.terminal, self.watch, self.carriers = None, None, []
+        self.ending = self.over = self.given_up = False
         if self.spec.timeout is not None:
-            self._schedule(self._ask_to_end, self.spec.timeout)
+            self._schedule(self._wall_deadline, self.spec.timeout)
+        if run.meter is not None:
+            self._schedule(self._cpu_sample, run.meter.interval)
 
     def _schedule(self, step, seconds):
-        self.next_step, self.at = step, time.monotonic() + seconds
+        self.due.append((time.monotonic() + seconds, step))
 
     def until_the_end(self):
-        """Serves everything until init leaves."""
-        poll = select.poll()
-        poll.register(self.sock.fileno(), select.POLLIN)
-        poll.register(self.run.signals, select.POLLIN)
-        if self.run.terminal is not None:
-            from .terminal import Terminal
-            self.terminal = Terminal(self.run.terminal, poll)
-        if self.run.stdin >= 0:
-            from .feed import Feed
-            self.feed = Feed(self.run.stdin)
-        if self.run.group is not None:
-            from .cgroup import Watch
-            self.watch = Watch(self.run.group, poll)
+        """Serves everything until the workload has ended and the caller has got all of its output."""
+        poll, registered = select.poll(), {}
         try:
-            while True:
-                if self.feed is not None:
-                    self.feed.prepare(poll)
+            self._take_carriers(poll)
+            while not self.over or self._undelivered():
+                registered = self._register(poll, registered)
                 events = dict(poll.poll(self._wait()))
-                if self.feed is not None:
-                    self.feed.serve(events)
-                if self.terminal is not None:
-                    self.terminal.serve(events)
+                if self.over and self.run.pidfd in events:
+                    for carrier in self.carriers:
+                        carrier.last()
+                for carrier in self.carriers:
+                    carrier.serve(events, self.over)
                 if self.watch is not None:
                     self.watch.serve(events)
                 if self.run.signals in events:
                     self._signal(read_signal(self.run.signals))
-                if self.sock.fileno() in events and self._record():
-                    break
-                if self.at is not None and time.monotonic() >= self.at:
-                    step, self.next_step, self.at = self.next_step, None, None
-                    step()
+                if not self.over and self.sock.fileno() in events and self._record():
+                    self._ended()
+                if self.run.budget is not None and self.run.budget.exceeded:
+                    self._output_limit()
+                self._run_due()
         finally:
-            for helper in (self.terminal, self.feed, self.watch):
+            for helper in self.carriers + [self.watch]:
                 if helper is not None:
                     helper.close()
 
+    def _take_carriers(self, poll):
+        run = self.run
+        if run.group is not None:
+            from .cgroup import Watch
+            self.watch = Watch(run.group, poll)
+        if run.terminal is not None:
+            from .terminal import Terminal
+            self.terminal = Terminal(run.terminal, run.budget)
+            self.carriers.append(self.terminal)
+        if run.output is not None:
+            run.output.start()
+            self.carriers.append(run.output)
+        if run.stdin >= 0:
+            from .feed import Feed
+            self.carriers.append(Feed(run.stdin))
+
+    def _register(self, poll, before):
+        """Tells the poll object what has changed; returns what it waits for now, {fd: events}."""
+        wanted = {self.run.signals: select.POLLIN}
+        if not self.over:
+            wanted[self.sock.fileno()] = select.POLLIN
+        elif not all(carrier.is_last for carrier in self.carriers):
+            wanted[self.run.pidfd] = select.POLLIN
+        for carrier in self.carriers:
+            for flow in carrier.outward if self.over else carrier.flows:
+                for fd, events in flow.wanted().items():
+                    wanted[fd] = wanted.get(fd, 0) | events
+        for fd in set(before) - set(wanted):
+            poll.unregister(fd)
+        for fd, events in wanted.items():
+            if before.get(fd) != events:
+                poll.register(fd, events)
+        return wanted
+
     def _wait(self):
         """Milliseconds until the next thing is due, or None."""
-        due = [] if self.at is None else [max(0.0, self.at - time.monotonic())]
-        if self.terminal is not None:
-            self.terminal.prepare()
-            due += [] if self.terminal.wait() is None else [self.terminal.wait()]
-        return min(due) * 1000 + 1 if due else None
+        now = time.monotonic()
+        due = [at - now for at, _ in self.due]
+        due += [carrier.wait() for carrier in self.carriers if carrier.wait() is not None]
+        return max(0.0, min(due)) * 1000 + 1 if due else None
+
+    def _run_due(self):
+        now = time.monotonic()
+        steps = [item for item in self.due if item[0] <= now]
+        self.due = [item for item in self.due if item[0] > now]
+        for _, step in steps:
+            step()
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def _ended(self):
+        """The workload has ended; with pid 1 goes everything else, and what is in the pipes is the rest."""
+        self.over = True
+        self._kill()
+        if self.ending:
+            self._be_patient()
+
+    def _undelivered(self):
+        return not self.given_up and any(flow.busy for carrier in self.carriers for flow in carrier.outward)
+
+    def _be_patient(self, before=None):
+        """A run that was cut off does not wait for a reader that takes nothing; any other does, as a program would."""
+        moved = sum(flow.moved for carrier in self.carriers for flow in carrier.outward)
+        if moved == before:
+            self.given_up = True
+        else:
+            self._schedule(lambda: self._be_patient(moved), DRAIN_SECONDS)
 
     def _record(self):
         """Takes one packet of init; True at the end.  An exec error is followed by one about init's own stub: not ours."""
@@ -146,9 +207,13 @@ class Supervision:
             return
         if number not in FORWARDED:
             return
+        if self.over:
+            self.given_up = self.given_up or number in (2, 3, 15)
+            return
         self.insistence += number in (2, 3, 15)
         if number in (2, 3, 15) and self.insistence >= INSISTENCE:
             self.outcome.insisted = number
+            self.ending = True
             self._stop()
         else:
             self._send(number)
@@ -159,14 +224,42 @@ class Supervision:
         except OSError:
             pass
 
+    def _wall_deadline(self):
+        if self.over:
+            self.given_up = True
+        elif not self.ending:
+            self.outcome.deadline = True
+            self._ask_to_end()
+
+    def _cpu_sample(self):
+        """What the whole sandbox has used so far, asked again where it is too much: a process that is reaped while one
+        looks shows twice."""
+        if self.ending or self.over:
+            return
+        meter = self.run.meter
+        if meter.read() >= self.spec.cpu_time and meter.read() >= self.spec.cpu_time:
+            self.outcome.cpu_deadline = True
+            self._ask_to_end()
+        else:
+            self._schedule(self._cpu_sample, meter.interval)
+
+    def _output_limit(self):
+        if not self.outcome.overflow:
+            self.outcome.overflow = self.ending = True
+            self._stop()
+            if self.over:
+                self._be_patient()
+
     def _ask_to_end(self):
-        """The deadline: SIGTERM, and the grace time."""
-        self.outcome.deadline = True
+        """A deadline: SIGTERM, and the grace time."""
+        self.ending = True
         self._send(SIGTERM)
         self._schedule(self._stop, self.spec.grace)
 
     def _stop(self):
         """Init kills the workload and still reports what it used."""
+        if self.over:
+            return
         try:
             self.sock.send(init.STOP)
         except OSError:

@@ -8,12 +8,13 @@ the number 137 alone: what killed a program is known by who counted it.  A new w
 from .errors import DEADLINE
 from .units import human
 
-SIGKILL, SIGSYS = 9, 31
+SIGKILL, SIGXCPU, SIGXFSZ, SIGSYS = 9, 24, 25, 31
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
            9: "SIGKILL", 10: "SIGUSR1", 11: "SIGSEGV", 12: "SIGUSR2", 13: "SIGPIPE", 14: "SIGALRM", 15: "SIGTERM",
            24: "SIGXCPU", 25: "SIGXFSZ", 31: "SIGSYS"}
 #: The reasons that mrunc, the filter or a limit gave the program, and which one line on stderr tells.
-TOLD = frozenset(("timeout-wall", "seccomp", "killed-by-caller", "lost", "oom", "pids-max"))
+TOLD = frozenset(("timeout-wall", "timeout-cpu", "output-limit", "rlimit-cpu", "file-size", "seccomp", "killed-by-caller",
+                  "lost", "oom", "pids-max"))
 
 
 class Evidence:
@@ -22,13 +23,18 @@ class Evidence:
     status: the workload's wait status as its init reported it, or None; init_status: that of the sandbox's pid 1;
     policy: the name of the system call policy; deadline: seconds of the wall deadline that was reached, or None;
     insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed;
-    group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None.
+    group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None;
+    cpu_deadline: seconds of processor time that the sandbox used up, or None; overflow: bytes of output that were too few,
+    or None; rlimits: name -> (soft, hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is
+    only its backstop, or None; cpu_used: seconds that the program used, with the children it waited for, or None.
     """
 
     def __init__(self, **given):
         self.status, self.init_status, self.policy = None, 0, "default"
         self.deadline, self.insisted, self.failure = None, 0, None
         self.group = self.memory = self.cpus = self.pids = None
+        self.cpu_deadline = self.overflow = self.cpu_time = self.cpu_used = None
+        self.rlimits = {}
         for name, value in given.items():
             if name not in self.__dict__:
                 raise TypeError("no such evidence: %s" % name)
@@ -91,6 +97,24 @@ def _deadline(evidence, verdict):
                        DEADLINE)
 
 
+def _cpu_deadline(evidence, verdict):
+    return evidence.cpu_deadline is not None and _cpu_time(evidence.cpu_deadline, verdict)
+
+
+def _cpu_time(seconds, verdict):
+    verdict.limits_hit["cpu_time"] = seconds
+    return verdict.set("timeout-cpu", "the processor time of %g s was used up" % seconds, "allow more with --cpu-time",
+                       DEADLINE)
+
+
+def _overflow(evidence, verdict):
+    if evidence.overflow is None:
+        return False
+    verdict.limits_hit["max_output"] = evidence.overflow
+    return verdict.set("output-limit", "it wrote more than %d bytes" % evidence.overflow, "allow more with --max-output",
+                       128 + SIGKILL)
+
+
 def _insisted(evidence, verdict):
     return evidence.insisted and verdict.set(
         "killed-by-caller", "killed on the caller's third %s" % signal_name(evidence.insisted),
@@ -148,6 +172,30 @@ def _seccomp(evidence, verdict):
                        % evidence.policy)
 
 
+def _rlimit_cpu(evidence, verdict):
+    """A program can send itself SIGXCPU: what it has used tells, though the kernel compares the limit with whole clock ticks
+    that it found the program running at, and those may be more.  At the hard limit it kills."""
+    if verdict.signal not in (SIGXCPU, SIGKILL) or "cpu" not in evidence.rlimits or evidence.cpu_used is None:
+        return False
+    limit = evidence.rlimits["cpu"][verdict.signal == SIGKILL]
+    if evidence.cpu_used < 0.75 * limit:
+        return False
+    if evidence.cpu_time is not None:
+        return _cpu_time(evidence.cpu_time, verdict)
+    verdict.limits_hit["rlimit_cpu"] = limit
+    return verdict.set("rlimit-cpu", "killed by %s after %d s of processor time" % (signal_name(verdict.signal), limit),
+                       "allow more with --rlimit cpu=SECONDS")
+
+
+def _file_size(evidence, verdict):
+    limit = evidence.rlimits.get("fsize", (1 << 63,))[0]
+    if verdict.signal != SIGXFSZ or limit >= 1 << 63:
+        return False
+    verdict.limits_hit["rlimit_fsize"] = limit
+    return verdict.set("file-size", "killed by SIGXFSZ: a file would have become larger than %d bytes (a program can also "
+                                    "send itself this signal)" % limit, "allow more with --rlimit fsize=SIZE")
+
+
 def _signal(evidence, verdict):
     return verdict.signal is not None and verdict.set("signal", "killed by %s" % signal_name(verdict.signal))
 
@@ -158,4 +206,5 @@ def _exited(evidence, verdict):
 
 
 #: First our own failure and deeds, then what the kernel counted, then what the status says.
-RULES = (_failed, _deadline, _insisted, _oom, _lost, _seccomp, _pids, _signal, _exited)
+RULES = (_failed, _deadline, _cpu_deadline, _overflow, _insisted, _oom, _lost, _seccomp, _rlimit_cpu, _file_size, _pids,
+         _signal, _exited)
