@@ -87,7 +87,11 @@ def run(probes, facts):
 def descriptors():
     """[(fd, mode, device, inode)] that this process was started with."""
     out = []
-    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else map(str, range(1024)):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:  # none mounted, or closed
+        names = [str(number) for number in range(1024)]
+    for name in names:
         try:
             found = os.fstat(int(name))
             if not os.path.exists("/proc/self/fd") or os.path.lexists("/proc/self/fd/" + name):  # listdir's own is closed

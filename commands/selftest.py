@@ -135,7 +135,7 @@ def sandboxed(options, only):
         request = json.dumps({"nonce": nonce, "groups": only, "facts": plants.facts})
         command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report] + options + \
             ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:"), "--", "python3", "-I", "-S",
-             "/box/selftest.zip", request]
+             "selftest.zip", request]
         with open(plants.errors or os.devnull, "ab") as errors:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                                        env=plants.environ,

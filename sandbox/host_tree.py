@@ -22,7 +22,7 @@ PRIVATE = READ | landlock.EXECUTE | landlock.WRITE_FILE | landlock.REMOVE_DIR | 
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
 BOX = b"/box"
 #: Stands in a plan for the directory that the launch makes.
-UNNAMED = b"mrunc-XXXXXXXX"
+UNNAMED = b"mrunc-process-XXXXXXXXXXXXXXXX"
 ST_NOEXEC = 8
 
 

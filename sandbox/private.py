@@ -85,13 +85,18 @@ class PrivateDirectory:
                 os.close(self.parent)
 
 
+def is_ours(name):
+    """Whether a name is one that this module makes: nothing else is ever removed.  name: bytes."""
+    return name.startswith(PREFIX) and len(name) == len(UNNAMED) and not name[len(PREFIX):].strip(b"0123456789abcdef")
+
+
 def remove_leftovers(parent, owners):
     """Removes the private directories of runs that were killed: their lock can be had.  Never raises for what resists.
 
     parent: descriptor of the directory that they lie in; owners: [(first uid, count)] whose directories are ours.
     """
     for name in os.listdir(parent):
-        if not name.startswith(PREFIX.decode()):
+        if not is_ours(os.fsencode(name)):
             continue
         try:
             fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent)

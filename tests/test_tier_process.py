@@ -7,6 +7,7 @@ stand in for is seen.
 """
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -68,7 +69,7 @@ ATTACKS = {
     "exchange a file": ("open('mine', 'w').close(); call(316, 276, -100, b'mine', -100, os.fsencode(FILE), 2)\n    "
                         "call(316, 276, -100, b'mine', -100, os.fsencode(FILE), 2); os.unlink('mine')", {EACCES, EXDEV}),
     "rename its own directory": ("""
-    if not os.path.basename(os.getcwd()).startswith('mrunc-'):
+    if not os.path.basename(os.getcwd()).startswith('mrunc-process-'):
         os.makedirs('sub', exist_ok=True), os.chdir('sub')
     here = os.getcwd(); os.rename(here, here + 'x'); os.rename(here + 'x', here)""", {EACCES, EXDEV}),
     "execute by descriptor": ("""
@@ -360,7 +361,7 @@ def test_a_copy_lies_in_the_private_directory(inside):
 
 
 def private_directories(inside):
-    return [name for name in os.listdir(inside.scratch) if name.startswith("mrunc-")]
+    return [name for name in os.listdir(inside.scratch) if re.match("mrunc-process-[0-9a-f]{16}$", name)]
 
 
 LITTER = """
@@ -410,11 +411,16 @@ def test_what_a_killed_run_left_is_removed_by_the_next(inside):
     process.stdout.close()
     left = private_directories(inside)
     assert len(left) == 1
+    others = [left[0] + "x", left[0][:-1] + "x", left[0][:-1], "mrunc-other"]  # only looks like one
+    for name in others:
+        os.mkdir(os.path.join(inside.scratch, name))
+        os.chown(os.path.join(inside.scratch, name), *os.stat(os.path.join(inside.scratch, left[0]))[4:6])
     with subprocess.Popen(inside.command("/bin/sh", "-c", "echo up; read line", options=TIER), stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch, env=env) as running:
         assert running.stdout.readline() == b"up\n"
         used = private_directories(inside)
         assert len(used) == 1 and used != left
+        assert set(others) <= set(os.listdir(inside.scratch))
         assert inside.run("true", options=TIER, env=env).rc == 0
         assert private_directories(inside) == used  # its run lives
         running.stdin.close()
@@ -432,7 +438,7 @@ def test_a_tmpdir_that_will_not_do_is_passed_over(inside, closed):
     if closed == "not writable" and inside.who == "root":
         assert done.out.startswith(place), done  # modes are no hindrance for root
     else:
-        assert done.out.startswith("/tmp/mrunc-"), done
+        assert done.out.startswith("/tmp/mrunc-process-"), done
 
 
 # The end
