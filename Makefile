@@ -3,7 +3,7 @@ PYTHON ?= /usr/bin/python3
 SHIPPED = mrunc.py __init__.py __main__.py seccomp_bpf.py syscalls sandbox commands
 OUT ?= dist
 
-.PHONY: help test test-user vm lint ci bench freeze docs wheel zipapp clean
+.PHONY: help test test-user vm lint ci bench freeze widths docs wheel zipapp clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 	$(PYTHON) .ci/freeze_filters.py
 	$(PYTHON) .ci/generate_peers.py
 	$(PYTHON) .ci/freeze_init.py
+
+widths:  ## regenerate the argument widths: SOURCE=an unpacked kernel source, EVENTS=events/syscalls of a tracefs
+	$(PYTHON) .ci/generate_widths.py --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS))
 
 docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the option tables, the tables in docs/policy.md and docs/tiers.md
 	$(PYTHON) .ci/generate_policy_doc.py

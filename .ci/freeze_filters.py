@@ -12,8 +12,9 @@ import json
 import os
 import sys
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TARGET = os.path.join(HERE, "sandbox", "frozen.py")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # tests and bench run this file from elsewhere
+from generated import HERE, project, settle  # noqa: E402
+
 MIX = os.path.join(HERE, "tests", "data", "syscall-mix-x86_64.json")
 
 HEAD = '''\
@@ -43,18 +44,9 @@ def weights(table):
     return {number: 0.72 * often.get(number, 0.0) + 0.28 / len(table) for number in table.values()}
 
 
-def load():
-    """The project's (seccomp_bpf, sandbox.policy), from this folder and not from an installed copy."""
-    sys.path.insert(0, HERE)
-    import mrunc  # noqa: F401
-    from mrunc import seccomp_bpf
-    from mrunc.sandbox import policy
-    return seccomp_bpf, policy
-
-
 def programs():
     """{(arch, name): bytes} of everything that is frozen."""
-    seccomp_bpf, policy = load()
+    seccomp_bpf, policy = project("seccomp_bpf"), project("sandbox.policy")
     made = {}
     for arch in policy.ARCHES:
         often = weights(policy.numbers(arch).NR)
@@ -79,18 +71,5 @@ def text():
     return "".join(out) + "}\n"
 
 
-def main():
-    made = text()
-    old = open(TARGET).read() if os.path.exists(TARGET) else ""
-    if made == old:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print("sandbox/frozen.py is not what the tables compile to: run .ci/freeze_filters.py", file=sys.stderr)
-        return 1
-    with open(TARGET, "w") as out:
-        out.write(made)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(settle("sandbox/frozen.py", text(), "run .ci/freeze_filters.py"))

@@ -15,8 +15,8 @@ import os
 import re
 import sys
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TARGET = os.path.join(HERE, "sandbox", "peers.py")
+from generated import HERE, settle
+
 ARCHES = ("x86_64", "aarch64")
 
 HEAD = '''\
@@ -102,18 +102,5 @@ def text():
     return "".join(out) + "}\n"
 
 
-def main():
-    made = text()
-    old = open(TARGET).read() if os.path.exists(TARGET) else ""
-    if made == old:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print("sandbox/peers.py is not what docs/peers says: run .ci/generate_peers.py", file=sys.stderr)
-        return 1
-    with open(TARGET, "w") as out:
-        out.write(made)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(settle("sandbox/peers.py", text(), "run .ci/generate_peers.py"))

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from generated import HERE, settle
+
 TARGET = os.path.join(HERE, "docs", "policy.md")
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 
@@ -21,18 +22,5 @@ def text():
     return before + BEGIN + "\n" + table + "\n" + END + rest.split(END)[1]
 
 
-def main():
-    made = text()
-    with open(TARGET, encoding="utf-8") as stream:
-        if stream.read() == made:
-            return 0
-    if "--check" in sys.argv[1:]:
-        print("docs/policy.md is behind the tables: make docs", file=sys.stderr)
-        return 1
-    with open(TARGET, "w", encoding="utf-8") as out:
-        out.write(made)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(settle("docs/policy.md", text(), "make docs"))

@@ -6,7 +6,7 @@ has no answer to, and the calls that mrunc's own pid 1 makes behind the same fil
 """
 from . import policy
 from .errors import SandboxError, usage
-from .policy_files import compiled, read
+from .policy_files import compiled, read, refuse_unsure
 from .policy_minijail import addition
 from .. import seccomp_bpf as bpf
 from ..syscalls import seccomp
@@ -64,6 +64,11 @@ def _add(model, text, arch, reasons):
     """Puts an addition into the model and returns the warning about it."""
     call, alternatives = addition(text, arch)
     shown = "--seccomp-add %s" % text
+    for tests in alternatives:
+        try:
+            refuse_unsure(call, bpf.ALLOW, tests)
+        except bpf.FilterError as error:
+            raise usage(shown, str(error), stage="policy")
     number = policy.numbers(arch).NR.get(call)
     if number is None:
         return "%s: %s has no such system call; nothing is added" % (shown, arch)

@@ -18,7 +18,7 @@ import re
 
 from . import policy_constants
 from .errors import SandboxError, usage
-from .policy_files import Rules, Text, condition, known_call, load, misspelt, nearest
+from .policy_files import MOST_RULES, TOO_MANY, Rules, Text, condition, known_call, load, misspelt, nearest
 from .. import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,
@@ -27,6 +27,7 @@ DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify")
 ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 MINIJAIL_ARCHES = ("arm", "arm64", "mips", "mips64", "riscv64", "x86", "x86_64")
 ALL = (1 << 64) - 1
+MOST_INCLUDES = 100
 _TOKEN = re.compile(r"""(?P<blank>[ \t\r]+|\#[^\n]*|\\[ \t]*\r?\n)|(?P<line>\n)|(?P<directive>@[a-z]+)
     |(?P<argument>arg[0-9]+\b)|(?P<number>-?[0-9]\w*)|(?P<name>[A-Za-z_][\w-]*(?:@\w+)?)
     |(?P<sign>==|!=|<=|>=|&&|\|\||[<>&|~(){}\[\],:;=])""", re.VERBOSE)
@@ -57,7 +58,10 @@ def parse(text, arch):
         if earlier and not earlier[-1][1]:
             raise place[0].error(place[1], "conflicting rules: %s has one without conditions already, in %s, line %d" % (
                 call, earlier[-1][2][0].name, earlier[-1][2][0].text.count("\n", 0, earlier[-1][2][1]) + 1))
-        rules.add(call, action, tests, place)
+        try:
+            rules.add(call, action, tests, place)
+        except bpf.FilterError as error:
+            raise place[0].error(place[1], str(error))
     return rules.model()
 
 
@@ -80,7 +84,7 @@ class Reader:
     def __init__(self, text, arch, masked=False, nested=False):
         self.text, self.arch, self.masked, self.nested = text, arch, masked, nested
         self.rules, self.calls, self.default, self.default_at, self.denylist = [], [], None, 0, False
-        self.place, self.constants = 0, policy_constants.table(arch)
+        self.place, self.constants, self.included, self.count = 0, policy_constants.table(arch), 0, 0
         self.braces, self.now = 0, None
         self.next()
 
@@ -156,6 +160,9 @@ class Reader:
     def include(self, path, at):
         if self.nested:
             raise self.text.error(at, "nested @include: a file that is included can't include another")
+        self.included += 1
+        if self.included > MOST_INCLUDES:
+            raise self.text.error(at, "more than %d times @include" % MOST_INCLUDES)
         name = os.path.join(os.path.dirname(self.text.name), path)
         try:
             text = Text(name, load(name).decode("utf-8"))
@@ -164,8 +171,9 @@ class Reader:
         except SandboxError as error:
             raise self.text.error(at, "@include %s: %s" % (error.what, error.reason))
         inner = Reader(text, self.arch, nested=True)
-        inner.denylist = self.denylist
+        inner.denylist, inner.count = self.denylist, self.count
         inner.file()
+        self.count = inner.count
         if inner.denylist and not self.denylist:
             raise self.text.error(at, "%s is a denylist, this file is not: write @denylist here too" % name)
         self.rules += inner.rules
@@ -219,9 +227,17 @@ class Reader:
         self.sign("}")
 
     def put(self, found, action, at):
+        if found is None:
+            self.counted(at)
         for call in self.calls:
             for tests in [[]] if found is None else found[call]:
                 self.rules.append((call, action, tests, (self.text, at)))
+
+    def counted(self, at):
+        """Counts a rule for each call of the statement.  Raises where there are too many, before they are made."""
+        self.count += len(self.calls)
+        if self.count > MOST_RULES:
+            raise self.text.error(at, TOO_MANY)
 
     def call(self):
         """A system call's name, with [arch=...] behind it."""
@@ -247,6 +263,8 @@ class Reader:
                 self.next()
             self.sign("]")
             here = ARCH_NAMES[self.arch] in names
+        if token.text in self.calls:
+            raise self.text.error(token.at, "%s is named twice" % token.text)
         if here:
             self.calls.append(token.text)
 
@@ -278,6 +296,7 @@ class Reader:
         """{call: [[Condition, ...], ...]} of conjunctions joined by ||.  Which argument is how wide depends on the call."""
         found = dict((call, []) for call in self.calls)
         while True:
+            self.counted(self.now.at)
             atoms = [self.atom()]
             while self.now.text == "&&":
                 self.next()
@@ -296,7 +315,7 @@ class Reader:
 
     def atom(self):
         token = self.next() if self.now.kind == "argument" else self.expected("an argument: arg0 to arg5")
-        if int(token.text[3:]) > 5:
+        if token.text[3:] not in ("0", "1", "2", "3", "4", "5"):
             self.expected("an argument: arg0 to arg5", token)
         op = self.now.text
         if op not in ("==", "!=", "<", "<=", ">", ">=", "&", "in"):
@@ -348,8 +367,8 @@ class Reader:
         """As strtol(3) reads it: 0x hexadecimal, 0 octal."""
         digits = token.text.lstrip("-")
         try:
-            if "_" in digits:
-                raise ValueError  # Python's, not strtol's
+            if "_" in digits or len(digits) > 64:
+                raise ValueError  # Python's, not strtol's; and int() takes a time that grows with the square
             value = int(digits, 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10)
         except ValueError:
             self.expected("a number", token)

@@ -101,11 +101,15 @@ def parse(text, arch, caps, kernel):
             tests = [_test(call, node) for node in nodes]
             indices = [node.value["index"].value for node in nodes]
             for node, index in zip(nodes, indices):
-                if indices.count(index) > 1:  # runc and crun read them as alternatives, libseccomp as both
-                    raise node.error("two tests of argument %d in one rule: the runtimes read that differently" % index,
-                                     "write a rule for each alternative")
+                # runc libcontainer/seccomp/seccomp_linux.go matchCall, crun src/libcrun/seccomp.c libcrun_generate_seccomp
+                if indices.count(index) > 1:
+                    raise node.error("two tests of argument %d in one rule: runc and crun then take each test of the rule "
+                                     "for an alternative, libseccomp refuses them" % index, "write a rule for each alternative")
             if applies:
-                rules.add(call, action, tests, (names_node, rule))
+                try:
+                    rules.add(call, action, tests, (names_node, rule))
+                except bpf.FilterError as error:
+                    raise names_node.error(str(error))
     for call, entries in rules.entries.items():
         rules.entries[call] = _settled(call, entries)
     return rules.model()

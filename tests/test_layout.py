@@ -18,7 +18,7 @@ ARROWS = {"door": {"door", "commands", "sandbox"}, "commands": {"commands", "san
           "sandbox": {"sandbox", "syscalls", "seccomp_bpf"}, "syscalls": {"syscalls"}, "seccomp_bpf": set()}
 #: What the door tells everybody.
 TOLD = {"__version__"}
-GENERATED = {"sandbox/frozen.py", "sandbox/peers.py", "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py"}
+GENERATED = {"sandbox/frozen.py", "sandbox/peers.py", "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py", "syscalls/widths.py"}
 LONGEST = 500
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
 CHEAP = {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "ctypes", "ctypes._endian", "errno",
