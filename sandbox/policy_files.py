@@ -176,22 +176,23 @@ def condition(call, arg, op, value, mask=None):
     Values are 64 bits wide as in the files.  On an int a negative number is its low half, as the kernel sees it: compared
     on 64 bits, a rule that refuses -1 would let 0xffffffff pass, which is the same call.  Raises FilterError.
     """
-    limit, bits = _LIMITS.get(_width(call, arg)), 32 if _width(call, arg) == "i" else 16
+    width = _width(call, arg)
+    limit, narrow = _LIMITS.get(width), "argument %d of %s is %d bits wide for the kernel" % (arg, call, 16 if width == "h" else 32)
     if limit is None:
         return bpf.Condition(arg, op, value, mask, True)
     if value > limit:
         if value < _NEGATIVE or op not in ("==", "!=", "&==", "&!="):
-            raise bpf.FilterError("argument %d of %s is %d bits wide for the kernel; %#x does not fit" % (arg, call, bits, value))
+            raise bpf.FilterError("%s; %#x does not fit" % (narrow, value))
         value &= limit
-    if bits == 16 and mask is None:
+    if width == "h" and mask is None:
         if op not in ("==", "!="):
-            raise bpf.FilterError("argument %d of %s is 16 bits wide for the kernel: %s can't compare these alone" % (arg, call, op))
+            raise bpf.FilterError("%s: %s can't compare these alone" % (narrow, op))
         op, mask = "&" + op, limit
     if mask is not None and mask & ~limit:
         if not mask & limit and op == "&==" and not value:
             return None
         if not mask & limit:
-            raise bpf.FilterError("argument %d of %s is %d bits wide for the kernel, which drops %#x" % (arg, call, bits, mask))
+            raise bpf.FilterError("%s, which drops all of %#x" % (narrow, mask))
         mask &= limit
     return bpf.Condition(arg, op, value, mask)
 
