@@ -2,7 +2,7 @@
 """`mrunc policy show|explain|export|diff`: the system call policies, to be read, compared and used elsewhere."""
 from ..sandbox.errors import SandboxError, usage
 from .options import Option, nearest, parse
-from .output import write, write_bytes
+from .output import say, write, write_bytes
 
 GROUP = "Options of policy"
 OPTIONS = (
@@ -21,7 +21,7 @@ OPTIONS = (
 ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default)"),
            ("explain SYSCALL", "what is decided for a call, why, and what others do; a name or a number"),
            ("export NAME|FILE", "for another tool"),
-           ("diff A B", "each difference with a call that shows it; exit status 1 if there is one"),
+           ("diff A B", "each difference with a call that shows it; exit status 1 if there is one or may be one"),
            ("diff NAME --against PEERS", "NAME beside what other sandboxes decide"))
 #: action: (words it takes, at least and at most; the options it takes)
 _TAKES = {"show": (0, 1, "arch bpf json"), "explain": (1, 1, "arch policy json"), "export": (1, 1, "arch format output"),
@@ -109,18 +109,24 @@ def show(words, values):
         text = filter_paths.listing(program, arch)
         write(1, _json({"policy": name, "arch": arch, "bpf": text.splitlines()}) if values.get("json") else text)
         return 0
-    groups = _shipped(what, arch) if what in policy.NAMES else _derived(program, arch)
+    budget = filter_paths.Budget()
+    outside = _outside(program, arch, budget)  # first, as it takes least of the budget
+    groups = _shipped(what, arch) if what in policy.NAMES else _derived(program, arch, budget)
     if values.get("json"):
-        write(1, _json({"policy": name, "arch": arch, "instructions": len(program) // 8, "groups": [
+        write(1, _json({"policy": name, "arch": arch, "instructions": len(program) // 8,
+                         "other_numbers": outside[0], "other_architecture": outside[1],
+                         "complete": budget.left >= 0, "groups": [
             {"decision": kind, "reason": reason, "calls": calls, "rules": dict(rules)}
             for kind, reason, calls, rules in groups]}))
         return 0
+    if budget.left < 0:
+        say("%s branches too much: what is not followed to the end says so" % name)
     counts = {}
     for kind, _, calls, _ in groups:
         counts[kind] = counts.get(kind, 0) + len(calls)
     lines = ["%s on %s, %d instructions: %s" % (name, arch, len(program) // 8, ", ".join(
         "%d %s" % (count, kind) for kind, count in counts.items())),
-        "Other numbers: %s. Another architecture: %s." % _outside(program, arch)]
+        "Other numbers: %s. Another architecture: %s." % outside]
     for kind, reason, calls, rules in groups:
         lines += [""] + wrapped(kind + (": " + reason if reason else ""), "")
         for call, rule in rules:
@@ -144,11 +150,11 @@ def _shipped(name, arch):
     return out
 
 
-def _derived(program, arch):
+def _derived(program, arch, budget):
     """The same, read from a program: no reasons there."""
     from ..sandbox import filter_text
     plain, tested = {}, []
-    for call, answer in filter_text.decisions(program, arch):
+    for call, answer in filter_text.decisions(program, arch, budget):
         if isinstance(answer, str):
             plain.setdefault(answer, []).append(call)
         else:
@@ -159,9 +165,9 @@ def _derived(program, arch):
     return out
 
 
-def _outside(program, arch):
+def _outside(program, arch, budget):
     from ..sandbox import filter_text
-    return filter_text.outside(program, arch)
+    return filter_text.outside(program, arch, budget)
 
 
 def wrapped(text, indent="    ", width=110):
@@ -241,7 +247,10 @@ def export(words, values):
     name, program = load(words[0], arch)
     if form == "oci":
         from ..sandbox import filter_export
-        data = _json(filter_export.oci(program, arch, name)).encode()
+        profile, otherwise = filter_export.oci(program, arch, name)
+        data = _json(profile).encode()
+        for text in otherwise:
+            say(text)
     else:
         data = program
     target = values.get("output", "-")

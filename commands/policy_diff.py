@@ -9,7 +9,7 @@ from .policy import load, machine, wrapped
 
 
 def main(words, values):
-    """Returns the exit status: 1 where A and B differ."""
+    """Returns the exit status: 1 where A and B differ, or where that could not be told for everything."""
     if "against" in values:
         if len(words) != 1:
             raise usage("policy diff --against takes one NAME", stage="policy")
@@ -36,20 +36,23 @@ def between(words, values):
             arches.remove(arch)
             left_out[arch] = error.line()
             say("%s left out: %s" % (arch, error.line()))
-    found, tried = filter_diff.differences([side.__getitem__ for side in programs], arches)
+    found, partly = filter_diff.differences([side.__getitem__ for side in programs], arches)
     labels = words if words[0] != words[1] else ["A", "B"]
     lines = _lines(found, labels, arches)
     if values.get("json"):
         import json
         write(1, json.dumps({"a": words[0], "b": words[1], "arches": arches, "left_out": left_out,
-                             "only_tried_constants": tried,
+                             "complete": not partly, "partly": partly,
                              "differences": [_as_dict(each) for each in found]}, indent=2) + "\n")
     else:
-        if tried:
-            say("the program can't be followed through on %s: constants of both were tried, which may miss something"
-                % ", ".join(tried))
-        write(1, "\n".join(lines or ["no difference: every call number, every argument, on %s" % ", ".join(arches)]) + "\n")
-    return 1 if found else 0
+        for arch, why in partly.items():
+            say("not everything was compared on %s: %s" % (arch, why))
+        if not lines:
+            lines = ["no difference: every call number, every argument, on %s" % ", ".join(arches)]
+            if partly:
+                lines = ["no difference found, but not everything was compared on %s" % ", ".join(partly)]
+        write(1, "\n".join(lines) + "\n")
+    return 1 if found or partly else 0
 
 
 def _as_dict(each):

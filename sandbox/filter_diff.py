@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where two filters differ, with a call that shows it.
 
-Exact for what the ways of both programs can be followed through, which is every program that compares arguments with
-constants; else the constants of both, +-1 and with the upper halves set, are tried and the result says so.  Each
-counter-example is run through the interpreter before it is reported.
+Exact where the ways of both programs can be followed through, as with every program that compares arguments with
+constants and doesn't branch beyond measure; else the constants of both, +-1 and with the upper halves set, are tried and
+the result says so.  Each counter-example is run through the interpreter before it is reported.
 """
 from itertools import product
 
@@ -12,7 +12,7 @@ from . import filter_paths, policy
 
 #: AUDIT_ARCH_* of the architectures that the same kernels also run: a filter should kill those; linux/audit.h
 FOREIGN = (("i386", 0x40000003, "x86_64"), ("arm", 0x40000028, "aarch64"))
-_TRIED, _EXAMPLES = 4096, 4
+_TRIED, _EXAMPLES, _TOP = 4096, 4, 0xFFFFFFFF
 
 
 class Difference:
@@ -26,82 +26,110 @@ class Difference:
         self.arch, self.first, self.last, self.examples, self.one, self.two = arch, number, number, examples, one, two
 
 
-def differences(program_of, arches=policy.ARCHES):
-    """([Difference], [architecture on which constants or numbers were only tried]).
+def differences(program_of, arches=policy.ARCHES, budget=None):
+    """([Difference], {architecture: why not everything there was compared}).
 
     program_of: (A, B), functions from an architecture to program bytes.
     """
-    found, tried = [], []
+    found, partly, budget, trials = [], {}, budget or filter_paths.Budget(), filter_paths.Budget(filter_paths.STEPS // 3)
     places = [(arch, policy.numbers(arch).AUDIT_ARCH, arch) for arch in arches]
     places += [(name, audit, host) for name, audit, host in FOREIGN if host in arches]
     for name, audit, host in places:
         codes = [bpf.decode(get(host)) for get in program_of]
-        if any(filter_paths.masks_numbers(code) for code in codes):
-            tried.append(name)
-        whole = [_constant(code, audit) for code in codes]
+        if codes[0] == codes[1]:
+            continue
+        whole = [_constant(code, audit, budget) for code in codes]
         if whole[0] != whole[1] and None in whole and False not in whole:
             found.append(Difference(name, 0, [(None,) * 6], *whole))
-            found[-1].last = 0xFFFFFFFF
+            found[-1].last = _TOP
             continue
         named = set(policy.numbers(host).NR.values()) if name == host else set()
-        last = {}
-        for number in filter_paths.numbers_to_look_at(*codes):
+        found += _of_numbers(name, codes, audit, named, (budget, trials), partly)
+        if any(filter_paths.masks_numbers(code) for code in codes):
+            try:  # the number as one more word: what no list of numbers shows
+                seen = {(each.one, each.two) for each in found if each.arch == name}
+                for pair, examples in _pairs([filter_paths.ways(code, filter_paths.UNKNOWN, audit, budget) for code in codes],
+                                             codes, filter_paths.UNKNOWN, audit, budget):
+                    if pair not in seen:
+                        found.append(Difference(name, examples[0][0], [examples[0][1]], *pair))
+            except filter_paths.Opaque as error:
+                partly.setdefault(name, str(error))
+    return found, partly
+
+
+def _of_numbers(name, codes, audit, named, budgets, partly):
+    """[Difference] of one architecture, for every number at which a program can change its mind.
+
+    budgets: for following through, and for trying where that fails.
+    """
+    found, last, known, (budget, trials) = [], {}, {}, budgets
+    paths = [filter_paths.Paths(code, audit, budget) for code in codes]
+    for number in filter_paths.numbers_to_look_at(*codes):
+        kind = paths[0].kind(number), paths[1].kind(number)
+        if kind not in known:
             try:
-                shown = _exact(codes, number, audit)
-            except filter_paths.Opaque:
-                shown = _tried(codes, number, audit)
-                if name not in tried:
-                    tried.append(name)
-            now = {}
-            for (one, two), examples in shown:
-                before = last.get((one, two))
-                plain = number not in named and not any(arg is not None for arg in examples[0])
-                if before is not None and plain:
-                    before.last = number
-                else:
-                    before = Difference(name, number, examples, one, two)
-                    found.append(before)
-                if plain:
-                    now[one, two] = before
-            last = now
-    return found, tried
+                known[kind] = [(pair, [args for _, args in examples]) for pair, examples in _pairs(
+                    [path.ways(number) for path in paths], codes, number, audit, budget)]
+            except filter_paths.Opaque as error:
+                partly.setdefault(name, str(error))
+                if trials.left < _TRIED:
+                    partly[name] = "from number %d on nothing was looked at: %s" % (number, error)
+                    return found
+                known[kind] = _tried(codes, number, audit, trials)
+        now = {}
+        for (one, two), examples in known[kind]:
+            before = last.get((one, two))
+            plain = number not in named and not any(arg is not None for arg in examples[0])
+            if before is not None and plain:
+                before.last = number
+            else:
+                before = Difference(name, number, examples, one, two)
+                found.append(before)
+            if plain:
+                now[one, two] = before
+        last = now
+    return found
 
 
-def _constant(code, audit):
+def _constant(code, audit, budget):
     """The one answer to every call of an architecture; None for several, False where that can't be told."""
     try:
-        ways = filter_paths.ways(code, filter_paths.UNKNOWN, audit)
+        ways = filter_paths.ways(code, filter_paths.UNKNOWN, audit, budget)
     except filter_paths.Opaque:
         return False
     return ways[0][0] if len({action for action, _ in ways}) == 1 else None
 
 
-def _exact(codes, number, audit):
-    """[((action of A, action of B), [args, ...])]: examples for each pair of actions that differ."""
+def _pairs(both, codes, number, audit, budget):
+    """[((action of A, action of B), [(number, args), ...])]: examples for each pair of actions that differ.
+
+    both: the ways of A and of B.
+    """
     shown = {}
-    one_ways, two_ways = [filter_paths.ways(code, number, audit) for code in codes]
-    for one, first in one_ways:
-        for two, second in two_ways:
+    for one, first in both[0]:
+        for two, second in both[1]:
+            budget.spend(1)
             if one != two and len(shown.get((one, two), ())) < _EXAMPLES:
-                words = _common(first, second)
+                words = _common(first, second, budget)
                 if words is not None:
-                    args = _arguments(words)
+                    at, args = words.get(filter_paths.NR, 0) if number is filter_paths.UNKNOWN else number, _arguments(words)
                     plain = [arg or 0 for arg in args]
                     ip = words.get(8, 0) | words.get(12, 0) << 32
                     for code, wanted in zip(codes, (one, two)):
-                        got = filter_paths.effective(bpf.run(code, number, audit, plain, ip)[0])
+                        got = filter_paths.effective(bpf.run(code, at, audit, plain, ip)[0])
                         if got != wanted:
-                            raise AssertionError("number %d %r: %#x, not %#x" % (number, plain, got, wanted))
+                            raise AssertionError("number %d %r: %#x, not %#x" % (at, plain, got, wanted))
                     examples = shown.setdefault((one, two), [])
-                    if args not in examples:
-                        examples.append(args)
+                    if (at, args) not in examples:
+                        examples.append((at, args))
     return list(shown.items())
 
 
-def _common(first, second):
+def _common(first, second, budget):
     """{offset: a value} that both ways take, or None.  Of several the smallest value is shown."""
     words = {}
     for offset in set(first) | set(second):
+        budget.spend(len(first.get(offset, "1")) * len(second.get(offset, "1")))
         pairs = product(first.get(offset, [(0, 0)]), second.get(offset, [(0, 0)]))
         shared = [cube[0] for cube in (filter_paths.meet(*pair) for pair in pairs) if cube is not None]
         if not shared:
@@ -119,7 +147,9 @@ def _arguments(words):
     return tuple(args)
 
 
-def _tried(codes, number, audit):
+def _tried(codes, number, audit, trials):
+    """As _pairs, for arguments made of the constants of both programs, as far as a part of what is left to try lasts."""
+    least = trials.left - trials.left // 16
     constants = {0, 1, 0xFFFFFFFF}
     for code in codes:
         for op, _, _, k in code:
@@ -135,7 +165,11 @@ def _tried(codes, number, audit):
         chosen = dict(zip(loaded, vector))
         args = tuple(chosen.get(at) for at in range(6))
         plain = [arg or 0 for arg in args]
-        pair = tuple(filter_paths.effective(bpf.run(code, number, audit, plain)[0]) for code in codes)
+        answers = [bpf.run(code, number, audit, plain) for code in codes]
+        trials.left -= 20 + sum(steps for _, steps in answers)
+        pair = tuple(filter_paths.effective(action) for action, _ in answers)
         if pair[0] != pair[1]:
             shown.setdefault(pair, [args])
+        if trials.left < least:
+            break
     return list(shown.items())

@@ -8,6 +8,7 @@ doesn't matter.  What this format can't say is refused.
 from .. import seccomp_bpf as bpf
 from . import filter_paths, policy
 from .errors import usage
+from .policy import X32_BIT
 
 _ARCH = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 _FULL, _ANY, MOST = (1 << 64) - 1, frozenset([(0, 0)]), 1000
@@ -17,23 +18,28 @@ _KINDS = {bpf.ALLOW: "SCMP_ACT_ALLOW", bpf.LOG: "SCMP_ACT_LOG", bpf.KILL_PROCESS
 
 
 def oci(program, arch, what):
-    """The object.  program: verified bytes; arch: a name in policy.ARCHES; what: its name, for messages.
+    """(the object, [what it says otherwise, in words]).
 
-    Raises SandboxError (exit status 2) for what the format can't say.
+    program: verified bytes; arch: a name in policy.ARCHES; what: its name, for messages.  Raises SandboxError (exit status
+    2) for what the format can't say, and where libseccomp's own answer would be another than refusing.
     """
-    code, table = bpf.decode(program), policy.numbers(arch)
+    code, table, budget = bpf.decode(program), policy.numbers(arch), filter_paths.Budget()
+    paths = filter_paths.Paths(code, table.AUDIT_ARCH, budget)
     names = {number: name for name, number in table.NR.items()}
     try:
-        default = _only(code, 0x3FFFFFFF, table.AUDIT_ARCH)
-        groups = {}
+        if filter_paths.masks_numbers(code):
+            raise filter_paths.Opaque("it computes with the call number, and a profile names single calls")
+        default, groups, x32 = _only(paths, 0x3FFFFFFF), {}, set()
         for number in filter_paths.numbers_to_look_at(code):
             if number in names:
-                _call(code, number, names[number], table.AUDIT_ARCH, default, groups)
-            elif not 0x40000000 <= number <= 0x400003FF or arch == "x86_64":
-                action = _only(code, number, table.AUDIT_ARCH)
-                if action != default and (number < 0x40000000 or action & 0xFFFF0000 in (bpf.ALLOW, bpf.LOG)):
-                    raise filter_paths.Opaque("number %d has no name and its own answer, %s" % (
-                        number, filter_paths.action_text(action)))
+                _call(paths, number, names[number], default, groups)
+            elif number >= X32_BIT and arch == "x86_64":
+                x32.update(action for action, _ in paths.ways(number))
+            elif _only(paths, number) != default:
+                raise filter_paths.Opaque("number %d has no name and its own answer, %s" % (
+                    number, filter_paths.action_text(_only(paths, number))))
+        otherwise = _otherwise("calls of another architecture", filter_paths.elsewhere(code, table.AUDIT_ARCH, budget))
+        otherwise += _otherwise("x32 numbers", x32)
     except filter_paths.Opaque as error:
         raise usage("%s can't be written as OCI JSON" % what, str(error), REMEDY, stage="policy export")
     made = {}
@@ -48,20 +54,28 @@ def oci(program, arch, what):
                              {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
                              for index, sign, value, mask in args]
         made["syscalls"].append(entry)
-    return made
+    return made, otherwise
 
 
-def _only(code, number, audit):
+def _otherwise(calls, actions):
+    """What libseccomp, which kills the thread at these calls, does otherwise, as [text].  Raises Opaque where they pass."""
+    texts = sorted(filter_paths.action_text(action) for action in actions - {bpf.KILL_THREAD})
+    if any(filter_paths.passes(action) for action in actions):
+        raise filter_paths.Opaque("%s get %s, and with a profile libseccomp kills them" % (calls, " or ".join(texts)))
+    return ["%s get %s here; runc, crun and docker kill the thread" % (calls, " or ".join(texts))] if texts else []
+
+
+def _only(paths, number):
     """The one answer to a number, whatever the arguments."""
-    actions = {action for action, _ in filter_paths.ways(code, number, audit)}
+    actions = {action for action, _ in paths.ways(number)}
     if len(actions) != 1:
         raise filter_paths.Opaque("number %d has no name, and its arguments decide" % number)
     return actions.pop()
 
 
-def _call(code, number, name, audit, default, groups):
+def _call(paths, number, name, default, groups):
     """Adds the rules of a call to {(action, ((index, value, mask), ...)): [name]}."""
-    found = filter_paths.ways(code, number, audit)
+    found = paths.ways(number)
     actions = {action for action, _ in found}
     if len(actions) == 1:
         action = actions.pop()
@@ -69,49 +83,52 @@ def _call(code, number, name, audit, default, groups):
             groups.setdefault((action, ()), []).append(name)
         return
     for action in sorted(actions - {default}):
-        for rule in rules([words for one, words in found if one == action], name):
+        for rule in rules([words for one, words in found if one == action], name, paths.budget):
             args = tuple((index,) + rule[index] for index in sorted(rule))
             groups.setdefault((action, args), []).append(name)
 
 
-def rules(ways, name):
+def rules(ways, name, budget):
     """[{argument: (operator, value, mask)}]: ways that lead to one action as rules that exclude each other.
 
     The operator is == on what the mask leaves, or != with a mask of all 64 bits.  Raises Opaque.
     """
-    regions, made = _merged([_regions(words, name) for words in ways]), []
+    regions, made = _merged([_regions(words, name, budget) for words in ways], budget), []
     for region in regions:
         pieces = [{}]
         for index, cubes in sorted(region.items()):
-            pieces = [_put(piece, index, part) for piece in pieces for part in _parts(cubes)]
+            pieces = [_put(piece, index, part) for piece in pieces for part in _parts(cubes, budget)]
             if len(pieces) > MOST:
                 raise filter_paths.Opaque("%s would need more than %d rules" % (name, MOST))
         made += pieces
     return made
 
 
-def _regions(words, name):
+def _regions(words, name, budget):
     """{argument: frozenset of cubes of 64 bits} of one way's words."""
     if any(offset < 16 for offset in words):
         raise filter_paths.Opaque("%s is decided by the address of the instruction" % name)
     found = {}
     for index in range(6):
         lows, highs = [words.get(16 + 8 * index + half, ((0, 0),)) for half in (0, 4)]
+        budget.spend(len(lows) * len(highs) * 4)
         cubes = frozenset((low[0] | high[0] << 32, low[1] | high[1] << 32) for low in lows for high in highs)
         if cubes != _ANY:
             found[index] = cubes
     return found
 
 
-def _merged(regions):
+def _merged(regions, budget):
     """Fewer regions for the same: two that differ in one argument become one, until none do."""
     left = []
     for region in regions:
         at = 0
         while at < len(left):
+            budget.spend(4)
             differing = [index for index in set(region) | set(left[at]) if region.get(index, _ANY) != left[at].get(index, _ANY)]
             if len(differing) == 1:
                 index, other = differing[0], left.pop(at)
+                budget.spend(32 * (len(region.get(index, _ANY)) + len(other.get(index, _ANY))))
                 cubes = frozenset(filter_paths.joined(region.get(index, _ANY) | other.get(index, _ANY)))
                 region = _put(region, index, cubes)
                 if cubes == _ANY:
@@ -123,11 +140,12 @@ def _merged(regions):
     return left
 
 
-def _parts(cubes):
+def _parts(cubes, budget):
     """[(operator, value, mask)] of one argument's cubes: a single value left out is one !=."""
     if len(cubes) >= 32:
         rest = [(0, 0)]
         for hole in sorted(cubes):
+            budget.spend(64 * len(rest))
             rest = filter_paths.joined([piece for cube in rest for piece in filter_paths.without(cube, hole)])
         if len(rest) == 1 and rest[0][1] == _FULL:
             return [("!=", rest[0][0], _FULL)]

@@ -5,6 +5,8 @@ The arguments are sets of 32-bit words, kept as cubes: a cube (value, mask) hold
 Cubes can be cut and intersected exactly, so two filters are compared, and one written in another format, for all
 arguments and not for some that were tried.  Only for the tools; nothing here runs at a launch.
 """
+from bisect import bisect_left, bisect_right
+
 from .. import seccomp_bpf as bpf
 from . import policy
 
@@ -15,8 +17,59 @@ NR, ARCH = 0, 4
 UNKNOWN = None
 
 
+#: Steps that one command may take: some ten seconds at most.
+STEPS = 12000000
+
+
 class Opaque(ValueError):
     """The program computes with arguments in a way that cubes can't follow."""
+
+
+class Spent(Opaque):
+    """The command's budget is used up."""
+
+
+class Budget:
+    """What one command may spend on following programs through.  left: steps."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps=STEPS):
+        self.left = steps
+
+    def spend(self, steps):
+        """Raises Spent when nothing is left."""
+        self.left -= steps
+        if self.left < 0:
+            raise Spent("the program branches too much to follow it to the end")
+
+
+class Paths:
+    """A program for one architecture, followed through for any number: once for all numbers that it treats alike."""
+
+    __slots__ = ("code", "audit", "budget", "_marks", "_known")
+
+    def __init__(self, code, audit, budget):
+        self.code, self.audit, self.budget, self._known = code, audit, budget, {}
+        self._marks = None if masks_numbers(code) else sorted({k for op, _, _, k in code if op & 7 == 5 and op != bpf.JA})
+
+    def kind(self, number):
+        """The same for numbers that no instruction tells apart."""
+        if self._marks is None:
+            return number
+        return bisect_left(self._marks, number), bisect_right(self._marks, number)
+
+    def ways(self, number):
+        """As the function; the same list for numbers of one kind."""
+        kind = self.kind(number)
+        if kind not in self._known:
+            try:
+                self._known[kind] = ways(self.code, number, self.audit, self.budget)
+            except Opaque as error:
+                self._known[kind] = error
+        if isinstance(self._known[kind], Opaque):
+            raise self._known[kind]
+        return self._known[kind]
 
 
 def listing(program, arch):
@@ -46,14 +99,15 @@ def verdict(action):
             bpf.TRACE: "asks the tracer about", bpf.KILL_THREAD: "kills the thread at"}.get(kind, "kills the process at")
 
 
-def ways(code, nr, arch):
+def ways(code, nr, arch, budget=None):
     """[(action, {word offset: [cube, ...]})]: every way through the program for one call number and architecture.
 
     code: what seccomp_bpf.decode made of a verified program.  The ways exclude each other and cover all arguments;
     a word without cubes may be anything.  Offsets are those of struct seccomp_data: 16 + 8 i is argument i's low
-    half, 20 + 8 i its high one.  nr may be UNKNOWN: then it is one more word.  Raises Opaque.
+    half, 20 + 8 i its high one.  nr and arch may be UNKNOWN: then they are words too.  Raises Opaque.
     """
-    known, found = {ARCH: arch} if nr is UNKNOWN else {NR: nr, ARCH: arch}, []
+    known, found = {place: value for place, value in ((NR, nr), (ARCH, arch)) if value is not UNKNOWN}, []
+    budget = budget or Budget()
     # (place, accumulator, X, memory, words): a value is an int, or (offset, mask) of a word
     stack = [(0, 0, 0, {}, {})]
     while stack:
@@ -61,6 +115,7 @@ def ways(code, nr, arch):
         while True:
             op, jt, jf, k = code[pc]
             pc += 1
+            budget.spend(1)
             operand = x if op & 8 and op & 7 in (4, 5) else k
             if op == bpf.LD:
                 a = known.get(k, (k, _ALL))
@@ -75,7 +130,9 @@ def ways(code, nr, arch):
                     raise Opaque("instruction %d compares with an argument" % (pc - 1))
                 offset, mask = a
                 cubes = words.get(offset, [(0, 0)])
+                budget.spend(len(cubes) * (1 if mask == _ALL and test == bpf.JEQ else 32))
                 miss = _cut(cubes, mask, test, operand, False)
+                budget.spend(len(miss) * 4)
                 if miss:
                     if len(stack) + len(found) + len(miss) > MOST:
                         raise Opaque("more than %d ways through it" % MOST)
@@ -109,6 +166,15 @@ def ways(code, nr, arch):
                 memory[k] = a if op == 0x02 else x
             else:
                 a, x = (x, x) if op == 0x87 else (a, a)
+    return found
+
+
+def elsewhere(code, audit, budget):
+    """{action}: the answers to the calls of every architecture but this one.  Raises Opaque."""
+    found = set()
+    for action, words in ways(code, UNKNOWN, UNKNOWN, budget):
+        if any(cube != (audit, _ALL) for cube in words.get(ARCH, [(0, 0)])):
+            found.add(action)
     return found
 
 
@@ -227,11 +293,17 @@ def numbers_to_look_at(*programs):
 
 
 def masks_numbers(code):
-    """Whether a program computes with the call number: then no list of numbers is all that matters."""
-    loaded = None
-    for op, _, _, k in code:
+    """Whether a program may do more with the call number than compare it with constants: then no list of numbers is all
+    that matters."""
+    held = [False] * (len(code) + 1)  # whether the accumulator may be the number on some way to an instruction
+    for pc, (op, jt, jf, k) in enumerate(code):
+        now = held[pc]
         if op == bpf.LD:
-            loaded = k
-        elif loaded == NR and (op & 7 == 4 or op & 7 == 5 and op & 0xF0 == 0x40):
+            now = k == NR
+        elif op in (0x00, 0x80, 0x60, 0x87):  # from a constant, the scratch memory or X, where no number comes
+            now = False
+        elif now and (op & 7 in (2, 4, 7) or op & 7 == 5 and op != bpf.JA and (op & 8 or op & 0xF0 == 0x40)):
             return True
+        for jump in ((k,) if op == bpf.JA else (jt, jf) if op & 7 == 5 else () if op & 7 == 6 else (0,)):
+            held[pc + 1 + jump] |= now
     return False

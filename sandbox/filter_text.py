@@ -4,25 +4,33 @@ from .. import seccomp_bpf as bpf
 from . import call_names, filter_export, filter_paths, policy
 
 
-def decisions(program, arch):
-    """[(call, an action, or (text,) where arguments decide)] for every call of the architecture."""
-    code, table, out = bpf.decode(program), policy.numbers(arch), []
+def decisions(program, arch, budget):
+    """[(call, an action or why it isn't known, or (text,) where arguments decide)] for every call of the architecture."""
+    code, table, out, known = bpf.decode(program), policy.numbers(arch), [], {}
+    paths = filter_paths.Paths(code, table.AUDIT_ARCH, budget)
     for call, number in sorted(table.NR.items(), key=lambda item: item[1]):
         try:
-            found = filter_paths.ways(code, number, table.AUDIT_ARCH)
+            found = paths.ways(number)
             actions = {action for action, _ in found}
             if len(actions) == 1:
                 out.append((call, filter_paths.action_text(actions.pop())))
-            else:
-                out.append((call, (_tested(call, found),)))
+                continue
+            kind = paths.kind(number)
+            if kind not in known:
+                known[kind] = _rules(call, found, budget)
+            out.append((call, (_tested(call, known[kind]),)))
         except filter_paths.Opaque as error:
-            out.append((call, ("can't be put in words: %s" % error,)))
+            out.append((call, "not known (%s)" % error))
     return out
 
 
-def _tested(call, found):
-    rules = {action: filter_export.rules([words for one, words in found if one == action], call)
-             for action in {action for action, _ in found}}
+def _rules(call, found, budget):
+    """{action: rules as filter_export makes them}"""
+    return {action: filter_export.rules([words for one, words in found if one == action], call, budget)
+            for action in {action for action, _ in found}}
+
+
+def _tested(call, rules):
     order = sorted(rules, key=lambda action: (len(rules[action]), action))
     texts = ["%s if %s" % (filter_paths.action_text(action), " or ".join(_piece(call, rule) for rule in rules[action]))
              for action in order[:-1]]
@@ -43,14 +51,24 @@ def _piece(call, rule):
     return " and ".join(texts) or "always"
 
 
-def outside(program, arch):
-    """(the answer above the last known number, the answer to another architecture) in words."""
+def outside(program, arch, budget):
+    """(the answers to numbers without a name, the answers to another architecture) in words."""
     code, table = bpf.decode(program), policy.numbers(arch)
-    found = []
-    for number, audit in ((0x3FFFFFFF, table.AUDIT_ARCH), (0, 0x40000003 if arch == "x86_64" else 0x40000028)):
-        try:
-            actions = {action for action, _ in filter_paths.ways(code, number, audit)}
-            found.append(" or ".join(sorted(filter_paths.action_text(action) for action in actions)))
-        except filter_paths.Opaque:
-            found.append("by argument")
-    return tuple(found)
+    paths, named, actions = filter_paths.Paths(code, table.AUDIT_ARCH, budget), set(table.NR.values()), set()
+    try:
+        if filter_paths.masks_numbers(code):
+            raise filter_paths.Opaque("the program computes with the call number")
+        for number in filter_paths.numbers_to_look_at(code):
+            if number not in named:
+                actions.update(action for action, _ in paths.ways(number))
+        others = _or(actions)
+    except filter_paths.Opaque as error:
+        others = "not known (%s)" % error
+    try:
+        return others, _or(filter_paths.elsewhere(code, table.AUDIT_ARCH, budget))
+    except filter_paths.Opaque as error:
+        return others, "not known (%s)" % error
+
+
+def _or(actions):
+    return " or ".join(sorted(filter_paths.action_text(action) for action in actions))

@@ -177,7 +177,8 @@ def condition(call, arg, op, value, mask=None):
     on 64 bits, a rule that refuses -1 would let 0xffffffff pass, which is the same call.  Raises FilterError.
     """
     width = _width(call, arg)
-    limit, narrow = _LIMITS.get(width), "argument %d of %s is %d bits wide for the kernel" % (arg, call, 16 if width == "h" else 32)
+    limit = _LIMITS.get(width)
+    narrow = "argument %d of %s is %d bits wide for the kernel" % (arg, call, 16 if width == "h" else 32)
     if limit is None:
         return bpf.Condition(arg, op, value, mask, True)
     if value > limit:
