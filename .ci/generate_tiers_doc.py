@@ -6,22 +6,15 @@
 import os
 import sys
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from generated import HERE, project, settle
+
 TARGET = os.path.join(HERE, "docs", "tiers.md")
 BEGIN, END = "<!-- tiers: begin -->\n", "<!-- tiers: end -->\n"
 
 
-def load():
-    """The project's sandbox.tiers and sandbox.controls, from this folder."""
-    sys.path.insert(0, HERE)
-    import mrunc  # noqa: F401
-    from mrunc.sandbox import controls, tiers
-    return tiers, controls
-
-
 def chapters():
     """Lines of Markdown: a chapter for each weaker tier."""
-    tiers, controls = load()
+    tiers, controls = project("sandbox.tiers"), project("sandbox.controls")
     for tier in tiers.TIERS.values():
         if tier.name == "full":
             continue
@@ -52,18 +45,5 @@ def text():
     return before + BEGIN + "\n" + "\n".join(chapters()) + "\n" + END + rest.split(END)[1]
 
 
-def main():
-    made = text()
-    with open(TARGET, encoding="utf-8") as stream:
-        if stream.read() == made:
-            return 0
-    if "--check" in sys.argv[1:]:
-        print("docs/tiers.md is behind sandbox/tiers.py: make docs", file=sys.stderr)
-        return 1
-    with open(TARGET, "w", encoding="utf-8") as out:
-        out.write(made)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(settle("docs/tiers.md", text(), "make docs"))
