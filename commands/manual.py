@@ -56,7 +56,7 @@ def help_run():
         lines += ["", group + ":"]
         for option in OPTIONS:
             if option.group == group and option.text:
-                lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
+                lines += _entry(option.shown(), option.text)
     lines += ["", "Exit status:"]
     for status, text in EXIT:
         lines += _entry(status, text)
@@ -83,7 +83,7 @@ def _help_actions(verb, module, more):
         lines += _entry(action, text)
     lines += [""] + more + [module.GROUP + ":"]
     for option in module.OPTIONS:
-        lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
+        lines += _entry(option.shown(), option.text)
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +106,7 @@ def help_selftest():
     lines = ["usage: %s %s" % (program_name(), selftest.USAGE), "",
              "Tries to get out of a sandbox that is made here, and says what holds.", "", selftest.GROUP + ":"]
     for option in selftest.OPTIONS:
-        lines += _entry(", ".join(option.names) + (" " + option.metavar if option.metavar else ""), option.text)
+        lines += _entry(option.shown(), option.text)
     lines += ["", "Exit status:"]
     for status, text in selftest.EXIT:
         lines += _entry(status, text)
@@ -137,7 +137,7 @@ def man_page():
         for action, text in module.ACTIONS:
             out.extend([".TP", ".B " + plain("mrunc %s %s" % (verb, action)), plain(text)])
         for option in module.OPTIONS:
-            out.extend([".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
+            out.extend([".TP", ".B " + plain(option.shown()),
                         plain(option.text)])
     out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
            "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc doctor",
@@ -149,7 +149,7 @@ def man_page():
         out.append(".SH " + group.upper())
         for option in OPTIONS:
             if option.group == group and option.text:
-                out += [".TP", ".B " + plain(", ".join(option.names) + (" " + option.metavar if option.metavar else "")),
+                out += [".TP", ".B " + plain(option.shown()),
                         plain(option.text)]
     out += [".SH DOCTOR", plain("doctor tries what mrunc needs of this host and says which tier would run, what is missing, "
                                 "and what to do about it. Its exit status: %s." % "; ".join(

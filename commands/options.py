@@ -14,6 +14,16 @@ class Option:
         self.names, self.dest, self.metavar, self.many = names.split(), dest, metavar, many
         self.text, self.group = text, group
 
+    @property
+    def optional(self):
+        """Whether it goes without a value; one is only ever taken as --name=VALUE."""
+        return self.metavar is not None and self.metavar.startswith("[=")
+
+    def shown(self):
+        """Names and metavar, as help and manual have them."""
+        separator = "" if self.optional else " "
+        return ", ".join(self.names) + (separator + self.metavar if self.metavar else "")
+
     def given(self, value):
         """What `parse` keeps of a value."""
         return value
@@ -34,6 +44,7 @@ OPTIONS = (
            "system call policy", FILES),
     Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
            "said; what is written there may not be executed", FILES, True),
+    Option("--overlay", "overlay", "[=PATH]", "let the program change the tree, or what is shown at PATH (--ro), as on a real system;\n           nothing reaches the host", FILES, True),
     Option("--changes", "changes", "FILE", "write as JSON what the program added, modified and deleted; - is stderr", FILES),
     Option("--export", "export", "DIR|TAR", "bring out the files that it added or modified, to an empty or new directory or a .tar",
            FILES),
@@ -104,6 +115,9 @@ def parse(argv, options=OPTIONS):
                         remedy=KNOWN.get(name) or "%s run --help lists them; the command's own options come after --" %
                         program_name())
         i += 1
+        if option.optional:
+            values.setdefault(option.dest, []).append(value if equals else True)
+            continue
         if option.metavar is None:
             if equals:
                 raise usage("%s takes no value" % name)

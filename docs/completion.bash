@@ -15,7 +15,7 @@ _mrunc() {
     elif [[ ${COMP_WORDS[1]} == rootfs && $word == -* ]]; then
         COMPREPLY=($(compgen -W "--from --from-host --image --max-size --max-files --manifest --json -q --quiet -h --help" -- "$word"))
     elif [[ $word == -* ]]; then
-        COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --rootfs --harden --writable --changes --export --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --proc --tier --tty -t --timeout --cpu-time --grace --memory --cpus --pids --pids-limit --io-read --io-write --best-effort --require --rlimit --ulimit --max-output --report --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word"))
+        COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --rootfs --harden --writable --overlay --changes --export --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --proc --tier --tty -t --timeout --cpu-time --grace --memory --cpus --pids --pids-limit --io-read --io-write --best-effort --require --rlimit --ulimit --max-output --report --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word"))
     else
         COMPREPLY=($(compgen -f -- "$word"))
     fi

@@ -11,8 +11,9 @@ NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_N
 
 
 def writable_places(plan):
-    """[path] of the plan's writable tmpfs mounts."""
-    return [op.dst for op in plan.operations if op.kind == "tmpfs" and op.dst != b"/" and not op.flags & RO]
+    """[Operation] of the plan's mounts that can be written and are not the host's."""
+    return [op for op in plan.operations if op.kind == "overlay" or
+            op.kind == "tmpfs" and op.dst != b"/" and not op.flags & RO]
 
 
 class Aftermath:
@@ -25,17 +26,23 @@ class Aftermath:
             from . import copy_out
             self.exporter = copy_out.destination(plan.spec.export, [source for source, _ in plan.spec.rw])
 
-    def remember(self, pid):
-        """At the gate: takes hold of every writable place and reads what is there.  pid: of the init.  Raises SandboxError."""
+    def remember(self, pid, uppers):
+        """At the gate: takes hold of every writable place and reads what is there.  pid: of the init; uppers: {place: fd} of
+        upper layers, taken over.  Raises SandboxError."""
         places = []
         self.held = changes.Changes(places)
         try:
             root = os.open("/proc/%d/root" % pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                for path in writable_places(self.plan):
-                    below = [other for other in self.plan.mounts if other.startswith(path + b"/")]
-                    fd = mount.open_in_root(root, path, os.O_RDONLY | os.O_DIRECTORY, resolve=NO_LINKS)
-                    places.append(changes.Place(path, fd, below))
+                for op in writable_places(self.plan):
+                    below = [other for other in self.plan.mounts if other.startswith(op.dst + b"/")]
+                    lower = None
+                    if op.kind == "overlay":
+                        from .overlay import Lower
+                        lower = Lower(op)
+                    fd = uppers.pop(op.dst) if lower else mount.open_in_root(root, op.dst, os.O_RDONLY | os.O_DIRECTORY,
+                                                                             resolve=NO_LINKS)
+                    places.append(changes.Place(op.dst, fd, below, lower))
             finally:
                 os.close(root)
             self.held.remember()

@@ -11,7 +11,7 @@ import stat
 
 from . import contents
 from .host import kind_of
-from .tree_walk import LONGEST_PATH, Walk, open_as_owner
+from .tree_walk import LONGEST_PATH, Walk
 
 #: The paths of one report together have so many bytes at the most; beyond that they are counted.
 MOST_PATH_BYTES = 64 << 20
@@ -43,7 +43,7 @@ def read_state(entry, budget):
         if state.kind == "link":
             state.target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent))
         elif state.kind == "file":
-            fd = open_as_owner(entry.parent, entry.name, os.O_RDONLY)
+            fd = entry.open()
             try:
                 state.magic = contents.magic(os.pread(fd, contents.HEAD, 0))
                 state.sha256, state.why = contents.digest(fd, state.size, budget)
@@ -92,7 +92,7 @@ class Changes:
         out, budget = [], contents.Budget()
         for place in self.places:
             try:
-                for path, change, before, after in (place.lower.compare(place, budget) if place.lower else
+                for path, change, before, after in (place.lower.compare(place, budget, self.notes) if place.lower else
                                                     compare_tmpfs(place, budget, self.notes)):
                     if len(path) > LONGEST_PATH or self.bytes + len(path) > MOST_PATH_BYTES:
                         self.uncounted += 1

@@ -9,7 +9,6 @@ import stat
 
 from . import contents
 from .errors import SandboxError, usage
-from .tree_walk import open_as_owner
 
 MOST_FILES = 100000
 MOST_BYTES = 8 << 30
@@ -40,10 +39,10 @@ class Exporter:
         self.budget = contents.Budget()
         self.left_out = []
 
-    def take(self, path, parent, name):
-        """One file.  path: absolute inside, bytes; parent, name: where it lies.  Never raises."""
+    def take(self, path, entry):
+        """One file.  path: absolute inside, bytes; entry: tree_walk.Entry.  Never raises."""
         try:
-            fd = open_as_owner(parent, name, os.O_RDONLY)
+            fd = entry.open()
         except OSError as error:
             self.left_out.append((path, error.strerror))
             return
@@ -174,7 +173,7 @@ def export(exporter, places, changes):
         for place in places:
             for entry in place.walk():
                 if place.inside(entry.path) in wanted and not entry.directory:
-                    exporter.take(place.inside(entry.path), entry.parent, entry.name)
+                    exporter.take(place.inside(entry.path), entry)
         exporter.finish()
     except OSError as error:
         raise SandboxError("export", os.fsdecode(exporter.path), error.errno)

@@ -21,6 +21,8 @@ def check(spec, seccomp):
         raise usage("--harden", "contradicts --unsafe-without")
     if spec.proc == "full":
         raise usage("--harden", "contradicts --proc full, which shows and takes more than programs need")
+    if spec.overlay:
+        raise usage("--harden", "contradicts --overlay: nothing of the tree is to be changed")
     if spec.tmpfs:
         raise usage("--harden", "contradicts --tmpfs, which may execute what is written there",
                     "a writable place that may not: --writable PATH[=SIZE]")

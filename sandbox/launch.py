@@ -79,7 +79,7 @@ class Run:
         self.budget = self.output = self.meter = None
         self.group, self.group_notes = None, plan.group_notes
         self.reaper, self.survivors = None, []
-        self.terminals, self.aftermath = [], None
+        self.terminals, self.aftermath, self.uppers = [], None, {}
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
@@ -117,7 +117,7 @@ class Run:
             parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
             copies=copies, filters=filters, userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=_boot_offsets(), stdio=_stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
-            group=-1 if self.group is None else self.group.fd)
+            group=-1 if self.group is None else self.group.fd, uppers=self._overlays())
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -157,10 +157,16 @@ class Run:
         return process.clone3(flags & ~process.CLONE_NEWCGROUP)
 
     def _prepare_aftermath(self):
-        if self.plan.spec.changes or self.plan.spec.export is not None:
+        if self.plan.watched:
             from .aftermath import Aftermath
             self.aftermath = Aftermath(self.plan)
             self.undo.append((self.aftermath.discard, ()))
+
+    def _overlays(self):
+        if not self.plan.spec.overlay:
+            return None
+        from .overlay import Uppers
+        return Uppers()
 
     def _step(self, stage, function, *arguments):
         try:
@@ -240,8 +246,10 @@ class Run:
         trees, known = {}, {}
         try:
             for op in self.plan.operations:
-                if op.kind == "bind" and op.options["user"]:
-                    self._step("sources", refuse_sockets, op)
+                system = op.options.get("system")
+                if op.kind in ("bind", "overlay") and (op.options["user"] or system):
+                    if not system:
+                        self._step("sources", refuse_sockets, op)
                     if self.plan.root:
                         make = idmapped_tree if self.plan.tier.userns else unmapped_tree
                         trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity, known))
@@ -292,7 +300,9 @@ class Run:
                 raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
             if kind == "late":
                 raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
-            if fd is not None:
+            if fd is not None and packet[:1] == b"O":
+                self.uppers[packet[1:]] = fd
+            elif fd is not None:
                 self.terminal = self._keep(fd)
             if packet[:1] == b"E" and len(packet) > 4:
                 raise self._child_error(packet)
@@ -317,7 +327,7 @@ class Run:
         if self.group is not None:
             self.group.start_counting()
         if self.aftermath is not None:
-            self.aftermath.remember(self.pid)
+            self.aftermath.remember(self.pid, self.uppers)
         self._send(init.GO)
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))

@@ -14,10 +14,10 @@ CHUNK = 1 << 20
 
 class Tree:
     """The new tree while it is built.  root: fd of its root mount; sources: src -> detached mount fd; copies: src -> fd
-    of the open file."""
+    of the open file; uppers: overlay.Uppers, or None where there is no overlay."""
 
-    def __init__(self, root, sources, copies):
-        self.root, self.sources, self.copies = root, sources, copies
+    def __init__(self, root, sources, copies, uppers=None):
+        self.root, self.sources, self.copies, self.uppers = root, sources, copies, uppers
 
     def apply(self, op):
         """Does one operation.  Raises OSError."""
@@ -100,6 +100,12 @@ class Tree:
         mount.mount_setattr(tree, op.flags, recursive=False)
         self.attach(tree, op.dst)
         os.unlink(name, dir_fd=self.root)
+
+    def _overlay(self, op):
+        tree = self.sources.pop((op.kind, op.dst))
+        if op.options.get("by_path"):
+            mount.mount_setattr(tree, RO | NOSUID | NODEV)
+        self.attach(self.uppers.mount(self.root, op, tree), op.dst)
 
     def _device(self, op):
         tree = self.sources.pop((op.kind, op.dst))

@@ -31,7 +31,7 @@ class Plan:
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "policy_digest", "warnings", "group", "group_notes")
+                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""
@@ -69,6 +69,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     plan.namespaces = [(control, name, flag) for control, name, flag in NAMESPACES
                        if not plan.left_out(control) and control not in tier.lacks]
     plan.limits = _limits(spec, host, plan)
+    plan.watched = spec.changes or spec.export is not None
     plan.group, plan.group_notes = [], {}
     if spec.wants_group:
         from . import cgroup_limits
@@ -97,6 +98,9 @@ def _own_tree(plan, spec, host):
         userland = rootfs_run.operations(rootfs_run.Userland.read(spec.rootfs), own_files, plan.home)
     ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
     plan.operations = tree.add_user_mounts(ops, spec, host)
+    if spec.overlay:
+        from . import overlay
+        plan.operations = overlay.apply(plan.operations, spec, host)
     if spec.harden:
         from . import harden
         plan.operations = harden.apply(plan.operations, spec.tty)
@@ -172,7 +176,7 @@ def _landlock_rules(operations):
         execute = 0 if op.flags & NOEXEC else landlock.EXECUTE
         if op.kind == "tmpfs" and op.dst != b"/":
             rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
-        elif op.kind == "bind":
+        elif op.kind in ("bind", "overlay"):
             rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
         elif op.kind == "copy":
             rules.append((op.dst, landlock.READ_FILE | landlock.EXECUTE))

@@ -80,7 +80,7 @@ TABLE = {
     ("*", "no-space"): ("the copied files do not fit: --tmpfs DST=SIZE gives more room", (), None),
     ("*", "unreachable"): ("the caller may not reach it; bring a file in with --copy", (), None),
     ("*", "run-directory"): ("as root mrunc keeps its lock file in /run/mrunc", ("sudo mount -t tmpfs tmpfs /run",), None),
-    ("*", "overlay"): ("overlayfs for user namespaces needs Linux 5.11 and the overlay module",
+    ("*", "overlay"): ("an overlay needs the overlay module and Linux 6.6, where tmpfs keeps its marks (user xattrs)",
                        ("sudo modprobe overlay",), None),
     ("*", "memfd"): ("vm.memfd_noexec forbids programs in memory", ("sudo sysctl -w vm.memfd_noexec=1",),
                      "until the next boot; a line in /etc/sysctl.d keeps it"),
@@ -264,6 +264,8 @@ def child_cause(stage, what, number):
     """(cause or None, words) for a stage of the child that failed with an errno."""
     if stage == "file system" and what == "/proc" and number == 1:
         return "proc-masked", {}
+    if stage == "file system" and number in (19, 95) or stage == "overlay":
+        return "overlay", {}
     if stage == "file system" and number == 28:
         return "no-space", {}
     if stage == "sources" and number == 13 and what:

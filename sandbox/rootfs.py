@@ -11,7 +11,7 @@ from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOS
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
 INODES = 100000
 #: The kinds, and which of them are mounts of their own.
-MOUNTS = ("tmpfs", "bind", "device", "proc", "devpts", "mask-file", "mask-directory", "read-only", "cover")
+MOUNTS = ("tmpfs", "bind", "overlay", "device", "proc", "devpts", "mask-file", "mask-directory", "read-only", "cover")
 KINDS = MOUNTS + ("directory", "file", "symlink", "copy")
 
 
@@ -37,6 +37,8 @@ class Operation:
             src = "%d bytes" % len(self.src)
         if self.kind == "tmpfs":
             src = "at most %s, %d inodes" % (units.human(self.options["size"]), INODES)
+        if self.kind == "overlay":
+            src += ", changed in at most %s" % units.human(self.options["size"])
         if self.kind == "proc":
             src = "hidepid=2" + (",subset=pid" if self.options["subset"] else "")
         return "%-14s %-28s %s%s" % (self.kind, place, src, " (%s)" % ",".join(self.words()) if self.flags else "")

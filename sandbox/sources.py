@@ -86,7 +86,8 @@ def idmapped_tree(op, identity, known):
     can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
-    _refuse_mixed_owners(op, shown)
+    if not op.options.get("system"):
+        _refuse_mixed_owners(op, shown)
     tree = clone_source(op)
     try:
         owner = op.options["owner"]

@@ -31,7 +31,8 @@ class Spec:
     here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
     None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); rootfs: the tree's path or None; timeout,
     cpu_time, grace: seconds or None; max_output: bytes or None; proc: "pid", "full" or "none"; changes,
-    harden: bool; export: path or None; writable: (place inside, size) pairs; seccomp: a policy's name or a path, as
+    harden: bool; export: path or None; overlay: list of places inside, / for the whole tree; writable: (place inside, size)
+    pairs; seccomp: a policy's name or a path, as
     text; seccomp_add: list of `NAME[: CONDITION]`;
     tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
     memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
@@ -39,14 +40,14 @@ class Spec:
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "changes", "export",
-                 "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write",
+                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
+                 "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read", "io_write",
                  "best_effort", "require")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
-                 proc=None, harden=False, writable=(), changes=False, export=None, tty=False, seccomp=None, seccomp_add=(),
-                 tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(), best_effort=(),
+                 proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
+                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(), best_effort=(),
                  require=(), environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
@@ -55,6 +56,7 @@ class Spec:
         self.ro = [_bind(value, "--ro") for value in _list(ro)]
         self.rw = [_bind(value, "--rw") for value in _list(rw)]
         self.copy = [_copy(value) for value in _list(copy)]
+        self.overlay = _overlay(overlay)
         self.changes, self.export = _switch(changes, "changes"), _export(export)
         self.here, self.tty = bool(here), bool(tty)
         self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
@@ -111,6 +113,13 @@ def _switch(value, name):
     if value not in (True, False, None):
         raise usage("%s=%r" % (name, value), "it is True or False")
     return bool(value)
+
+
+def _overlay(value):
+    if value in (True, False, None):
+        value = ["/"] if value else []
+    return [b"/" if place in (True, "/", b"/") else _destination(_bytes(place, "--overlay"), "--overlay")
+            for place in _list(value)]
 
 
 def _export(value):

@@ -132,10 +132,10 @@ def open_sources(child):
     """By path, while the caller's tree is our root: what a caller without privilege could not clone itself."""
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
-        if op.kind in ("bind", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
+        if op.kind in ("bind", "overlay", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
             child.trees[op.kind, op.dst] = clone_source(op) if op.options.get("user") else \
-                mount.open_tree(op.src, recursive=op.kind == "bind")
+                mount.open_tree(op.src, recursive=op.kind in ("bind", "overlay"))
 
 
 def new_root(child):
@@ -147,12 +147,15 @@ def new_root(child):
 
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
-    tree = Tree(child.root, child.trees, child.copies)
+    tree = Tree(child.root, child.trees, child.copies, child.uppers)
     for op in child.plan.operations[1:]:
         try:
             tree.apply(op)
         except OSError as error:
             raise OSError(error.errno, error.strerror, op.dst)
+    for place, upper in child.uppers.made if child.uppers and child.plan.watched else ():
+        sockets = libc.sockets
+        child.sock.sendmsg([b"O" + place], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, upper.to_bytes(4, "little"))])
 
 
 def pivot(child):

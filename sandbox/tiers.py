@@ -49,6 +49,7 @@ TIERS = dict((tier.name, tier) for tier in (
                 "userns-limit": "the limit would be the host's; the system call filter alone bars user namespaces",
                 "userns-nested": NO_USERNS, "sweep": PIDNS_ENDS},
          refuses=(
+             ("--overlay", lambda spec: spec.overlay, "without a user namespace the tree can't be mapped to its owner", None),
              ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
               "bring files in with --copy"),
              ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
@@ -80,6 +81,7 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
              ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
              ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
+             ("--overlay", lambda spec: spec.overlay, NO_TREE, None),
              ("--changes", lambda spec: spec.changes, "it has no writable file systems of its own to look at", None),
              ("--export", lambda spec: spec.export is not None, "it has no writable file systems of its own to look at", None),
              ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),

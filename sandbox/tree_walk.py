@@ -13,16 +13,23 @@ from .host import kind_of
 HELD = 48
 #: Longer paths are counted and not listed: a list of nested ones would grow with the square of the depth.
 LONGEST_PATH = 4096
+QUIET = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Entry:
     """One file.  path: bytes relative to the walk's root, b"" for the root; name: its last part; found: os.stat_result; parent:
-    fd of its directory, valid until the walk goes on."""
+    fd of its directory, valid until the walk goes on; ours: whether the tree is, and mode bits may be lent."""
 
-    __slots__ = ("path", "name", "found", "parent")
+    __slots__ = ("path", "name", "found", "parent", "ours")
 
-    def __init__(self, path, name, found, parent):
-        self.path, self.name, self.found, self.parent = path, name, found, parent
+    def __init__(self, path, name, found, parent, ours=True):
+        self.path, self.name, self.found, self.parent, self.ours = path, name, found, parent, ours
+
+    def open(self, flags=os.O_RDONLY):
+        """A descriptor of it, never through a link.  Raises OSError."""
+        if self.ours:
+            return _open_as_owner(self, flags)
+        return os.open(self.name, flags | QUIET, dir_fd=self.parent)
 
     @property
     def kind(self):
@@ -41,25 +48,26 @@ class _Level:
     def __init__(self, fd, path):
         found = os.fstat(fd)
         self.fd, self.identity, self.path = fd, (found.st_dev, found.st_ino), path
-        self.names = sorted(os.listdir(fd), reverse=True)
-        self.names = [os.fsencode(name) for name in self.names]
+        self.names = sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
 
 
 class Walk:
     """Iterates over the Entries below (and with) `root` (fd), parents before children, names in byte order.
 
-    skip: mount points (relative paths) that are walked on their own.  too_long, unreadable: counts, valid afterwards.
+    skip: mount points (relative paths) that are walked on their own; ours: as of Entry.  too_long, unreadable: counts, valid
+    afterwards.
     """
 
-    def __init__(self, root, skip=()):
-        self.root, self.skip = root, frozenset(skip)
+    def __init__(self, root, skip=(), ours=True):
+        self.root, self.skip, self.ours = root, frozenset(skip), ours
         self.too_long = self.unreadable = 0
         self.levels = []
 
     def __iter__(self):
-        yield Entry(b"", b".", os.fstat(self.root), self.root)
+        top = Entry(b"", b".", os.fstat(self.root), self.root, self.ours)
+        yield top
         try:
-            self._descend(self.root, b".", b"")
+            self._descend(top)
             while self.levels:
                 level = self.levels[-1]
                 if not level.names:
@@ -69,26 +77,26 @@ class Walk:
                 path = level.path + b"/" + name if level.path else name
                 if path in self.skip:
                     continue
-                found = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                entry = Entry(path[:LONGEST_PATH + 1], name, os.stat(name, dir_fd=level.fd, follow_symlinks=False), level.fd,
+                              self.ours)
                 if len(path) > LONGEST_PATH:
                     self.too_long += 1
                 else:
-                    yield Entry(path, name, found, level.fd)
-                if stat.S_ISDIR(found.st_mode):
-                    self._descend(level.fd, name, path[:LONGEST_PATH + 1])
+                    yield entry
+                if entry.directory:
+                    self._descend(entry)
         finally:
             for level in self.levels:
                 if level.fd >= 0:
                     os.close(level.fd)
             self.levels = []
 
-    def _descend(self, parent, name, path):
+    def _descend(self, entry):
         try:
-            fd = open_as_owner(parent, name, os.O_RDONLY | os.O_DIRECTORY)
+            self.levels.append(_Level(entry.open(os.O_RDONLY | os.O_DIRECTORY), entry.path))
         except OSError:
             self.unreadable += 1
             return
-        self.levels.append(_Level(fd, path))
         if len(self.levels) > HELD and self.levels[-HELD - 1].fd >= 0:
             old = self.levels[-HELD - 1]
             os.close(old.fd)
@@ -106,22 +114,20 @@ class Walk:
         os.close(level.fd)
 
 
-def open_as_owner(parent, name, flags):
-    """Opens `name` below `parent` (fd) without following a link, also where its owner, who we may be, took the mode bits away.
+def _open_as_owner(entry, flags):
+    """Opens an entry also where its owner, who we may be, took the mode bits away.
 
     The tree is ours alone by now, so lending a bit changes nothing that anybody else sees.  From a file it is taken back, because
-    it may have another name that is still to be read; a directory has none, and what lies in it needs the bit.  Raises OSError.
+    it may have another name that is still to be read; a directory has none, and what lies in it needs the bit.
     """
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    mode = stat.S_IMODE(entry.found.st_mode)
+    need = 0o500 if entry.directory else 0o400
+    if mode & need == need:
+        return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)
+    # By name, which would follow a link: lstat said that it is none, and nobody is left to change that.
+    os.chmod(entry.name, mode | need, dir_fd=entry.parent)
     try:
-        return os.open(name, flags, dir_fd=parent)
-    except PermissionError:
-        if name == b".":
-            raise
-        mode = stat.S_IMODE(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-        os.chmod(name, 0o700, dir_fd=parent)  # lstat said that it is no link, and nobody is left to change that
-        try:
-            return os.open(name, flags, dir_fd=parent)
-        finally:
-            if not flags & os.O_DIRECTORY:
-                os.chmod(name, mode, dir_fd=parent)
+        return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)
+    finally:
+        if not entry.directory:
+            os.chmod(entry.name, mode, dir_fd=entry.parent)

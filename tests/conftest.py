@@ -237,3 +237,4 @@ def pytest_report_collectionfinish(config):
 
 def pytest_configure(config):
     sys.path.insert(0, ROOT)
+    config.elsewhere = collections.Counter()

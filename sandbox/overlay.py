@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--overlay: trees that can be changed as on a real system, while nothing reaches the host.
+
+A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  What the upper layer then holds says
+what was changed (`Lower.compare`).  Both layers are mounted by the sandbox's own root, so only files whose owner is mapped can be
+changed: root's sources are mapped to their owner (Linux 5.19), a user's must be the user's own.
+"""
+import os
+import stat
+
+from ..syscalls import mount
+from .beneath import open_beneath
+from .changes import State, read_state
+from .errors import SandboxError, usage
+from .rootfs import NODEV, NOEXEC, NOSUID, RO, tmpfs
+from .sources import open_source
+from .tree_walk import Entry, Walk
+
+SIZE = 1 << 30
+#: Of the host's userland these lie on our own root; with an overlay of everything they can be written too.
+OWN_PLACES = (b"/etc", b"/var", b"/srv", b"/mnt", b"/opt", b"/run")
+OPAQUE = "user.overlay.opaque"
+
+
+def apply(operations, spec, host):
+    """The operations with overlays in place of binds.  Raises SandboxError: exit 2 for a place that holds no bind, 125 for
+    a tree that this caller can't change."""
+    by_place = dict((op.dst, op) for op in operations if op.kind == "bind")
+    for place in spec.overlay:
+        if place != b"/":
+            _single(by_place.get(place), place, host)
+    if b"/" in spec.overlay:
+        operations = _everything(operations, spec, host)
+    return operations
+
+
+def _single(op, place, host):
+    shown = place.decode("utf-8", "surrogateescape")
+    if op is None:
+        raise usage("--overlay=%s" % shown, "nothing is shown at that place", "name the destination of a --ro")
+    if op.options["rw"]:
+        raise usage("--overlay=%s" % shown, "is a --rw already: it writes to the host")
+    if not op.options["directory"]:
+        raise usage("--overlay=%s" % shown, "is a file; an overlay lies over a directory", "bring a file in with --copy")
+    _turn(op, host, "--overlay=%s" % shown)
+
+
+def _everything(operations, spec, host):
+    out = []
+    for op in operations:
+        out.append(op)
+        if op.kind == "directory" and op.dst in OWN_PLACES and not any(other.dst == op.dst and other.kind in (
+                "bind", "tmpfs", "overlay") for other in operations):
+            out.append(tmpfs(op.dst, 16 << 20))
+        userland = op.kind == "bind" and (not op.options["user"] or "top" in op.options)
+        if userland and op.options["directory"] and not op.flags & NOEXEC:
+            _turn(op, host, "--overlay")
+    return out
+
+
+def _turn(op, host, option):
+    """A bind operation becomes an overlay."""
+    try:
+        found = os.stat(op.src)
+    except OSError as error:
+        raise usage("%s of %s" % (option, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
+    if host.uid != 0 and found.st_uid != host.uid:
+        raise SandboxError(
+            "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",
+            reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" % found.st_uid,
+            remedy="mrunc rootfs build TREE --from-host PROGRAMS makes a tree of your own: --rootfs TREE --overlay")
+    op.kind, op.flags = "overlay", NOSUID | NODEV
+    op.options["size"] = SIZE
+    if not op.options["user"]:  # a part of the host's userland: known to be what it is, and never searched
+        op.options.update(system=True, owner=(found.st_uid, found.st_gid), inode=(found.st_dev, found.st_ino))
+
+
+class Uppers:
+    """The child's side: mounts overlays.  made: [(place, fd of the upper directory)]."""
+
+    def __init__(self):
+        self.made = []
+
+    def mount(self, root, op, lower):
+        """The detached overlay mount (fd) of an operation.  root: fd of the new root; lower: detached mount fd of its source,
+        taken over.
+
+        Both layers are attached for the moment, because overlayfs takes layers of the caller's mount namespace only
+        (fs/namespace.c, clone_private_mount), and leave no mount point behind.  Raises OSError.
+        """
+        lower = _attached(root, b".lower", lower)
+        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % op.options["size"]), (b"mode", b"700")])
+        store = _attached(root, b".upper", store)
+        try:
+            mode = stat.S_IMODE(os.fstat(lower).st_mode)
+            for name in (b"upper", b"work"):
+                os.mkdir(name, 0o755, dir_fd=store)
+            os.chmod(b"upper", mode, dir_fd=store)
+            upper, work = (os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=store)
+                           for name in (b"upper", b"work"))
+            # overlayfs only warns where the upper layer can't hold its marks, and then loses deletions; tmpfs can from 6.6 on.
+            os.setxattr("/proc/self/fd/%d" % upper, OPAQUE, b"n")
+            os.removexattr("/proc/self/fd/%d" % upper, OPAQUE)
+            made = mount.new_filesystem(b"overlay", op.flags, [
+                (b"lowerdir", b"/proc/self/fd/%d" % lower), (b"upperdir", b"/proc/self/fd/%d" % upper),
+                (b"workdir", b"/proc/self/fd/%d" % work), (b"userxattr", None)])
+            os.close(work)
+            self.made.append((op.dst, upper))
+            return made
+        finally:
+            for fd, name in ((store, b".upper"), (lower, b".lower")):
+                os.fchdir(fd)
+                mount.umount(b".")
+                os.close(fd)
+                os.rmdir(name, dir_fd=root)
+
+
+def _attached(root, name, tree):
+    os.mkdir(name, 0o700, dir_fd=root)
+    target = mount.open_in_root(root, name)
+    mount.move_mount(tree, target)
+    os.close(target)
+    os.close(tree)
+    return mount.open_in_root(root, name, os.O_RDONLY | os.O_DIRECTORY)
+
+
+class Lower:
+    """The supervisor's side: the layer below, as it was before the program and still is."""
+
+    def __init__(self, op):
+        """op: the overlay operation.  Raises OSError."""
+        self.fd = open_source(op, os.O_RDONLY | os.O_DIRECTORY)
+        self.device = os.fstat(self.fd).st_dev
+
+    def close(self):
+        """Lets it go."""
+        os.close(self.fd)
+
+    def state(self, path, budget=None):
+        """The State of a path in it, or None.  budget: of contents, to read the content too."""
+        parent, name = os.path.split(path)
+        try:
+            holder = open_beneath(self.fd, parent, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return None
+        try:
+            found = os.stat(name or b".", dir_fd=holder, follow_symlinks=False)
+            state = State(found)
+            if budget is not None:
+                state = read_state(Entry(path, name or b".", found, holder, ours=False), budget)
+            return state
+        except OSError:
+            return None
+        finally:
+            os.close(holder)
+
+    def below(self, path, budget):
+        """Yields (path, State) of everything below a directory of it."""
+        try:
+            fd = open_beneath(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return
+        try:
+            for entry in Walk(fd, ours=False):
+                if entry.path and entry.found.st_dev == self.device:
+                    yield path + b"/" + entry.path if path else entry.path, read_state(entry, budget)
+        finally:
+            os.close(fd)
+
+    def compare(self, place, budget, notes):
+        """Yields (relative path, change, State before, State after) for an upper layer (a changes.Place)."""
+        opaque = set()
+        walk = place.walk()
+        for entry in walk:
+            path = entry.path
+            before = self.state(path)
+            if stat.S_ISCHR(entry.found.st_mode) and entry.found.st_rdev == 0:  # a whiteout
+                if before is not None:
+                    yield path, "deleted", self.state(path, budget), None
+                    yield from self._gone(path, before, budget)
+                continue
+            after = read_state(entry, budget)
+            if before is None:
+                yield path, "added", None, after
+                continue
+            if before.kind == "file" or before.kind == "link":
+                before = self.state(path, budget)
+            if not before.same(after):
+                yield path, "modified", before, after
+            if before.kind == "directory":
+                if not entry.directory:
+                    yield from self._gone(path, before, budget)
+                elif os.path.dirname(path) in opaque or path and _is_opaque(entry):
+                    opaque.add(path)
+                    yield from self._hidden(place, path, budget)
+        if walk.too_long or walk.unreadable:
+            notes.append("%d entries with too long a path, %d unreadable directories in the upper layer" % (
+                walk.too_long, walk.unreadable))
+
+    def _gone(self, path, before, budget):
+        if before.kind == "directory":
+            for lost, state in self.below(path, budget):
+                yield lost, "deleted", state, None
+
+    def _hidden(self, place, path, budget):
+        """What an opaque directory hides: the entries below that the upper one does not have."""
+        here = open_beneath(place.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        there = open_beneath(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            kept = set(os.listdir(here))
+            lost = [os.fsencode(name) for name in sorted(os.listdir(there)) if name not in kept]
+        finally:
+            os.close(here)
+            os.close(there)
+        for name in lost:
+            gone = path + b"/" + name
+            state = self.state(gone, budget)
+            if state is not None:
+                yield gone, "deleted", state, None
+                yield from self._gone(gone, state, budget)
+
+
+def _is_opaque(entry):
+    fd = entry.open(os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return os.getxattr(fd, OPAQUE) == b"y"
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
