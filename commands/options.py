@@ -44,7 +44,8 @@ OPTIONS = (
            "system call policy", FILES),
     Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
            "said; what is written there may not be executed", FILES, True),
-    Option("--overlay", "overlay", "[=PATH]", "let the program change the tree, or what is shown at PATH (--ro), as on a real system;\n           nothing reaches the host", FILES, True),
+    Option("--overlay", "overlay", "[=PATH]", "let the program change the tree, or what is shown at PATH (--ro), as on a real "
+           "system; nothing reaches the host", FILES, True),
     Option("--changes", "changes", "FILE", "write as JSON what the program added, modified and deleted; - is stderr", FILES),
     Option("--export", "export", "DIR|TAR", "bring out the files that it added or modified, to an empty or new directory or a .tar",
            FILES),
