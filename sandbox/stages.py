@@ -92,11 +92,13 @@ def identity(child):
 
 
 def time_namespace(child):
-    """While CAP_SYS_TIME and the caller's /proc are there.  Entered at the next exec or fork, with the offsets set."""
+    """While CAP_SYS_TIME and the caller's /proc are there.  Entered at once, when the offsets are set: exec alone does that on
+    newer kernels only (not on 6.1), and a vfork in between is then EINVAL."""
     if child.features.timens:
         process.set_dumpable(1)  # the change of ids cleared it, and /proc/self then belongs to the host's root
         process.unshare(process.CLONE_NEWTIME)
         write_file(b"/proc/self/timens_offsets", child.boot)
+        process.enter_namespace(b"/proc/self/ns/time_for_children", process.CLONE_NEWTIME)
 
 
 def parent_death(child):
