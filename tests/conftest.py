@@ -130,9 +130,7 @@ def inside(request, tool_folder):
 
 @pytest.fixture
 def inside_as_root(tool_folder):
-    """For what only root can do; an ordinary user's run deselects these tests by name."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: this run of the suite is the ordinary user's")
+    """For what only root can do; in an ordinary user's run these tests are deselected."""
     return make_inside("root", tool_folder)
 
 
@@ -214,8 +212,8 @@ def elsewhere(item):
     """Why a test has no place in this run, or None."""
     if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):
         return "marked vm: .ci/vm runs it in a virtual machine"
-    if "sysctl" in item.fixturenames and os.geteuid() != 0:
-        return "changes kernel parameters: root's run in the virtual machine has it"
+    if os.geteuid() != 0 and {"inside_as_root", "as_root", "sysctl"} & set(item.fixturenames):
+        return "for root: this run of the suite is an ordinary user's"
     return None
 
 

@@ -61,6 +61,7 @@ def own_pids(inside):
 
 # Identity and privileges
 
+@pytest.mark.also_vm
 def test_the_workload_is_root_inside_and_holds_nothing(inside):
     code = """
 import json, os
@@ -75,11 +76,13 @@ print(json.dumps([os.getresuid(), os.getresgid(), status]))
         assert status["Groups"].split() == []
 
 
+@pytest.mark.also_vm
 def test_no_capability_comes_back_by_exec(inside):
     done = inside.run("/bin/sh", "-c", "exec /bin/sh -c 'grep Cap /proc/self/status'", options=["--unsafe-without", "seccomp"])
     assert done.rc == 0 and {line.split()[1] for line in done.out.splitlines()} == {"0" * 16}, done
 
 
+@pytest.mark.also_vm
 def test_every_namespace_differs_from_the_hosts(inside):
     done = inside.python("import os\nfor n in sorted(os.listdir('/proc/self/ns')): print(n, os.readlink('/proc/self/ns/' + n))")
     seen = dict(line.split() for line in done.out.splitlines())
@@ -88,6 +91,15 @@ def test_every_namespace_differs_from_the_hosts(inside):
         assert seen[name].startswith(name + ":[") and seen[name] != os.readlink("/proc/self/ns/" + name), name
 
 
+@pytest.mark.also_vm
+def test_the_uptime_is_the_sandboxs_own(inside):
+    code = "import time; print(time.clock_gettime(7))"
+    outside = float(inside.outside(["/usr/bin/python3", "-I", "-S", "-c", code]).stdout)  # CLOCK_BOOTTIME
+    done = inside.python(code)
+    assert 0 <= float(done.out) < outside and done.rc == 0, done
+
+
+@pytest.mark.also_vm
 def test_root_is_an_unprivileged_stranger_on_the_host(inside_as_root):
     with waiting(inside_as_root) as run:
         for pid in family(run.pid):
@@ -98,6 +110,7 @@ def test_root_is_an_unprivileged_stranger_on_the_host(inside_as_root):
 
 # What is visible
 
+@pytest.mark.also_vm
 def test_only_own_processes_are_in_proc(inside, probe):
     code = """
 import os, sys
@@ -114,6 +127,7 @@ def test_proc_holds_nothing_but_processes(inside):
     assert done.out == "['self', 'thread-self']\n"
 
 
+@pytest.mark.also_vm
 def test_no_network_but_a_loopback_that_is_down(inside, probe):
     done = inside.python("import socket; print(socket.if_nameindex())", options=["--unsafe-without", "seccomp"])
     assert done.out == "[(1, 'lo')]\n", done
@@ -129,6 +143,7 @@ except OSError as error:
     assert done.rc == 1 and "connected" not in done.out, done
 
 
+@pytest.mark.also_vm
 def test_no_path_of_home_or_temp_is_in_mountinfo(inside):
     text = inside.run("/bin/cat", "/proc/self/mountinfo").out
     places = [line.split() for line in text.splitlines()]
@@ -174,6 +189,7 @@ def test_sys_holds_three_files(inside):
     assert done.out == ""
 
 
+@pytest.mark.also_vm
 def test_dev_holds_six_devices_and_four_links(inside):
     done = inside.python("import os, stat\nfor n in sorted(os.listdir('/dev')):\n    m = os.lstat('/dev/' + n).st_mode\n"
                          "    print(n, 'c' if stat.S_ISCHR(m) else 'l' if stat.S_ISLNK(m) else 'd' if stat.S_ISDIR(m) else '?')")
@@ -181,6 +197,7 @@ def test_dev_holds_six_devices_and_four_links(inside):
                                          "tty c", "urandom c", "zero c"], done
 
 
+@pytest.mark.also_vm
 def test_only_three_descriptors(inside):
     read, write = os.pipe()
     try:
@@ -230,6 +247,7 @@ def test_a_secret_of_the_callers_environment_and_memory_is_nowhere_inside(inside
 
 # What can be written
 
+@pytest.mark.also_vm
 def test_system_directories_are_read_only(inside, probe):
     code = """
 import os, sys
@@ -265,6 +283,7 @@ for path in ("/usr/bin/env", "/etc/passwd"):
     assert inside.python(code).out == ""
 
 
+@pytest.mark.also_vm
 def test_the_writable_places_are_writable_and_gone_afterwards(inside):
     script = "for d in /tmp /box $HOME /dev/shm; do test -w $d && ! test -e $d/x && echo x > $d/x && cat $d/x; done"
     for _ in range(2):
@@ -315,6 +334,7 @@ CALLS = [
 ]
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("name,expression,good,refused", CALLS, ids=[row[0] for row in CALLS])
 def test_a_dangerous_call_is_refused(probe, name, expression, good, refused):
     done = probe(CALL + "report(lambda: %s, *%r)" % (expression % number(name), good))
@@ -327,11 +347,13 @@ def test_a_dangerous_call_is_refused(probe, name, expression, good, refused):
     ("unshare", "call(%d, 0x20000)"),
     ("fsopen", "call(%d, b'tmpfs', 1)"),
 ])
+@pytest.mark.also_vm
 def test_mounting_is_refused(inside, probe, name, expression):
     done = probe(CALL + "report(lambda: %s)" % (expression % number(name)), wrap=new_mounts(inside))
     assert done.rc == 1 and done.out in ("errno 1\n", "errno 38\n"), done
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("without", [[], ["--unsafe-without", "seccomp"]], ids=["default", "without seccomp"])
 def test_no_user_namespace_can_be_made(probe, without):
     code = CALL + "report(lambda: call(%d, 0x10000000))" % number("unshare")
@@ -344,6 +366,7 @@ def test_no_user_namespace_can_be_made(probe, without):
     ("unshare", "call(%d, 0x20000)"),
     ("mount", "call(%d, b'none', b'/', b'', 0x1000 | 0x20, None)"),
 ])
+@pytest.mark.also_vm
 def test_without_the_filter_mounting_still_fails(inside, probe, name, expression):
     done = probe(CALL + "report(lambda: %s)" % (expression % number(name)), options=["--unsafe-without", "seccomp"],
                  wrap=new_mounts(inside))
@@ -372,6 +395,7 @@ sys.exit(bad)
         assert done.out == "mem 2\nenviron 2\nmaps 2\nfd 2\n", done
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("without", [[], ["--unsafe-without", "seccomp"]], ids=["default", "without seccomp"])
 def test_pid_1_cannot_be_signalled_or_traced(inside, without):
     code = CALL + "report(lambda: call(%d, 0x4206, 1, 0, 0))" % number("ptrace")  # PTRACE_SEIZE
@@ -405,6 +429,7 @@ def has_family(family):
         return error.errno != 97
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("family,kind", [(2, 1), (2, 2), (10, 1), (16, 3), (17, 3), (40, 1), (38, 5)],
                          ids=["AF_INET stream", "AF_INET datagram", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG"])
 def test_no_socket_but_a_local_one(inside, probe, family, kind):
@@ -416,6 +441,7 @@ def test_no_socket_but_a_local_one(inside, probe, family, kind):
     assert (done.out, done.rc) == ("errno 97\n", 1), done
 
 
+@pytest.mark.also_vm
 @pytest.mark.skipif(not X86, reason="an instruction of x86")
 def test_int_0x80_kills(probe):
     code = """
@@ -432,6 +458,7 @@ print("done")
     assert "SIGSYS" in done.err and len(done.err.splitlines()) == 1
 
 
+@pytest.mark.also_vm
 @pytest.mark.skipif(not X86, reason="a number range of x86")
 def test_x32_calls_are_refused(inside):
     done = inside.python(CALL + "report(lambda: call(0x40000000 | 39))")
@@ -642,6 +669,7 @@ def test_two_sandboxes_of_a_user_are_the_user(inside_as_user):
 
 # Life and death
 
+@pytest.mark.also_vm
 def test_orphans_are_reaped(inside):
     code = """
 import os, time
@@ -743,6 +771,7 @@ print("ready", flush=True)
 """
 
 
+@pytest.mark.also_vm
 def test_killing_the_supervisor_leaves_nothing_alive(inside):
     run = waiting(inside, FAMILY)
     pids = family(run.pid)
@@ -753,6 +782,7 @@ def test_killing_the_supervisor_leaves_nothing_alive(inside):
     run.process.communicate()
 
 
+@pytest.mark.also_vm
 def test_the_whole_pid_namespace_ends_with_the_workload(inside):
     run = waiting(inside, FAMILY)
     fds = [os.pidfd_open(pid) for pid in family(run.pid)]
@@ -782,6 +812,7 @@ def test_the_result_says_how_it_ended(inside, script, rc, fields):
     assert done.result["usage"]["wall_s"] > 0 and done.result["started"].endswith("Z")
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("script", ["trap '' TERM; while :; do sleep 1000; done", "sleep 1000"])
 def test_a_deadline_is_124_also_when_sigterm_is_ignored(inside, script):
     done = inside.run("/bin/sh", "-c", script, options=["--timeout", "200ms", "--grace", "100ms"])
@@ -797,6 +828,7 @@ def test_the_result_of_what_cannot_be_executed(inside, command, rc, reason):
     assert (done.rc, done.result["returncode"], done.result["reason"], done.result["exit_code"]) == (rc, rc, reason, None)
 
 
+@pytest.mark.also_vm
 def test_the_result_of_a_refused_set_up(inside):
     done = inside.outside(["unshare", "-Ur", "/bin/sh", "-ec", 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"', "sh",
                            *inside.command("/bin/true", options=["--report", os.path.join(inside.scratch, "r")])])
@@ -831,6 +863,7 @@ def nothing_left(nonce):
                 pass
 
 
+@pytest.mark.also_vm
 def test_runs_of_every_kind_leave_nothing_on_the_host(inside):
     nonce = "nonce-" + secrets.token_hex(8)
     with open("/proc/self/mountinfo") as stream:

@@ -108,13 +108,13 @@ SHELL = 'SIGIGN=$(grep SigIgn /proc/self/status) exec /usr/bin/python3 -I -S -c 
 #: The calls that build the sandbox, in the order of the story.  What is not here asks questions, or its answer is used at
 #: once by one that is.
 SETUP = ("setgroups setresgid setresuid prctl setsid rt_sigaction write mount fsconfig move_mount mount_setattr mkdirat "
-         "symlinkat umask fchdir pivot_root umount2 chdir sethostname unshare prlimit64 landlock_add_rule "
+         "symlinkat umask fchdir pivot_root umount2 chdir sethostname unshare setns prlimit64 landlock_add_rule "
          "landlock_restrict_self capset fcntl dup2 close_range seccomp sendto getpid").split()
 #: An ordinary user's set-up is the same code: a sample of what differs, or matters most.
-SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare prlimit64 landlock_restrict_self "
+SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare setns prlimit64 landlock_restrict_self "
                  "capset fcntl close_range seccomp").split()
 #: The workload is the init's child: the last of these in the child's own count belong to nobody else.
-ERRORS = ("setgroups setresuid setsid mount pivot_root umount2 sethostname unshare prlimit64 landlock_restrict_self capset "
+ERRORS = ("setgroups setresuid setsid mount pivot_root umount2 sethostname unshare setns prlimit64 landlock_restrict_self capset "
           "close_range seccomp execveat fsopen openat2 sendto").split()
 
 
@@ -187,8 +187,6 @@ def make_traced(who, tool_folder):
 @pytest.fixture(scope="module")
 def as_root(tool_folder):
     """For root, whose child has the most to give up."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: this run of the suite is the ordinary user's")
     return make_traced("root", tool_folder)
 
 
@@ -285,6 +283,7 @@ def test_a_call_that_only_pretends_is_seen_or_makes_no_difference_as_user(as_use
     assert_nothing_left(traced.nonce)
 
 
+@pytest.mark.also_vm
 def test_a_lifeline_that_only_pretends_is_refused(as_root):
     """No file of /proc shows it, so the audit can't: the run itself must be refused."""
     traced, count, _, _ = as_root
@@ -311,6 +310,7 @@ def test_a_call_that_fails_stops_the_run(as_root, call):
     assert_nothing_left(traced.nonce)
 
 
+@pytest.mark.also_vm
 def test_a_failed_set_up_is_reported_with_its_stage(as_root):
     traced, _, _, _ = as_root
     process, audit, _, _ = traced.run("-e", "trace=pivot_root", "-e", "inject=pivot_root:error=EBUSY:when=1")
@@ -362,6 +362,7 @@ def test_what_everything_stands_on_cannot_be_left_out(inside, name):
     assert done.err == "mrunc: options: --unsafe-without %s: everything else stands on it, it can't be left out\n" % name
 
 
+@pytest.mark.also_vm
 def test_the_default_receipt_names_every_control_and_all_are_in_force(inside):
     done = inside.run("/bin/true")
     assert done.rc == 0 and done.err == "", done

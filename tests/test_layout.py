@@ -141,7 +141,8 @@ def test_no_name_of_the_standard_library_is_hidden():
 
 
 @pytest.mark.parametrize("path", shipped() + sorted(
-    os.path.relpath(found, ROOT) for pattern in ("tests/*.py", "tests/vm/*", "bench/*.py", ".ci/*", "sandbox/*.s", "Makefile", "pyproject.toml")
+    os.path.relpath(found, ROOT) for pattern in ("tests/*.py", "tests/vm/*", "bench/*.py", ".ci/*", "sandbox/*.s", "Makefile",
+                                                 "pyproject.toml")
     for found in glob.glob(os.path.join(ROOT, pattern)) if os.path.isfile(found)))
 def test_each_file_names_its_licence(path):
     assert any("SPDX-License-Identifier: Apache-2.0" in line for line in text_of(path).split("\n")[:3]), path

@@ -27,7 +27,8 @@ TIMED_OUT = 124
 
 
 class Machine:
-    """arch; kernel: folder of kernel.provide; image: path; accel: tcg or kvm; lsm: the kernel's lsm= list or ""; memory: MiB."""
+    """arch; kernel: folder of kernel.provide; image: path; accel: tcg or kvm; lsm: the kernel's lsm= list or ""; memory: in
+    MiB."""
 
     def __init__(self, arch, kernel, image, accel="tcg", lsm="", memory=1024, verbose=False):
         self.arch, self.kernel, self.image, self.accel = arch, kernel, image, accel
@@ -47,8 +48,8 @@ class Machine:
         else:
             words = ["qemu-system-x86_64", "-M", "q35", "-cpu", "host" if self.accel == "kvm" else "max"]
             line += ["tsc=unstable"] if self.accel == "tcg" else []
-        words += ["-accel", "tcg,thread=multi,tb-size=512" if self.accel == "tcg" else "kvm", "-smp", "2", "-m", str(self.memory),
-                  "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-kernel", self.kernel + "/vmlinuz",
+        words += ["-accel", "tcg,thread=multi,tb-size=512" if self.accel == "tcg" else "kvm", "-smp", "2",
+                  "-m", str(self.memory), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-kernel", self.kernel + "/vmlinuz",
                   "-initrd", self.kernel + "/initrd.gz", "-serial", "file:%s/console.log" % place, "-device", "virtio-rng-pci"]
         for number, (path, options) in enumerate(disks):
             words += ["-drive", "if=none,id=disk%d,format=raw,file=%s,werror=report,rerror=report%s"
@@ -97,7 +98,8 @@ class Machine:
         channel = None if task.shell else subprocess.PIPE
         process = subprocess.Popen(words, stdin=channel, stdout=channel, start_new_session=not task.shell,
                                    preexec_fn=die_with_parent, env=dict(os.environ, TMPDIR=place))
-        copier = threading.Thread(target=_copy, args=(process.stdout, task.output or sys.stdout.buffer), daemon=True) if not task.shell else None
+        copier = None if task.shell else threading.Thread(target=_copy, daemon=True, args=(
+            process.stdout, task.output or sys.stdout.buffer))
         try:
             if copier:
                 copier.start()

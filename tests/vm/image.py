@@ -18,13 +18,16 @@ from report import run, say
 HERE = os.path.dirname(os.path.abspath(__file__))
 SUITE = "trixie"
 #: What the tests need.  gcc, node, java and the like would multiply the size: programs are tested on the host.
-PACKAGES = ("base-files base-passwd bash dash coreutils diffutils findutils grep sed tar gzip mawk hostname debianutils libc-bin "
-            "util-linux mount procps passwd uidmap kmod iproute2 attr acl libcap2-bin psmisc strace apparmor busybox-static "
+PACKAGES = ("base-files base-passwd bash dash coreutils diffutils findutils grep sed tar gzip mawk hostname debianutils "
+            "libc-bin util-linux mount procps passwd uidmap kmod iproute2 attr acl libcap2-bin psmisc strace apparmor busybox-static "
             "python3 python3-pytest").split()
 #: What no test reads.
 LEFT_OUT = re.compile(r"usr/share/(doc|man|locale|info|lintian|i18n|zoneinfo|bash-completion|bug)/|usr/lib/[^/]+/gconv/|dev/")
 LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "usr/bin/awk": "mawk",
          "usr/bin/which": "which.debianutils"}
+#: The packages' scripts would make those below /usr/local.
+FOLDERS = ("usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "usr/local", "usr/local/bin", "usr/local/sbin",
+           "usr/local/lib", "usr/local/etc", "usr/local/share", "etc", "opt", "srv", "vm", "home", "results")
 USERS = {"root": 0, "tester": 1000, "other": 1001}
 FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
@@ -87,7 +90,7 @@ def provide(cache, archive, arch, first_boot):
 
 
 def build(packages, place, built):
-    """Makes the image file `built` of [package path]; returns the sum of the files' sizes.  place: a folder for what it needs."""
+    """Makes the image file `built` of [package path] and returns the sum of the files' sizes.  place: a folder to work in."""
     merged = os.path.join(place, "merged.tar")
     size, count = merge(packages, merged)
     # mke2fs lies in sbin.  Without a journal: each boot but the first is a snapshot that is thrown away.
@@ -110,7 +113,7 @@ def merge(packages, path):
             seen.add(name)
             out.addfile(member, io.BytesIO(content or b""))
 
-        for name in ("usr", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "vm", "home", "results"):
+        for name in FOLDERS:
             put(name)
         for name, target in LINKS.items():
             put(name, 0o777, link=target)

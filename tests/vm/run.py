@@ -45,7 +45,7 @@ def parser():
     add("--kernel", choices=sorted(kernel.SUITES), default="6.12", help="default: 6.12")
     add("--user", choices=sorted(image.USERS), default="root", help="who runs the command; default: root")
     add("--cgroup", choices=("v2", "hybrid", "v1", "none"), default="v2",
-        help="at /sys/fs/cgroup: v2 with all controllers; v1 controllers and v2 with what is left at unified/; v1 only; nothing")
+        help="at /sys/fs/cgroup: v2 with all controllers; v1, and v2 with what v1 leaves at unified/; v1 only; nothing")
     add("--lsm", default="", help="the kernel's lsm= list; default: its own")
     add("--setup", default="", help="shell text that runs as root in the guest before the command; if it fails, 125")
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="for the command")
