@@ -87,8 +87,8 @@ def execute(values, words, typed=(), arguments=None):
                 say("  and %d more; --changes FILE lists all" % (len(result.changes) - SHOWN))
     elif not values.get("quiet"):
         missing = [row for row in result.controls if row["asked"] and not row["in_force"] and row["name"] != "timens"]
-        if missing:
-            say("note: without %s: %s" % (", ".join(row["name"] for row in missing), missing[0]["how"]))
+        for how in sorted(set(row["how"] for row in missing)):
+            say("note: without %s: %s" % (", ".join(row["name"] for row in missing if row["how"] == how), how))
     if result.message() and not values.get("quiet") and not values.get("verbose"):
         say(result.message() + ("; " + result.advice if result.advice else ""))
     if not values.get("quiet"):

@@ -155,7 +155,10 @@ def candidates(host):
 def look(host, need):
     """Raises Unavailable where no place can give these controllers for a reason that no place changes."""
     point, _ = own_directory(host)
-    here = controllers(point)
+    try:
+        here = controllers(point)
+    except OSError as error:
+        raise Unavailable("%s: %s" % (error.filename, error.strerror), "cgroup2 must be mounted where it can be reached")
     for name in sorted(need - here):
         if OLD_NAMES.get(name, name) in host.v1:
             raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name, "cgroup-v1")
