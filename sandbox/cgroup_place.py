@@ -268,7 +268,7 @@ def choose(settings, best_effort, host=None):
     host = host or Host.read()
     place, have, notes = None, set(), {}
     for control in sorted(asked, key=lambda name: name in best_effort):
-        need = have | {OF_GROUP[control][1]}
+        need = have | set(OF_GROUP[control][1])
         try:
             place, have = find(host, need), need
         except Unavailable as error:

@@ -57,7 +57,7 @@ def prefix(asked, best_effort, environ):
     """
     from . import cgroup_place
     from .cgroup_limits import OF_GROUP
-    need = set(OF_GROUP[name][1] for name in asked if name not in best_effort)
+    need = set(controller for name in asked if name not in best_effort for controller in OF_GROUP[name][1])
     host = cgroup_place.Host.read()
     try:
         if host.uid == 0 or cgroup_place.promising(host, need):

@@ -8,6 +8,8 @@ from .host import unescape
 
 #: How often a layer may lie on a layer before the search ends.
 DEEPEST = 8
+#: File systems whose writes from the page cache belong to the group that made them.  cgroup-v2.rst, "Writeback"
+WRITEBACK = (b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs")
 
 
 class Disks:
@@ -18,8 +20,12 @@ class Disks:
         with open(mountinfo, "rb") as stream:
             self.mounts = [_fields(line) for line in stream]
 
-    def below(self, path, depth=0):
-        """`MAJOR:MINOR` of the whole disk that holds a path, or that a block device is or is part of.
+    def below(self, path):
+        """`MAJOR:MINOR` of the whole disk that holds a path, or that a block device is or is part of.  Raises SandboxError."""
+        return self.find(path)[0]
+
+    def find(self, path, depth=0):
+        """(`MAJOR:MINOR` of the disk, the type of the file system on it, b"" for a device itself).
 
         Raises SandboxError: exit 2 where there is no such path, 125 where no disk is below it (tmpfs, network).
         """
@@ -28,25 +34,25 @@ class Disks:
         except OSError as error:
             raise usage(_text(path), error.strerror)
         if stat.S_ISBLK(found.st_mode):
-            return self.whole(found.st_rdev)
+            return self.whole(found.st_rdev), b""
         if stat.S_ISCHR(found.st_mode):
             raise usage(_text(path), "is a character device; I/O limits are for disks")
-        if os.major(found.st_dev):
-            return self.whole(found.st_dev)
         kind, source, words = self._mount(os.path.realpath(path))
+        if os.major(found.st_dev):
+            return self.whole(found.st_dev), kind
         if kind == b"overlay" and depth < DEEPEST:
             layers = [word.partition(b"=")[2] for word in words if word.startswith((b"upperdir=", b"lowerdir="))]
             layers = [layer.split(b":")[0] for layer in sorted(layers, key=lambda layer: b"upperdir=" + layer not in words)]
             for layer in layers:
                 if layer.startswith(b"/") and os.path.exists(layer):
-                    return self.below(layer, depth + 1)
+                    return self.find(layer, depth + 1)
         if source.startswith(b"/"):
             try:
                 device = self.stat(source)
             except OSError:
                 device = None
             if device is not None and stat.S_ISBLK(device.st_mode):
-                return self.whole(device.st_rdev)
+                return self.whole(device.st_rdev), kind
         raise SandboxError("limits", _text(path), control="limits.io",
                            reason="lies on %s, which has no disk of its own: there is nothing to limit" % _text(kind),
                            remedy="name a disk: --io-write /dev/NAME:BPS%s" %
@@ -81,11 +87,12 @@ def _text(path):
     return os.fsdecode(path)
 
 
-def rates(reads, writes, sources, disks=None):
+def rates(reads, writes, sources, written=(), disks=None):
     """{`MAJOR:MINOR`: {"rbps", "wbps": bytes per second}} for --io-read and --io-write.
 
     reads, writes: [(device or None, bytes per second)], a device being a path or `MAJOR:MINOR` (bytes); sources: paths of
-    the host that a limit without a device means.  Where two limits meet on a disk, the lower holds.
+    the host that a limit without a device means; written: those of them that can be written.  Where two limits meet on a disk,
+    the lower holds.  Raises SandboxError: exit 2 for a device that is none, 125 where a limit would not hold.
     """
     disks = disks or Disks()
     out = {}
@@ -97,7 +104,23 @@ def rates(reads, writes, sources, disks=None):
                 name = _named(place, disks, option) if device is not None else disks.below(os.path.abspath(place))
                 found = out.setdefault(name, {})
                 found[key] = min(rate, found.get(key, rate))
+    for place in written if writes else ():
+        _held(place, disks, out)
     return out
+
+
+def _held(place, disks, limited):
+    """On other file systems the kernel writes the page cache out in the name of the root group."""
+    try:
+        name, kind = disks.find(os.path.abspath(place))
+    except SandboxError as error:
+        if error.control is None:
+            raise
+        return  # no disk below it
+    if "wbps" in limited.get(name, ()) and kind not in WRITEBACK:
+        raise SandboxError("limits", _text(place), control="limits.io",
+                           reason="what is written on %s is not counted by control group, so --io-write would not hold" %
+                                  _text(kind), remedy="write to one of: " + _text(b" ".join(WRITEBACK)))
 
 
 def _named(device, disks, option):

@@ -379,16 +379,42 @@ def test_what_has_no_disk_is_refused_by_name(made_up, kind, source):
 
 def test_rates_are_gathered_by_disk_and_the_lower_holds(made_up):
     found = made_up.disks()
-    assert disks.rates([], [(None, 100)], [b"/data", b"/crypt"], found) == {"8:0": {"wbps": 100}, "253:0": {"wbps": 100}}
-    assert disks.rates([(b"8:1", 7)], [(b"/dev/sda", 9), (b"/data", 5)], [], found) == {"8:0": {"rbps": 7, "wbps": 5}}
+    assert disks.rates([], [(None, 100)], [b"/data", b"/crypt"], disks=found) == {"8:0": {"wbps": 100}, "253:0": {"wbps": 100}}
+    assert disks.rates([(b"8:1", 7)], [(b"/dev/sda", 9), (b"/data", 5)], [], disks=found) == {"8:0": {"rbps": 7, "wbps": 5}}
 
 
 @pytest.mark.parametrize("device, words", [(b"8:99", "no such block device"), (b"/dev/nothing", "No such file"),
                                            (b"/dev/null", "character device"), (None, "no source of the host is shown")])
 def test_a_device_that_is_none_is_a_mistake(made_up, device, words):
     with pytest.raises(SandboxError) as caught:
-        disks.rates([], [(device, 100)], [], made_up.disks())
+        disks.rates([], [(device, 100)], [], disks=made_up.disks())
     assert caught.value.status == 2 and words in caught.value.line()
+
+
+@pytest.mark.parametrize("kind, holds", [("ext4", True), ("xfs", True), ("vfat", False), ("ntfs3", False)])
+def test_a_limit_on_writing_that_the_file_system_lets_slip_is_refused(made_up, kind, holds):
+    made_up.mount("/data", kind, "/dev/sda1")
+    found = made_up.disks()
+    assert disks.rates([(None, 5)], [], [b"/data"], [b"/data"], found) == {"8:0": {"rbps": 5}}
+    assert disks.rates([], [(b"253:0", 5)], [], [b"/data"], found) == {"253:0": {"wbps": 5}}, "another disk"
+    if holds:
+        assert disks.rates([], [(None, 5)], [b"/data"], [b"/data"], found) == {"8:0": {"wbps": 5}}
+        return
+    with pytest.raises(SandboxError) as caught:
+        disks.rates([], [(None, 5)], [b"/data"], [b"/data"], found)
+    assert (caught.value.status, caught.value.control) == (125, "limits.io") and "would not hold" in caught.value.line()
+
+
+def test_a_limit_on_disks_takes_the_memory_controller_too(tree):
+    """Or what is written through the page cache is nobody's."""
+    settings = cgroup_limits.settings(Spec(["true"]), {"8:0": {"wbps": 4096}})
+    tree.group(has="io", gives="io")
+    with pytest.raises(SandboxError) as caught:
+        cgroup_place.choose(settings, frozenset(), tree.host(uid=0))
+    assert "the memory controller is not in" in caught.value.line() and caught.value.control == "limits.io"
+    tree.group(has="io memory", gives="io memory")
+    tree.group("mrunc", has="io memory", gives="io memory")
+    assert cgroup_place.choose(settings, frozenset(), tree.host(uid=0))[1] == {"io", "memory"}
 
 
 def test_a_limit_without_a_device_means_everything_of_the_host_s_that_is_shown():
