@@ -69,7 +69,7 @@ OPTIONS = (
            LIMITS),
     Option("--cpus", "cpus", "N", "processors' worth of time: 0.5 is half of one", LIMITS),
     Option("--pids --pids-limit", "pids", "N", "processes and threads, pid 1 of the sandbox included", LIMITS),
-    Option("--io-read", "io_read", "[DEV:]BPS", "bytes per second from a disk; without DEV from those below --ro, --rw, --rootfs",
+    Option("--io-read", "io_read", "[DEV:]BPS", "bytes per second from a disk; without DEV, those below --ro, --rw, --rootfs",
            LIMITS, True),
     Option("--io-write", "io_write", "[DEV:]BPS", "the same to a disk", LIMITS, True),
     Option("--best-effort", "best_effort", "NAMES", "run without these controls where this host can't have them: limits.io",

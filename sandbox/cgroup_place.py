@@ -158,7 +158,7 @@ def look(host, need):
     try:
         here = controllers(point)
     except OSError as error:
-        raise Unavailable("%s: %s" % (error.filename, error.strerror), "cgroup2 must be mounted where it can be reached")
+        raise Unavailable("%s: %s" % (error.filename, error.strerror), "cgroup-none")
     for name in sorted(need - here):
         if OLD_NAMES.get(name, name) in host.v1:
             raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name, "cgroup-v1")
@@ -260,7 +260,7 @@ def choose(settings, best_effort, host=None):
 
     settings: [cgroup_limits.Setting]; best_effort: control names.  Raises SandboxError (125).
     """
-    from .cgroup_limits import OF_GROUP
+    from . import cgroup_limits
     asked = []
     for setting in settings:
         if setting.control not in asked:
@@ -268,13 +268,13 @@ def choose(settings, best_effort, host=None):
     host = host or Host.read()
     place, have, notes = None, set(), {}
     for control in sorted(asked, key=lambda name: name in best_effort):
-        need = have | set(OF_GROUP[control][1])
+        need = have | cgroup_limits.controllers(control)
         try:
             place, have = find(host, need), need
         except Unavailable as error:
             if control not in best_effort:
-                raise SandboxError("limits", OF_GROUP[control][0], reason=error.why, remedy=_or_without(error.remedy, control),
-                                   control=control)
+                raise SandboxError("limits", cgroup_limits.OF_GROUP[control][0], reason=error.why, control=control,
+                                   remedy=_or_without(error.remedy, control))
             notes[control] = error.why
     return place, have, notes
 

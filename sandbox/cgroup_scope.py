@@ -56,8 +56,8 @@ def prefix(asked, best_effort, environ):
     asked, best_effort: control names.  Raises SandboxError (125) where systemd is there and does not do it.
     """
     from . import cgroup_place
-    from .cgroup_limits import OF_GROUP
-    need = set(controller for name in asked if name not in best_effort for controller in OF_GROUP[name][1])
+    from .cgroup_limits import controllers
+    need = set().union(*(controllers(name) for name in asked if name not in best_effort))
     host = cgroup_place.Host.read()
     try:
         if host.uid == 0 or cgroup_place.promising(host, need):
