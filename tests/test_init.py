@@ -102,7 +102,8 @@ def refuse(name):
 class Init:
     """One init and its supervisor's ends: control socket, the workload's standard input and output."""
 
-    def __init__(self, command, argv, env=None, armed=True, tty=None, ruleset=None, before=None, namespace=False):
+    def __init__(self, command, argv, env=None, armed=True, tty=None, ruleset=None, before=None, namespace=False,
+                 kill_all=False):
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdin, self.stdin = os.pipe()
         self.stdout, stdout = os.pipe()
@@ -113,9 +114,9 @@ class Init:
                 ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in ends]
                 for fd in set(map(int, os.listdir("/proc/self/fd"))) - set(ends) - {0, 1, 2}:
                     os.closerange(fd, fd + 1)   # the one of the listing is closed already
-                if namespace:
-                    enter_pid_namespace(ends)
-                self.become(command, ends, argv, env or {}, armed, tty is not None, ruleset, before)
+                if namespace or kill_all:
+                    enter_pid_namespace(ends, kill_all)
+                self.become(command, ends, argv, env or {}, armed, tty is not None, ruleset, before, kill_all)
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
@@ -124,7 +125,7 @@ class Init:
             os.close(fd)
         control.close()
 
-    def become(self, command, ends, argv, env, armed, terminal, ruleset, before):
+    def become(self, command, ends, argv, env, armed, terminal, ruleset, before, kill_all=False):
         for fd, number in zip(ends, (0, 1, CONTROL)):
             os.dup2(fd, number)
         if ruleset is not None:
@@ -137,7 +138,7 @@ class Init:
             fcntl.fcntl(CONTROL, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(CONTROL, fcntl.F_SETFL, fcntl.fcntl(CONTROL, fcntl.F_GETFL) | os.O_ASYNC)
         signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)
-        name = init.argv0(CONTROL, terminal, None if ruleset is None else RULESET)
+        name = init.argv0(CONTROL, terminal, None if ruleset is None else RULESET, kill_all)
         if before:
             before()
         if command[1:]:
@@ -214,8 +215,9 @@ class Init:
                 os.close(fd)
 
 
-def enter_pid_namespace(ends):
-    """Goes on as pid 1 of a new one; the process between ends as that does, and with it."""
+def enter_pid_namespace(ends, below=False):
+    """Goes on as pid 1 of a new one, or as a child of it, which waits until nobody is left; the process between ends as that
+    does, and with it."""
     if libc.unshare(0x30000000):    # NEWUSER | NEWPID
         raise OSError(ctypes.get_errno(), "unshare")
     pid = os.fork()
@@ -225,6 +227,17 @@ def enter_pid_namespace(ends):
         status = os.waitpid(pid, 0)[1]
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
     assert libc.prctl(1, signal.SIGKILL, 0, 0, 0) == 0
+    pid = os.fork() if below else 0
+    if pid:
+        for fd in ends + [0, 1]:
+            os.close(fd)
+        code = 99
+        try:
+            while True:
+                ended, status = os.wait()
+                code = os.WEXITSTATUS(status) if ended == pid else code
+        except ChildProcessError:
+            os._exit(code)
 
 
 @pytest.fixture(autouse=True)
@@ -303,6 +316,9 @@ def test_argv0_is_two_or_three_bytes_and_never_holds_a_nul():
     assert init.argv0(9, False) == b"\x09-"
     assert init.argv0(255, True) == b"\xfft"
     assert init.argv0(9, True, 10) == b"\x09t\x0a"
+    assert init.argv0(9, False, 10, kill_all=True) == b"\x09k\x0a"
+    with pytest.raises(ValueError):
+        init.argv0(9, True, kill_all=True)
     for numbers in [(0, None), (256, None), (9, 0), (9, 256), (9, 9)]:
         with pytest.raises(ValueError):
             init.argv0(numbers[0], False, numbers[1])
@@ -676,6 +692,24 @@ def test_the_supervisors_end_is_the_end_of_all(start, left_unread):
     one.hear()
     one.control.close()
     assert one.everyone_is_gone() and one.wait() == 125
+
+
+@pytest.mark.parametrize("how", ["its end", "a stop", "the supervisor's end"])
+def test_with_its_letter_init_kills_all_that_it_may_signal(start, how):
+    """A pid namespace of which it is not pid 1 stands for the Landlock scope: who is left is waited for by its pid 1."""
+    one = start(sh("(setsid sleep 1000 & echo up); (trap '' HUP TERM; sleep 1000 & echo up); read line; exit 3"), kill_all=True)
+    one.go()
+    assert (one.hear(), one.hear()) == ("up", "up")
+    if how == "its end":
+        one.hang_up()
+        assert one.end() == ([3 << 8], 3)
+    elif how == "a stop":
+        one.control.send(init.STOP)
+        assert one.end() == ([9], 137)
+    else:
+        one.control.close()
+        assert one.wait() == 125
+    assert one.everyone_is_gone()
 
 
 def test_a_stop_with_the_supervisors_end_right_behind_it_is_the_end_of_all(start):
