@@ -114,11 +114,12 @@ def max_user_namespaces(exam):
 
 
 def unprivileged_userns_clone(exam):
-    """A switch of Debian's and Arch's kernels."""
-    value, root = sysctl("kernel.unprivileged_userns_clone"), os.geteuid() == 0
-    state = OK if value != "0" else WEAK if root else MISSING
-    exam.add("unprivileged_userns_clone", state, "kernel.unprivileged_userns_clone = %s" % value if value else "no such switch",
-             "root can, ordinary users can't" if root else "no user namespace, so no full tier", "userns-clone")
+    """A switch of Debian's and Arch's kernels.  Root is above it, the sandbox's own root is not."""
+    value = sysctl("kernel.unprivileged_userns_clone")
+    exam.add("unprivileged_userns_clone", MISSING if value == "0" else OK, "kernel.unprivileged_userns_clone = %s" % value
+             if value else "no such switch", "no full tier" if os.geteuid() else
+             "root's full tier lacks its second user namespace, so it is refused (--unsafe-without userns-nested)",
+             "userns-clone")
 
 
 CHECKS = (machine, python, bytecode, inside, wsl, label, no_new_privs, outer_filter, yama, max_user_namespaces,

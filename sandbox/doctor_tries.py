@@ -70,7 +70,10 @@ def in_userns(name, deed, *arguments, without=NO_FULL, cause=None, good="works",
 
 def refused(got):
     """The cause where a namespace within a user namespace was refused."""
-    return remedies.namespace_cause(28) if got.errno == 28 else ("kernel-old" if got.errno in (22, 38) else "maps", {})
+    if got.errno in (0, 22, 38):
+        return "kernel-old", {}
+    cause, words = remedies.namespace_cause(got.errno)
+    return (cause, words) if cause in ("namespaces-max", "userns-clone") else ("maps", {})
 
 
 def proc(exam):
@@ -158,10 +161,10 @@ CHECKS = (
     in_userns(control, probes.namespace, flag, cause=refused) for control, _, flag in NAMESPACES if control != "userns"
 ) + (
     in_userns("timens", probes.namespace, CLONE_NEWTIME, cause=refused, state=WEAK,
-              without="the host's uptime is visible (before Linux 5.6); a refusal stops the run"),
-    in_userns("mounts", probes.mounts, cause="maps"),
+              without="before Linux 6.2 the host's uptime is visible; later a refusal stops the run"),
+    in_userns("mounts", probes.mounts, cause=refused),
     proc,
-    in_userns("devpts", probes.devpts, cause="maps", state=WEAK, without="no --tty, no shell"),
+    in_userns("devpts", probes.devpts, cause=refused, state=WEAK, without="no --tty, no shell"),
     in_userns("overlay", probes.overlay, cause="overlay", state=WEAK, without="nothing is lost today: no option needs it"),
     seccomp, seccomp_notify, landlock, memfd, pidfd, host_ids,
 )

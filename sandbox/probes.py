@@ -7,6 +7,7 @@ import os
 
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
+from .features import Features
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -57,7 +58,9 @@ def userns_unmapped():
 
 def namespace(flag):
     """One more namespace beside the user namespace."""
-    if flag == process.CLONE_NEWTIME:  # entered by the next child alone
+    if flag == process.CLONE_NEWTIME:  # entered by the next exec alone
+        if not Features().timens:
+            raise OSError(0, Features().lacks("timens"), "unshare")
         return in_namespaces(0, process.unshare, flag)
     return in_namespaces(flag, int)
 
@@ -82,20 +85,19 @@ def mounts():
     return in_namespaces(process.CLONE_NEWNS, _root, True)
 
 
-def _root(leave):
+def _root(bind):
     mount.make_private(b"/")
     root = mount.new_filesystem(b"tmpfs", mount.MOUNT_ATTR_NOSUID, [(b"size", b"1m")])
-    tree = mount.open_tree(b"/usr")
-    mount.mount_setattr(tree, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
+    tree = mount.open_tree(b"/usr") if bind else -1
     mount.move_mount(root)
-    os.mkdir("usr", dir_fd=root)
-    target = mount.open_in_root(root, b"usr")
-    mount.move_mount(tree, target)
+    if bind:
+        mount.mount_setattr(tree, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
+        os.mkdir("usr", dir_fd=root)
+        mount.move_mount(tree, mount.open_in_root(root, b"usr"))
     os.fchdir(root)
-    if leave:
-        mount.pivot_root(b".", b".")
-        mount.umount(b".")
-        os.chdir("/")
+    mount.pivot_root(b".", b".")
+    mount.umount(b".")
+    os.chdir("/")
 
 
 def proc():
@@ -120,7 +122,7 @@ def overlay():
 
 
 def _overlay():
-    _root(True)
+    _root(False)
     for name in ("/lower", "/upper", "/work"):
         os.mkdir(name)
     os.close(mount.new_filesystem(b"overlay", mount.MOUNT_ATTR_NOSUID, [

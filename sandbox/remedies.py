@@ -274,7 +274,8 @@ def child_cause(stage, what, number):
         return "proc-sys", {}
     if number == 38:
         return "kernel-old", {}
-    if stage in ("time namespace", "second user namespace") and number == 28:
+    if stage in ("time namespace", "second user namespace") and number == 28 or \
+            stage == "second user namespace" and number == 1 and vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
         return namespace_cause(number)
     if stage in NEEDS_CAPABILITIES and number in (1, 13):
         return capabilities_cause(), {}
