@@ -22,7 +22,7 @@ def calls(exam):
         exam.add("calls", OK, "%d system calls" % len(probes.CALLS))
     else:
         exam.add("calls", MISSING, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking)
-                 if got else got.phrase(), "no tier: there is no other way yet", "kernel-old")
+                 if got else got.phrase(), "a tier that needs them is refused: there is no other way yet", "kernel-old")
 
 
 def userns(exam):

@@ -390,6 +390,16 @@ def test_a_folder_that_is_read_only_is_said(inside):
     assert not os.path.exists(os.path.join(folder, "sandbox", "__pycache__"))
 
 
+def test_a_weaker_tier_is_named_first_with_what_the_full_one_lacks(inside_as_user):
+    wrap = limited("user")(inside_as_user)
+    report = doctor(inside_as_user, wrap)
+    assert (report.rc, report.data["tier"]) == (1, "process")
+    assert report.data["line"].startswith("the process tier would run here (--tier process); the full tier would not: namespaces: "
+                                          "clone3: No space left on device"), report.data["line"]
+    done = inside_as_user.outside([*wrap, *inside_as_user.command(*ECHO, options=["--tier", "process"])])
+    assert done.returncode == 0 and done.stdout == ECHO[1] + "\n", done
+
+
 def test_root_without_a_place_for_its_lock_file_is_said(inside_as_root):
     report = doctor(inside_as_root, on_a_host(inside_as_root, "mount -t tmpfs -o ro none /run"))
     assert report.rc == 3 and report["host-ids"]["state"] == "missing" and "Read-only" in report["host-ids"]["evidence"]
