@@ -4,7 +4,9 @@
 SECURITY.md prints this table; a test keeps the two in step.  Nothing of host integrity is ever declared.
 """
 
-ALL = ("full", "rootns", "process")
+ALL, WEAK, PROCESS = ("full", "rootns", "process"), ("rootns", "process"), ("process",)
+NONE = "this tier makes no namespace"
+SEEN = "Landlock hides what a file holds, not that it is there"
 #: probe id -> (tiers, reason)
 DECLARED = {
     "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in a namespace that a user made; "
@@ -14,10 +16,26 @@ DECLARED = {
                  "hides them (--copy shows no path)"),
     "L16": (ALL, "sysinfo(2) tells the machine's memory and load; libc and runtimes size their heaps by it, and no namespace "
                  "covers it"),
-    "N30": (("rootns",), "this tier is for hosts without user namespaces"),
+    "N30": (WEAK, "these tiers are for hosts without user namespaces"),
+    "N31": (PROCESS, NONE),
+    "N32": (PROCESS, NONE),
+    "N33": (PROCESS, NONE),
+    "N34": (PROCESS, NONE),
+    "N35": (PROCESS, NONE),
+    "N36": (PROCESS, NONE),
+    "N37": (PROCESS, NONE),
+    "S21": (PROCESS, SEEN),
+    "S22": (PROCESS, SEEN),
+    "L03": (PROCESS, NONE),
+    "L05": (PROCESS, SEEN),
+    "L15": (PROCESS, NONE),
+    "L20": (PROCESS, SEEN),
+    "L21": (PROCESS, SEEN),
     "N42": (("rootns",),
             "every namespace there belongs to the host's user namespace; without a capability its descriptor opens "
                          "nothing"),
+    "C04": (PROCESS, "a user can't empty it without a user namespace; no_new_privs makes it void"),
+    "C10": (PROCESS, "a user can't lock securebits without a user namespace; there is no capability to keep"),
     "C19": (("rootns",), "without a user namespace there is no map to hide the id"),
 }
 

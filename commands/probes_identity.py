@@ -11,7 +11,7 @@ from ..sandbox.attempt import asks, blocked, buffer, call, child_exits, invisibl
 from .probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "identity"
-PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_CAP_AMBIENT = 8, 28, 47
+PR_SET_KEEPCAPS, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET_SECUREBITS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 21, 23, 28, 39, 47
 EPERM, EINVAL = errno.EPERM, errno.EINVAL
 
 
@@ -21,55 +21,73 @@ def status(path="/proc/self/status"):
         return dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
 
 
+def capabilities():
+    """{effective, permitted, inheritable, bounding, ambient: mask}, asked of the kernel: /proc may not be readable."""
+    sets = buffer(24)
+    call("capget", buffer(struct.pack("=Ii", 0x20080522, 0), 8), sets)
+    low = struct.unpack("=6I", sets.raw)
+    out = dict((name, low[i] | low[i + 3] << 32) for i, name in enumerate(("effective", "permitted", "inheritable")))
+    for name, words in (("bounding", (PR_CAPBSET_READ,)), ("ambient", (PR_CAP_AMBIENT, 1))):
+        out[name] = 0
+        for number in range(64):
+            try:
+                out[name] |= call("prctl", *(words + (number, 0, 0, 0))[:5]) << number
+            except OSError:
+                break
+    return out
+
+
 def holds(name):
     """A deed: a capability set that is not empty."""
     def deed(facts):
-        mask = int(status()[name], 16)
-        return reached("%s is %x" % (name, mask)) if mask else blocked("%s is empty" % name)
+        mask = capabilities()[name]
+        return reached("%s: %x" % (name, mask)) if mask else blocked("the %s set is empty" % name)
     return deed
 
 
-def lacks(name, value):
-    """A deed: a field of status that has another value in some thread."""
+def lacks(option, value, name):
+    """A deed: something that prctl tells and /proc/PID/status names, with another value in this or a new thread."""
     def deed(facts):
-        gate, ready = threading.Event(), threading.Event()
+        seen = []
 
-        def wait():
-            ready.set()
-            gate.wait(5)
-        thread = threading.Thread(target=wait)
+        def look():
+            try:
+                seen.append(call("prctl", option, 0, 0, 0, 0))
+            except OSError as error:
+                seen.append(-error.errno)
+        look()
+        thread = threading.Thread(target=look)
         thread.start()
-        ready.wait(5)
+        thread.join()
         try:
-            seen = set(status("/proc/self/task/%s/status" % task)[name].strip() for task in os.listdir("/proc/self/task"))
-        finally:
-            gate.set()
-            thread.join()
-        return blocked("%s is %s in each thread" % (name, value)) if seen == {value} else reached(
-            "%s is %s" % (name, " and ".join(sorted(seen))))
+            own = [int(status("/proc/self/task/%s/status" % task)[name]) for task in os.listdir("/proc/self/task")]
+        except OSError:
+            own = []
+        others = set(seen + own) - {value}
+        return reached("%s is %s" % (name, others.pop())) if others else blocked("%s is %d in each thread" % (name, value))
     return deed
 
 
 def wins_back(facts):
     """capset of everything."""
     header = buffer(struct.pack("=Ii", 0x20080522, 0), 8)
-    full = 0xffffffff
-    before = int(status()["CapPrm"], 16)
-    call("capset", header, buffer(struct.pack("=6I", *([before & full or full] * 3 + [before >> 32 or 0x1ff] * 3)), 24))
+    before = capabilities()["permitted"] or (1 << 41) - 1
+    low, high = before & 0xffffffff, before >> 32
+    call("capset", header, buffer(struct.pack("=6I", low, low, low, high, high, high), 24))
     return reached("every capability was set")
 
 
 def wins_back_by_exec(facts):
     """As uid 0, by exec."""
-    code = "import os; os.write(%d, open('/proc/self/status','rb').read())"
+    code = ("import ctypes, os, struct; sets = ctypes.create_string_buffer(24); "
+            "ctypes.CDLL(None).capget(struct.pack('=Ii', 0x20080522, 0), sets); os.write(%d, sets.raw)")
 
     def deed(write):
         os.set_inheritable(write, True)
         os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", code % write])
-    _, text = child_exits(deed)
-    found = dict(line.split(":\t", 1) for line in text.decode("utf-8", "replace").split("\n") if ":\t" in line)
-    mask = int(found["CapEff"], 16)
-    return reached("CapEff is %x after exec" % mask) if mask else blocked("still none after exec")
+    _, data = child_exits(deed)
+    mask = struct.unpack("=6I", data)[0]
+    return reached("%x are effective after exec" % mask) if mask else blocked("still none after exec")
 
 
 def raises_ambient(facts):
@@ -87,7 +105,7 @@ def raises_ambient(facts):
 
 def gains_by_setid(facts):
     """A set-user-ID program of another owner whose bit would count."""
-    if status()["NoNewPrivs"].strip() == "1":
+    if call("prctl", PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0):
         return blocked("no_new_privs")
     for name in ("su", "passwd", "mount", "newgrp", "chsh", "gpasswd", "sudo", "pkexec"):
         try:
@@ -161,11 +179,11 @@ def reopens_stderr(facts):
 
 
 PROBES = (
-    Probe("C01", "effective capabilities", HOST, "T1548", "capset, then securebits, empty bounding set", holds("CapEff")),
-    Probe("C02", "permitted capabilities", HOST, "T1548", "capset", holds("CapPrm")),
-    Probe("C03", "inheritable capabilities", HOST, "T1548", "capset", holds("CapInh")),
-    Probe("C04", "a bounding set that is not empty", HOST, "T1548", "dropped", holds("CapBnd")),
-    Probe("C05", "ambient capabilities", HOST, "T1548", "cleared, then securebits", holds("CapAmb")),
+    Probe("C01", "effective capabilities", HOST, "T1548", "capset, then securebits, empty bounding set", holds("effective")),
+    Probe("C02", "permitted capabilities", HOST, "T1548", "capset", holds("permitted")),
+    Probe("C03", "inheritable capabilities", HOST, "T1548", "capset", holds("inheritable")),
+    Probe("C04", "a bounding set that is not empty", KERNEL, "T1548", "dropped, then no_new_privs", holds("bounding")),
+    Probe("C05", "ambient capabilities", HOST, "T1548", "cleared, then securebits", holds("ambient")),
     Probe("C06", "capset wins everything back", HOST, "T1548", "empty permitted set", wins_back),
     Probe("C07", "uid 0 wins everything back by exec", HOST, "T1548", "securebits, then empty bounding set, no_new_privs",
           wins_back_by_exec),
@@ -174,8 +192,10 @@ PROBES = (
                                                                                              0, 0)),
     Probe("C10", "capabilities are kept across a change of ids (PR_SET_KEEPCAPS)", KERNEL, "", "locked securebits",
           asks("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)),
-    Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec", lacks("NoNewPrivs", "1")),
-    Probe("C12", "the system call filter is missing in a thread", HOST, "T1106", "attached before exec", lacks("Seccomp", "2")),
+    Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec", lacks(PR_GET_NO_NEW_PRIVS, 1,
+                                                                                                    "NoNewPrivs")),
+    Probe("C12", "the system call filter is missing in a thread", HOST, "T1106", "attached before exec", lacks(PR_GET_SECCOMP,
+                                                                                                               2, "Seccomp")),
     Probe("C13", "a set-user-ID program would give its owner's identity", HOST, "T1548.001", "no_new_privs, then nosuid",
           gains_by_setid),
     Probe("C14", "another uid", HOST, "T1548", "a map of one id, then no capability", asks("setresuid", 1, 1, 1)),

@@ -22,9 +22,9 @@ def environment(facts):
 
 def caller_names(facts):
     """Variables that tell who and where the caller is."""
-    found = sorted(set(os.environ) & {"USER", "LOGNAME", "SUDO_USER", "SUDO_COMMAND", "SSH_CONNECTION", "SSH_AUTH_SOCK", "PWD",
-                                      "OLDPWD",
-                                      "MAIL", "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOSTNAME", "AWS_SECRET_ACCESS_KEY"})
+    telling = {"USER", "LOGNAME", "SUDO_USER", "SUDO_COMMAND", "SSH_CONNECTION", "SSH_AUTH_SOCK", "PWD", "OLDPWD", "MAIL",
+               "XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY", "HOSTNAME", "AWS_SECRET_ACCESS_KEY"}
+    found = sorted(set(os.environ) & telling)
     found = [name for name in found if name not in ("PWD", "OLDPWD") or not os.path.isdir(os.environ[name])]
     return reached("$%s" % found[0]) if found else invisible("none")
 
@@ -130,7 +130,9 @@ PROBES = (
     Probe("L06", "the password hashes", HOST, "T1003.008", "own /etc", opens(os.O_RDONLY, "/etc/shadow", "/etc/gshadow")),
     Probe("L07", "the list of users", INFO, "T1087.001", "own /etc", users),
     Probe("L08", "keys of the host's SSH server or of root", HOST, "T1552.004", "own /etc and home",
-          exists("/etc/ssh/sshd_config", "/etc/ssh/ssh_config", "/root/.ssh", "/root/.bashrc")),
+          opens(os.O_RDONLY, "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_rsa_key", "/root/.ssh/id_ed25519",
+                "/root/.ssh",
+                "/root/.bashrc")),
     Probe("L09", "home directories", INFO, "T1083", "own /home", names_of("/home", ("user",))),
     Probe("L10", "the host's logs", INFO, "T1654", "own /var", names_of("/var/log")),
     Probe("L11", "the host's services and packages (/var/lib)", INFO, "T1518", "own /var", names_of("/var/lib")),
@@ -141,8 +143,8 @@ PROBES = (
     Probe("L16", "the host's load and memory (sysinfo)", INFO, "T1082", "nothing", load),
     Probe("L17", "the path in the host's control groups", INFO, "T1082", "own cgroup namespace", cgroup_path),
     Probe("L18", "a core dump to the host's handler", HOST, "CVE-2025-4598", "hard limit 0, then not dumpable", dumps_core),
-    Probe("L19", "the host's resolver", INFO, "T1016", "own /etc", reads("/etc/resolv.conf",
-                                                                       lambda text, facts: "nameserver" in text and "a nameserver")),
+    Probe("L19", "the host's resolver", INFO, "T1016", "own /etc",
+          reads("/etc/resolv.conf", lambda text, facts: "nameserver" in text and "a nameserver")),
     Probe("L20", "the host's mount table (/etc/fstab)", INFO, "T1082", "own /etc", exists("/etc/fstab")),
     Probe("L21", "scheduled jobs", INFO, "T1053.003", "own /etc", exists("/etc/crontab", "/etc/cron.d", "/var/spool/cron")),
     Probe("L22", "the boot's id", INFO, "T1082", "not there (subset=pid)", opens(os.O_RDONLY,

@@ -15,7 +15,7 @@ EINVAL, ENOENT, EBUSY, EBADF, ENODEV = errno.EINVAL, errno.ENOENT, errno.EBUSY, 
 
 
 def here(facts):
-    """A directory that is no mount point, as a C string: the scratch directory; where nothing is writable, one of the system's."""
+    """A directory that is no mount point, as a C string: the scratch directory, or one of the system's."""
     return os.fsencode(facts["scratch"] or "/usr/bin")
 
 

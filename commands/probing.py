@@ -89,13 +89,13 @@ def descriptors():
     out = []
     try:
         names = os.listdir("/proc/self/fd")
-    except OSError:  # none mounted, or closed
-        names = [str(number) for number in range(1024)]
+        names = [name for name in names if os.path.lexists("/proc/self/fd/" + name)]  # not the one that the listing needed
+    except OSError:
+        names = range(1024)
     for name in names:
         try:
             found = os.fstat(int(name))
-            if not os.path.exists("/proc/self/fd") or os.path.lexists("/proc/self/fd/" + name):  # listdir's own is closed
-                out.append((int(name), found.st_mode, found.st_dev, found.st_ino))
+            out.append((int(name), found.st_mode, found.st_dev, found.st_ino))
         except OSError:
             pass
     return out

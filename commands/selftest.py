@@ -6,7 +6,7 @@ import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from .options import Option, parse
-from .output import escaped, write
+from .output import write
 
 GROUP = "Options of selftest"
 OPTIONS = (
@@ -135,7 +135,7 @@ def sandboxed(options, only):
         request = json.dumps({"nonce": nonce, "groups": only, "facts": plants.facts})
         command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report] + options + \
             ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:"), "--", "python3", "-I", "-S",
-             "selftest.zip", request]
+             "selftest.zip", request]  # in the current directory: the process tier has no /box
         with open(plants.errors or os.devnull, "ab") as errors:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
                                        env=plants.environ,
@@ -203,6 +203,7 @@ def _nothing_ran(said, status):
     lines = [line[len("mrunc: "):] for line in said.splitlines() if line.startswith("mrunc: ")]
     remedy = [line[len("remedy: "):] for line in lines if line.startswith("remedy: ")]
     reasons = [line for line in lines if not line.startswith(("remedy: ", "WARNING: ", "note: "))]
-    reason = escaped(reasons[-1]) if reasons else "the run ended with status %d without a word" % status
+    last = (said.strip().splitlines() or ["no word"])[-1]
+    reason = reasons[-1] if reasons else "the run ended with status %d: %s" % (status, last[:200])
     return SandboxError("selftest", "no sandbox", reason=reason, remedy=remedy[0] if remedy else None,
-                        status=2 if status == 2 else CANNOT_CONTAIN)
+                        status=2 if status == 2 and reasons else CANNOT_CONTAIN)

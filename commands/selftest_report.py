@@ -88,8 +88,9 @@ def verdict(rows, current=False):
     if not tried:
         return "nothing was tried"
     if not bad:
+        declared = len([row for row in rows if row.declared])
         return "contained: %d probes, none of them reached the host%s" % (
-            tried, ", %d declared misses" % len([row for row in rows if row.declared]) if any(row.declared for row in rows) else "")
+            tried, ", %d declared misses" % declared if declared else "")
     if host:
         return "NOT CONTAINED: %d of %d probes against the host's integrity were reached or failed" % (
             len(host), len([row for row in rows if row.probe.danger == HOST and row.outcome.kind != SKIPPED]))
@@ -99,11 +100,12 @@ def verdict(rows, current=False):
 def as_dict(rows, values, options, tier):
     """The JSON object."""
     from .. import __version__ as version
-    return {"schema": SCHEMA, "version": version, "kernel": os.uname().release, "machine": os.uname().machine,
-            "uid": os.getuid(),
-            "current": bool(values.get("current")), "tier": None if values.get("current") else tier, "harden": bool(values.get("harden")),
-            "options": list(options), "counts": counts(rows), "verdict": verdict(rows, values.get("current")),
-            "exit_status": status_of(rows), "unproven": [row.probe.id for row in rows if row not in counted(rows)], "probes": [row.as_dict() for row in rows]}
+    system = os.uname()
+    return {"schema": SCHEMA, "version": version, "kernel": system.release, "machine": system.machine, "uid": os.getuid(),
+            "current": bool(values.get("current")), "tier": None if values.get("current") else tier,
+            "harden": bool(values.get("harden")), "options": list(options), "counts": counts(rows),
+            "verdict": verdict(rows, values.get("current")), "exit_status": status_of(rows),
+            "unproven": [row.probe.id for row in rows if row not in counted(rows)], "probes": [row.as_dict() for row in rows]}
 
 
 def junit(rows):

@@ -56,7 +56,7 @@ def refusal(error):
 
 
 def asks(what, *arguments, **options):
-    """A deed: one system call.  after=: errnos that come behind the permission check.  close=True: the result is a descriptor."""
+    """A deed: one system call.  after=: errnos that come behind the permission check; close=True: it gives a descriptor."""
     after = options.get("after", ())
 
     def deed(facts):

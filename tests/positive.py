@@ -64,8 +64,8 @@ exec "$@"
 
 def places():
     """{name: (command in front of `python3 -I -S ARCHIVE`, who, groups)} as this caller can have them, the harmless first."""
-    safe = [probe.id for probe in probing.corpus() if probe.needs or probe.danger == probing.INFO or probe.group in ("namespaces",
-                                                                                                          "neighbours")]
+    groups = ("namespaces", "neighbours")
+    safe = [probe.id for probe in probing.corpus() if probe.needs or probe.danger == probing.INFO or probe.group in groups]
     found = {"plain": ([], "user", safe), "user": (["unshare", "--user", "--map-root-user"] + NAMESPACES, "user", ())}
     if os.geteuid() == 0:
         found["root"] = (["unshare"] + NAMESPACES, "root", ())

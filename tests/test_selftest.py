@@ -10,7 +10,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.commands import archive, probing, selftest, selftest_report
-from mrunc.commands.declared import DECLARED, UNPROVEN
+from mrunc.commands.declared import ALL, DECLARED, UNPROVEN
 from mrunc.sandbox.attempt import BLOCKED, ERROR, KINDS, REACHED, Outcome
 
 import positive
@@ -37,7 +37,7 @@ def test_nothing_of_host_integrity_is_declared_and_all_of_it_is_in_security_md()
     with open(os.path.join(ROOT, "SECURITY.md")) as stream:
         rows = re.findall(r"^\| `([A-Z]\d\d)` \| (.*?) \| (.*?) \|$", stream.read(), re.M)
     assert [(name, tiers, why) for name, tiers, why in rows] == [
-        (name, "all" if len(tiers) == 3 else ", ".join(tiers), why) for name, (tiers, why) in DECLARED.items()]
+        (name, "all" if tiers == ALL else ", ".join(tiers), why) for name, (tiers, why) in DECLARED.items()]
     for name in DECLARED:
         assert LISTED[name].danger in (probing.KERNEL, probing.INFO), name
     assert len([name for name, (tiers, _) in DECLARED.items() if "full" in tiers]) <= 3
@@ -100,12 +100,17 @@ def misses(report):
     return {row["id"]: row["danger"] for row in report["probes"] if row["outcome"] in (REACHED, ERROR)}
 
 
-@pytest.mark.parametrize("options", [[], ["--harden"]], ids=["default", "harden"])
-def test_the_default_is_contained(inside, judged, options):
+@pytest.mark.parametrize("options", [[], ["--harden"], ["--tier", "process"], ["--tier", "rootns"]], ids=" ".join)
+def test_the_host_is_not_reached(inside, judged, options):
+    if options[-1:] == ["rootns"] and inside.who != "root":
+        done = inside.outside(inside.command(verb="selftest", options=options))
+        assert (done.returncode, done.stdout) == (125, "") and "rootns" in done.stderr, done
+        return
     status, report = judged(inside, *options)
     assert status == 0, misses(report)
     assert set(misses(report)) <= set(DECLARED) and not {"host integrity"} & set(misses(report).values())
-    assert len(misses(report)) <= 3
+    assert report["tier"] == (options[1] if options[:1] == ["--tier"] else "full")
+    assert report["tier"] != "full" or len(misses(report)) <= 3
     assert [row["id"] for row in report["probes"]] == [probe.id for probe in probing.corpus()]
     skipped = {row["id"]: row["detail"] for row in report["probes"] if row["outcome"] == "skipped"}
     assert all(detail.startswith("only on ") for detail in skipped.values()), skipped
