@@ -69,6 +69,7 @@ class Tree:
     def _copy(self, op):
         fd = self._create(op, 0o700)
         try:
+            os.lseek(self.copies[op.src], 0, os.SEEK_SET)  # one source may be copied to several places
             while True:
                 data = os.read(self.copies[op.src], CHUNK)
                 if not data:

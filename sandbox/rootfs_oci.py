@@ -145,7 +145,7 @@ def _layer(layout, descriptor, diff_id, limits):
         raw = RawFile(fd, packed)
         stream = Stream(raw, shown, limits[0] + limits[1] * OVERHEAD + (1 << 21), algorithm)
         for entry in rootfs_tar.entries(stream, shown, end_needed=False):
-            yield _whiteout(entry)
+            yield _meant(entry)
         stream.drain()
         while raw.read(CHUNK):
             pass
@@ -155,8 +155,12 @@ def _layer(layout, descriptor, diff_id, limits):
         os.close(fd)
 
 
-def _whiteout(entry):
-    """The entry as it is meant."""
+def _meant(entry):
+    """The entry as it is meant.  Some tools (umoci insert) write names from the image's own "/"."""
+    if entry.name.startswith(b"/"):
+        entry.name = entry.name.lstrip(b"/") or b"."
+    if entry.kind == "hardlink":
+        entry.target = entry.target.lstrip(b"/")
     folder, base = os.path.split(entry.name.rstrip(b"/"))
     if not base.startswith(WHITEOUT):
         return entry

@@ -18,7 +18,7 @@ PER_ENTRY = (b"path", b"linkpath", b"size")
 
 def entries(stream, shown, end_needed=True):
     """Yields Entry.  stream: rootfs_streams.Stream; shown: the archive's name; end_needed: whether an archive without its end
-    mark counts as cut off (a layer's digest says that it is whole).  Raises SandboxError.
+    mark, or the last padding, counts as cut off (a layer's digest says that it is whole; umoci's insert writes neither).  Raises SandboxError.
 
     The content of a file must be read before the next entry is asked for.
     """
@@ -62,7 +62,7 @@ def entries(stream, shown, end_needed=True):
             if stream.skip(size + -size % BLOCK) < size + -size % BLOCK:
                 raise refused(shown, "the archive is cut off")
             continue
-        content = _Content(stream, entry.size if entry.kind == "file" else 0, shown)
+        content = _Content(stream, entry.size if entry.kind == "file" else 0, shown, end_needed)
         entry.read = content.read if entry.kind == "file" else None
         yield entry
         content.finish()
@@ -71,8 +71,8 @@ def entries(stream, shown, end_needed=True):
 class _Content:
     """The bytes of one file."""
 
-    def __init__(self, stream, size, shown):
-        self.stream, self.left, self.padding, self.shown = stream, size, -size % BLOCK, shown
+    def __init__(self, stream, size, shown, padded):
+        self.stream, self.left, self.padding, self.shown, self.padded = stream, size, -size % BLOCK, shown, padded
 
     def read(self, size):
         data = self.stream.read(min(size, self.left))
@@ -83,7 +83,7 @@ class _Content:
 
     def finish(self):
         rest = self.left + self.padding
-        if self.stream.skip(rest) < rest:
+        if self.stream.skip(rest) < (rest if self.padded else self.left):
             raise refused(self.shown, "the archive is cut off")
 
 

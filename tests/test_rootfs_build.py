@@ -502,6 +502,15 @@ def test_layers_with_whiteouts_and_opaque_directories(place):
                       "d/other": b"data", "h": b"1", "c": b"a file now", "e": None, "e/keep": b"data", "e/again": b"data"}
 
 
+def test_a_layer_may_end_without_padding(place):
+    Layout("in", [archive(file(b"f"), end=False)[:516]])
+    build("in")
+    assert tree() == {"f": b"data"}
+    Layout("in2", [archive(file(b"f"), end=False)[:515]])
+    os.rename("out", "out1")
+    refused("in2", "cut off")
+
+
 def test_an_opaque_top(place):
     Layout("in", [archive(file(b"a/x"), file(b"b")), archive(file(b".wh..wh..opq", b""), file(b"a/y"))])
     build("in")
@@ -609,10 +618,16 @@ def test_a_damaged_layout_is_refused(place, how, words):
     refused("in", words, status=2 if how == "no images" else 1)
 
 
-@pytest.mark.parametrize("name", [b".wh.", b".wh...", b".wh..", b"d/.wh..wh.aufs", b"../.wh.x", b"/.wh.x"])
+@pytest.mark.parametrize("name", [b".wh.", b".wh...", b".wh..", b"d/.wh..wh.aufs", b"../.wh.x", b"/../.wh.x"])
 def test_a_whiteout_that_hides_nothing_sensible(place, name):
     Layout("in", [archive(file(b"f")), archive(file(name, b""))])
-    refused("in", "whiteout" if b".." not in name.split(b"/") and name[:1] != b"/" else "name")
+    refused("in", "whiteout" if b".." not in name.split(b"/") else "name with ..")
+
+
+def test_absolute_names_of_a_layer_start_at_the_images_top(place):
+    Layout("in", [archive(directory(b"/"), file(b"//a/f"), hardlink(b"/h", b"/a/f"), file(b"/gone")), archive(file(b"/.wh.gone", b""))])
+    build("in")
+    assert tree() == {"a": None, "a/f": b"data", "h": b"data"}
 
 
 @pytest.mark.parametrize("target", [b"..", b"/etc", b"a/../.."])
@@ -623,7 +638,7 @@ def test_a_whiteout_through_a_link_hides_nothing_outside(place, target):
     assert "f" in tree()
 
 
-@pytest.mark.parametrize("name", ["absolute name", "symlink that climbs", "hard link outside", "gzip bomb in a file", "size of a terabyte",
+@pytest.mark.parametrize("name", ["name with ..", "symlink that climbs", "hard link outside", "gzip bomb in a file", "size of a terabyte",
                                   "cut off in a file", "unknown type", "entries beyond --max-files"])
 def test_a_hostile_layer_is_refused_like_a_tar(place, name):
     data, words = HOSTILE[name]
