@@ -20,8 +20,8 @@ class Source(Option):
 
 
 OPTIONS = (
-    Source("--from", "sources", "SOURCE", "build: a directory, a tar (plain, gzip, xz) or an OCI image layout; several are laid "
-           "over one another in order", GROUP, True),
+    Source("--from", "sources", "SOURCE", "build: a directory, a tar (plain, gzip, xz) or an OCI image layout; several are "
+           "laid over one another in order", GROUP, True),
     Source("--from-host", "sources", "NAMES", "build: packages of this host with all that they depend on (python3,bash), or "
            "programs that belong to no package, with their libraries", GROUP, True),
     Option("--image", "image", "NAME", "build: which image of an OCI layout that holds several", GROUP),
@@ -32,8 +32,8 @@ OPTIONS = (
     Option("-q --quiet", "quiet", None, "no messages but errors", GROUP),
     Option("-h --help", "help", None, "this text", GROUP),
 )
-ACTIONS = (("build DEST --from SOURCE...", "make a root file system; set-id bits, capabilities and devices are dropped, an archive "
-            "that leads out is refused (exit status 1)"),
+ACTIONS = (("build DEST --from SOURCE...", "make a root file system; set-id bits, capabilities and devices are dropped, an "
+            "archive that leads out is refused (exit status 1)"),
            ("check DIR", "look for what should not be in one; exit status 1 if there is something"))
 _TAKES = {"build": "sources image max_size max_files manifest json quiet", "check": "json quiet"}
 #: So many dropped things are named on stderr; the manifest has all.
@@ -103,7 +103,8 @@ def build(destination, values):
     progress = Progress(values.get("quiet"))
     with Terminated():
         try:
-            manifest = rootfs_build.build(os.fsencode(destination), sources, limits, _epoch(), values.get("image"), progress.tick)
+            manifest = rootfs_build.build(os.fsencode(destination), sources, limits, _epoch(), values.get("image"),
+                                          progress.tick)
         finally:
             progress.end()
     if not values.get("quiet"):

@@ -95,7 +95,7 @@ def _own_tree(plan, spec, host):
     userland = None
     if spec.rootfs is not None:
         from . import rootfs_run
-        userland = rootfs_run.operations(rootfs_run.Userland.read(spec.rootfs), own_files, plan.home)
+        userland = rootfs_run.operations(rootfs_run.Userland(spec.rootfs), own_files, plan.home)
     ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
     plan.operations = tree.add_user_mounts(ops, spec, host)
     if spec.overlay:

@@ -10,7 +10,7 @@ import stat
 from . import elf, etc, rootfs_packages
 from .errors import usage
 from .host import ROOT_NAMES, kind_of
-from .rootfs_entries import Entry, text
+from .rootfs_entries import Entry
 from .rootfs_sources import file_entry
 from .spec import PATH
 

@@ -23,11 +23,9 @@ class Userland:
 
     __slots__ = ("path", "inode", "owner", "entries", "covered", "var_tmp")
 
-    @classmethod
-    def read(cls, path):
-        """The tree as it is now.  Raises SandboxError, exit 2."""
+    def __init__(self, path):
+        """Reads the tree as it is now.  Raises SandboxError, exit 2."""
         shown = path.decode("utf-8", "surrogateescape")
-        self = cls()
         try:
             self.path = os.path.realpath(path)
             found = os.stat(self.path)
@@ -47,7 +45,6 @@ class Userland:
         self.covered = [name for name in COVERED if kinds.get(b"etc") == "directory" and
                         self._lies(b"etc/" + name.encode(), stat.S_ISREG)]
         self.var_tmp = kinds.get(b"var") == "directory" and self._lies(b"var/tmp", stat.S_ISDIR)
-        return self
 
     def _entry(self, name, shown):
         place = os.path.join(self.path, name)

@@ -166,8 +166,9 @@ def _xz():
 
 
 def _zstd():
+    import importlib
     try:
-        from compression import zstd
+        zstd = importlib.import_module("compression.zstd")
     except ImportError:
         raise refused("zstd", "this Python can't read it (from 3.14 on it can)", "unpack it with `zstd -d` first")
     return _Inner(zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27}))

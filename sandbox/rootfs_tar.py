@@ -18,7 +18,8 @@ PER_ENTRY = (b"path", b"linkpath", b"size")
 
 def entries(stream, shown, end_needed=True):
     """Yields Entry.  stream: rootfs_streams.Stream; shown: the archive's name; end_needed: whether an archive without its end
-    mark, or the last padding, counts as cut off (a layer's digest says that it is whole; umoci's insert writes neither).  Raises SandboxError.
+    mark, or the last padding, counts as cut off (a layer's digest says that it is whole; umoci's insert writes neither).
+    Raises SandboxError.
 
     The content of a file must be read before the next entry is asked for.
     """

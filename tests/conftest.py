@@ -212,7 +212,7 @@ def elsewhere(item):
     """Why a test has no place in this run, or None."""
     if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):
         return "marked vm: .ci/vm runs it in a virtual machine"
-    if os.geteuid() != 0 and {"inside_as_root", "as_root", "sysctl"} & set(item.fixturenames):
+    if os.geteuid() != 0 and {"inside_as_root", "as_root", "sysctl", "debian", "system"} & set(item.fixturenames):
         return "for root: this run of the suite is an ordinary user's"
     return None
 
