@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """mrunc: a sandbox for malware and risky code.  `python3 mrunc.py run -- CMD`, or `import mrunc; mrunc.run([...])`.
-
 This file is only the door.  CPython never caches the bytecode of a script, so everything else lives in modules.
 """
 import sys
 
 _script = __name__ == "__main__"
-if _script and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-    del sys.path[0]  # the tool's own folder, before anything is imported: a sample called os.py may lie in it
+if _script:
+    sys.excepthook = lambda kind, error, _: sys.exit(  # before commands.main listens: one line, too
+        sys.stderr.write("mrunc: interrupted\n") and 130 if kind is KeyboardInterrupt else
+        sys.stderr.write("mrunc: start: %s: %s\n" % (kind.__name__, error)) and 125)
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        del sys.path[0]  # the tool's own folder, before anything is imported: a sample called os.py may lie in it
 
 import os
 

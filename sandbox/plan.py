@@ -3,7 +3,7 @@
 
 from . import etc, rootfs, tiers, tree
 from .controls import CONTROLS, GROUP_LIMITS
-from .errors import SandboxError
+from .errors import SandboxError, usage
 from .rootfs import NOEXEC, RO
 from ..syscalls import landlock, process
 from ..syscalls.libc import ARCH, BITS, MACHINE
@@ -16,6 +16,9 @@ NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", proc
 DEFAULT_LIMITS = {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
 #: The policies of --seccomp by name that run in this tier as they are.
 SHIPPED = ("default", "strict", "process", "debug")
+#: File systems that know no id mapping.  mount_setattr(2), FS_ALLOW_IDMAP
+OWNERLESS = frozenset((b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devtmpfs", b"devpts", b"debugfs", b"tracefs", b"bpf",
+                       b"securityfs", b"mqueue"))
 READ = landlock.READ_FILE | landlock.READ_DIR
 WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | landlock.MAKE_REG |
          landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE)
@@ -108,6 +111,9 @@ def _own_tree(plan, spec, host):
         for op in plan.operations:
             if op.kind == "proc":
                 op.options["hidepid"] = False
+    if plan.root and plan.tier.userns:
+        for op in plan.operations:
+            refuse_ownerless(op, host.mounts)
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
     plan.landlock_rules = _landlock_rules(plan.operations)
 
@@ -145,6 +151,21 @@ def _limits(spec, host, plan):
         most = host.hard_limits.get("cpu", (-1, -1))[1]
         limits["cpu"] = (seconds, seconds + 1) if most == -1 else (min(seconds, most), min(seconds + 1, most))
     return limits
+
+
+def refuse_ownerless(op, mounts):
+    """Of root's sources, those that hold a file system without owners of its own.  No kernel maps one of these to an owner,
+    whatever else it can do, so that the request is wrong and not the host: exit 2.  mounts: of the host.  Raises
+    SandboxError."""
+    if op.kind != "bind" or not op.options["user"]:
+        return
+    inside = op.src.rstrip(b"/") + b"/"
+    above = [row for row in mounts if inside.startswith(row[0].rstrip(b"/") + b"/")]
+    for point, _, _, kind, _ in [max(above, key=lambda row: len(row[0]))] * bool(above) + \
+            [row for row in mounts if row[0].startswith(inside)]:
+        if kind in OWNERLESS:
+            raise usage(op.src.decode("utf-8", "surrogateescape"), "%s is a %s, which can't be mapped to an owner" % (
+                point.decode("utf-8", "surrogateescape"), kind.decode()), "bring files in with --copy", stage="sources")
 
 
 def expected_mounts(operations, host, root_writable=False):
@@ -259,7 +280,8 @@ def as_dict(plan):
         "group": [setting.as_dict() for setting in plan.group],
         "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
                     for name, program in plan.filters],
-        "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace, "proc": spec.proc, "tty": spec.tty,
+        "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,
+        "proc": spec.proc, "tty": spec.tty,
         "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
         "operations": [op.as_dict() for op in plan.operations],
         "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],

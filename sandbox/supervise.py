@@ -105,10 +105,10 @@ class Supervision:
                     carrier.serve(events, self.over)
                 if self.watch is not None:
                     self.watch.serve(events)
-                if self.run.signals in events:
-                    self._signal(read_signal(self.run.signals))
                 if not self.over and self.sock.fileno() in events and self._record():
                     self._ended()
+                if self.run.signals in events:  # after the end it is about our wait for a reader
+                    self._signal(read_signal(self.run.signals))
                 if self.run.budget is not None and self.run.budget.exceeded:
                     self._output_limit()
                 self._run_due()

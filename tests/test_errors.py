@@ -6,6 +6,7 @@ directory, a thousand descriptors.
 import json
 import os
 import random
+import re
 import secrets
 import shlex
 import signal
@@ -13,7 +14,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, USER, become, pythons
+from conftest import PYTHON, USER, become, copy_tool, pythons
 
 MARKER = "the workload ran"
 ECHO = ("/bin/echo", MARKER)
@@ -567,6 +568,8 @@ def test_interrupted_at_any_stage_leaves_nothing(inside, number):
     nonce = "nonce-" + secrets.token_hex(8)
     command = inside.command("/bin/sh", "-c", "exec sleep 1000", nonce)
     dice = random.Random(nonce)
+    with open(inside.tool) as stream:  # from this line on mrunc answers itself
+        listening = stream.read().split("sys.excepthook = ")[0].count("\n") + 1
     for _ in range(20):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    universal_newlines=True, cwd=inside.scratch, start_new_session=True,
@@ -581,3 +584,21 @@ def test_interrupted_at_any_stage_leaves_nothing(inside, number):
         assert out == "" and alive(nonce) == [], (err, alive(nonce))
         if err and not err.startswith("mrunc: "):  # before mrunc's first line the interpreter is alone
             assert "KeyboardInterrupt" in err or "Fatal Python error" in err, err
+            assert all(int(line) <= listening for line in re.findall(r'/mrunc\.py", line (\d+)', err)), err
+
+
+@pytest.mark.parametrize("cause,line,rc", [
+    ("raise KeyboardInterrupt", "mrunc: interrupted\n", 130),
+    ("raise MemoryError('none left')", "mrunc: start: MemoryError: none left\n", 125),
+    ("import nowhere", "mrunc: start: ModuleNotFoundError: No module named 'nowhere'\n", 125),
+])
+def test_what_ends_a_start_early_is_one_line(inside, cause, line, rc):
+    folder = os.path.join(inside.scratch, "broken")
+    os.mkdir(folder)
+    copy_tool(folder)
+    with open(os.path.join(folder, "commands", "__init__.py"), "w") as stream:
+        stream.write(cause + "\n")
+    for name, path in pythons():
+        if not path.startswith("/root/") or inside.who == "root":
+            done = inside.outside([path, "-I", "-S", os.path.join(folder, "mrunc.py"), "run", "--", "true"])
+            assert (done.returncode, done.stdout, done.stderr) == (rc, "", line), (name, done)
