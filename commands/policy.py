@@ -127,6 +127,8 @@ def show(words, values):
     lines = ["%s on %s, %d instructions: %s" % (name, arch, len(program) // 8, ", ".join(
         "%d %s" % (count, kind) for kind, count in counts.items())),
         "Other numbers: %s. Another architecture: %s." % outside]
+    if what not in policy.NAMES:
+        lines += _for_a_run(program, arch)
     for kind, reason, calls, rules in groups:
         lines += [""] + wrapped(kind + (": " + reason if reason else ""), "")
         for call, rule in rules:
@@ -163,6 +165,14 @@ def _derived(program, arch, budget):
     if tested:
         out.insert(1 if "allow" in plain else 0, ("by argument", "", [call for call, _ in tested], tested))
     return out
+
+
+def _for_a_run(program, arch):
+    """Lines about what a run behind this policy needs beside it."""
+    from ..sandbox import filters
+    missing = [call for call, _ in filters.lacking(program, arch)]
+    return wrapped("For mrunc run it lacks what its pid 1 needs: %s. --seccomp-add gives them, to the program as well." % (
+        " ".join(missing)), "") if missing else []
 
 
 def _outside(program, arch, budget):

@@ -92,7 +92,7 @@ def execute(values, words, typed=(), arguments=None):
     if result.message() and not values.get("quiet") and not values.get("verbose"):
         say(result.message() + ("; " + result.advice if result.advice else ""))
     if not values.get("quiet"):
-        for note in result.notes:
+        for note in result.notes[len(plan.warnings):]:  # those were said before the start
             say("note: " + note)
     if wrong:
         complain(wrong)

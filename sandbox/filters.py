@@ -99,8 +99,8 @@ def _check_actions(name, program):
                 word[0] if word else "%#x" % action), control="seccomp")
 
 
-def _check_starter(name, program, arch, tty, signals, finished):
-    """Raises where a call is refused without which no program can be started behind this filter."""
+def lacking(program, arch, tty=True, signals=True):
+    """[(call, the condition that is enough or None)]: what mrunc's own pid 1 needs and a program refuses."""
     table = policy.numbers(arch)
     code, missing = bpf.decode(program), []
     for call, vectors, enough in STARTER:
@@ -109,9 +109,15 @@ def _check_starter(name, program, arch, tty, signals, finished):
         answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
         if any(answer & 0xFFFF0000 not in (bpf.ALLOW, bpf.LOG) for answer in answers):
             missing.append((call, enough))
+    return missing
+
+
+def _check_starter(name, program, arch, tty, signals, finished):
+    """Raises where a call is refused without which no program can be started behind this filter."""
+    missing = lacking(program, arch, tty, signals)
     if not missing:
         return
-    remedy = "the file can stay as it is, mrunc adds what you name: " + " ".join(
+    remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + " ".join(
         "--seccomp-add " + (call if enough is None else "'%s: %s'" % (call, enough)) for call, enough in missing)
     if finished:
         remedy = "make the program allow them: " + ", ".join(

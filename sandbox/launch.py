@@ -84,6 +84,7 @@ class Run:
             from . import terminals
             self.terminals = terminals.remember()
         self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv], tier=plan.tier.name)
+        self.result.notes = list(plan.warnings)
 
     # -- before the child ----------------------------------------------------------------------------------------
 

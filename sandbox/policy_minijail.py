@@ -73,7 +73,7 @@ def conditions(text, arch, call):
     reader = Reader(text, arch, masked=True)
     reader.calls = [call]
     found = reader.expression()[call]
-    if reader.now.kind not in ("end", "line"):
+    if reader.now.kind != "end":
         reader.expected("&&, || or the end")
     return found
 
@@ -97,7 +97,7 @@ class Reader:
             if at == len(string):
                 self.now = Token("end", "", at)
                 break
-            if not found:
+            if not found or self.masked and string[at] in "#\\\n\r":
                 raise self.text.error(at, "unexpected character %r" % string[at])
             self.place = found.end()
             if found.lastgroup != "blank" and not (found.lastgroup == "line" and self.braces):

@@ -16,7 +16,8 @@ class Result:
     returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, timeout-cpu, output-limit, oom,
     pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; exit_code,
     signal, errno: int or None; stage: the step that failed or None; started: RFC 3339 UTC; usage: dict (None = not
-    measured); controls: [{name, asked, in_force, how}].
+    measured); controls: [{name, asked, in_force, how}]; notes: [str], what the command line says beside it: warnings of the
+    plan (tiers passed over, system calls added to the policy), then what `changes` and --export could not take.
     """
 
     __slots__ = FIELDS

@@ -496,6 +496,16 @@ def test_no_answer_of_a_program_is_lost_in_an_oci_export(cli, tmp_path, program,
     assert words in err and (status, bool(out)) == ((0, True) if "here" in words else (2, False))
 
 
+def test_show_says_what_a_run_needs_beside_a_file(cli, tmp_path):
+    path = str(tmp_path / "p.policy")
+    with open(path, "w") as out:
+        out.write("read: 1\nexit_group: 1\n")
+    said = " ".join(cli("show", path)[1].split())
+    assert "For mrunc run it lacks what its pid 1 needs: execveat write prctl clone" in said
+    assert "execve. --seccomp-add gives them, to the program as well." in said
+    assert "pid 1 needs" not in cli("show", "default")[1]
+
+
 # Programs that branch beyond measure, and numbers that are computed with
 
 def branching():
@@ -619,7 +629,7 @@ def test_bwrap_takes_the_exported_program(inside):
     assert (done.stdout, done.returncode) == (REFUSED, 0), done
 
 
-def bundle(folder, tool, profile):
+def bundle(folder, tool, profile, probe=None):
     """An OCI bundle whose root has the host's /usr."""
     os.makedirs(os.path.join(folder, "rootfs"))
     subprocess.run([tool, "spec"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
@@ -627,7 +637,7 @@ def bundle(folder, tool, profile):
     with open(path) as stream:
         config = json.load(stream)
     config["process"]["terminal"] = False
-    config["process"]["args"] = ["/usr/bin/python3", "-I", "-S", "-c", PROBE]
+    config["process"]["args"] = ["/usr/bin/python3", "-I", "-S", "-c", probe or PROBE]
     config["linux"].pop("seccomp", None)
     if profile:
         config["linux"]["seccomp"] = profile
@@ -638,22 +648,41 @@ def bundle(folder, tool, profile):
         json.dump(config, stream)
 
 
+def by_runtime(inside, tool, profile, probe=PROBE):
+    """What the probe says in a container of runc or crun.
+
+    In a mount namespace with an own cgroup2, since crun takes no host with cgroup v1 beside v2.
+    """
+    need(tool)
+    folder = tempfile.mkdtemp(prefix="bundle-", dir=inside.scratch)
+    bundle(folder, tool, profile, probe)
+    command = [tool] + (["--cgroup-manager=disabled"] if tool == "crun" else []) + ["--root", os.path.join(folder, "state"),
+                                                                                   "run", os.path.basename(folder)]
+    if tool == "crun":
+        command = ["unshare", "-m", "sh", "-c", "umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"",
+                   "sh", *command]
+    done = inside.outside(command, cwd=folder)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
 @pytest.mark.parametrize("tool", ["runc", "crun"])
 def test_oci_runtimes_take_the_exported_profile_as_root_only(inside_as_root, tool):
-    """In a mount namespace with an own cgroup2, since crun takes no host with cgroup v1 beside v2."""
-    need(tool)
     profile = json.loads(real("export", "default", "--format", "oci")[1].decode())
-    for name, wanted in ((None, None), (profile, REFUSED)):
-        folder = tempfile.mkdtemp(prefix="bundle-", dir=inside_as_root.scratch)
-        bundle(folder, tool, name)
-        command = [tool] + (["--cgroup-manager=disabled"] if tool == "crun" else []) + ["--root", os.path.join(folder, "state"),
-                                                                                       "run", os.path.basename(folder)]
-        if tool == "crun":
-            command = ["unshare", "-m", "sh", "-c", "umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"",
-                       "sh", *command]
-        done = inside_as_root.outside(command, cwd=folder)
-        assert done.returncode == 0, done
-        assert done.stdout == wanted if wanted else done.stdout != REFUSED, done
+    assert by_runtime(inside_as_root, tool, None) != REFUSED
+    assert by_runtime(inside_as_root, tool, profile) == REFUSED
+
+
+@pytest.mark.parametrize("tool", ["runc", "crun"])
+def test_oci_runtimes_take_two_tests_of_one_argument_for_alternatives_as_root_only(inside_as_root, tool):
+    """Which is why a file with such a rule is refused here: its author meant both, and would get every family."""
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99, "args": [
+        {"index": 0, "op": "SCMP_CMP_NE", "value": 1}, {"index": 0, "op": "SCMP_CMP_NE", "value": 2}]}]}
+    probe = ("import socket\nfor family in (1, 2, 16):\n    try:\n        socket.socket(family, 3 if family == 16 else 1).close()\n"
+             "        print('opened')\n    except OSError as error:\n        print(error.errno)\n")
+    assert by_runtime(inside_as_root, tool, None, probe) == "opened\nopened\nopened\n"
+    both, either = "opened\nopened\n99\n", "99\n99\n99\n"
+    assert by_runtime(inside_as_root, tool, profile, probe) == either != both
 
 
 # Names

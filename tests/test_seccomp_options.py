@@ -374,7 +374,28 @@ def test_the_library_takes_the_same_options(inside, put):
     path = put("p", "@denylist\nuname: return EPERM\n")
     code = ("import sys; sys.path.insert(0, %r)\nimport mrunc\n"
             "r = mrunc.run(['uname'], seccomp=%r, seccomp_add=['clone3'])\nprint(r.returncode)\n"
+            "r = mrunc.run(['true'], seccomp_add=['clone3'])\nprint(r.returncode, r.notes)\nprint(mrunc.run(['true']).notes)\n"
             "try:\n    mrunc.run(['true'], seccomp='strct')\nexcept mrunc.SandboxError as error:\n    print(error.status, error.stage)\n"
             % (os.path.dirname(inside.tool), path))
     done = inside.outside([PYTHON, "-c", code])
-    assert done.stdout == "1\n2 policy\n", done
+    first, second, third, last = done.stdout.splitlines()
+    assert (first, third, last) == ("1", "[]", "2 policy"), done
+    assert second.startswith("0 ['WARNING: --seccomp-add clone3: refused by default (ENOSYS): "), done
+
+
+def test_a_warning_is_said_once_and_stands_in_the_report(inside):
+    done = inside.run("true", options=["--seccomp-add", "clone3"])
+    assert done.rc == 0 and done.err.count("WARNING: --seccomp-add clone3") == 1, done
+    assert [note[:30] for note in done.result["notes"]] == ["WARNING: --seccomp-add clone3:"]
+
+
+@pytest.mark.parametrize("text", ["ioctl: arg1 == 5 # a comment", "ioctl: arg1 == 5 \\\n || arg1 == 6", "ioctl # all", "read: arg0 == 1; 1"])
+def test_an_addition_is_one_condition_and_nothing_behind_it(inside, text):
+    done = inside.run("true", options=["--seccomp-add", text])
+    assert done.rc == 2 and done.result is None and done.err.startswith("mrunc: policy: --seccomp-add "), done
+
+
+@pytest.mark.parametrize("text", ["ptrace: arg0 != 3", "listns: arg0 != 4", "unshare: arg0 > 5", "prctl: arg1 == 0x100000000"])
+def test_an_addition_that_an_upper_half_could_widen_is_refused(inside, text):
+    done = inside.run("true", options=["--seccomp-add", text])
+    assert done.rc == 2 and "32 or 64 bits" in done.err, done
