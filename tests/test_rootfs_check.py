@@ -143,7 +143,7 @@ def test_what_cannot_be_looked_at_is_a_finding(tree):
     program(tree / "f", b"x", 0o111)
     tree.parent.chmod(0o755)
     folder = tree.parent
-    while str(folder) != "/":
+    while str(folder) != "/" and folder.stat().st_uid == os.geteuid():
         folder.chmod(folder.stat().st_mode | 0o755)
         folder = folder.parent
     done = subprocess.run([PYTHON, "-c", "import sys; sys.path.insert(0, %r); import mrunc\nfrom mrunc.sandbox import rootfs_check\n"
