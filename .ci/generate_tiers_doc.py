@@ -33,8 +33,10 @@ def chapters():
         yield "| option that it refuses | why | instead |"
         yield "|---|---|---|"
         for option, _, reason, remedy in tier.refuses:
-            yield "| `%s` | %s | %s |" % (option, reason, "`%s`" % remedy if remedy and remedy.startswith("--") else remedy or "")
-        yield "| `--unsafe-without` of %s | everything else stands on it | |" % ", ".join("`%s`" % n for n in sorted(tier.vital))
+            remedy = "`%s`" % remedy if remedy and remedy.startswith("--") else remedy or ""
+            yield "| `%s` | %s | %s |" % (option, reason, remedy)
+        vital = ", ".join("`%s`" % name for name in sorted(tier.vital))
+        yield "| `--unsafe-without` of %s | everything else stands on it | |" % vital
         yield ""
 
 

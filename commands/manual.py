@@ -155,8 +155,8 @@ def man_page():
                                 "and what to do about it. Its exit status: %s." % "; ".join(
                                     "%s, %s" % row for row in doctor.EXIT))]
     actions("doctor", doctor)
-    out += [".SH SELFTEST", plain("selftest tries to get out of a sandbox that is made here, and says what holds. Its exit status: "
-                                  "%s." % ", ".join("%s, %s" % row for row in selftest.EXIT))]
+    out += [".SH SELFTEST", plain("selftest tries to get out of a sandbox that is made here, and says what holds. Its exit "
+                                  "status: %s." % ", ".join("%s, %s" % row for row in selftest.EXIT))]
     actions("selftest", selftest)
     out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
     actions("policy", policy)

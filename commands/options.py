@@ -40,15 +40,15 @@ OPTIONS = (
     Option("--tmpfs", "tmpfs", "DST[=SIZE]", "an empty writable directory, 1G unless said", FILES, True),
     Option("--rootfs", "rootfs", "DIR", "run on this root file system, read-only, instead of the host's programs: see mrunc "
            "rootfs --help", FILES),
-    Option("--harden", "harden", None, "everything read-only but what --writable names, nothing written may be executed, a stricter "
-           "system call policy", FILES),
-    Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G unless "
-           "said; what is written there may not be executed", FILES, True),
+    Option("--harden", "harden", None, "everything read-only but what --writable names, nothing written may be executed, a "
+           "stricter system call policy", FILES),
+    Option("--writable", "writable", "PATH[=SIZE]", "with --harden: an empty writable directory there (a path inside), 1G "
+           "unless said; what is written there may not be executed", FILES, True),
     Option("--overlay", "overlay", "[=PATH]", "let the program change the tree, or what is shown at PATH (--ro), as on a real "
            "system; nothing reaches the host", FILES, True),
     Option("--changes", "changes", "FILE", "write as JSON what the program added, modified and deleted; - is stderr", FILES),
-    Option("--export", "export", "DIR|TAR", "bring out the files that it added or modified, to an empty or new directory or a .tar",
-           FILES),
+    Option("--export", "export", "DIR|TAR", "bring out the files that it added or modified, to an empty or new directory or a "
+           ".tar", FILES),
     Option("--chdir -w", "chdir", "DIR", "start there (default /box)", WORLD),
     Option("--env -e", "env", "NAME[=VALUE]", "set a variable, or pass the caller's in", WORLD, True),
     Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),
@@ -76,7 +76,8 @@ OPTIONS = (
            LIMITS, True),
     Option("--require", "require", "NAMES", "run only with these controls in force: landlock", LIMITS, True),
     Option("--rlimit --ulimit", "rlimit", "NAME=VALUE", "a resource limit: nofile=256, as=1G, nproc=64", LIMITS, True),
-    Option("--max-output", "max_output", "SIZE", "end it when it has written more than this, stdout and stderr together", LIMITS),
+    Option("--max-output", "max_output", "SIZE", "end it when it has written more than this, stdout and stderr "
+           "together", LIMITS),
     Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
     Option("--json", "json", None, "JSON where something is printed", OUTPUT),

@@ -135,9 +135,9 @@ def compare_tmpfs(place, budget, notes):
 def record(path, change, before, after):
     """One change as a JSON object.  path: absolute, as seen from inside.
 
-    change: added, modified or deleted; kind, mode (octal text), size, sha256 (None: `sha256_missing` says why), magic, target: of
-    what is there now, for deleted of what was; was: {kind, mode, size, sha256} before a modification; set_id: its mode has a set-user-ID or
-    set-group-ID bit, which was without effect.
+    change: added, modified or deleted; kind, mode (octal text), size, sha256 (None: `sha256_missing` says why), magic,
+    target: of what is there now, for deleted of what was; was: {kind, mode, size, sha256} before a modification; set_id:
+    its mode has a set-user-ID or set-group-ID bit, which was without effect.
     """
     state = after or before
     out = {"path": text(path), "change": change, "kind": "symlink" if state.kind == "link" else state.kind,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies in a file that a hostile program wrote: its SHA-256 and its kind by the first bytes.  Bounded by what it occupies and
-not by its length: a file of a terabyte may be one hole."""
+"""What lies in a file that a hostile program wrote: its SHA-256 and its kind by the first bytes.  Bounded by what it
+occupies and not by its length: a file of a terabyte may be one hole."""
 import errno
 import hashlib
 import os
@@ -13,9 +13,11 @@ _ZEROS = bytes(CHUNK)
 
 #: (offset, first bytes, what it is)
 MAGIC = ((0, b"\x7fELF", "ELF"), (0, b"#!", "script"), (0, b"PK\x03\x04", "archive"), (0, b"PK\x05\x06", "archive"),
-         (0, b"\x1f\x8b", "archive"), (0, b"BZh", "archive"), (0, b"\xfd7zXZ\0", "archive"), (0, b"\x28\xb5\x2f\xfd", "archive"),
+         (0, b"\x1f\x8b", "archive"), (0, b"BZh", "archive"), (0, b"\xfd7zXZ\0", "archive"),
+         (0, b"\x28\xb5\x2f\xfd", "archive"),
          (0, b"7z\xbc\xaf\x27\x1c", "archive"), (0, b"Rar!\x1a\x07", "archive"), (0, b"!<arch>\n", "archive"),
-         (0, b"\xed\xab\xee\xdb", "archive"), (0, b"070701", "archive"), (0, b"MSCF", "archive"), (0, b"\x04\x22\x4d\x18", "archive"),
+         (0, b"\xed\xab\xee\xdb", "archive"), (0, b"070701", "archive"), (0, b"MSCF", "archive"),
+         (0, b"\x04\x22\x4d\x18", "archive"),
          (257, b"ustar", "archive"), (0, b"MZ", "PE"), (0, b"%PDF-", "PDF"))
 
 

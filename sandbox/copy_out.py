@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """--export: regular files that the program added or changed, brought out to a directory or a tar.
 
-Everything about them is hostile: names, number, length.  Each name is made below a descriptor of a directory that is ours and was
-empty, no link is followed or made, no mode bit of the program's comes along, and what would be too much is left out and said.
+Everything about them is hostile: names, number, length.  Each name is made below a descriptor of a directory that is ours
+and was empty, no link is followed or made, no mode bit of the program's comes along, and what would be too much is left
+out and said.
 """
 import os
 import stat
@@ -59,6 +60,10 @@ class Exporter:
             self.left_out.append((path, error.strerror))
         finally:
             os.close(fd)
+
+    def put(self, path, fd, size):
+        """Writes one file.  path: relative, bytes; fd: of the file; size: its length.  Raises OSError."""
+        raise NotImplementedError
 
     def _why_not(self, fd, found):
         if not stat.S_ISREG(found.st_mode):

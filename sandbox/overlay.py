@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """--overlay: trees that can be changed as on a real system, while nothing reaches the host.
 
-A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  What the upper layer then holds says
-what was changed (`Lower.compare`).  Both layers are mounted by the sandbox's own root, so only files whose owner is mapped can be
-changed: root's sources are mapped to their owner (Linux 5.19), a user's must be the user's own.
+A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  What the upper layer then
+holds says what was changed (`Lower.compare`).  Both layers are mounted by the sandbox's own root, so only files whose
+owner is mapped can be changed: root's sources are mapped to their owner (Linux 5.19), a user's must be the user's own.
 """
 import os
 import stat
@@ -12,7 +12,7 @@ from ..syscalls import mount
 from .beneath import open_beneath
 from .changes import State, read_state
 from .errors import SandboxError, usage
-from .rootfs import NODEV, NOEXEC, NOSUID, RO, tmpfs
+from .rootfs import NODEV, NOEXEC, NOSUID, tmpfs
 from .sources import open_source
 from .tree_walk import Entry, Walk
 
@@ -67,7 +67,8 @@ def _turn(op, host, option):
     if host.uid != 0 and found.st_uid != host.uid:
         raise SandboxError(
             "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",
-            reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" % found.st_uid,
+            reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" %
+            found.st_uid,
             remedy="mrunc rootfs build TREE --from-host PROGRAMS makes a tree of your own: --rootfs TREE --overlay")
     op.kind, op.flags = "overlay", NOSUID | NODEV
     op.options["size"] = SIZE

@@ -25,7 +25,7 @@ class Result:
     def __init__(self, **fields):
         from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
-        self.argv = self.controls = ()
+        self.argv, self.controls = [], []
         self.refused = self.changes = None  # None: not looked at
         self.notes = []
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None

@@ -13,8 +13,8 @@ FINDINGS = 1
 
 class Entry:
     """One entry.  kind: file, directory, symlink, hardlink, whiteout, opaque, or one of NEVER or NOT_TAKEN; name: bytes as the
-    source has it; mode: permission bits; size: bytes; mtime: whole seconds; target: of a link, bytes; read: read(n) -> bytes, of a file;
-    xattrs: names (bytes) of its extended attributes."""
+    source has it; mode: permission bits; size: bytes; mtime: whole seconds; target: of a link, bytes; read: read(n) ->
+    bytes, of a file; xattrs: names (bytes) of its extended attributes."""
 
     __slots__ = ("kind", "name", "mode", "size", "mtime", "target", "read", "xattrs")
 

@@ -117,8 +117,8 @@ class Walk:
 def _open_as_owner(entry, flags):
     """Opens an entry also where its owner, who we may be, took the mode bits away.
 
-    The tree is ours alone by now, so lending a bit changes nothing that anybody else sees.  From a file it is taken back, because
-    it may have another name that is still to be read; a directory has none, and what lies in it needs the bit.
+    The tree is ours alone by now, so lending a bit changes nothing that anybody else sees.  From a file it is taken back,
+    because it may have another name that is still to be read; a directory has none, and what lies in it needs the bit.
     """
     mode = stat.S_IMODE(entry.found.st_mode)
     need = 0o500 if entry.directory else 0o400

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run needs before its child exists: descriptors, copies, mapped sources, a host id, blocked signals.
+
+Everything taken is written down in `undo` at the moment it is taken, so whatever fails next, all of it is given back.
+"""
+import os
+import time
+
+from ..syscalls import landlock, libc, process
+from . import feed, gate, idmap, supervise
+from .errors import SandboxError
+from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
+
+
+class Provisions:
+    """The part of a run that comes before clone3.  plan: Plan; features: Features; undo: [(function, arguments)], last
+    first."""
+
+    def __init__(self, plan, features):
+        self.plan, self.features = plan, features
+        self.undo = []
+        self.identity = plan.caller
+        self.signals, self.stdin, self.ignored = -1, -1, []
+        self.budget = self.output = self.reaper = self.aftermath = None
+
+    def _step(self, stage, function, *arguments):
+        try:
+            return function(*arguments)
+        except OSError as error:
+            what = error.filename or function.__name__
+            raise SandboxError(stage, os.fsdecode(what) if isinstance(what, bytes) else what, error.errno, error.strerror)
+
+    def _keep(self, fd):
+        self.undo.append((os.close, (fd,)))
+        return fd
+
+    def _close_now(self, fd):
+        self.undo.remove((os.close, (fd,)))
+        os.close(fd)
+
+    def _private_stdin(self):
+        """The read end for the workload, -1 where it may hold the caller's stdin itself."""
+        if self.plan.spec.tty or not feed.needed(self.plan.root):
+            return -1
+        read, self.stdin = os.pipe()
+        self._keep(self.stdin)
+        return self._keep(read)
+
+    def _carried_output(self):
+        """{fd: pipe end} for the workload's 1 and 2 where --max-output counts what they get; a pty is counted as it is."""
+        if self.plan.spec.max_output is None:
+            return {}
+        from . import carry
+        self.budget = carry.Budget(self.plan.spec.max_output)
+        if self.plan.spec.tty:
+            return {}
+        self.output = self._step("output", carry.Output, self.budget)
+        self.undo.append((self.output.abandon, ()))
+        return dict(self.output.theirs)
+
+    def _host_id(self):
+        if not self.plan.root:
+            return self.plan.caller
+        taken = idmap.HostId(self.plan.id_ranges)
+        self.undo.append((taken.release, ()))
+        return taken.number, taken.number
+
+    def _open_copies(self):
+        copies = {}
+        for op in self.plan.operations:
+            if op.kind == "copy" and op.src not in copies:
+                copies[op.src] = self._keep(self._step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
+        return copies
+
+    def _private_directory(self, copies):
+        """What the process tier has instead of a tree; and instead of a pid namespace, a reaper."""
+        from . import host_tree
+        from .private import PrivateDirectory
+        from .reaper import Reaper
+        plan = self.plan
+        host_tree.refuse_datagrams()
+        private = PrivateDirectory(os.path.dirname(plan.home), self.identity, plan.id_ranges or [(plan.caller[0], 1)])
+        self.undo.append((private.remove, ()))
+        host_tree.settle(plan, private.path)
+        for op in plan.operations:
+            private.copy(op.dst, copies[op.src])
+        if not plan.left_out("sweep"):
+            self.reaper = Reaper((gate.own_filters() or 0) + len(plan.filters), self.features.landlock_abi >= 6)
+            self.undo.append((self.reaper.release, ()))
+
+    def _open_trees(self):
+        """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
+        other caller's are opened by the child."""
+        trees, known = {}, {}
+        try:
+            for op in self.plan.operations:
+                system = op.options.get("system")
+                if op.kind in ("bind", "overlay") and (op.options["user"] or system):
+                    if not system:
+                        self._step("sources", refuse_sockets, op)
+                    if self.plan.root:
+                        make = idmapped_tree if self.plan.tier.userns else unmapped_tree
+                        trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity, known))
+        finally:
+            for fd in known.values():
+                os.close(fd)
+        return trees
+
+    def _take_signals(self):
+        """Blocks every signal: none is lost before init listens, and ours are read from a descriptor."""
+        signals = libc.signals
+        everything = range(1, 65)
+        self.ignored = _ignored_signals()
+        before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
+        self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
+        self.signals = self._keep(process.signal_descriptor([n for n in supervise.WATCHED if n not in self.ignored]))
+
+    def _prepare_aftermath(self):
+        if self.plan.watched:
+            from .aftermath import Aftermath
+            self.aftermath = Aftermath(self.plan)
+            self.undo.append((self.aftermath.discard, ()))
+
+    def _overlays(self):
+        if not self.plan.spec.overlay:
+            return None
+        from .overlay import Uppers
+        return Uppers()
+
+
+def boot_offsets():
+    """What makes the clocks of a time namespace start near zero.  time_namespaces(7)"""
+    monotonic = time.clock_gettime(1)  # CLOCK_MONOTONIC
+    boot = time.clock_gettime(7)  # CLOCK_BOOTTIME
+    return b"monotonic -%d 0\nboottime -%d 0\n" % (int(monotonic), int(boot))
+
+
+def _ignored_signals():
+    """The numbers of the signals that this process ignores: Python's SIGPIPE and SIGXFSZ, nohup's SIGHUP, ..."""
+    with open("/proc/self/status") as stream:
+        mask = [int(line.split()[1], 16) for line in stream if line.startswith("SigIgn:")][0]
+    return [number for number in range(1, 65) if mask >> (number - 1) & 1]
+
+
+def stdio_rights(carried):
+    """[(fd, Landlock rights)] for 0, 1, 2 that are not carried and where they are files or terminals: opening /dev/stderr
+    gives no more than the descriptor already does.  Pipes and sockets need no rule."""
+    import fcntl
+    out = []
+    for fd in set((0, 1, 2)) - set(carried):
+        try:
+            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+            kind = os.fstat(fd).st_mode & 0o170000
+        except OSError:
+            continue
+        if kind in (0o100000, 0o020000):
+            out.append((fd, (0 if mode == os.O_WRONLY else landlock.READ_FILE) |
+                        (0 if mode == os.O_RDONLY else landlock.WRITE_FILE)))
+    return out
