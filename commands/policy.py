@@ -89,7 +89,7 @@ def load(what, arch):
     from ..sandbox import policy
     if what in policy.NAMES:
         return what, policy.program(what, arch)
-    if not os.path.exists(what):
+    if not os.path.lexists(what):
         raise _wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
     from ..sandbox import policy_files

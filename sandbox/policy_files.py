@@ -43,7 +43,12 @@ class Text:
         """The SandboxError for a mistake at an offset: exit status 2."""
         line = self.text.count("\n", 0, offset) + 1
         column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        return usage("%s, line %d, column %d" % (self.name, line, column), reason, remedy, stage="policy")
+        return usage("%s, line %d, column %d" % (clipped(self.name), line, column), clipped(reason), remedy, stage="policy")
+
+
+def clipped(text, most=300):
+    """A text for a message, where a hostile file's own words may stand: without the middle where it is long."""
+    return text if len(text) <= most else "%s...%s" % (text[:most - 50], text[-47:])
 
 
 def read(source, arch, caps=frozenset(), kernel=None):
@@ -128,7 +133,8 @@ def raw(name, data):
                 except bpf.FilterError as error:
                     raise bpf.FilterError("instruction %d: returns %s" % (pc, error))
     except bpf.FilterError as error:
-        raise usage(name, "BPF program: %s" % error, stage="policy")
+        raise usage(name, "%sBPF program: %s" % ("" if len(data) % 8 == 0 else "it holds NUL bytes, so it must be a ", error),
+                    stage="policy")
     return bytes(data)
 
 

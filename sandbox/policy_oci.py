@@ -28,7 +28,7 @@ TOP = ("defaultAction defaultErrnoRet defaultErrno architectures archMap flags l
 RULE = "name names action errnoRet errno args comment includes excludes".split()
 #: Honoured: the filter is attached to a single thread, from which every other comes.
 FLAGS_MET = ("SECCOMP_FILTER_FLAG_TSYNC",)
-DEEPEST = 16
+DEEPEST, MOST_PAIRS = 16, 2000000
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?![0-9.eE])")
 _WORD = re.compile(r"true|false|null")
@@ -110,6 +110,9 @@ def parse(text, arch, caps, kernel):
                     rules.add(call, action, tests, (names_node, rule))
                 except bpf.FilterError as error:
                     raise names_node.error(str(error))
+    pairs = sum(len(entries) ** 2 // 2 for entries in rules.entries.values() if len(set(entry[0] for entry in entries)) > 1)
+    if pairs > MOST_PAIRS:
+        raise top.error("too many rules of several actions for the same calls: any two must be seen to exclude each other")
     for call, entries in rules.entries.items():
         rules.entries[call] = _settled(call, entries)
     return rules.model()

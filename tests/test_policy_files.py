@@ -694,3 +694,35 @@ def test_includes_are_counted(tmp_path):
     assert "@include" in refused_file(tmp_path, "many.policy", "@include one.policy\n" * 20000)
     (tmp_path / "two.policy").write_text("# nothing\n" * 1000)
     assert "more than 100 times @include" in refused_file(tmp_path, "many.policy", "@include two.policy\n" * 20000)
+
+
+def test_rules_that_would_take_minutes_to_compare_are_refused(tmp_path):
+    rules = [{"names": ["mremap", "munmap", "mmap", "madvise", "mprotect"], "action": "SCMP_ACT_" + ("LOG", "ERRNO")[n % 2],
+              "args": [arg(0, "EQ", n)]} for n in range(1900)]
+    assert "rules of several actions" in refused_file(tmp_path, "pairs.json", json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}))
+
+
+@pytest.mark.parametrize("text", ["a" * 900000 + ": 1", "read: arg0 == " + "9" * 500000, "read: arg" + "9" * 500000 + " == 1",
+                                  "@include " + "../" * 300000 + "x", "read: " + "\x1b" * 5,
+                                  '{"defaultAction": "SCMP_ACT_ERRNO", "flags": ["' + "\\ud800" * 100000 + '"]}'])
+def test_a_message_about_a_hostile_file_stays_short(tmp_path, text):
+    path = tmp_path / "p"
+    path.write_text(text)
+    with pytest.raises(SandboxError) as caught:
+        policy_files.read(str(path), "x86_64")
+    assert caught.value.status == 2 and len(caught.value.line()) < 700
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/full", "/proc/self/mem", "fifo", "loop", ".", "/proc/self/fd/0"])
+def test_what_is_no_regular_file_is_never_read_alone_or_included(tmp_path, place):
+    os.mkfifo(str(tmp_path / "fifo"))
+    os.symlink("loop", str(tmp_path / "loop"))
+    (tmp_path / "p.policy").write_text("@include %s\n" % place)
+    for name in (str(tmp_path / place), str(tmp_path / "p.policy")):
+        with pytest.raises(SandboxError) as caught:
+            policy_files.read(name, "x86_64")
+        assert caught.value.status == 2
+
+
+def test_text_with_a_nul_says_for_what_it_is_taken(tmp_path):
+    assert "it holds NUL bytes, so it must be a BPF program: " in refused_file(tmp_path, "p", "read: 1\nwrite\0: 1\n")
