@@ -19,7 +19,9 @@ ARROWS = {"door": {"door", "commands", "sandbox"}, "commands": {"commands", "san
 #: What the door tells everybody.
 TOLD = {"__version__"}
 GENERATED = {"sandbox/frozen.py", "sandbox/peers.py", "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py", "syscalls/widths.py"}
-LONGEST = 500
+LONGEST = 450
+#: One story each, which a cut would only make longer: the compiler, to be copied out as one file, and the parent's steps.
+LONGER = {"seccomp_bpf.py": 500, "sandbox/launch.py": 500, "mrunc.py": 60}
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
 CHEAP = {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "ctypes", "ctypes._endian", "errno",
          "fcntl", "genericpath", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
@@ -115,7 +117,7 @@ def test_the_door_imports_nothing_but_os_and_sys_before_it_knows_where_it_is(pat
 @pytest.mark.parametrize("path", sorted(set(shipped()) - GENERATED))
 def test_no_file_is_too_long(path):
     count = text_of(path).count("\n")
-    assert count <= (60 if path == "mrunc.py" else LONGEST), "%s has %d lines" % (path, count)
+    assert count <= LONGER.get(path, LONGEST), "%s has %d lines" % (path, count)
 
 
 def test_the_root_holds_four_python_files():
