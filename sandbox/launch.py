@@ -76,7 +76,7 @@ class Run(Provisions):
         self.pid, self.pidfd, self.sock, self.terminal, self.meter = 0, -1, None, None, None
         self.facts, self.init_status, self.init_usage = {}, 0, None
         self.group, self.group_notes = None, plan.group_notes
-        self.survivors, self.terminals, self.uppers = [], [], {}
+        self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
@@ -277,7 +277,9 @@ class Run(Provisions):
             result.counted(counted)
         result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted)))
         if self.survivors:
-            result.advice = "still there, and to be killed by hand: %s" % " ".join("%d" % pid for pid in self.survivors)
+            result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))
+        if self.private is not None and self.private.left:
+            result.notes.append("%s could not be removed" % os.fsdecode(self.private.path))
         if self.aftermath is not None:
             self.aftermath.collect(result)
         return result

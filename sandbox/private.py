@@ -17,7 +17,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PrivateDirectory:
-    """path: bytes; parent, fd: descriptors of its parent and itself."""
+    """path: bytes; parent, fd: descriptors of its parent and itself; left: something of it could not be removed."""
 
     def __init__(self, base, owner, owners):
         """Makes it below `base` (bytes, a real path) for the host's ids `owner` (uid, gid), and removes what killed runs of
@@ -25,7 +25,7 @@ class PrivateDirectory:
         self.owner = owner
         self.name = PREFIX + os.urandom(8).hex().encode()
         self.path = os.path.join(base, self.name)
-        self.fd = -1
+        self.fd, self.left = -1, False
         try:
             self.parent = os.open(base, OPEN_DIRECTORY)
             remove_leftovers(self.parent, owners)
@@ -81,8 +81,9 @@ class PrivateDirectory:
             self.fd = -1
             try:
                 os.rmdir(self.name, dir_fd=self.parent)
-            finally:
-                os.close(self.parent)
+            except OSError:
+                self.left = True
+            os.close(self.parent)
 
 
 def is_ours(name):

@@ -80,6 +80,7 @@ class Provisions:
         plan = self.plan
         host_tree.refuse_datagrams()
         private = PrivateDirectory(os.path.dirname(plan.home), self.identity, plan.id_ranges or [(plan.caller[0], 1)])
+        self.private = private
         self.undo.append((private.remove, ()))
         host_tree.settle(plan, private.path)
         for op in plan.operations:
