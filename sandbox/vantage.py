@@ -7,8 +7,9 @@ import os
 #: The inodes of the namespaces that the kernel makes at boot.  include/uapi/linux/nsfs.h (before 6.18 linux/proc_ns.h)
 FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe, "ipc": 0xefffffff}
 #: What is there only inside: (path, kind).
-MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"),
-         ("/run/firejail/mnt", "firejail"))
+MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"))
+#: A tmpfs inside; outside firejail leaves an empty directory there.
+FIREJAIL = "/run/firejail/mnt"
 #: Kinds that are sandboxes, not containers: nothing in them is meant to be changed.
 SANDBOXES = ("mrunc", "sandbox", "flatpak", "firejail", "snap")
 
@@ -48,6 +49,9 @@ class Vantage:
             if os.path.exists(path):
                 self.evidence.append(path)
                 return kind
+        if os.path.ismount(FIREJAIL):
+            self.evidence.append(FIREJAIL)
+            return "firejail"
         if "KUBERNETES_SERVICE_HOST" in environ:
             self.evidence.append("KUBERNETES_SERVICE_HOST")
             return "kubernetes"
