@@ -3,7 +3,7 @@
 import os
 
 from . import cgroup_place, cgroup_scope
-from .cgroup_limits import OF_GROUP
+from .cgroup_limits import OF_GROUP, controllers
 from .doctor import MISSING, OK, WEAK
 from .throwaway import attempt
 
@@ -15,9 +15,10 @@ def trial(host):
     cgroup.kill, or None where none could be made}.
     """
     out = {"have": {}, "lack": {}, "kill": None}
-    for name in [controller for _, controller in OF_GROUP.values()] + [None]:
+    for control in list(OF_GROUP) + [None]:
+        name = OF_GROUP[control][1] if control else None
         try:
-            need = {name} if name else set()
+            need = controllers(control) if control else set()
             cgroup_place.look(host, need)
             where, kill = _group(host, need)
             out["kill"] = kill if out["kill"] is None else out["kill"]

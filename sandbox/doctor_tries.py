@@ -70,7 +70,7 @@ def in_userns(name, deed, *arguments, without=NO_FULL, cause=None, good="works",
 
 def refused(got):
     """The cause where a namespace within a user namespace was refused."""
-    if got.errno in (0, 22, 38):
+    if got.errno in (22, 38):
         return "kernel-old", {}
     cause, words = remedies.namespace_cause(got.errno)
     return (cause, words) if cause in ("namespaces-max", "userns-clone") else ("maps", {})
@@ -161,7 +161,7 @@ CHECKS = (
     in_userns(control, probes.namespace, flag, cause=refused) for control, _, flag in NAMESPACES if control != "userns"
 ) + (
     in_userns("timens", probes.namespace, CLONE_NEWTIME, cause=refused, state=WEAK,
-              without="before Linux 6.2 the host's uptime is visible; later a refusal stops the run"),
+              without="before Linux 5.6 the host's uptime is visible; later a refusal stops the run"),
     in_userns("mounts", probes.mounts, cause=refused),
     proc,
     in_userns("devpts", probes.devpts, cause=refused, state=WEAK, without="no --tty, no shell"),

@@ -8,7 +8,7 @@ from ..syscalls import landlock
 TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
     ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
-    ("timens", "6.2 (entered by exec)", "the host's uptime is visible"),
+    ("timens", "5.6", "the host's uptime is visible"),
     ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
@@ -18,14 +18,6 @@ TABLE = (
 NO_INTO_CGROUP = (22, 7)
 
 
-def _release():
-    """(major, minor) of the kernel; an unreadable one counts as new."""
-    try:
-        return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
-    except ValueError:
-        return 999, 0
-
-
 class Features:
     """landlock_abi: int, 0 for none; timens: bool."""
 
@@ -33,8 +25,7 @@ class Features:
 
     def __init__(self):
         self.landlock_abi = landlock.abi()
-        # Before, only a fork entered it, and one that shares memory (init's vfork) was refused.  fs/exec.c
-        self.timens = os.path.exists("/proc/self/ns/time") and _release() >= (6, 2)
+        self.timens = os.path.exists("/proc/self/ns/time")
 
     def lacks(self, control):
         """A phrase where this kernel lacks the control, else None."""

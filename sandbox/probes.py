@@ -7,7 +7,6 @@ import os
 
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
-from .features import Features
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -58,11 +57,14 @@ def userns_unmapped():
 
 def namespace(flag):
     """One more namespace beside the user namespace."""
-    if flag == process.CLONE_NEWTIME:  # entered by the next exec alone
-        if not Features().timens:
-            raise OSError(0, Features().lacks("timens"), "unshare")
-        return in_namespaces(0, process.unshare, flag)
+    if flag == process.CLONE_NEWTIME:
+        return in_namespaces(0, _time_namespace)
     return in_namespaces(flag, int)
+
+
+def _time_namespace():
+    process.unshare(process.CLONE_NEWTIME)
+    process.enter_namespace(b"/proc/self/ns/time_for_children", process.CLONE_NEWTIME)
 
 
 def nested():

@@ -41,8 +41,6 @@ def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm):
         expected.add("overlay")
     if release() < (5, 14):
         expected.add("cgroup-kill")
-    if release() < (6, 2):
-        expected.add("timens")
     if landlock.abi() < 6:
         expected.add("landlock")
     if vm.cgroup != "v2":
