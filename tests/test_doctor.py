@@ -161,8 +161,10 @@ def limited(kind):
 
 
 def masked(inside):
-    place = [path for path in ("/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq") if os.path.isdir(path)][0]
-    return in_userns("mount -t tmpfs none %s" % place, "-mpf", "--mount-proc")
+    name = [name for name in ("acpi", "bus", "fs", "irq") if os.path.isdir("/proc/" + name)][0]
+    # On every proc that the host has mounted anywhere: one whole one is enough for the kernel.
+    return in_userns("grep ' - proc ' /proc/self/mountinfo | cut -d' ' -f5 | sort -u | while read -r place; do\n"
+                     "mount -t tmpfs none \"$place/%s\"\ndone" % name, "-mpf", "--mount-proc")
 
 
 def labelled(inside, text):
@@ -388,6 +390,16 @@ def test_a_folder_that_is_read_only_is_said(inside):
     report = Report(inside.outside([*wrap, PYTHON, "-I", "-S", tool, "doctor", "--json"]))
     assert (report["bytecode"]["state"], report["bytecode"]["evidence"]) == ("weak", "%s is not writable" % folder)
     assert not os.path.exists(os.path.join(folder, "sandbox", "__pycache__"))
+
+
+def test_a_masked_proc_beside_a_whole_one_is_no_hindrance(inside_as_root):
+    """What is seen is what was tried, not what the mounts suggest."""
+    place = os.path.join(inside_as_root.scratch, "proc")
+    os.mkdir(place)
+    inner = ["unshare", "-Urmpf", "--mount-proc", "sh", "-ec", 'mount -t tmpfs none /proc/irq; exec "$@"', "sh"]
+    report = doctor(inside_as_root, shell("mount -t proc proc %s" % place, "-m") + inner)
+    assert report["proc"]["state"] == "ok" and "masked: /proc/irq" in report["proc"]["evidence"], report["proc"]
+    assert report.rc == 0
 
 
 def test_a_weaker_tier_is_named_first_with_what_the_full_one_lacks(inside_as_user):
