@@ -165,7 +165,7 @@ CHECKS = (
     in_userns("mounts", probes.mounts, cause=refused),
     proc,
     in_userns("devpts", probes.devpts, cause=refused, state=WEAK, without="no --tty, no shell"),
-    in_userns("overlay", probes.overlay, cause="overlay", state=WEAK, without="nothing is lost today: no option needs it"),
+    in_userns("overlay", probes.overlay, cause="overlay", state=WEAK, without="no --overlay"),
     seccomp, seccomp_notify, landlock, memfd, pidfd, host_ids,
 )
 
