@@ -127,6 +127,7 @@ def _overlay():
     _root(False)
     for name in ("/lower", "/upper", "/work"):
         os.mkdir(name)
+    os.setxattr("/upper", "user.overlay.opaque", b"n")  # tmpfs can from Linux 6.6 on; overlayfs would only warn
     os.close(mount.new_filesystem(b"overlay", mount.MOUNT_ATTR_NOSUID, [
         (b"lowerdir", b"/lower"), (b"upperdir", b"/upper"), (b"workdir", b"/work"), (b"userxattr", None)]))
 
