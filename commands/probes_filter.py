@@ -21,7 +21,7 @@ def compat(number, first=0, second=0, third=0):
     """A deed: a call by int 0x80.  Reached: the kernel looked at it, whatever it said."""
     def deed(facts):
         result = int80(number, first(facts) if callable(first) else first, second, third)
-        if result in (-errno.ENOSYS, -errno.EPERM):
+        if result in (-errno.ENOSYS, -errno.EPERM, -errno.ENOSPC):
             return blocked("refused", -result)
         return reached("the 32-bit table answered %d" % result)
     return deed
@@ -103,10 +103,10 @@ def runs_free(facts):
 
 PROBES = (
     Probe("B01", "int 0x80: getpid", KERNEL, "T1106", "seccomp (architecture first)", compat(20), "x86_64", (), NO_EMULATION),
-    Probe("B02", "int 0x80: unshare a user namespace", HOST, "T1611",
+    Probe("B02", "int 0x80: unshare a user namespace", KERNEL, "T1611",
           "seccomp (architecture first), then the namespace's limit",
           compat(310, NEWUSER), "x86_64", (), NO_EMULATION),
-    Probe("B03", "int 0x80: mount", HOST, "T1611", "seccomp (architecture first), then no capability",
+    Probe("B03", "int 0x80: mount", KERNEL, "T1611", "seccomp (architecture first), then no capability",
           compat(21, 0, 0, 0), "x86_64", (), NO_EMULATION),
     Probe("B04", "int 0x80: keyctl", KERNEL, "T1106", "seccomp (architecture first)", compat(288, 0, -5 & 0xffffffff, 1),
           "x86_64", (),
@@ -121,11 +121,11 @@ PROBES = (
           "x86_64"),
     Probe("B09", "a socket family with bit 32 set", KERNEL, "T1106", "seccomp (low 32 bits compared)",
           asks("socket", wide(2), 1, 0, close=True)),
-    Probe("B10", "TIOCSTI", HOST, "CVE-2017-5226", "seccomp, then an own session", on_pipe(TIOCSTI)),
-    Probe("B11", "TIOCSTI with bit 32 set", HOST, "CVE-2019-10063", "seccomp (low 32 bits compared), then an own session",
+    Probe("B10", "TIOCSTI", KERNEL, "CVE-2017-5226", "seccomp, then an own session", on_pipe(TIOCSTI)),
+    Probe("B11", "TIOCSTI with bit 32 set", KERNEL, "CVE-2019-10063", "seccomp (low 32 bits compared), then an own session",
           on_pipe(wide(TIOCSTI))),
-    Probe("B12", "TIOCLINUX", HOST, "CVE-2023-28100", "seccomp, then no console", on_pipe(TIOCLINUX)),
-    Probe("B13", "TIOCLINUX with bit 32 set", HOST, "CVE-2023-28100", "seccomp (low 32 bits compared), then no console",
+    Probe("B12", "TIOCLINUX", KERNEL, "CVE-2023-28100", "seccomp, then no console", on_pipe(TIOCLINUX)),
+    Probe("B13", "TIOCLINUX with bit 32 set", KERNEL, "CVE-2023-28100", "seccomp (low 32 bits compared), then no console",
           on_pipe(wide(TIOCLINUX))),
     Probe("B14", "a line discipline (TIOCSETD)", KERNEL, "CVE-2017-2636", "seccomp, then no terminal", on_pipe(TIOCSETD)),
     Probe("B15", "TIOCSETD with bit 32 set", KERNEL, "CVE-2017-2636", "seccomp (low 32 bits compared), then no terminal",

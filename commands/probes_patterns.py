@@ -12,7 +12,7 @@ import struct
 from ..sandbox.attempt import (addressof, blocked, buffer, call, child_exits, int80, invisible, reached, refusal, wide)
 from .probes_devices import cgroup_files
 from .probes_filter import PTRACE_SEIZE, TIOCSTI
-from .probes_mounts import here
+from .probes_mounts import here, takes_files
 from .probes_namespaces import NEWNET, NEWNS, NEWUSER
 from .probes_proc import pids
 from .probing import HOST, KERNEL, Probe
@@ -133,7 +133,7 @@ def mask_swap(facts):
     found = os.stat("/dev/null")
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
         return reached("/dev/null is something else")
-    return reached("/dev/null can be replaced") if os.access("/dev", os.W_OK) else blocked("/dev can't be written in")
+    return reached("/dev/null can be replaced") if takes_files("/dev") else blocked("/dev can't be written in")
 
 
 def types_into_terminal(facts):

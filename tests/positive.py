@@ -75,25 +75,30 @@ def places():
 
 
 def run(command, who, groups=(), python="/usr/bin/python3", timeout=300):
-    """{probe id: Outcome} of the archive run behind a command.  who: root, or user for an ordinary one."""
+    """{probe id: Outcome} of the archive run behind a command.
+
+    command: words that stand before the archive's own, or a function(words, folder) -> the whole command line, where
+    folder holds the archive and whatever else is put into it; who: root, or user for an ordinary one.
+    """
     from conftest import USER, become
-    with Plants() as plants, tempfile.NamedTemporaryFile(suffix=".zip", dir="/var/tmp") as program:
-        program.write(archive.build())
-        program.flush()
-        os.chmod(program.name, 0o644)
+    with Plants() as plants, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)
+        program = os.path.join(folder, "probes.zip")
+        with open(program, "wb") as stream:
+            stream.write(archive.build())
         if who == "user" and os.geteuid() == 0:
             os.chown(plants.errors, USER, USER)
         plants.facts["supervisor"] = _neighbour(plants, who)
         request = json.dumps({"nonce": "control", "groups": list(groups), "facts": plants.facts})
+        words = [python, "-I", "-S", program, request]
         with open(plants.errors, "ab") as errors:
-            done = subprocess.run(list(command) + [python, "-I", "-S", program.name, request], stdout=subprocess.PIPE,
-                                  stderr=errors,
-                                  stdin=subprocess.DEVNULL, env=plants.environ, pass_fds=plants.descriptors, timeout=timeout,
-                                  preexec_fn=become(who), cwd="/")
+            done = subprocess.run(command(words, folder) if callable(command) else list(command) + words, stdout=subprocess.PIPE,
+                                  stderr=errors, stdin=subprocess.DEVNULL, env=plants.environ, pass_fds=plants.descriptors,
+                                  timeout=timeout, preexec_fn=become(who), cwd="/")
         with open(plants.errors, "rb") as stream:
             said = stream.read()
     found = selftest.parse_lines(done.stdout, "control")
-    assert found, (done.returncode, said[-2000:])
+    assert found, (done.returncode, said[-2000:], done.stdout[-2000:])
     return found
 
 
