@@ -39,11 +39,21 @@ DECLARED = {
     "C19": (("rootns",), "without a user namespace there is no map to hide the id"),
 }
 
+#: control -> what is reached on a kernel that doesn't have it (the run says so; leaving it out by option is no excuse)
+OLD_KERNELS = {
+    "timens": ("N37", "L15"),
+    "landlock": ("P22", "P30", "P32", "P33", "P34", "F06", "I20", "I21", "I22"),
+    "landlock-signals": ("I20", "I21", "I22"),
+}
 
-def reason(name, tier):
-    """Why a miss stays in this tier, or None."""
+
+def reason(name, tier, missing=()):
+    """Why a miss stays in this tier, or None.  missing: controls that were asked for and that this kernel doesn't have."""
     tiers, why = DECLARED.get(name, ((), None))
-    return why if tier in tiers else None
+    if tier in tiers:
+        return why
+    lacking = [control for control in missing if name in OLD_KERNELS.get(control, ())]
+    return "this kernel has no %s" % lacking[0] if lacking else None
 
 
 #: Probes that were never seen to be reached anywhere, with the reason: run, but not counted unless they are.

@@ -5,6 +5,7 @@ import resource
 import struct
 
 from ..sandbox.attempt import blocked, buffer, call, exists, invisible, lists, mounts, opens, reached, reads
+from .probes_namespaces import FIRST
 from .probing import HOST, INFO, Probe
 
 GROUP = "information"
@@ -74,10 +75,10 @@ def overlay_paths(facts):
 def same_uptime(facts):
     """The time since the host was started."""
     mine = first_boot()
-    if "boottime" in facts:
-        late = abs(mine - facts["boottime"]) < 600
+    if "boottime" in facts:  # on the host's own clock it is later now
+        late = mine >= facts["boottime"]
     else:
-        late = os.readlink("/proc/self/ns/time") == "time:[4026531834]"
+        late = os.readlink("/proc/self/ns/time") == "time:[%d]" % FIRST["time"]
     return reached("the host has been up %d s" % mine) if late else blocked("uptime starts with the sandbox")
 
 

@@ -39,11 +39,11 @@ class Row:
 
     __slots__ = ("probe", "outcome", "declared")
 
-    def __init__(self, probe, outcome, tier="full"):
+    def __init__(self, probe, outcome, tier="full", missing=()):
         from ..sandbox.attempt import REACHED
         from .declared import reason
         self.probe, self.outcome = probe, outcome
-        self.declared = reason(probe.id, tier) if outcome.kind == REACHED and probe.danger != "host integrity" else None
+        self.declared = reason(probe.id, tier, missing) if outcome.kind == REACHED and probe.danger != "host integrity" else None
 
     def missed(self):
         """Whether it counts against the sandbox."""
@@ -148,17 +148,19 @@ def sandboxed(options, only):
         finally:
             process.stdout.close()
             status = process.wait()
-        said, tier = "", "full"
+        said, tier, missing = "", "full", []
         if plants.errors:
             with open(plants.errors, "rb") as stream:
                 said = stream.read(65536).decode("utf-8", "replace")
         if os.path.exists(report):
             with open(report) as stream:
-                tier = json.load(stream)["tier"]
+                result = json.load(stream)
+            tier = result["tier"]
+            missing = [row["name"] for row in result["controls"] if row["asked"] and not row["in_force"]]
     found = parse_lines(data, nonce)
     if not found and status:
         raise _nothing_ran(said, status)
-    return judged(probing.corpus(only), found, tier, status), tier
+    return judged(probing.corpus(only), found, tier, missing, status), tier
 
 
 def _read(stream):
@@ -192,11 +194,11 @@ def parse_lines(data, nonce):
     return found
 
 
-def judged(probes, found, tier="full", status=0):
+def judged(probes, found, tier="full", missing=(), status=0):
     """[Row]: a probe without an answer is an error, not a pass."""
     from ..sandbox.attempt import ERROR, Outcome
     silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status if status else ""))
-    return [Row(probe, found.get(probe.id, silent), tier) for probe in probes]
+    return [Row(probe, found.get(probe.id, silent), tier, missing) for probe in probes]
 
 
 def _nothing_ran(said, status):

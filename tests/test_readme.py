@@ -71,8 +71,8 @@ def test_the_library_example_works(inside):
 
 def test_the_readme_names_no_option_that_does_not_exist():
     import mrunc  # noqa: F401  registers the package
-    from mrunc.commands import rootfs
+    from mrunc.commands import rootfs, selftest
     from mrunc.commands.options import OPTIONS
-    names = {name for option in OPTIONS + rootfs.OPTIONS for name in option.names} | {"--version"}
+    names = {name for option in OPTIONS + rootfs.OPTIONS + selftest.OPTIONS for name in option.names} | {"--version"}
     with open(os.path.join(ROOT, "README.md")) as stream:
         assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", stream.read())) <= names
