@@ -110,8 +110,9 @@ class Group:
     def sample(self):
         """Remembers how the memory is made up when it is the most so far."""
         counts = self.counts("memory.stat")
-        if counts and counts.get("anon", 0) + counts.get("file", 0) >= sum(self.split.get(k, 0) for k in ("anon", "file")):
-            self.split = dict((key, counts.get(key, 0)) for key in ("anon", "file", "shmem", "sock"))
+        seen = dict((key, counts.get(key, 0)) for key in ("anon", "file", "shmem", "kernel", "sock"))
+        if counts and sum(seen.values()) - seen["shmem"] >= sum(self.split.values()) - self.split.get("shmem", 0):
+            self.split = seen
 
     # -- the end -------------------------------------------------------------------------------------------------
 

@@ -139,11 +139,11 @@ def _oom(evidence, verdict):
 def _split(evidence):
     """What the memory was, in words, where it was seen."""
     split = evidence.counted("split") or {}
-    anonymous, shared = split.get("anon", 0), split.get("shmem", 0)
-    if not anonymous + split.get("file", 0):
-        return ""
-    return " (%d MiB of programs, %d MiB of files in memory, %d MiB of cached files)" % (
-        anonymous >> 20, shared >> 20, max(0, split.get("file", 0) - shared) >> 20)
+    parts = (("of programs", split.get("anon", 0)), ("of files in memory", split.get("shmem", 0)),
+             ("of cached files", split.get("file", 0) - split.get("shmem", 0)),
+             ("of the kernel's buffers for them", split.get("kernel", 0) + split.get("sock", 0)))
+    words = ", ".join("%d MiB %s" % (count >> 20, what) for what, count in parts if count >> 20 > 0)
+    return " (%s)" % words if words else ""
 
 
 def _pids(evidence, verdict):

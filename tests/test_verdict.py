@@ -53,3 +53,65 @@ def test_what_mrunc_ended_is_told_and_what_the_program_did_is_not():
 def test_evidence_of_an_unknown_kind_is_a_mistake_of_ours():
     with pytest.raises(TypeError):
         Evidence(statu=1)
+
+
+# What a control group counted
+
+def counted(**changed):
+    found = dict(oom=0, oom_kill=0, memory_max=0, pids_max=0, throttled=0, split={})
+    found.update(changed)
+    return found
+
+
+OOM = counted(oom=1, oom_kill=2)
+MEMORY = 128 << 20
+
+
+@pytest.mark.parametrize("given, wanted", [
+    (dict(status=KILLED, group=OOM, memory=MEMORY), ("oom", 137)),
+    (dict(init_status=KILLED, group=OOM, memory=MEMORY), ("oom", 137)),
+    (dict(status=KILLED, group=counted(memory_max=90), memory=MEMORY), ("signal", 137)),
+    (dict(init_status=KILLED, group=counted(), memory=MEMORY), ("lost", 137)),
+    (dict(status=0, group=OOM, memory=MEMORY), ("exited", 0)),
+    (dict(status=15, group=OOM, memory=MEMORY), ("signal", 143)),
+    (dict(status=137 << 8, group=OOM, memory=MEMORY), ("exited", 137)),
+    (dict(init_status=KILLED, group=OOM, memory=MEMORY, deadline=2.0), ("timeout-wall", 124)),
+    (dict(init_status=KILLED, group=OOM, memory=MEMORY, insisted=2), ("killed-by-caller", 130)),
+    (dict(status=2 << 8, group=counted(pids_max=3), pids=20), ("pids-max", 2)),
+    (dict(status=6, group=counted(pids_max=3), pids=20), ("pids-max", 134)),
+    (dict(status=0, group=counted(pids_max=3), pids=20), ("exited", 0)),
+    (dict(status=2 << 8, group=counted(), pids=20), ("exited", 2)),
+    (dict(status=31, group=counted(pids_max=3), pids=20), ("seccomp", 159)),
+    (dict(status=KILLED, group=counted(oom_kill=2, oom=1, pids_max=3), memory=MEMORY, pids=20), ("oom", 137)),
+    (dict(status=0, deadline=2.0, group=counted(pids_max=3), pids=20), ("timeout-wall", 124)),
+])
+def test_what_the_group_counted_decides_where_the_status_agrees(given, wanted):
+    assert ends(**given) == wanted
+
+
+def test_limits_that_were_hit_are_told_whatever_the_reason():
+    found = judge(Evidence(status=0, deadline=2.0, memory=MEMORY, cpus=0.5, pids=20,
+                           group=counted(oom=1, throttled=4, pids_max=9)))
+    assert found.limits_hit == {"timeout": 2.0, "memory": MEMORY, "cpus": 0.5, "pids": 20}
+    assert judge(Evidence(status=0, memory=MEMORY, group=counted(memory_max=5))).limits_hit == {}, "touched is not hit"
+    assert judge(Evidence(status=0, group=counted(oom=1, oom_kill=1, pids_max=1))).limits_hit == {}, "not our limits"
+
+
+def test_an_oom_says_whose_memory_ran_out_and_what_filled_it():
+    split = {"anon": 4 << 20, "file": 100 << 20, "shmem": 90 << 20, "kernel": 1000, "sock": 0}
+    found = judge(Evidence(status=KILLED, memory=MEMORY, group=counted(oom=1, oom_kill=2, split=split)))
+    assert found.detail == ("killed for memory: the limit of 128M was reached (4 MiB of programs, 90 MiB of files in memory, "
+                            "10 MiB of cached files)")
+    assert found.advice == "allow more with --memory"
+    found = judge(Evidence(status=KILLED, memory=MEMORY, group=counted(oom_kill=1)))
+    assert found.detail == "killed because the host ran out of memory" and found.limits_hit == {}
+    assert judge(Evidence(status=0, memory=MEMORY, group=OOM)).detail == \
+        "exited with status 0; a process in it was killed for memory"
+
+
+def test_a_program_that_ran_into_the_limit_on_processes_is_told_how_often():
+    found = judge(Evidence(status=2 << 8, pids=20, group=counted(pids_max=1)))
+    assert found.detail == "exited with status 2, after the limit of 20 on processes and threads had refused one"
+    found = judge(Evidence(status=6, pids=20, group=counted(pids_max=7)))
+    assert found.detail == "killed by SIGABRT, after the limit of 20 on processes and threads had refused 7"
+    assert found.advice == "allow more with --pids"
