@@ -144,12 +144,26 @@ def candidates(host):
     """[(how, directory)], best first.  Raises Unavailable."""
     point, here = own_directory(host)
     out = [("root", point)] if host.uid == 0 else []
-    above = here
+    above, parents = here, []
     while above != point:
         above = os.path.dirname(above)
-        out.append(("parent", above))
-    out.append(("self", here))
-    return out
+        parents.append(("parent", above))
+    theirs = [pair for pair in parents if managed(pair[1])]
+    return out + [pair for pair in parents if pair not in theirs] + [("self", here)] + theirs
+
+
+def managed(directory):
+    """Whether a group is the user's systemd manager's own business: writable, but not known to be handed over (Delegate=yes
+    leaves no mark there).  Its slices lose a controller again when no unit of it needs that one."""
+    above = directory
+    while os.path.dirname(above) != above:
+        name = os.path.basename(above)
+        if name.startswith("user@") and name.endswith(".service"):
+            return True
+        if name.startswith("mrunc-") and name.endswith(".scope"):
+            return False  # of cgroup_scope's making
+        above = os.path.dirname(above)
+    return False
 
 
 def look(host, need):
@@ -176,9 +190,12 @@ def open_to_us(directory):
 
 
 def promising(host, need):
-    """Whether some place looks ours, without an effect on it.  Raises Unavailable as `look` does."""
+    """Whether some place looks ours, without an effect on it; not one that the user's systemd manager has not handed over.
+    Raises Unavailable as `look` does."""
     look(host, need)
     for _, directory in candidates(host):
+        if managed(directory):
+            continue
         try:
             open_to_us(directory)
             if need <= controllers(directory):

@@ -151,6 +151,28 @@ def test_looking_for_a_place_changes_nothing(tree):
     assert open(tree.root + "/user/cgroup.subtree_control").read() == "\n"
 
 
+MANAGER = "/user.slice/user-1000.slice/user@1000.service"
+
+
+def test_what_the_user_s_systemd_manager_keeps_for_itself_comes_last(tree):
+    scope = MANAGER + "/app.slice/mrunc-77-0123abcd.scope"
+    order = [(how, path[len(tree.root):]) for how, path in cgroup_place.candidates(tree.host(scope))]
+    assert order == [("parent", "/user.slice/user-1000.slice"), ("parent", "/user.slice"), ("parent", ""), ("self", scope),
+                     ("parent", MANAGER + "/app.slice"), ("parent", MANAGER)]
+    leaf = scope + "/" + cgroup_place.LEAF
+    assert cgroup_place.candidates(tree.host(leaf))[0] == ("parent", tree.root + scope), "its own scope, once it moved"
+
+
+def test_a_terminal_of_the_user_s_is_not_taken_apart_where_a_scope_can_be_had(tree):
+    for path in ("", "user.slice", "user.slice/user-1000.slice"):
+        tree.group(path, ours=False)
+    for path in (MANAGER, MANAGER + "/app.slice", MANAGER + "/app.slice/terminal.scope"):
+        tree.group(path[1:], gives="memory pids")
+    host = tree.host(MANAGER + "/app.slice/terminal.scope")
+    assert not cgroup_place.promising(host, {"memory"})
+    assert cgroup_place.find(host, {"memory"}).how == "self", "without a manager that answers it is all there is"
+
+
 # What is asked of it
 
 def wanted(**options):
