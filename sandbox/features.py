@@ -2,13 +2,16 @@
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
 import os
 
-from ..syscalls import landlock
+from ..syscalls import landlock, mount, process
 
 #: (feature, since, what is lost without it)
 TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
     ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
+    ("mount_setattr", "5.12", "mounts are restricted one by one (remount.py); a root caller's sources aren't mapped to their "
+                              "owner: --rw is refused, and what isn't for everybody to read; no --overlay"),
+    ("cloexec-range", "5.11", "nothing: each inherited descriptor is marked (CLOSE_RANGE_CLOEXEC)"),
     ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
@@ -19,13 +22,21 @@ NO_INTO_CGROUP = (22, 7)
 
 
 class Features:
-    """landlock_abi: int, 0 for none; timens: bool."""
+    """landlock_abi: int, 0 for none; timens, mount_setattr, cloexec_range: bool."""
 
-    __slots__ = ("landlock_abi", "timens")
+    __slots__ = ("landlock_abi", "timens", "mount_setattr", "cloexec_range")
 
     def __init__(self):
         self.landlock_abi = landlock.abi()
         self.timens = os.path.exists("/proc/self/ns/time")
+        self.mount_setattr, self.cloexec_range = mount.has_setattr(), process.has_cloexec_range()
+
+    def remount(self):
+        """The module that stands in for mount_setattr, or None."""
+        if self.mount_setattr:
+            return None
+        from . import remount
+        return remount
 
     def lacks(self, control):
         """A phrase where this kernel lacks the control, else None."""
@@ -40,7 +51,6 @@ class Features:
 def has_openat2():
     """Whether openat2(2) is there: it may be older than the kernel, or hidden by an outer filter.  Looked up once."""
     if not _OPENAT2:
-        from ..syscalls import mount
         try:
             os.close(mount.open_in_root(-100, b"/", resolve=0))  # -100: AT_FDCWD
             _OPENAT2.append(True)

@@ -115,7 +115,8 @@ class Run(Provisions):
             parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
             copies=copies, filters=filters, userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
-            group=-1 if self.group is None else self.group.fd, uppers=self._overlays())
+            group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
+            remount=self.features.remount(), inherited=None if self.features.cloexec_range else process.inheritable())
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag

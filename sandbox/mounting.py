@@ -14,10 +14,11 @@ CHUNK = 1 << 20
 
 class Tree:
     """The new tree while it is built.  root: fd of its root mount; sources: src -> detached mount fd; copies: src -> fd
-    of the open file; uppers: overlay.Uppers, or None where there is no overlay."""
+    of the open file; uppers: overlay.Uppers, or None where there is no overlay; remount: that module where there is no
+    mount_setattr, else None."""
 
-    def __init__(self, root, sources, copies, uppers=None):
-        self.root, self.sources, self.copies, self.uppers = root, sources, copies, uppers
+    def __init__(self, root, sources, copies, uppers=None, remount=None):
+        self.root, self.sources, self.copies, self.uppers, self.remount = root, sources, copies, uppers, remount
 
     def apply(self, op):
         """Does one operation.  Raises OSError."""
@@ -26,14 +27,19 @@ class Tree:
     def _parent(self, path):
         return mount.open_in_root(self.root, os.path.dirname(path)), os.path.basename(path)
 
-    def attach(self, tree, path):
-        """Moves a detached mount to a path of the new tree and closes it."""
+    def attach(self, tree, path, attributes=0, recursive=True):
+        """Adds MOUNT_ATTR_* bits to a detached mount, moves it to a path of the new tree, and closes it."""
+        if attributes and self.remount is None:
+            mount.mount_setattr(tree, attributes, recursive)
+        before = self.remount.table() if attributes and self.remount is not None else None
         target = mount.open_in_root(self.root, path)
         try:
             mount.move_mount(tree, target)
         finally:
             os.close(target)
             os.close(tree)
+        if before is not None:
+            self.remount.restrict(self.root, before, attributes)
 
     def _directory(self, op):
         parent, name = self._parent(op.dst)
@@ -84,9 +90,8 @@ class Tree:
 
     def _bind(self, op):
         tree = self.sources.pop((op.kind, op.dst))
-        if not op.options["user"] or op.options.get("by_path"):
-            mount.mount_setattr(tree, op.flags)
-        self.attach(tree, op.dst)
+        locked = op.options["user"] and not op.options.get("by_path") and self.remount is None  # by the supervisor
+        self.attach(tree, op.dst, 0 if locked else op.flags)
 
     def _cover(self, op):
         # Bound over a file of a tree that is not ours to write; what is bound needs no name any more.
@@ -98,8 +103,7 @@ class Tree:
         finally:
             os.close(fd)
         tree = mount.open_tree(name, False, self.root)
-        mount.mount_setattr(tree, op.flags, recursive=False)
-        self.attach(tree, op.dst)
+        self.attach(tree, op.dst, op.flags, recursive=False)
         os.unlink(name, dir_fd=self.root)
 
     def _overlay(self, op):
@@ -111,8 +115,7 @@ class Tree:
     def _device(self, op):
         tree = self.sources.pop((op.kind, op.dst))
         # Not nodev: opening would be EACCES.  Read-only does not hinder reading or writing a device.
-        mount.mount_setattr(tree, op.flags, recursive=False)
-        self.attach(tree, op.dst)
+        self.attach(tree, op.dst, op.flags, recursive=False)
 
     def _proc(self, op):
         options = [(b"hidepid", b"2")] if op.options.get("hidepid", True) else []
@@ -125,14 +128,12 @@ class Tree:
 
     def _mask_file(self, op):
         tree = self.sources.pop((op.kind, op.dst))
-        mount.mount_setattr(tree, op.flags, recursive=False)
-        self.attach(tree, op.dst)
+        self.attach(tree, op.dst, op.flags, recursive=False)
 
     def _mask_directory(self, op):
         tree = mount.new_filesystem(b"tmpfs", NOSUID | NODEV | NOEXEC, [(b"size", b"4096"), (b"nr_inodes", b"2"),
                                                                         (b"mode", b"0555")])
-        mount.mount_setattr(tree, RO)
-        self.attach(tree, op.dst)
+        self.attach(tree, op.dst, RO)
 
     def _read_only(self, op):
         target = mount.open_in_root(self.root, op.dst)
@@ -140,8 +141,7 @@ class Tree:
             tree = mount.open_tree(b"", True, target)
         finally:
             os.close(target)
-        mount.mount_setattr(tree, op.flags)
-        self.attach(tree, op.dst)
+        self.attach(tree, op.dst, op.flags)
 
 
 def new_tmpfs(op):

@@ -100,7 +100,7 @@ class Provisions:
                     if not system:
                         self._step("sources", refuse_sockets, op)
                     if self.plan.root:
-                        make = idmapped_tree if self.plan.tier.userns else unmapped_tree
+                        make = idmapped_tree if self.plan.tier.userns and self.features.mount_setattr else unmapped_tree
                         trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity, known))
         finally:
             for fd in known.values():

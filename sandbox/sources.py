@@ -9,7 +9,7 @@ import os
 import stat
 
 from ..syscalls import mount, process
-from .errors import USAGE, SandboxError
+from .errors import CANNOT_CONTAIN, USAGE, SandboxError
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
@@ -104,19 +104,25 @@ def idmapped_tree(op, identity, known):
 
 
 def unmapped_tree(op, identity, known):
-    """The same where there is no user namespace to map with: what isn't for everybody to read would be useless inside.
+    """The same where there is no user namespace to map with, or no mount_setattr (Linux before 5.12; the child restricts the
+    mount then): what isn't for everybody to read would be useless inside, and what is written would be a stranger's.
 
     Raises SandboxError for such a source, OSError where it can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
+    if not op.flags & mount.MOUNT_ATTR_RDONLY:
+        raise SandboxError("sources", shown, errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, and without "
+                           "that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or be the ordinary "
+                           "user who owns it")
     closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
     if closed is not None:
-        raise SandboxError("sources", shown, control="mounts", status=USAGE,
-                           reason="%s is not readable for everybody, and without a user namespace it can't be mapped to its "
-                           "owner" % closed.decode("utf-8", "surrogateescape"), remedy="bring files in with --copy")
+        raise SandboxError("sources", shown, control="mounts", status=USAGE if mount.has_setattr() else CANNOT_CONTAIN,
+                           reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
+                           "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"), remedy="bring files in with --copy")
     tree = clone_source(op)
     try:
-        mount.mount_setattr(tree, op.flags)
+        if mount.has_setattr():
+            mount.mount_setattr(tree, op.flags)
     except OSError:
         os.close(tree)
         raise

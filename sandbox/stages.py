@@ -25,7 +25,8 @@ class Child:
     prepared programs; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
     Landlock rights)]; ignored: signals that the caller ignores, and which would stay ignored across exec; stdin: fd that takes
     the place of 0, or -1; carried: {1 or 2: fd that takes its place}; group: fd of the control group's directory, or -1; moved:
-    whether the parent moves us into it after clone3, and the cgroup namespace is still to come.
+    whether the parent moves us into it after clone3, and the cgroup namespace is still to come; remount: that module, or None
+    where there is mount_setattr; inherited: [fd] that would stay open across exec, or None where one call marks them all.
     """
 
     def __init__(self, **given):
@@ -149,7 +150,7 @@ def new_root(child):
 
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
-    tree = Tree(child.root, child.trees, child.copies, child.uppers)
+    tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount)
     for op in child.plan.operations[1:]:
         try:
             tree.apply(op)
@@ -172,6 +173,9 @@ def seal(child):
     """After the last copy has been written into them."""
     for op in child.plan.operations[1:]:
         if op.kind == "tmpfs" and op.flags & RO:
+            if child.remount is not None:
+                child.remount.add(op.dst, mount.MOUNT_ATTR_RDONLY)
+                continue
             fd = os.open(op.dst, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             mount.mount_setattr(fd, mount.MOUNT_ATTR_RDONLY, recursive=False)
             os.close(fd)
@@ -179,7 +183,10 @@ def seal(child):
 
 def root_read_only(child):
     """After the last directory has been made; the writable places are mounts of their own."""
-    mount.mount_setattr(child.root, mount.MOUNT_ATTR_RDONLY, recursive=False)
+    if child.remount is not None:
+        child.remount.add(b"/", mount.MOUNT_ATTR_RDONLY)
+    else:
+        mount.mount_setattr(child.root, mount.MOUNT_ATTR_RDONLY, recursive=False)
 
 
 def hostname(child):
@@ -342,7 +349,10 @@ def become_init(child):
     argv = libc.string_array([name, child.program] + plan.spec.argv)
     env = libc.string_array([key + b"=" + value for key, value in plan.env.items()])
     if not plan.left_out("fds"):
-        process.cloexec_from(3)
+        if child.inherited is None:
+            process.cloexec_from(3)
+        for fd in child.inherited or ():
+            os.set_inheritable(fd, False)
     else:
         os.set_inheritable(child.image, False)
     for fd in held:

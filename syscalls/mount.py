@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts: mount(2), pivot_root(2) and the file-descriptor based mount API of Linux 5.2 (mount_setattr: 5.12)."""
+import errno
 import os
 import struct
 
 from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, buffer, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
 
-MS_REC, MS_PRIVATE = 0x4000, 0x40000
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
@@ -30,6 +31,14 @@ _openat2 = bind("openat2", c_int, c_bytes, c_pointer, c_size)
 def make_private(path):
     """Takes `path` (bytes) and every mount below it out of their peer groups.  EINVAL: not a mount point.  mount(2)"""
     _mount(b"none", path, None, MS_REC | MS_PRIVATE, None)
+
+
+def remount(path, flags):
+    """Sets the flags of the one mount at `path` (bytes): read-only 1, nosuid 2, nodev 4, noexec 8.  mount(2)
+
+    EPERM: a flag is taken away that a more privileged namespace has set; EINVAL: `path` is not the root of a mount.
+    """
+    _mount(b"none", path, None, MS_REMOUNT | MS_BIND | flags, None)
 
 
 def umount(path, flags=MNT_DETACH):
@@ -72,6 +81,15 @@ def mount_setattr(tree, attributes, recursive=True, userns=0):
     """
     attr = buffer(struct.pack("=4Q", attributes, 0, MS_PRIVATE, userns), 32)
     _mount_setattr(tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, 32)
+
+
+def has_setattr():
+    """Whether mount_setattr(2) is there: with a size of 0 it is EINVAL, whoever asks."""
+    try:
+        _mount_setattr(-1, b"", AT_EMPTY_PATH, None, 0)
+    except OSError as error:
+        return error.errno == errno.EINVAL
+    return True
 
 
 def new_filesystem(kind, attributes, options=()):

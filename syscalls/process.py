@@ -142,6 +142,27 @@ def set_no_new_privs():
     _prctl_number(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
+def has_cloexec_range():
+    """Whether cloexec_from works: tried on a descriptor that nobody has."""
+    try:
+        _close_range(0x7fffffff, 0x7fffffff, CLOSE_RANGE_CLOEXEC)
+    except OSError:
+        return False
+    return True
+
+
+def inheritable():
+    """[descriptor] from 3 on that exec would keep, where cloexec_from does not work.  Needs /proc."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found
+
+
 def cloexec_from(first):
     """Marks every descriptor from `first` on close-on-exec.  close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11"""
     _close_range(first, 0xffffffff, CLOSE_RANGE_CLOEXEC)
