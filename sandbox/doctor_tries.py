@@ -4,6 +4,7 @@ import os
 
 from . import probes, remedies
 from .doctor import MISSING, OK, WEAK
+from .features import TABLE, WAYS_ROUND
 from .plan import NAMESPACES
 from .throwaway import attempt
 from .vantage import lines, sysctl
@@ -18,8 +19,12 @@ def calls(exam):
     """The system calls by which a run is set up."""
     got = exam.tried["calls"] = attempt(probes.missing_calls)
     lacking = got.value or []
+    lost = dict((row[0], row[2]) for row in TABLE)
     if got and not lacking:
         exam.add("calls", OK, "%d system calls" % len(probes.CALLS))
+    elif got and all(name in WAYS_ROUND for name, _ in lacking):
+        exam.add("calls", WEAK, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking),
+                 "; ".join(lost[name] for name, _ in lacking), "kernel-old")
     else:
         exam.add("calls", MISSING, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking)
                  if got else got.phrase(), "a tier that needs them is refused: there is no other way yet", "kernel-old")

@@ -11,12 +11,14 @@ TABLE = (
     ("timens", "5.6", "the host's uptime is visible"),
     ("mount_setattr", "5.12", "mounts are restricted one by one (remount.py); a root caller's sources aren't mapped to their "
                               "owner: --rw is refused, and what isn't for everybody to read; no --overlay"),
-    ("cloexec-range", "5.11", "nothing: each inherited descriptor is marked (CLOSE_RANGE_CLOEXEC)"),
+    ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
     ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
 
 
+#: Of the system calls, those that a run has a way round for.
+WAYS_ROUND = ("mount_setattr", "close_range")
 #: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG.
 NO_INTO_CGROUP = (22, 7)
 

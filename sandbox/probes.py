@@ -7,6 +7,8 @@ import os
 
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
+from .features import Features
+from .mounting import Tree
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -93,9 +95,8 @@ def _root(bind):
     tree = mount.open_tree(b"/usr") if bind else -1
     mount.move_mount(root)
     if bind:
-        mount.mount_setattr(tree, mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
         os.mkdir("usr", dir_fd=root)
-        mount.move_mount(tree, mount.open_in_root(root, b"usr"))
+        Tree(root, {}, {}, remount=Features().remount()).attach(tree, b"usr", mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
     os.fchdir(root)
     mount.pivot_root(b".", b".")
     mount.umount(b".")

@@ -46,7 +46,7 @@ TABLE = {
     ("rhel-8", "ctypes"): ("this Python has no ctypes: the system's own has", ("/usr/libexec/platform-python {door} doctor",),
                            None),
     ("wsl1", "kernel-old"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
-    ("*", "kernel-old"): ("this kernel is too old, or an outer seccomp filter hides the call; Linux 5.12 or newer is needed",
+    ("*", "kernel-old"): ("this kernel is too old, or an outer seccomp filter hides the call; Linux 5.10 or newer is needed",
                           (), None),
 
     # User namespaces
@@ -67,7 +67,7 @@ TABLE = {
                                    "a program with a profile gets them", profile("mrunc-python", "{binary}"), FREES_ALL,
                                    NARROWER),
     ("*", "clone3-hidden"): ("an outer seccomp filter hides clone3 (another sandbox, an old container runtime), or this is not "
-                             "Linux 5.12", (), None),
+                             "Linux 5.10", (), None),
     ("*", "userns-depth"): ("user namespaces are nested too deeply here", (), None),
     ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away", (), None),
 

@@ -111,14 +111,15 @@ def unmapped_tree(op, identity, known):
     """
     shown = op.src.decode("utf-8", "surrogateescape")
     if not op.flags & mount.MOUNT_ATTR_RDONLY:
-        raise SandboxError("sources", shown, errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, and without "
-                           "that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or be the ordinary "
-                           "user who owns it")
+        raise SandboxError("sources", shown, errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, and "
+                           "without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
+                           "mrunc as its owner")
     closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
     if closed is not None:
         raise SandboxError("sources", shown, control="mounts", status=USAGE if mount.has_setattr() else CANNOT_CONTAIN,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
-                           "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"), remedy="bring files in with --copy")
+                           "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
+                           remedy="bring files in with --copy")
     tree = clone_source(op)
     try:
         if mount.has_setattr():

@@ -224,8 +224,8 @@ PROVOKED = {
         ("in force", lambda inside: fake_sysctls(inside, apparmor_restrict_unprivileged_userns=1) + behind(
             inside, ("clone3", EACCES)), "missing", "= 1", "userns-capabilities"),
         ("excepted", lambda inside: fake_sysctls(inside, apparmor_restrict_unprivileged_userns=1), "ok", "= 1", None)],
-    "calls": [(call, lambda inside, call=call: behind(inside, (call, ENOSYS)), "missing", "not there: %s (Linux " % call,
-               "kernel-old") for call in ("clone3", "pidfd_open", "pidfd_send_signal", "close_range", "openat2", "open_tree",
+    "calls": [(call, lambda inside, call=call: behind(inside, (call, ENOSYS)),
+               "weak" if call in ("close_range", "mount_setattr") else "missing", "not there: %s (Linux " % call, "kernel-old") for call in ("clone3", "pidfd_open", "pidfd_send_signal", "close_range", "openat2", "open_tree",
                                           "move_mount", "fsopen", "mount_setattr", "memfd_create", "seccomp")],
     "userns": [("ENOSPC", limited("user"), "missing", "No space left", "namespaces-max"),
                ("ENOSYS", lambda inside: behind(inside, ("clone3", ENOSYS)), "missing", "not implemented", "clone3-hidden"),

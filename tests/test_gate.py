@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PYTHON, ROOT, USER, make_inside
+from conftest import PYTHON, ROOT, USER, lacking, make_inside
 
 #: What a caller could leave behind in the sandbox, so that a step that is passed over has something to be missed by.
 CALLER_GROUPS = [4, 20, 27]
@@ -169,7 +169,7 @@ class Traced:
         process, audit, receipt, trace = self.run("-e", "trace=all", options=options)
         assert process.returncode == 0 and audit is not None, process.stderr
         if not self.options:
-            assert all(in_force for name, in_force in receipt if name not in ON_DEMAND | {"groups"}), receipt
+            assert all(in_force for name, in_force in receipt if name not in ON_DEMAND | lacking() | {"groups"}), receipt
         count = collections.Counter()
         for line in trace.splitlines():
             match = re.match(r"(\w+)\(", line)
@@ -375,4 +375,4 @@ def test_the_default_receipt_names_every_control_and_all_are_in_force(inside):
     not_asked = ON_DEMAND | ({"groups"} if inside.who == "user" else set())
     for name, row in receipt.items():
         assert row["asked"] == (name not in not_asked), row
-        assert row["in_force"] or name in not_asked, row
+        assert row["in_force"] == (name not in not_asked | lacking()), row

@@ -19,7 +19,11 @@ HIDDEN = {
     "CLOSE_RANGE_CLOEXEC": [("close_range", 2, 4, EINVAL)],
     "all of them": [("mount_setattr", ENOSYS), ("close_range", ENOSYS)],
 }
-MOUNTS = "for line in open('/proc/self/mountinfo'):\n    words = line.split(' ')\n    print(words[4], *sorted(words[5].split(',')))\n"
+MOUNTS = """
+for line in open('/proc/self/mountinfo'):
+    words = line.split(' ')
+    print(words[4], *sorted(words[5].split(',')))
+"""
 
 
 @pytest.fixture(params=sorted(HIDDEN))
@@ -52,11 +56,21 @@ def test_every_mount_has_the_same_flags(inside, hidden):
 @pytest.mark.parametrize("options", [[], ["--proc", "full"], ["--harden"]], ids=["default", "proc full", "harden"])
 def test_mounts_below_a_mount_are_restricted_too(inside, options):
     """MS_REMOUNT alone reaches the one at the top: these stay writable, with devices and set-uid programs."""
-    script = ("mount -t tmpfs none /usr/local\nmkdir -p '/usr/local/a b/c' /usr/local/d\nmount -t tmpfs none '/usr/local/a b/c'\n"
-              "mount -t tmpfs -o noexec none /usr/local/d\nchmod 777 '/usr/local/a b/c' /usr/local/d\nexec \"$@\"")
+    script = """mount -t tmpfs none /usr/local
+mkdir -p '/usr/local/a b/c' /usr/local/d
+mount -t tmpfs none '/usr/local/a b/c'
+mount -t tmpfs -o noexec none /usr/local/d
+chmod 777 '/usr/local/a b/c' /usr/local/d
+exec "$@"
+"""
     wrap = ["unshare", "-m" if inside.who == "root" else "-Urm", "/bin/sh", "-ec", script, "sh"]
-    code = MOUNTS + ("import os\nfor place in ('/usr/local', '/usr/local/a b/c', '/usr/local/d'):\n"
-                     "    try:\n        open(place + '/made', 'w')\n    except OSError as error:\n        print(place, error.errno)\n")
+    code = MOUNTS + """
+for place in ('/usr/local', '/usr/local/a b/c', '/usr/local/d'):
+    try:
+        open(place + '/made', 'w')
+    except OSError as error:
+        print(place, error.errno)
+"""
     plain = finished(inside, wrap, code, options)
     other = finished(inside, wrap + behind(inside, ("mount_setattr", ENOSYS)), code, options)
     assert sorted(other[2]) == sorted(plain[2])
@@ -85,7 +99,15 @@ def test_the_tier_without_user_namespaces_walks_the_same_ways(inside_as_root, hi
 
 @pytest.mark.also_vm
 def test_no_descriptor_of_the_callers_is_inherited(inside, hidden):
-    code = "import os\nfor fd in range(1000):\n    try:\n        os.fstat(fd)\n        print(fd)\n    except OSError:\n        pass\n"
+    code = """
+import os
+for fd in range(1000):
+    try:
+        os.fstat(fd)
+        print(fd)
+    except OSError:
+        pass
+"""
     opened = "exec 7</etc/passwd 9</usr 444</etc/passwd\nexec \"$@\""
     wrap = ["/bin/bash", "-c", opened, "bash"]
     assert finished(inside, wrap + behind(inside, *hidden), code)[2] == ["0", "1", "2"]
