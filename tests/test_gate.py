@@ -375,4 +375,4 @@ def test_the_default_receipt_names_every_control_and_all_are_in_force(inside):
     not_asked = ON_DEMAND | ({"groups"} if inside.who == "user" else set())
     for name, row in receipt.items():
         assert row["asked"] == (name not in not_asked), row
-        assert row["in_force"] == (name not in not_asked | lacking()), row
+        assert row["in_force"] or name in not_asked | lacking(), row
