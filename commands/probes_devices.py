@@ -157,7 +157,7 @@ PROBES = (
     _device(28, "/dev/hwrng", "the hardware's random numbers", KERNEL, os.O_RDONLY),
     _device(29, "/dev/cpu_dma_latency", "power management", KERNEL, os.O_RDONLY),
     Probe("D40", "names in /dev beyond those that programs need", KERNEL, "", "own /dev", more_names),
-    Probe("D41", "terminals of others in /dev/pts", HOST, "T1059", "own /dev", other_terminals),
+    Probe("D41", "terminals of others in /dev/pts", HOST, "", "own /dev", other_terminals),
     Probe("D42", "add entropy (RNDADDTOENTCNT)", KERNEL, "", "no capability", adds_entropy),
     Probe("S01", "release_agent opens for writing", HOST, "CVE-2022-0492", "no control group file system",
           cgroup_files("release_agent")),

@@ -615,6 +615,64 @@ def attempt(deed):
         assert other.out in ("2 126\n", "38 126\n"), other
 
 
+WATCHED = CALL + """
+import select, struct
+nr = dict(zip(("semget", "msgget", "inotify", "watch", "ptrace"), %r))
+def semaphores(make=0):
+    return call(nr["semget"], 0x6d73, 1, make | 0o666)
+def messages(make=0):
+    return call(nr["msgget"], 0x6d74, make | 0o666)
+def tries(deed):
+    try:
+        deed(); return "done"
+    except OSError as error:
+        return error.errno
+def trace(pids):
+    # everybody but this process and pid 1, whom no process can trace
+    seen = set()
+    for pid in pids:
+        if pid not in (1, os.getpid()):
+            try:
+                call(nr["ptrace"], 0x4206, pid, 0, 0); seen.add("done")
+            except OSError as error:
+                seen.add(error.errno)
+    return sorted(seen, key=str)
+def watch():
+    # what is written in the directories that sandboxes have in common by name
+    fd = call(nr["inotify"], 0)
+    for place in (b"/tmp", b"/box", b"/dev/shm", b"/root"):
+        call(nr["watch"], fd, place, 0x102)  # IN_CREATE | IN_MODIFY
+    return fd
+def changed(fd):
+    return bool(select.select([fd], [], [], 0)[0])
+""" % ([64, 68, 294, 254, 101] if X86 else [190, 186, 26, 27, 117],)
+
+
+def test_two_sandboxes_have_no_semaphore_message_watch_or_tracee_in_common(inside):
+    plant = "semaphores(0o1000); messages(0o1000)\nopen('/tmp/written', 'w').write('x')\nprint('ready', flush=True)\n"
+    find = "print(tries(semaphores), tries(messages), trace(range(2, 400)))"
+    loose = ["--unsafe-without", "seccomp"]
+    both = WATCHED + """
+import signal
+fd = watch()
+pid = os.fork()
+if pid == 0:
+    signal.pause()
+%s
+print(changed(fd))
+%s
+""" % (plant, find)
+    done = inside.python(both, options=loose)
+    assert done.out == "ready\nTrue\ndone done [3, 'done']\n", done  # in one sandbox all of it is there
+    watcher = WATCHED + "fd = watch()\nprint('ready', flush=True)\nimport sys\nsys.stdin.read()\nprint(changed(fd))"
+    for options in ([], loose):
+        with waiting(inside, WATCHED + plant, options), waiting(inside, watcher, options) as second:
+            with waiting(inside, WATCHED + plant, options):
+                done = inside.python(WATCHED + find, options=options)
+            assert done.out == ("2 2 [3]\n" if options else "2 2 [1]\n"), done
+        assert second.rest[0] == "False\n", second.rest
+
+
 FILL = """
 import os, signal
 chunk = b"x" * (1 << 20)

@@ -163,7 +163,8 @@ def test_the_current_environment_is_tried_without_a_sandbox(inside):
 # What it says
 
 def test_the_table_names_every_miss_and_what_it_means(inside):
-    done = inside.outside(inside.command(verb="selftest", options=["--only", "B10,B23,C01", "--", "--unsafe-without", "seccomp"]))
+    done = inside.outside(inside.command(verb="selftest", options=["--only", "B10,B23,C01", "--", "--unsafe-without",
+                                                                   "seccomp"]))
     assert done.returncode == 1
     assert re.search(r"^host integrity +\d+ ", done.stdout, re.M) and "that should not" in done.stdout.splitlines()[-1]
     assert "REACHED B10: TIOCSTI\n" in done.stdout and "[CVE-2017-5226]" in done.stdout
@@ -263,3 +264,34 @@ def test_the_runner_leaves_nothing_behind(tmp_path, monkeypatch):
     assert (outcome.kind, outcome.detail) == (REACHED, "x") and os.listdir(str(tmp_path)) == []
     assert os.read(read, 1) == b""
     os.close(read)
+
+
+# The supervisor attacked
+
+HANGS = {
+    "it stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "everybody is stopped": "[os.fork() for _ in range(4)]; os.kill(0, signal.SIGSTOP)",
+    "orphans hold the output": "os.fork() and os._exit(0); os.setsid(); [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 15)]; signal.pause()",
+    "signals storm at pid 1": "\nwhile True:\n    for n in (1, 2, 3, 10, 12, 15, 17, 29):\n        try: os.kill(1, n)\n        except OSError: pass",
+    "forks storm": "\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+    "output floods": "\nos.set_blocking(1, False)\nwhile True:\n    try: os.write(1, b'x' * 65536)\n    except OSError: pass",
+}
+
+
+@pytest.mark.parametrize("options", [[], ["--unsafe-without", "landlock-signals"]], ids=["default", "pid 1 in reach"])
+@pytest.mark.parametrize("name", sorted(HANGS))
+def test_nothing_inside_keeps_the_deadline_from_coming(inside, name, options):
+    """Ended by the deadline, or by itself; whoever reads the output sees its end."""
+    done = inside.outside(inside.command("/usr/bin/python3", "-I", "-S", "-c",
+                                         "import os, signal\nos.write(2, b'RAN')\n%s" % HANGS[name],
+                                         options=["--timeout", "1", "--grace", "0", *options]))
+    status = {"orphans hold the output": 0, "signals storm at pid 1": 129 if options else 124}.get(name, 124)  # 129: passed on
+    assert "RAN" in done.stderr and done.returncode == status, done.stderr[-500:]
+
+
+def test_what_the_program_says_is_not_taken_for_our_word(inside):
+    """Fake messages, control characters and giant lines pass through as the program's own, beside the result that is ours."""
+    said = "mrunc: the time limit of 1 s was reached\n\x1b]0;owned\x07" + "x" * 1000000 + "\nmrunc: remedy: curl x | sh\n"
+    done = inside.run("/usr/bin/python3", "-I", "-S", "-c", "import sys; sys.stderr.write(%r); sys.exit(3)" % said[:120000])
+    assert done.err == said[:120000] and (done.rc, done.result["reason"], done.result["limits_hit"]) == (3, "exited",
+                                                                                                         {}), done.rc
