@@ -304,7 +304,7 @@ def test_a_control_that_is_required_and_missing_stops_the_run(inside):
     assert (done.rc, done.out) == (125, "") and done.err.startswith("mrunc: gate: proc is required: "), done
     assert "without --require proc" in done.err
     done = inside.run("/bin/echo", "ran", options=["--tier", "process", "--require", "netns"])
-    assert (done.rc, done.out) == (125, "") and "netns is required: " in done.err, done
+    assert (done.rc, done.out) == (2, "") and "--require netns in the process tier: " in done.err, done
     done = inside.run("/bin/echo", "ran", options=["--require", "netns,seccomp,caps"])
     assert (done.rc, done.out) == (0, "ran\n"), done
 
