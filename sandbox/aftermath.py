@@ -59,6 +59,8 @@ class Aftermath:
                 result.notes += copy_out.export(self.exporter, self.held.places, result.changes)
         except SandboxError as error:
             result.notes.append(error.line())
+        except Exception as error:  # of any kind: something has run, and its result must not be lost
+            result.notes.append("what the program changed could not be read: %r" % error)
         finally:
             self.held.close()
 

@@ -11,7 +11,7 @@ import stat
 
 from . import contents
 from .host import kind_of
-from .tree_walk import LONGEST_PATH, Walk
+from .tree_walk import LONGEST_PATH, Walk, covered
 
 #: The paths of one report together have so many bytes at the most; beyond that they are counted.
 MOST_PATH_BYTES = 64 << 20
@@ -38,7 +38,11 @@ class State:
 
 def read_state(entry, budget):
     """The State of a tree_walk.Entry, its content read."""
-    state = State(entry.found)
+    state, found = State(entry.found), entry.found
+    shared = (found.st_dev, found.st_ino) if state.kind == "file" and state.links > 1 else None
+    if shared in budget.known:  # one file may have as many names as there are inodes
+        state.magic, state.sha256, state.why = budget.known[shared]
+        return state
     try:
         if state.kind == "link":
             state.target = os.fsencode(os.readlink(entry.name, dir_fd=entry.parent))
@@ -51,6 +55,8 @@ def read_state(entry, budget):
                 os.close(fd)
     except OSError as error:
         state.why = os.strerror(error.errno)
+    if shared is not None:
+        budget.known[shared] = state.magic, state.sha256, state.why
     return state
 
 
@@ -60,7 +66,7 @@ class Place:
 
     def __init__(self, path, fd, below, lower=None):
         self.path, self.fd, self.lower = path, fd, lower
-        self.skip = [other[len(path) + 1:] for other in below]
+        self.skip = dict((other[len(path) + 1:], None) for other in below)
         self.before = {}
 
     def inside(self, path):
@@ -86,6 +92,9 @@ class Changes:
         for place in self.places:
             if place.lower is None:
                 place.before = dict((entry.path, read_state(entry, budget)) for entry in place.walk())
+                place.skip = covered(place.fd, place.skip)
+            else:
+                place.skip = {}  # nothing is mounted on an upper layer itself
 
     def compare(self):
         """The list of changes, as `record` makes them, by path.  Never raises: what could not be read is said in `notes`."""
@@ -103,7 +112,7 @@ class Changes:
                 self.notes.append("%s: could not be read to the end: %s" % (text(place.path), error))
         if self.uncounted:
             self.notes.append("%d more changes are not listed: their paths are too long" % self.uncounted)
-        return sorted(out, key=lambda row: os.fsencode(row["path"]))
+        return sorted(out, key=lambda row: untext(row["path"]))
 
     def close(self):
         """Lets the places go."""
@@ -130,6 +139,9 @@ def compare_tmpfs(place, budget, notes):
     if walk.too_long or walk.unreadable:
         notes.append("%s: %d entries with too long a path, %d unreadable directories" % (
             text(place.path), walk.too_long, walk.unreadable))
+    for path in walk.moved:
+        notes.append("%s: a directory above this mount was moved; what is listed below may lie elsewhere" %
+                     text(place.inside(path)))
 
 
 def record(path, change, before, after):
@@ -162,6 +174,11 @@ def record(path, change, before, after):
 def text(data):
     """Bytes as lossless text."""
     return data.decode("utf-8", "surrogateescape")
+
+
+def untext(shown):
+    """The bytes of `text`.  Not os.fsencode: the caller's locale may be another, and the names are the program's."""
+    return shown.encode("utf-8", "surrogateescape")
 
 
 def summary(changes):

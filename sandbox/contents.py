@@ -41,12 +41,12 @@ def magic(head):
 
 
 class Budget:
-    """How many bytes of holes may still be read."""
+    """How many bytes of holes may still be read.  known: {(device, inode): what was found in a file with several names}."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "known")
 
     def __init__(self, left=HOLES):
-        self.left = left
+        self.left, self.known = left, {}
 
     def take(self, size):
         """Whether so many may be; then they are gone."""

@@ -9,6 +9,7 @@ import os
 import stat
 
 from . import contents
+from .changes import untext
 from .errors import SandboxError, usage
 
 MOST_FILES = 100000
@@ -170,7 +171,7 @@ def export(exporter, places, changes):
 
     Returns lines for people about what was left out.  Raises SandboxError where the destination fails.
     """
-    wanted = set(os.fsencode(row["path"]) for row in changes if row["kind"] == "file" and (
+    wanted = set(untext(row["path"]) for row in changes if row["kind"] == "file" and (
         row["change"] == "added" or row["change"] == "modified" and (
             row["was"]["kind"] != "file" or row["was"]["size"] != row["size"] or row["sha256"] is None or
             row["was"]["sha256"] != row["sha256"])))

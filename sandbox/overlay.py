@@ -9,10 +9,10 @@ import os
 import stat
 
 from ..syscalls import mount
-from .beneath import open_beneath
+from .beneath import names, open_beneath
 from .changes import State, read_state
 from .errors import SandboxError, usage
-from .rootfs import NODEV, NOEXEC, NOSUID, tmpfs
+from .rootfs import INODES, NODEV, NOEXEC, NOSUID, tmpfs
 from .sources import open_source
 from .tree_walk import Entry, Walk
 
@@ -90,7 +90,8 @@ class Uppers:
         (fs/namespace.c, clone_private_mount), and leave no mount point behind.  Raises OSError.
         """
         lower = _attached(root, b".lower", lower)
-        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % op.options["size"]), (b"mode", b"700")])
+        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % op.options["size"]),
+                                                                (b"nr_inodes", b"%d" % INODES), (b"mode", b"700")])
         store = _attached(root, b".upper", store)
         try:
             mode = stat.S_IMODE(os.fstat(lower).st_mode)
@@ -193,7 +194,10 @@ class Lower:
                     yield from self._gone(path, before, budget)
                 elif os.path.dirname(path) in opaque or path and _is_opaque(entry):
                     opaque.add(path)
-                    yield from self._hidden(place, path, budget)
+                    try:
+                        yield from self._hidden(place, path, budget)
+                    except OSError:  # the layer below may be closed to us where it was open to the program's root
+                        walk.unreadable += 1
         if walk.too_long or walk.unreadable:
             notes.append("%d entries with too long a path, %d unreadable directories in the upper layer" % (
                 walk.too_long, walk.unreadable))
@@ -205,15 +209,17 @@ class Lower:
 
     def _hidden(self, place, path, budget):
         """What an opaque directory hides: the entries below that the upper one does not have."""
-        here = open_beneath(place.fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        there = open_beneath(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            kept = set(os.listdir(here))
-            lost = [os.fsencode(name) for name in sorted(os.listdir(there)) if name not in kept]
-        finally:
-            os.close(here)
-            os.close(there)
-        for name in lost:
+        lists = []
+        for layer in (place.fd, self.fd):
+            fd = open_beneath(layer, path, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                lists.append(names(fd))
+            finally:
+                os.close(fd)
+        kept = frozenset(lists[0])
+        for name in lists[1]:
+            if name in kept:
+                continue
             gone = path + b"/" + name
             state = self.state(gone, budget)
             if state is not None:

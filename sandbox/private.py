@@ -118,7 +118,7 @@ def remove_leftovers(parent, owners):
 def empty(top):
     """Removes everything in the directory behind the descriptor `top`, however deep: each directory found below another is
     first moved up to `top`.  Never raises for what resists."""
-    number, resisting = 0, set()
+    resisting = set()
     while True:
         names = [name for name in os.listdir(top) if name not in resisting]
         if not names:
@@ -134,10 +134,10 @@ def empty(top):
                 for inner in os.listdir(folder):
                     if _unlink(inner, folder):
                         continue
-                    number += 1
                     try:
                         _make_mine(inner, folder)
-                        os.rename(inner, ".up-%d-%d" % (os.getpid(), number), src_dir_fd=folder, dst_dir_fd=top)
+                        # A name that could be guessed could be taken already.
+                        os.rename(inner, ".up-" + os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
                     except OSError:
                         resisting.add(name)
             except OSError:

@@ -7,6 +7,7 @@ What is read is evidence and nothing else; no name of it is ever used on the hos
 import os
 import stat
 
+from .beneath import open_beneath
 from .host import kind_of
 
 #: So many directories are held open at a time; a tree may be as deep as it has inodes.
@@ -54,17 +55,20 @@ class _Level:
 class Walk:
     """Iterates over the Entries below (and with) `root` (fd), parents before children, names in byte order.
 
-    skip: mount points (relative paths) that are walked on their own; ours: as of Entry.  too_long, unreadable: counts, valid
-    afterwards.
+    skip: {relative path of a mount point, which is walked on its own: number of the inode that the mount lies on, None while it
+    is mounted}; ours: as of Entry.  too_long, unreadable, and moved, [path] of `skip` where something else was found or nothing,
+    are valid afterwards.
     """
 
     def __init__(self, root, skip=(), ours=True):
-        self.root, self.skip, self.ours = root, frozenset(skip), ours
+        self.root, self.skip, self.ours = root, dict(skip), ours
+        self.moved = sorted(self.skip)
         self.too_long = self.unreadable = 0
         self.levels = []
 
     def __iter__(self):
         top = Entry(b"", b".", os.fstat(self.root), self.root, self.ours)
+        device = top.found.st_dev
         yield top
         try:
             self._descend(top)
@@ -75,10 +79,17 @@ class Walk:
                     continue
                 name = level.names.pop()
                 path = level.path + b"/" + name if level.path else name
-                if path in self.skip:
+                if path in self.skip and self.skip[path] is None:
                     continue
-                entry = Entry(path[:LONGEST_PATH + 1], name, os.stat(name, dir_fd=level.fd, follow_symlinks=False), level.fd,
-                              self.ours)
+                found = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
+                # By name alone a program could put something of its own there: who moves a directory moves the mounts in it.
+                if found.st_ino == self.skip.get(path):
+                    self.moved.remove(path)
+                    continue
+                if self.ours and found.st_dev != device:
+                    self.unreadable += 1
+                    continue
+                entry = Entry(path[:LONGEST_PATH + 1], name, found, level.fd, self.ours)
                 if len(path) > LONGEST_PATH:
                     self.too_long += 1
                 else:
@@ -114,6 +125,22 @@ class Walk:
         os.close(level.fd)
 
 
+def covered(root, paths):
+    """{path: number of the inode that a mount lies on} for those of the mount points `paths` (relative) that lie in the file
+    system of the directory `root` (fd) itself.  Raises OSError."""
+    out, device = {}, os.fstat(root).st_dev
+    for path in paths:
+        folder, name = os.path.split(path)
+        fd = open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if os.fstat(fd).st_dev == device:
+                # What a directory lists is what lies under the mount.  readdir(3); scandir takes a descriptor from 3.7 on
+                out.update((path, entry.inode()) for entry in os.scandir(b"/proc/self/fd/%d" % fd) if entry.name == name)
+        finally:
+            os.close(fd)
+    return out
+
+
 def _open_as_owner(entry, flags):
     """Opens an entry also where its owner, who we may be, took the mode bits away.
 
@@ -124,8 +151,10 @@ def _open_as_owner(entry, flags):
     need = 0o500 if entry.directory else 0o400
     if mode & need == need:
         return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)
-    # By name, which would follow a link: lstat said that it is none, and nobody is left to change that.
-    os.chmod(entry.name, mode | need, dir_fd=entry.parent)
+    if entry.name == b".":  # without the right to search it has no name in itself
+        os.fchmod(entry.parent, mode | need)
+    else:  # by name, which would follow a link: lstat said that it is none, and nobody is left to change that
+        os.chmod(entry.name, mode | need, dir_fd=entry.parent)
     try:
         return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)
     finally:

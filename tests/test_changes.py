@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the program changed: the report equals an independent look from inside, before and after; and what is brought out cannot
 harm the host, whatever the program made of it."""
+import hashlib
 import json
 import os
 import random
@@ -9,6 +10,10 @@ import subprocess
 import tarfile
 
 import pytest
+
+import mrunc  # noqa: F401 (makes the package)
+from conftest import PYTHON
+from mrunc.sandbox import changes, contents
 
 #: Prints one line of JSON per path of what can be written: path, kind, mode, size, sha256 or target.  Nothing of mrunc's.
 LOOK = r"""
@@ -120,6 +125,7 @@ DEEDS = {
     "a sparse file": "f = open('/box/s', 'wb'); f.seek(50 << 20); f.write(b'end'); f.close()",
     "no permission for anybody": "os.makedirs('/box/a/b'); open('/box/a/b/c', 'w').write('hidden'); os.chmod('/box/a/b/c', 0);"
                                  "os.chmod('/box/a/b', 0); os.chmod('/box/a', 0)",
+    "a place closed to everybody": "open('/box/x', 'w').write('hidden'); open('/tmp/y', 'w'); os.chmod('/box', 0); os.chmod('/tmp', 0)",
     "deep": "os.chdir('/box')\nfor i in range(300):\n    os.mkdir('d'); os.chdir('d')\nopen('bottom', 'w').write('x')\nos.chdir('/')",
     "ten thousand files": "os.mkdir('/box/m')\nfor i in range(10000):\n    open('/box/m/%d' % i, 'w').write(str(i))",
 }
@@ -207,6 +213,31 @@ def test_a_place_in_a_place_is_told_once(inside):
     assert sorted(rows) == ["/box/sub/x", "/box/y"]
 
 
+def test_what_takes_the_place_of_a_moved_mount_is_seen(inside):
+    """Renaming the directory above a mount moves the mount; at its old path lies then whatever the program puts there."""
+    path = os.path.join(inside.scratch, "c.json")
+    done = inside.run("sh", "-c", "mv a c; mkdir -p a/b; echo evil > a/b/x; echo mount > c/b/y; mkdir d; echo ino > d/z",
+                      options=["--tmpfs", "/box/a/b", "--tmpfs", "/box/d", "--changes", path])
+    assert done.rc == 0, done
+    told = {row["path"]: row["change"] for row in done.result["changes"]}
+    assert told == dict.fromkeys(["/box/a/b", "/box/a/b/x", "/box/a/b/y", "/box/c", "/box/c/b", "/box/d/z"], "added"), told
+    assert [note for note in done.result["notes"] if "moved" in note] == [
+        "/box/a/b: a directory above this mount was moved; what is listed below may lie elsewhere"]
+
+
+def test_names_are_told_whatever_the_callers_locale_is(inside):
+    """The locale of the caller is no UTF-8, the program's names are."""
+    report, target = [os.path.join(inside.scratch, name) for name in ("r.json", "out")]
+    done = inside.outside([PYTHON, "-X", "utf8=0", *inside.command(
+        "sh", "-c", "echo x > caf\u00e9; echo y > $(printf '\\377')", options=["--report", report, "--export", target])[1:]],
+        env=dict(os.environ, LC_ALL="C"))
+    assert done.returncode == 0, done
+    with open(report) as stream:
+        rows = json.load(stream)["changes"]
+    assert sorted(row["path"] for row in rows) == ["/box/caf\u00e9", "/box/\udcff"]
+    assert files_below(target) == {"box/caf\u00e9", "box/\udcff"}
+
+
 # -- what is too much --------------------------------------------------------------------------------------------------
 
 
@@ -219,6 +250,22 @@ def test_nested_long_names_do_not_grow_with_the_square(inside):
     rows = done.result["changes"]
     assert 10 < len(rows) < 20 and all(len(row["path"]) < 4200 for row in rows)
     assert any("%d entries with too long a path" % (20000 - len(rows)) in note for note in done.result["notes"]), done.result["notes"]
+
+
+def test_a_file_is_read_once_however_many_names_it_has(tmp_path, monkeypatch):
+    """Hard links cost nothing inside: with 100,000 names of one GiB the reading would take days."""
+    (tmp_path / "a").write_bytes(b"content")
+    for number in range(50):
+        os.link(str(tmp_path / "a"), str(tmp_path / str(number)))
+    (tmp_path / "other").write_bytes(b"another")
+    read, real = [], contents.digest
+    monkeypatch.setattr(contents, "digest", lambda *words: read.append(1) or real(*words))
+    place = changes.Place(b"/p", os.open(str(tmp_path), os.O_RDONLY), [])
+    rows = {row["path"]: row for row in changes.Changes([place]).compare()}
+    os.close(place.fd)
+    assert len(rows) == 53 and len(read) == 2
+    digests = {rows["/p/a"]["sha256"]} | {rows["/p/%d" % number]["sha256"] for number in range(50)}
+    assert digests == {hashlib.sha256(b"content").hexdigest()} and rows["/p/7"]["magic"] == "text"
 
 
 # -- what is brought out -----------------------------------------------------------------------------------------------

@@ -157,6 +157,13 @@ def test_root_changes_the_systems_files(inside_as_root):
     assert hashlib.sha256(open("/usr/bin/true", "rb").read()).digest() == before[2]
 
 
+def test_what_takes_the_place_of_a_moved_mount_is_seen(inside_as_root):
+    done = inside_as_root.run(
+        "sh", "-c", "mv /etc/ssl /etc/other; mkdir -p /etc/ssl/certs; echo evil > /etc/ssl/certs/x",
+        options=["--overlay", "--changes", os.path.join(inside_as_root.scratch, "c.json")])
+    assert done.rc == 0 and {"/etc/ssl/certs", "/etc/ssl/certs/x", "/etc/other"} <= {row["path"] for row in done.result["changes"]}, done
+
+
 def test_a_set_id_file_made_in_an_overlay_is_void(inside_as_root):
     done = inside_as_root.run("sh", "-c", "cp /usr/bin/id /usr/bin/suid; chmod 6755 /usr/bin/suid; setpriv --dump | grep -i 'no_new'; /usr/bin/suid -u",
                               options=["--overlay"])
@@ -205,6 +212,13 @@ def test_the_upper_layer_has_a_size(inside, tree):
     done = inside.run("sh", "-c", "df -k --output=size,target /t | tail -1; dd if=/dev/zero of=/t/big bs=1M count=1100 2>&1 | head -1",
                       options=["--ro", tree + ":/t", "--overlay=/t"])
     assert "No space left" in done.out, done
+
+
+def test_the_upper_layer_has_a_number_of_files(inside, tree):
+    """Empty ones take no space of it, but memory of the kernel."""
+    done = inside.python("import os\ntry:\n    for i in range(200000):\n        os.mknod('/t/a/new%d' % i)\nexcept OSError as error:\n"
+                         "    print(error.errno, i < 100000)", options=["--ro", tree + ":/t", "--overlay=/t"])
+    assert done.out == "28 True\n", done
 
 
 def test_nothing_of_the_layers_stays(inside, tree):

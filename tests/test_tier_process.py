@@ -373,6 +373,8 @@ import os, socket
 os.symlink(TARGET, "link"), os.symlink(os.path.dirname(TARGET), "folder"), os.mkfifo("fifo")
 os.mkdir("closed", 0o700), os.mkdir("closed/inner", 0), os.mkdir("none", 0)
 open("closed/file", "w").close()
+for number in range(120):  # names that could be guessed
+    os.makedirs(".up-%d-%d/x" % (os.getpid() - number % 40, number // 40))
 for name in (b"\\xff\\n", b"-rf", b"x" * 255):
     os.mkdir(name)
     open(os.path.join(name, b"f"), "w").close()
