@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 
-from ..sandbox.attempt import asks, blocked, call, invisible, opens, reached
+from ..sandbox.attempt import asks, blocked, buffer, call, invisible, opens, reached
 from .probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "neighbours"
@@ -126,6 +126,7 @@ PROBES = (
     Probe("I20", "signal pid 1: kill", KERNEL, "", "Landlock (signal scope)", init_signal("kill")),
     Probe("I21", "signal pid 1: tgkill", KERNEL, "", "Landlock (signal scope)", init_signal("tgkill")),
     Probe("I22", "signal pid 1: pidfd", KERNEL, "", "Landlock (signal scope)", init_signal("pidfd")),
+    Probe("I23", "the limits of pid 1", KERNEL, "", "seccomp", asks("prlimit64", 1, 7, None, buffer(16))),
     Probe("I30", "abstract sockets are listed", INFO, "CVE-2020-15257", "own network namespace", listed),
     Probe("I31", "the socket of a container engine", HOST, "T1611", "own /run",
           services("/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock",

@@ -132,8 +132,10 @@ DEFAULT = (
      "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd"
      " eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"),
     ("allow", "limits and accounting; raising needs a capability",
-     "uname sysinfo times getcpu getrusage getrlimit setrlimit prlimit64 getpriority setpriority ioprio_get"
-     " ioprio_set"),
+     "uname sysinfo times getcpu getrusage getrlimit setrlimit getpriority setpriority ioprio_get ioprio_set"),
+    ((("EPERM", (0, "==", 1)), ("allow",)),
+     "the same; not those of pid 1, which is of the same user: a CPU limit of 0 would kill it, and the sandbox with it",
+     "prlimit64"),
     ("allow", "random numbers (node aborts without)", "getrandom"),
 
     # Sockets and IPC
