@@ -53,11 +53,12 @@ def firejail(words, folder):
     script = r'''
         cp /etc/passwd /etc/group "$0"
         echo box:x:61234:61234::/home/box:/bin/sh >> "$0"/passwd; echo box:x:61234: >> "$0"/group
-        mount -t tmpfs none /run; mount -t tmpfs none /home; mkdir -p /home/box/in; cp "$0"/probes.zip /home/box/in; chown -R 61234:61234 /home/box
+        mount -t tmpfs none /run; mount -t tmpfs none /home; mkdir -p /home/box/in
+        cp "$0"/probes.zip /home/box/in; chown -R 61234:61234 /home/box
         mount --bind "$0"/passwd /etc/passwd; mount --bind "$0"/group /etc/group
         exec "$@"'''
-    return ["unshare", "-m", "sh", "-ec", script, folder, "setpriv", "--reuid=61234", "--regid=61234", "--clear-groups",
-            "env", "HOME=/home/box", "firejail", "--quiet", "--noprofile", "--net=none", "--private=/home/box/in", "--private-dev",
+    return ["unshare", "-m", "sh", "-ec", script, folder, "setpriv", "--reuid=61234", "--regid=61234", "--clear-groups", "env",
+            "HOME=/home/box", "firejail", "--quiet", "--noprofile", "--net=none", "--private=/home/box/in", "--private-dev",
             "--private-tmp", "--caps.drop=all", "--nonewprivs", "--seccomp", "--noroot", "--ipc-namespace", "--nodbus",
             "--disable-mnt", "--x11=none", "--restrict-namespaces", *words[:3], "/home/box/probes.zip", words[4]]
 

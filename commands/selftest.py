@@ -43,7 +43,8 @@ class Row:
         from ..sandbox.attempt import REACHED
         from .declared import reason
         self.probe, self.outcome = probe, outcome
-        self.declared = reason(probe.id, tier, missing) if outcome.kind == REACHED and probe.danger != "host integrity" else None
+        self.declared = reason(probe.id, tier,
+                               missing) if outcome.kind == REACHED and probe.danger != "host integrity" else None
 
     def missed(self):
         """Whether it counts against the sandbox."""
