@@ -3,6 +3,8 @@
 import os
 import sys
 
+#: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
+NO_OUTPUT = (5, 11, 27, 28, 122)
 VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs")
 
 
@@ -24,7 +26,8 @@ def main(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
-        say("output: %s" % ": ".join(str(part) for part in (error.filename, error.strerror) if part))
+        stage = "output" if error.errno in NO_OUTPUT else "start"
+        say("%s: %s" % (stage, ": ".join(str(part) for part in (error.filename, error.strerror) if part)))
         return 125
     except Exception as error:  # a bug of ours; exit status 1 would read as the program's own
         say("internal error: %s: %s" % (type(error).__name__, error))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file that mrunc writes for the caller after a hostile program has run."""
 import os
+from json import dumps  # before anything runs: half a json would only show at the end
 
 from ..sandbox.errors import SandboxError, usage
 from .output import write_bytes
@@ -40,17 +41,20 @@ class OutputFile:
     def discard(self):
         """Nothing to say after all."""
         if self.draft is not None:
-            os.unlink(self.draft)
+            try:
+                os.unlink(self.draft)
+            except OSError:
+                pass
             self.draft = None
 
     def write(self, content):
-        """Writes an object as JSON; returns a SandboxError where that failed."""
-        import json
+        """Writes an object as JSON; returns a SandboxError where that failed, and leaves no draft."""
         try:
-            write_bytes(self.fd, (json.dumps(content, indent=2) + "\n").encode())
+            write_bytes(self.fd, (dumps(content, indent=2) + "\n").encode())
             if self.draft is not None:
                 os.rename(self.draft, os.fsencode(self.path))
                 self.draft = None
         except OSError as error:
+            self.discard()
             return SandboxError(self.option.lstrip("-"), self.path, error.errno)
         return None

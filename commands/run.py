@@ -96,6 +96,7 @@ def execute(values, words, typed=(), arguments=None):
             say("note: " + note)
     if wrong:
         complain(wrong)
+        say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
     return result.returncode
 

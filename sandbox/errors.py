@@ -34,3 +34,12 @@ class SandboxError(Exception):
 def usage(what, reason=None, remedy=None, stage="options"):
     """A SandboxError for a mistake in what was asked (exit status 2)."""
     return SandboxError(stage, what, reason=reason, remedy=remedy, status=USAGE)
+
+
+def step(stage, function, *arguments):
+    """What the function returns; its OSError becomes a SandboxError of that stage, and names the file or the call."""
+    try:
+        return function(*arguments)
+    except OSError as error:
+        what = error.filename if isinstance(error.filename, (str, bytes)) else function.__name__.strip("_")
+        raise SandboxError(stage, os.fsdecode(what), error.errno, error.strerror)

@@ -19,18 +19,37 @@ TABLE = (
 
 #: Of the system calls, those that a run has a way round for.
 WAYS_ROUND = ("mount_setattr", "close_range")
+#: What a kernel without Landlock says: ENOSYS, not built in; EOPNOTSUPP, not in its lsm= list.
+NO_LANDLOCK = (38, 95)
 #: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG.
 NO_INTO_CGROUP = (22, 7)
 
 
-class Features:
-    """landlock_abi: int, 0 for none; timens, mount_setattr, cloexec_range: bool."""
+def _is_there(path):
+    """Only ENOENT says that the kernel does not have it; anything else will show where it is used."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
 
-    __slots__ = ("landlock_abi", "timens", "mount_setattr", "cloexec_range")
+
+class Features:
+    """landlock_abi: int, 0 for none; landlock_refused: the errno with which something other than the kernel's age keeps it
+    from us, or None; timens, mount_setattr, cloexec_range: bool."""
+
+    __slots__ = ("landlock_abi", "landlock_refused", "timens", "mount_setattr", "cloexec_range")
 
     def __init__(self):
-        self.landlock_abi = landlock.abi()
-        self.timens = os.path.exists("/proc/self/ns/time")
+        self.landlock_abi, self.landlock_refused = 0, None
+        try:
+            self.landlock_abi = landlock.version()
+        except OSError as error:
+            if error.errno not in NO_LANDLOCK:
+                self.landlock_refused = error.errno
+        self.timens = _is_there("/proc/self/ns/time")
         self.mount_setattr, self.cloexec_range = mount.has_setattr(), process.has_cloexec_range()
 
     def remount(self):
@@ -42,12 +61,20 @@ class Features:
 
     def lacks(self, control):
         """A phrase where this kernel lacks the control, else None."""
+        if self.landlock_refused is not None and control in ("landlock", "landlock-signals"):
+            return None
         missing = {"landlock": self.landlock_abi < 2, "landlock-signals": self.landlock_abi < 6,
                    "timens": not self.timens}
         if missing.get(control):
             since = [row[1] for row in TABLE if row[0] == control][0]
             return "this kernel does not have it: Linux %s" % since
         return None
+
+    def refused(self, control):
+        """A phrase where the kernel may have the control and something keeps it from us, else None."""
+        if self.landlock_refused is None or control not in ("landlock", "landlock-signals"):
+            return None
+        return "landlock_create_ruleset: %s: an outer filter (a container?) forbids it" % os.strerror(self.landlock_refused)
 
 
 def has_openat2():

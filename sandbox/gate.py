@@ -22,6 +22,10 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
               "rtprio": "Max realtime priority", "rttime": "Max realtime timeout"}
 
 
+#: All signals but SIGKILL and SIGSTOP, and the two that belong to glibc's threads.
+BLOCKED = sum(1 << number - 1 for number in range(1, 65) if number not in (9, 19, 32, 33))
+
+
 class Reading:
     """What /proc says of the init at the gate; group: the cgroup.Group that it was put into, or None."""
 
@@ -90,8 +94,15 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
         lacking = notes.get(name) or (None if name in plan.tier.vital else features.lacks(name))
         if name in plan.spec.require and not in_force:
             raise _required(name, lacking or how)
+        refused = features.refused(name)
+        if refused and not in_force:
+            how = refused
         if asked and not in_force and lacking:
             how = lacking
+        elif asked and not in_force and refused and name not in plan.tier.vital:
+            if name not in plan.spec.best_effort:
+                raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
+                                   remedy="let it through there; --best-effort landlock,landlock-signals runs without")
         elif asked and not in_force:
             raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
                                remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "
@@ -114,10 +125,12 @@ def _required(name, why):
 def _namespace(name, plan, reading, facts, features, identity, control_fds):
     kind = "time" if name == "timens" else [row[1] for row in NAMESPACES if row[0] == name][0]
     theirs, ours = reading.namespace(kind), own_namespace(kind)
+    if theirs is None or ours is None:
+        return False, "no /proc/PID/ns/%s: the namespaces can't be compared" % kind
     if name == "pidns":
         inner = reading.status.get("NSpid", "").split()
         return theirs != ours and inner[-1:] == ["1"] and len(inner) > 1, "%s, NSpid %s" % (theirs, " ".join(inner))
-    return theirs is not None and theirs != ours, "%s, the supervisor's is %s" % (theirs, ours)
+    return theirs != ours, "%s, the supervisor's is %s" % (theirs, ours)
 
 
 def _uidmap(name, plan, reading, facts, features, identity, control_fds):
@@ -143,8 +156,9 @@ def _nested(name, plan, reading, facts, features, identity, control_fds):
     # nested one maps our id from the level above, not from the host.
     with open("/proc/%d/uid_map" % reading.pid) as stream:
         line = stream.read().split()
-    nested = facts.get("outer-userns") not in (None, reading.namespace("user"))
-    return nested, "%s, inside %s; uid_map %s" % (reading.namespace("user"), facts.get("outer-userns"), " ".join(line))
+    inner = reading.namespace("user")
+    nested = inner is not None and facts.get("outer-userns") not in (None, inner)
+    return nested, "%s, inside %s; uid_map %s" % (inner, facts.get("outer-userns"), " ".join(line))
 
 
 def _propagation(name, plan, reading, facts, features, identity, control_fds):
@@ -211,8 +225,11 @@ def _hostname(name, plan, reading, facts, features, identity, control_fds):
 
 def _session(name, plan, reading, facts, features, identity, control_fds):
     ignored = int(reading.status.get("SigIgn", "1"), 16)
+    # Init waits for what is blocked; what is not never reaches a pid 1 without handlers, the workload's end included.
+    open_to = BLOCKED & ~int(reading.status.get("SigBlk", "0"), 16)
     how = "session leader" if reading.session == reading.pid else "the caller's session"
-    return reading.session == reading.pid and not ignored, "%s, ignored signals %#x" % (how, ignored)
+    right = reading.session == reading.pid and not ignored and not open_to
+    return right, "%s, ignored signals %#x%s" % (how, ignored, ", not blocked %#x" % open_to if open_to else "")
 
 
 def _parent_death(name, plan, reading, facts, features, identity, control_fds):

@@ -36,7 +36,7 @@ class Host:
         for name in ROOT_NAMES:
             try:
                 mode = os.lstat("/" + name).st_mode
-            except OSError:
+            except FileNotFoundError:
                 continue
             if stat.S_ISLNK(mode):
                 self.layout[name] = os.readlink(b"/" + name.encode())

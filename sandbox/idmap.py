@@ -12,7 +12,7 @@ from .errors import SandboxError, usage
 
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"
-F_OFD_SETLK = 37
+F_OFD_GETLK, F_OFD_SETLK = 36, 37
 WHOLE = [(0, 4294967295)]
 
 
@@ -78,15 +78,32 @@ class HostId:
             raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies.line("run-directory"))
         for first, count in ranges:
             for number in range(first, first + count):
+                lock = struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, number, 1, 0)
                 try:
-                    fcntl.fcntl(self.fd, F_OFD_SETLK, struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, number, 1, 0))
+                    fcntl.fcntl(self.fd, F_OFD_SETLK, lock)
                 except OSError:
                     continue
                 self.number = number
+                self._must_show(path, lock)
                 return
         os.close(self.fd)
         raise SandboxError("identity", "no host id is free", reason="all of %s are in use" % (ranges,), control="uidmap",
                            remedy="widen the range: MRUNC_ID_RANGE=FIRST:COUNT")
+
+    def _must_show(self, path, lock):
+        """Asks through another description whether the lock is there: an id is one sandbox's alone."""
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if struct.unpack_from("=h", fcntl.fcntl(fd, F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK:
+                    return
+            finally:
+                os.close(fd)
+            reason = "had no effect"
+        except OSError as error:
+            reason = error.strerror
+        os.close(self.fd)
+        raise SandboxError("identity", "locking host id %d" % self.number, reason=reason, control="uidmap")
 
     def release(self):
         """Gives the id back."""

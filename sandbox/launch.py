@@ -9,7 +9,7 @@ import time
 
 from ..syscalls import caps, libc, process, seccomp
 from . import gate, idmap, init, plan as planning, stages, supervise, tiers, verdict
-from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
+from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
 from .provisions import Provisions, boot_offsets, stdio_rights
@@ -32,11 +32,11 @@ def prepare(spec, environ=None):
     """The Plan for a Spec on this host, without any effect on it.  Raises SandboxError."""
     environ = os.environ if environ is None else environ
     planning.check_machine()
-    host = Host.read(environ)
+    host = step("host", Host.read, environ)
     ranges = []
     if host.uid == 0:
-        ranges = idmap.candidates(idmap.wanted_range(environ), idmap.read_map("/proc/self/uid_map"),
-                                  idmap.read_map("/proc/self/gid_map"))
+        ranges = idmap.candidates(idmap.wanted_range(environ), *[step("host", idmap.read_map, "/proc/self/" + name)
+                                                                 for name in ("uid_map", "gid_map")])
     tier, notes = tiers.choose(spec)
     plan = planning.make(spec, host, ranges, tier)
     plan.warnings = notes + plan.warnings
@@ -55,9 +55,9 @@ def rehearse(plan):
 
 def launch(plan):
     """Runs the plan and returns a Result.  Raises SandboxError when nothing ran."""
-    run = Run(plan)
+    run = step("start", Run, plan)
     try:
-        run.start()
+        step("start", run.start)
         run.meet_at_the_gate()
         run.let_go()
     except BaseException as error:
@@ -98,13 +98,13 @@ class Run(Provisions):
         if not plan.tier.own_tree:
             self._private_directory(copies)
         trees = self._open_trees()
-        image = self._keep(self._step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
+        image = self._keep(step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
         stdin = self._private_stdin()
         carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
-        self.sock, theirs = process.control_pair()
+        self.sock, theirs = step("control socket", process.control_pair)
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
-        self._take_signals()
+        step("signals", self._take_signals)
         if plan.group:
             from . import cgroup
             self.group, self.group_notes = cgroup.enter(plan.group, plan.spec.best_effort, plan.group_notes)
@@ -113,7 +113,7 @@ class Run(Provisions):
         child = stages.Child(
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
             parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
-            copies=copies, filters=filters, userns=self._step("start", os.stat, "/proc/self/ns/user").st_ino,
+            copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
             group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
             remount=self.features.remount(), inherited=None if self.features.cloexec_range else process.inheritable())
@@ -138,7 +138,7 @@ class Run(Provisions):
         if self.output is not None:
             self.output.release()
         if child.moved:
-            self._step("control group", self.group.take, self.pid)
+            step("control group", self.group.take, self.pid)
         if plan.tier.userns:
             self._map(host_uid, host_gid)
         self._send(b"maps")
@@ -177,9 +177,11 @@ class Run(Provisions):
 
     def _send(self, word):
         try:
-            self.sock.send(word)
+            if self.sock.send(word) == len(word):
+                return
         except OSError as error:
             raise self._lost(error)
+        raise self._lost()
 
     def _lost(self, error=None):
         return SandboxError("start", "the child ended before the gate", getattr(error, "errno", None))
@@ -189,7 +191,8 @@ class Run(Provisions):
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
         while True:
-            kind, packet, fd = supervise.receive(self.sock, self.signals, self.begun + SETUP_DEADLINE)
+            late = self.begun + SETUP_DEADLINE
+            kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)
             if kind == "interrupted":
                 raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
             if kind == "late":
@@ -211,8 +214,9 @@ class Run(Provisions):
             raise SandboxError("terminal", "the child did not hand over its terminal")
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
         self._count_cpu()
-        self.result.controls = [control.as_dict() for control in gate.check(
-            self.plan, self.pid, self.facts, self.features, self.identity, held, self.group, self.group_notes)]
+        self.result.controls = [control.as_dict() for control in step(
+            "gate", gate.check, self.plan, self.pid, self.facts, self.features, self.identity, held, self.group,
+            self.group_notes)]
         if self.meter is not None:
             self.result.controls.append(self.meter.control().as_dict())
 
@@ -235,8 +239,8 @@ class Run(Provisions):
             self.meter = cputime.GroupMeter(self.group)
             return
         own = self.plan.tier.own_tree and self.plan.spec.proc != "none"
-        proc = self._keep(self._step("processor time", cputime.open_proc, self.pid, own))
-        self.meter = self._step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
+        proc = self._keep(step("processor time", cputime.open_proc, self.pid, own))
+        self.meter = step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
                                 None if self.reaper is None else os.getpid())
 
     def _child_error(self, packet):

@@ -8,7 +8,7 @@ import time
 
 from ..syscalls import landlock, libc, process
 from . import feed, gate, idmap, supervise
-from .errors import SandboxError
+from .errors import step
 from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
 
 
@@ -22,13 +22,6 @@ class Provisions:
         self.identity = plan.caller
         self.signals, self.stdin, self.ignored = -1, -1, []
         self.budget = self.output = self.reaper = self.aftermath = None
-
-    def _step(self, stage, function, *arguments):
-        try:
-            return function(*arguments)
-        except OSError as error:
-            what = error.filename or function.__name__
-            raise SandboxError(stage, os.fsdecode(what) if isinstance(what, bytes) else what, error.errno, error.strerror)
 
     def _keep(self, fd):
         self.undo.append((os.close, (fd,)))
@@ -54,7 +47,7 @@ class Provisions:
         self.budget = carry.Budget(self.plan.spec.max_output)
         if self.plan.spec.tty:
             return {}
-        self.output = self._step("output", carry.Output, self.budget)
+        self.output = step("output", carry.Output, self.budget)
         self.undo.append((self.output.abandon, ()))
         return dict(self.output.theirs)
 
@@ -69,7 +62,7 @@ class Provisions:
         copies = {}
         for op in self.plan.operations:
             if op.kind == "copy" and op.src not in copies:
-                copies[op.src] = self._keep(self._step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
+                copies[op.src] = self._keep(step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
         return copies
 
     def _private_directory(self, copies):
@@ -98,10 +91,10 @@ class Provisions:
                 system = op.options.get("system")
                 if op.kind in ("bind", "overlay") and (op.options["user"] or system):
                     if not system:
-                        self._step("sources", refuse_sockets, op)
+                        step("sources", refuse_sockets, op)
                     if self.plan.root:
                         make = idmapped_tree if self.plan.tier.userns and self.features.mount_setattr else unmapped_tree
-                        trees[op.kind, op.dst] = self._keep(self._step("sources", make, op, self.identity, known))
+                        trees[op.kind, op.dst] = self._keep(step("sources", make, op, self.identity, known))
         finally:
             for fd in known.values():
                 os.close(fd)

@@ -122,7 +122,11 @@ def _insisted(evidence, verdict):
 
 
 def _failed(evidence, verdict):
-    return evidence.failure is not None and verdict.set("lost", evidence.failure)
+    """Where nobody knows how the program ended, it is no success."""
+    if evidence.failure is None:
+        return False
+    return verdict.set("lost", evidence.failure,
+                       returncode=128 + SIGKILL if evidence.status is None and not verdict.signal else None)
 
 
 def _oom(evidence, verdict):
@@ -158,8 +162,13 @@ def _pids(evidence, verdict):
 
 
 def _lost(evidence, verdict):
-    return evidence.status is None and verdict.set(
-        "lost", "pid 1 of the sandbox was killed from outside; the program ended with it")
+    """Killed, it says so; leaving by itself, its exit status is none of the program's."""
+    if evidence.status is not None:
+        return False
+    if verdict.signal:
+        return verdict.set("lost", "pid 1 of the sandbox was killed from outside; the program ended with it")
+    return verdict.set("lost", "pid 1 of the sandbox left without a word about the program, which ended with it",
+                       returncode=128 + SIGKILL)
 
 
 def _seccomp(evidence, verdict):

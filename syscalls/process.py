@@ -16,7 +16,7 @@ PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 37, 38
 CLOSE_RANGE_CLOEXEC = 4
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
-F_ADD_SEALS, ALL_SEALS = 1033, 0xf
+F_ADD_SEALS, F_GET_SEALS, ALL_SEALS = 1033, 1034, 0xf
 F_GETFL, F_SETFL, F_SETOWN, F_GETOWN, O_ASYNC = 3, 4, 8, 9, 0o20000
 SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
 
@@ -190,6 +190,9 @@ def sealed_program(image):
     os.write(fd, image)
     os.fchmod(fd, 0o555)
     _fcntl(fd, F_ADD_SEALS, ALL_SEALS)
+    if _fcntl(fd, F_GET_SEALS, 0) != ALL_SEALS:
+        os.close(fd)
+        raise OSError(1, "had no effect", "F_ADD_SEALS")
     return fd
 
 
