@@ -238,10 +238,13 @@ def _make(place):
     for _ in range(NAME_TRIES):
         path = os.path.join(place.directory, "mrunc-%d-%s" % (os.getpid(), os.urandom(4).hex()))
         os.mkdir(path, 0o755)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Between mkdir and flock a sweeper may take it for a leftover.
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(fd, LOCK)
-            # Between mkdir and flock a sweeper may have taken it for a leftover.
             if os.path.samestat(os.stat(path), os.fstat(fd)):
                 return path, fd
         except OSError:

@@ -223,6 +223,25 @@ def sysctl():
             stream.write(text)
 
 
+#: What a test may need of a kernel (`needs`): name -> (since Linux, is it there?).  tests/test_vm.py holds that it is there
+#: where it has to be, so that nothing is passed over.
+KERNEL = {
+    "landlock": ("5.13", lambda features: features.landlock_abi >= 1),
+    "landlock-signals": ("6.12", lambda features: features.landlock_abi >= 6),
+    "mount_setattr": ("5.12", lambda features: features.mount_setattr),
+    "vm.memfd_noexec": ("6.3", lambda features: os.path.exists("/proc/sys/vm/memfd_noexec")),
+}
+
+
+def pytest_runtest_setup(item):
+    from mrunc.sandbox.features import Features
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            since, there = KERNEL[name]
+            if not there(Features()):
+                pytest.skip("this kernel lacks %s: Linux %s" % (name, since))
+
+
 def elsewhere(item):
     """Why a test has no place in this run, or None."""
     if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):

@@ -511,3 +511,21 @@ def test_what_the_kernel_does_not_count_is_not_measured(tmp_path):
     group.finish()
     assert all(value is None for name, value in group.evidence.items() if name != "split"), group.evidence
     assert not group.killed() and group.remove()
+
+
+def test_a_group_that_a_sweeper_takes_at_once_is_made_again(tmp_path, monkeypatch):
+    """Between mkdir and the lock it looks like a crashed run's."""
+    made, real = [], os.mkdir
+
+    def taken(path, mode):
+        real(path, mode)
+        made.append(path)
+        if len(made) == 1:
+            os.rmdir(path)
+    monkeypatch.setattr(os, "mkdir", taken)
+
+    class Place:
+        directory = str(tmp_path)
+    path, fd = cgroup._make(Place)
+    os.close(fd)
+    assert len(made) == 2 and path == made[1] and os.listdir(str(tmp_path)) == [os.path.basename(path)]

@@ -100,6 +100,7 @@ def test_yama_as_it_is(inside_as_root, sysctl):
         assert report.rc == 0, "mrunc itself traces nothing"
 
 
+@pytest.mark.needs("vm.memfd_noexec")
 def test_programs_in_memory_forbidden(inside_as_root, sysctl):
     sysctl("vm.memfd_noexec", 0)
     report = doctor(inside_as_root, ["unshare", "-pf", "sh", "-ec", 'echo 2 > /proc/sys/vm/memfd_noexec; "$@"', "sh"])

@@ -262,6 +262,7 @@ os.kill(-1, 9) if sys.argv[2:] else None
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 @pytest.mark.parametrize("abi", [None] + [2] * (ABI > 2))
 def test_no_signal_reaches_a_process_outside_by_a_descriptor_or_by_all(around, abi):
     inside, end = around.inside, around.another()
@@ -314,6 +315,7 @@ def test_root_cannot_show_what_not_everybody_may_read(inside_as_root):
 # Identity, programs, the private directory
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 def test_who_it_is(inside):
     done = inside.python("""
 import ctypes, os, struct
@@ -474,6 +476,7 @@ for how in range(4):
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 def test_orphans_are_gone_when_the_run_ends(inside):
     """Each holds the output: that it ends proves that nobody is left."""
     code = ORPHANS + "print('end', flush=True)"
@@ -504,6 +507,7 @@ time.sleep(0.2)
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 @pytest.mark.parametrize("abi", [None] + [2] * (ABI > 2))
 def test_children_that_call_somebody_else_their_parent_are_gone_too(inside, abi):
     argv = ("/usr/bin/python3", "-I", "-S", "-c", SIBLINGS + "print('end', flush=True)")
@@ -535,7 +539,7 @@ print("end", flush=True)
 
 
 @pytest.mark.also_vm
-@pytest.mark.skipif(ABI < 6, reason="without a signal scope a program that forks on and on can outrun the sweep: docs/tiers.md")
+@pytest.mark.needs("landlock-signals")  # without the scope a program that forks on and on can outrun the sweep: docs/tiers.md
 def test_a_program_that_forks_on_and_on_is_gone_when_the_run_ends(inside):
     done = inside.python(BOMB, options=TIER + ["--rlimit", "nproc=300"], timeout=DEADLINE)
     assert "end" in done.out and done.rc == 0, done
@@ -543,7 +547,7 @@ def test_a_program_that_forks_on_and_on_is_gone_when_the_run_ends(inside):
 
 
 @pytest.mark.also_vm
-@pytest.mark.skipif(ABI < 6, reason="without a signal scope init can't kill: docs/tiers.md")
+@pytest.mark.needs("landlock-signals")  # without the scope init can't kill: docs/tiers.md
 def test_with_a_killed_supervisor_everything_ends(inside):
     process = subprocess.Popen(inside.command("/usr/bin/python3", "-I", "-S", "-c", ORPHANS + "time.sleep(10 ** 6)", options=TIER),
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch,
@@ -556,6 +560,7 @@ def test_with_a_killed_supervisor_everything_ends(inside):
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 @pytest.mark.parametrize("abi", [None] + list(ABIS))
 def test_signals_find_the_program_and_the_deadline_holds(inside, abi):
     script = "trap 'echo got; exit 3' TERM; echo up; while :; do sleep 0.05; done"
@@ -611,6 +616,7 @@ def test_a_root_that_is_a_user_in_a_user_namespace_runs_and_one_that_is_root_is_
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 def test_the_receipt_says_what_is_not_held(inside):
     done = inside.run("true", options=TIER)
     rows = dict((row["name"], row) for row in done.result["controls"])

@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from conftest import lacking
+from conftest import KERNEL, lacking
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.syscalls import landlock
@@ -55,6 +55,14 @@ def test_each_controller_is_there_and_delegated(vm):
         assert os.path.exists(os.path.join(group, "cgroup.kill")) == (numbers(os.uname().release) >= (5, 14))
     finally:
         os.rmdir(group)
+
+
+def test_what_tests_may_need_is_there_from_the_release_that_has_it_on():
+    """Those that need it are skipped where it is not."""
+    from mrunc.sandbox.features import Features
+    for name, (since, there) in KERNEL.items():
+        configured = not name.startswith("landlock") or "landlock" in text_of("/sys/kernel/security/lsm")
+        assert there(Features()) == (configured and numbers(os.uname().release) >= numbers(since)), name
 
 
 def test_landlock_has_the_abi_of_this_kernel(vm):
