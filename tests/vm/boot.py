@@ -49,8 +49,9 @@ class Machine:
             words = ["qemu-system-x86_64", "-M", "q35", "-cpu", "host" if self.accel == "kvm" else "max"]
             line += ["tsc=unstable"] if self.accel == "tcg" else []
         words += ["-accel", "tcg,thread=multi,tb-size=512" if self.accel == "tcg" else "kvm", "-smp", "2",
-                  "-m", str(self.memory), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-kernel", self.kernel + "/vmlinuz",
-                  "-initrd", self.kernel + "/initrd.gz", "-serial", "file:%s/console.log" % place, "-device", "virtio-rng-pci"]
+                  "-m", str(self.memory), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                  "-kernel", self.kernel + "/vmlinuz", "-initrd", self.kernel + "/initrd.gz",
+                  "-serial", "file:%s/console.log" % place, "-device", "virtio-rng-pci"]
         for number, (path, options) in enumerate(disks):
             words += ["-drive", "if=none,id=disk%d,format=raw,file=%s,werror=report,rerror=report%s"
                       % (number, path.replace(",", ",,"), options), "-device", "virtio-blk-pci,drive=disk%d" % number]

@@ -21,16 +21,21 @@ BUSYBOX_SUITE = "trixie"
 ROOM = 300 << 20
 
 
+def recipe():
+    """What stands for how it is made, in the name of what is made."""
+    digest = hashlib.sha256()
+    for name in ("kernel.py", "initrd.sh"):
+        with open(os.path.join(HERE, name), "rb") as stream:
+            digest.update(stream.read())
+    return digest.hexdigest()[:10]
+
+
 def provide(cache, archive, arch, name):
     """The folder with vmlinuz, initrd.gz and release of a kernel.
 
     archive(suite) -> packages.Archive.  Raises Failure.
     """
-    with open(os.path.join(HERE, "initrd.sh"), "rb") as stream:
-        script = stream.read()
-    family = "%s-%s" % (arch, name)
-    with open(__file__, "rb") as stream:
-        key = hashlib.sha256(stream.read() + script).hexdigest()[:10]
+    family, key = "%s-%s" % (arch, name), recipe()
     found = cache.find("kernel", family, key)
     if found:
         return found
@@ -51,6 +56,8 @@ def provide(cache, archive, arch, name):
         order, blobs = _closure(modules)
         shell = archive(BUSYBOX_SUITE).fetch(["busybox-static"], place)[0]
         busybox = [tar.extractfile(member).read() for tar, member in members(shell) if member.name.endswith("bin/busybox")]
+        with open(os.path.join(HERE, "initrd.sh"), "rb") as stream:
+            script = stream.read()
         files = {"init": (0o755, script), "bin/busybox": (0o755, busybox[0]), "modules": (0o644, "\n".join(order).encode())}
         files.update(("lib/%s.ko" % module, (0o644, blob)) for module, blob in blobs.items())
         with gzip.open(os.path.join(built, "initrd.gz"), "wb", 3) as stream:

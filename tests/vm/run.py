@@ -23,6 +23,7 @@ import argparse
 import io
 import os
 import shlex
+import shutil
 import signal
 import sys
 
@@ -146,8 +147,9 @@ def run(given):
             os.makedirs(given.out, exist_ok=True)
             for name, content in ended.files.items():
                 write(os.path.join(given.out, name), content)
-            with open(os.path.join(place, "console.log"), "rb") as stream:
-                write(os.path.join(given.out, "console.log"), stream.read())
+            console = os.path.join(place, "console.log")
+            if os.path.exists(console):
+                shutil.copy(console, given.out)
     if given.junit:
         if "junit.xml" not in ended.files:
             raise Failure("status %d, and no junit.xml came back: %s"
