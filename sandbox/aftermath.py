@@ -5,9 +5,11 @@ import os
 from . import changes
 from .errors import SandboxError
 from .rootfs import RO
-from ..syscalls import mount
+from ..syscalls import libc, mount
 
 NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
+
+ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM
 
 
 def writable_places(plan):
@@ -21,7 +23,7 @@ class Aftermath:
 
     def __init__(self, plan):
         """Opens the destination.  Raises SandboxError, exit 2."""
-        self.plan, self.exporter, self.held = plan, None, None
+        self.plan, self.exporter, self.held, self.handlers = plan, None, None, []
         if plan.spec.export is not None:
             from . import copy_out
             self.exporter = copy_out.destination(plan.spec.export, [source for source, _ in plan.spec.rw])
@@ -49,6 +51,18 @@ class Aftermath:
         except OSError as error:
             raise SandboxError("changes", "reading what is there before the program starts", error.errno)
 
+    def listen(self):
+        """Before signals are let through again: from here on one that would end us ends the reading, which may take long where
+        the program wrote much, and the result is still told."""
+        signals = libc.signals
+        for number in ENDING:
+            if signals.getsignal(number) != signals.SIG_IGN:
+                self.handlers.append((number, signals.signal(number, self._interrupted)))
+
+    def _interrupted(self, number, frame):
+        if self.held is not None:
+            self.held.interrupted = True
+
     def collect(self, result):
         """After the last process is dead.  result: Result, which gets its `changes` and `notes`.  Never raises."""
         try:
@@ -56,16 +70,22 @@ class Aftermath:
             result.notes += self.held.notes
             if self.exporter is not None:
                 from . import copy_out
-                result.notes += copy_out.export(self.exporter, self.held.places, result.changes)
+                result.notes += copy_out.export(self.exporter, self.held, result.changes)
         except SandboxError as error:
             result.notes.append(error.line())
         except Exception as error:  # of any kind: something has run, and its result must not be lost
             result.notes.append("what the program changed could not be read: %r" % error)
         finally:
             self.held.close()
+            self._deafen()
+
+    def _deafen(self):
+        while self.handlers:
+            libc.signals.signal(*self.handlers.pop())
 
     def discard(self):
         """Nothing ran.  Never raises."""
+        self._deafen()
         try:
             if self.held is not None:
                 self.held.close()

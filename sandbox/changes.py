@@ -79,11 +79,13 @@ class Place:
 
 
 class Changes:
-    """Before and after.  places: [Place], whose descriptors are closed by `close`."""
+    """Before and after.  places: [Place], whose descriptors are closed by `close`; interrupted: may be set at any moment, and
+    ends the reading."""
 
     def __init__(self, places):
         self.places = places
         self.bytes = self.uncounted = 0
+        self.interrupted = False
         self.notes = []
 
     def remember(self):
@@ -103,6 +105,8 @@ class Changes:
             try:
                 for path, change, before, after in (place.lower.compare(place, budget, self.notes) if place.lower else
                                                     compare_tmpfs(place, budget, self.notes)):
+                    if self.interrupted:
+                        break
                     if len(path) > LONGEST_PATH or self.bytes + len(path) > MOST_PATH_BYTES:
                         self.uncounted += 1
                         continue
@@ -110,6 +114,8 @@ class Changes:
                     out.append(record(place.inside(path), change, before, after))
             except (OSError, MemoryError) as error:
                 self.notes.append("%s: could not be read to the end: %s" % (text(place.path), error))
+        if self.interrupted:
+            self.notes.append("interrupted: not everything that the program changed is listed")
         if self.uncounted:
             self.notes.append("%d more changes are not listed: their paths are too long" % self.uncounted)
         return sorted(out, key=lambda row: untext(row["path"]))

@@ -166,8 +166,8 @@ class Archive(Exporter):
         os.unlink(self.draft)
 
 
-def export(exporter, places, changes):
-    """Brings out the regular files that are new or have another content.  places: [changes.Place]; changes: records.
+def export(exporter, held, changes):
+    """Brings out the regular files that are new or have another content.  held: changes.Changes; changes: its records.
 
     Returns lines for people about what was left out.  Raises SandboxError where the destination fails.
     """
@@ -176,10 +176,15 @@ def export(exporter, places, changes):
             row["was"]["kind"] != "file" or row["was"]["size"] != row["size"] or row["sha256"] is None or
             row["was"]["sha256"] != row["sha256"])))
     try:
-        for place in places:
+        for place in held.places:
             for entry in place.walk():
-                if place.inside(entry.path) in wanted and not entry.directory:
-                    exporter.take(place.inside(entry.path), entry)
+                path = place.inside(entry.path)
+                if path not in wanted or entry.directory:
+                    continue
+                if held.interrupted:
+                    exporter.left_out.append((path, "interrupted"))
+                else:
+                    exporter.take(path, entry)
         exporter.finish()
     except OSError as error:
         raise SandboxError("export", os.fsdecode(exporter.path), error.errno)

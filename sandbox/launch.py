@@ -268,6 +268,8 @@ class Run(Provisions):
             supervise.Supervision(self, outcome).until_the_end()
         except Exception as error:  # of any kind: something has run, and the result must say so
             outcome.failure = "the supervisor failed while the program ran: %r" % error
+        if self.aftermath is not None:
+            self.aftermath.listen()
         self.abandon()
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
         if outcome.exec_errno is not None:

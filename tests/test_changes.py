@@ -5,15 +5,18 @@ import hashlib
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 import tarfile
+import types
 
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import PYTHON
-from mrunc.sandbox import changes, contents
+from mrunc.sandbox import aftermath, changes, contents, result
+from mrunc.sandbox.spec import Spec
 
 #: Prints one line of JSON per path of what can be written: path, kind, mode, size, sha256 or target.  Nothing of mrunc's.
 LOOK = r"""
@@ -266,6 +269,22 @@ def test_a_file_is_read_once_however_many_names_it_has(tmp_path, monkeypatch):
     assert len(rows) == 53 and len(read) == 2
     digests = {rows["/p/a"]["sha256"]} | {rows["/p/%d" % number]["sha256"] for number in range(50)}
     assert digests == {hashlib.sha256(b"content").hexdigest()} and rows["/p/7"]["magic"] == "text"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_an_interrupt_ends_the_reading_and_not_the_result(tmp_path, number):
+    """Reading what a program left may take long: whoever has enough of it still gets what is known, and no draft stays."""
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "f").write_text("x")
+    spec = Spec(["true"], changes=True, export=str(tmp_path / "out.tar"))
+    after, before = aftermath.Aftermath(types.SimpleNamespace(spec=spec)), signal.getsignal(number)
+    after.held = changes.Changes([changes.Place(b"/p", os.open(str(tmp_path / "place"), os.O_RDONLY), [])])
+    after.listen()
+    os.kill(os.getpid(), number)
+    told = result.Result()
+    after.collect(told)
+    assert told.changes == [] and told.notes == ["interrupted: not everything that the program changed is listed"]
+    assert signal.getsignal(number) == before and sorted(os.listdir(str(tmp_path))) == ["out.tar", "place"]
 
 
 # -- what is brought out -----------------------------------------------------------------------------------------------

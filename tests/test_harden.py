@@ -60,6 +60,8 @@ attempt('script', PLACE + '/s')
 try:
     fd = os.memfd_create('x', FLAGS)
     os.write(fd, open('/usr/bin/true', 'rb').read())
+    os.set_inheritable(fd, True)
+    attempt('memfd-loader', loader, loader, '/proc/self/fd/%d' % fd)
     os.close(os.open('/proc/self/fd/%d' % fd, os.O_RDONLY))
     os.fchmod(fd, 0o755)
     attempt('memfd', '/proc/self/fd/%d' % os.dup(fd))
@@ -82,8 +84,11 @@ def test_what_was_written_does_not_execute(inside):
     assert got["interpreter"] == "0", "interpreters read scripts, and nothing can hinder that"
 
 
-def test_an_anonymous_file_that_can_never_execute_is_still_to_be_had(inside):
-    assert run_written(inside, ["--harden", "--writable", "/srv"], flags="8")["memfd"] == "1"  # MFD_NOEXEC_SEAL: fchmod is EPERM
+def test_an_anonymous_file_is_not_to_be_had_whatever_its_flags(inside):
+    """MFD_NOEXEC_SEAL keeps execve from it, but the dynamic loader maps it all the same."""
+    assert run_written(inside, ["--tmpfs", "/srv"], flags="8")["memfd-loader"] == "0"
+    got = run_written(inside, ["--harden", "--writable", "/srv"], flags="8")
+    assert got["memfd"] == "13" and "memfd-loader" not in got
 
 
 def test_a_copy_executes_and_cannot_be_changed(inside):
