@@ -14,7 +14,7 @@ from .host import kind_of
 from .rootfs_entries import leads_out, text
 from .rootfs_sources import OPEN, attributes
 
-MOST_LINKS = 40
+MOST_LINKS, MOST_STEPS = 40, 4096
 PATH = (b"usr/local/sbin", b"usr/local/bin", b"usr/sbin", b"usr/bin", b"sbin", b"bin")
 #: kind of finding: what it means
 KINDS = {
@@ -152,9 +152,12 @@ class _Tree:
 
     def _resolve(self, path):
         done, pending, links = [], [step for step in reversed(path.split(b"/")) if step not in (b"", b".")], 0
-        mode = stat.S_IFDIR
+        mode, walked = stat.S_IFDIR, 0
         while pending:
             step = pending.pop()
+            walked += 1
+            if walked > MOST_STEPS:
+                return False
             if step == b"..":
                 done = done[:-1]
                 mode = stat.S_IFDIR

@@ -12,6 +12,8 @@ from .rootfs_entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, 
 
 CHUNK = 1 << 18
 MOST_LINKS = 40
+#: Forty links of four kilobytes each would make one name of half a million steps.
+MOST_STEPS = 4096
 LATEST = 1 << 33  # the year 2242: what every file system in use can hold
 HELD = 64
 MOST_KEPT = 256 << 20
@@ -129,9 +131,12 @@ class Writer:
 
     def _holder(self, steps):
         """(path, Node) of the directory that a name's last component lies in, which is made where it is missing."""
-        path, node, trail, pending, links = [], self.top, [self.top], list(reversed(steps)), 0
+        path, node, trail, pending, links, walked = [], self.top, [self.top], list(reversed(steps)), 0, 0
         while pending:
             step = pending.pop()
+            walked += 1
+            if walked > MOST_STEPS:
+                raise refused(b"/".join(steps), "the name leads through links that are too long together")
             if step == b"..":  # of a link: above the top there is the top
                 if path:
                     path.pop()
@@ -168,9 +173,12 @@ class Writer:
 
     def _find(self, steps):
         """(path, parent, Node) of what lies at a name, without making anything; None where there is nothing."""
-        path, node, trail, pending, links = [], self.top, [self.top], list(reversed(steps[:-1])), 0
+        path, node, trail, pending, links, walked = [], self.top, [self.top], list(reversed(steps[:-1])), 0, 0
         while pending:
             step = pending.pop()
+            walked += 1
+            if walked > MOST_STEPS:
+                return None
             if step == b"..":
                 if path:
                     path.pop()

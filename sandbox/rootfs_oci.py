@@ -13,6 +13,8 @@ from .rootfs_entries import Entry, refused, text
 from .rootfs_streams import CHUNK, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
+#: Of all indexes of a layout together: one may list another many times, and that one the next.
+MOST_LISTED, MOST_JSON_IN_ALL = 4096, 32 << 20
 DIGESTS = {"sha256": 64, "sha512": 128}
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
@@ -26,6 +28,7 @@ class Layout:
 
     def __init__(self, path):
         self.path, self.shown = path, text(path)
+        self.listed = self.parsed = 0
         self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self):
@@ -63,6 +66,9 @@ class Layout:
         import hashlib
         fd, algorithm, value = self.blob(descriptor)
         data = _whole(fd, descriptor["digest"])
+        self.parsed += len(data)
+        if self.parsed > MOST_JSON_IN_ALL:
+            raise refused(self.shown, "more than %d bytes of JSON in all" % MOST_JSON_IN_ALL)
         if hashlib.new(algorithm, data).hexdigest() != value:
             raise refused(descriptor["digest"], "the blob's content has another digest")
         return _parsed(data, descriptor["digest"])
@@ -88,7 +94,8 @@ class Layout:
     def _manifests(self, index, depth):
         """[(descriptor, names, (os, architecture) or None)] of an index and those in it."""
         listed = _list(index, "manifests", self.shown)
-        if depth > DEEPEST or len(listed) > MOST_LAYERS:
+        self.listed += len(listed)
+        if depth > DEEPEST or len(listed) > MOST_LAYERS or self.listed > MOST_LISTED:
             raise refused(self.shown, "an index of too many images")
         out = []
         for descriptor in listed:

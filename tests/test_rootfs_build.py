@@ -102,6 +102,9 @@ HOSTILE = {
     "hard link to a directory": (archive(directory(b"d"), hardlink(b"a", b"d")), "no file of the archive"),
     "hard link over the directory of its target": (archive(file(b"d/f"), hardlink(b"d", b"d/f")), "what it replaces"),
     "name through a file": (archive(file(b"f"), file(b"f/x")), "through a file"),
+    "name through links as long as a book": (archive(
+        directory(b"a"), *[pax([(b"linkpath", b"a/../" * 800 + (b"l%d" % (number + 1) if number < 30 else b"a"))]) + symlink(
+            b"l%d" % number, b"x") for number in range(31)], file(b"l0/x")), "too long together"),
     "name through links in a circle": (archive(symlink(b"a", b"b"), symlink(b"b", b"a"), file(b"a/x")), "too many links"),
     "top that is a file": (archive(header(b".", b"2", target=b"x")), "top must be a directory"),
     "NUL in a pax name": (archive(pax([(b"path", b"a\0b")]), file(b"fine")), "damaged extended header"),
@@ -537,6 +540,17 @@ def test_one_of_several_images(place):
     index = layout.blob(json.dumps({"manifests": [first]}).encode())
     layout.write([dict(index, mediaType="application/vnd.oci.image.index.v1+json")])
     build("in", name="out3")
+
+
+def test_an_index_that_lists_another_many_times_is_refused(place):
+    """Four levels of 512 are a third of a megabyte and 68,719,476,736 images."""
+    layout = Layout("in", [archive(file(b"f"))])
+    listed = [layout.manifest] * 512
+    for _ in range(3):
+        index = layout.blob(json.dumps({"manifests": listed}).encode())
+        listed = [dict(index, mediaType="application/vnd.oci.image.index.v1+json")] * 512
+    layout.write(listed)
+    refused("in", "too many images")
 
 
 def _spoil(layout, how):
