@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= /usr/bin/python3
-SHIPPED = mrunc.py __init__.py __main__.py seccomp_bpf.py syscalls sandbox commands
 OUT ?= dist
 
-.PHONY: help test test-user vm lint ci bench freeze widths docs wheel zipapp clean
+.PHONY: help test test-user vm lint ci bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -47,16 +46,11 @@ docs/completion.bash: commands/options.py commands/manual.py commands/policy.py 
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --completion bash > $@.new && mv $@.new $@
 
-wheel:  ## dist/mrunc-VERSION-py3-none-any.whl
-	$(PYTHON) -m pip wheel -q --no-deps -w $(OUT) .
-	@rm -rf build mrunc.egg-info
+dist:  ## wheel, source archive, zipapp and SHA256SUMS, in OUT=dist
+	$(PYTHON) .ci/dist.py $(OUT)
 
-zipapp:  ## dist/mrunc.pyz, with bytecode of this Python; another one compiles the source in it
-	@rm -rf $(OUT)/zipapp && mkdir -p $(OUT)/zipapp
-	tar -c --exclude=__pycache__ $(SHIPPED) | tar -x -C $(OUT)/zipapp
-	$(PYTHON) -m compileall -q -b $(OUT)/zipapp
-	$(PYTHON) -m zipapp -p '/usr/bin/env python3' -o $(OUT)/mrunc.pyz $(OUT)/zipapp
-	@rm -rf $(OUT)/zipapp
+vendor:  ## copies what runs, LICENSE and VERSION to DEST=app/_vendor/mrunc
+	$(PYTHON) .ci/vendor.py "$(DEST)"
 
 clean:  ## remove what was built
 	rm -rf dist build *.egg-info .pytest_cache .coverage .benchmarks

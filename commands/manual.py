@@ -20,8 +20,8 @@ def main(argv):
     from ..sandbox.errors import usage
     word = argv[0] if argv else "--help"
     if word == "--version":
-        from .. import __version__
-        write(1, "mrunc %s\n" % __version__)
+        from . import version
+        write(1, version.text())
     elif word == "--man":
         write(1, man_page())
     elif word == "--completion":

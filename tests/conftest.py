@@ -137,6 +137,22 @@ def copy_tool(folder):
     subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
 
 
+@pytest.fixture(scope="session")
+def release(tmp_path_factory):
+    """A directory with what `make dist` makes."""
+    place = tmp_path_factory.mktemp("release")
+    make("dist", "OUT=%s" % place)
+    return place
+
+
+def make(*words, root=ROOT, **settings):
+    """Runs make in a checkout; returns what it printed, which for a target that failed is an AssertionError."""
+    done = subprocess.run(["make", "-s", "-C", str(root), "PYTHON=" + PYTHON, *words], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, universal_newlines=True, timeout=900, **settings)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 @pytest.fixture(params=WHO)
 def inside(request, tool_folder):
     """The sandbox, for root and for an ordinary user."""

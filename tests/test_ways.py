@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from conftest import PYTHON, ROOT, SHIPPED, copy_tool, pythons
+from conftest import PYTHON, ROOT, SHIPPED, copy_tool, make, pythons
 
 PYTHONS = pythons()
 EACH = pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[version for version, _ in PYTHONS])
@@ -38,10 +38,9 @@ def tops(python, code, cwd, path=""):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A copy of the tool in a folder called anything."""
+    """A copy of the tool in a folder called anything, as `make vendor` makes it: nothing else is needed."""
     path = tmp_path_factory.mktemp("ways") / "another name-1.0"
-    path.mkdir()
-    copy_tool(str(path))
+    make("vendor", "DEST=%s" % path)
     return path
 
 
@@ -131,16 +130,13 @@ def test_the_library_raises_for_what_mrunc_cannot_do_and_only_for_that(folder):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """What a release holds, so that nothing is built inside the checkout."""
+    """What a builder needs, so that nothing is built inside the checkout."""
     path = tmp_path_factory.mktemp("checkout") / "source"
     path.mkdir()
     copy_tool(str(path))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         if os.path.exists(os.path.join(ROOT, name)):
             shutil.copy(os.path.join(ROOT, name), str(path))
-    for name in ("tests", "bench"):  # present, and yet not in the wheel
-        (path / name).mkdir()
-        (path / name / "test_nothing.py").write_text("")
     return path
 
 
@@ -157,10 +153,8 @@ def pip(bin_folder, *words):
 
 
 @pytest.fixture(scope="module")
-def wheel(checkout, tmp_path_factory):
-    place = tmp_path_factory.mktemp("wheel")
-    pip(make_venv(place / "builder"), "wheel", "--no-deps", "-w", place, checkout)
-    found, = place.glob("*.whl")
+def wheel(release):
+    found, = release.glob("*.whl")
     return found
 
 
@@ -239,19 +233,9 @@ def test_vendored_under_another_name_and_twice_in_one_process(python, folder, tm
 
 # (e) zipapp
 
-def make_zipapp(folder, path, python, bytecode):
-    place = path.parent / (path.name + ".content")
-    shutil.copytree(str(folder), str(place), ignore=shutil.ignore_patterns("__pycache__"))
-    if bytecode:
-        subprocess.run([python, "-m", "compileall", "-q", "-b", str(place)], check=True)
-    subprocess.run([python, "-m", "zipapp", "-o", str(path), str(place)], check=True)
-
-
 @pytest.fixture(scope="module")
-def archive(folder, tmp_path_factory):
-    path = tmp_path_factory.mktemp("zipapp") / "mrunc.pyz"
-    make_zipapp(folder, path, PYTHON, True)
-    return path
+def archive(release):
+    return release / "mrunc.pyz"
 
 
 @EACH
@@ -266,9 +250,25 @@ def test_zipapp_as_a_library(python, archive):
 
 
 def test_zipapp_of_source_alone(folder, tmp_path):
-    make_zipapp(folder, tmp_path / "m.pyz", PYTHON, False)
+    """As `python3 -m zipapp` makes it of the folder."""
+    subprocess.run([PYTHON, "-m", "zipapp", "-o", str(tmp_path / "m.pyz"), str(folder)], check=True)
     assert go(PYTHON, tmp_path / "m.pyz", *HELLO) == "hello\n"
-    assert go(PYTHON, tmp_path / "m.pyz", "--version").startswith("mrunc ")
+
+
+# What it says of itself
+
+@EACH
+def test_it_says_what_it_is_and_from_where_it_runs(python, folder, archive, tmp_path):
+    def says(*command, **settings):
+        what, where, interpreter = go(*command, "--version", **settings).splitlines()
+        assert what.split()[0] == "mrunc" and what.split()[1].count(".") == 2
+        assert interpreter.startswith("Python 3.") and interpreter.endswith(" (%s)" % python)
+        return where
+    (tmp_path / "jail").symlink_to(folder)
+    assert says(python, folder / "mrunc.py") == says(python, folder) == "from %s (folder)" % folder
+    assert says(python, "-m", "mrunc", env={"PYTHONPATH": str(folder)}) == "from %s (folder)" % folder
+    assert says(python, "-m", "jail", env={"PYTHONPATH": str(tmp_path)}) == "from %s (package)" % (tmp_path / "jail")
+    assert says(python, archive) == "from %s (zipapp)" % archive
 
 
 # The same answers by every way
@@ -441,6 +441,7 @@ def test_a_host_that_imports_mrunc_keeps_its_path(folder, tmp_path):
     go(PYTHON, "-c", script % str(folder), cwd=str(tmp_path))
 
 
-def test_the_folder_ships_what_conftest_copies():
+def test_the_folder_ships_what_conftest_copies(folder):
     """SHIPPED is what a user copies."""
+    assert set(SHIPPED) | {"LICENSE", "VERSION"} == set(os.listdir(str(folder))) - {"__pycache__"}
     assert set(SHIPPED) == {"mrunc.py", "__init__.py", "__main__.py", "seccomp_bpf.py", "syscalls", "sandbox", "commands"}

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copies what runs into another project: python3 .ci/vendor.py DEST.  Then LICENSE, and VERSION: one line.
+
+A copy that was made so before is replaced, whole; anything else that lies at DEST is refused.
+"""
+import os
+import shutil
+import sys
+
+from shipped import git, read, runtime_files, version
+
+
+def line():
+    """`mrunc VERSION COMMIT`; without a checkout the version alone."""
+    commit = (git("rev-parse", "--short=12", "HEAD") or "").strip()
+    changed = commit and git("status", "--porcelain", "--", *runtime_files())
+    return " ".join(["mrunc", version()] + ([commit + ("+changed" if changed else "")] if commit else [])) + "\n"
+
+
+def vendored(place):
+    """Whether a directory is an earlier copy."""
+    try:
+        with open(os.path.join(place, "VERSION")) as stream:
+            return stream.read().startswith("mrunc ")
+    except OSError:
+        return False
+
+
+def copy(place):
+    """Makes the copy beside its place, then puts it there."""
+    place = os.path.abspath(place)
+    if os.path.lexists(place) and not vendored(place) and (os.path.islink(place) or not os.path.isdir(place) or
+                                                           os.listdir(place)):
+        raise SystemExit("%s: is there, and is no copy of mrunc: remove it first" % place)
+    draft = place + ".new"
+    shutil.rmtree(draft, ignore_errors=True)
+    contents = [(path, read(path)) for path in runtime_files() + ["LICENSE"]] + [("VERSION", line().encode("ascii"))]
+    for path, data in contents:
+        os.makedirs(os.path.dirname(os.path.join(draft, path)), exist_ok=True)
+        with open(os.path.join(draft, path), "wb") as out:
+            out.write(data)
+    if os.path.lexists(place):
+        shutil.rmtree(place)
+    os.rename(draft, place)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1]:
+        sys.exit("where to? make vendor DEST=app/_vendor/mrunc")
+    copy(sys.argv[1])
