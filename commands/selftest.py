@@ -120,48 +120,75 @@ def listing(probes, as_json):
     return 0
 
 
+#: Reasons of a result that say that a limit ended the whole sandbox, as it should.
+ENDED = ("oom", "pids-max", "output-limit", "timeout-cpu", "file-size")
+
+
 def sandboxed(options, only):
-    """([Row], the tier that ran) of a run in a sandbox with these options of `run`.  Raises SandboxError where nothing ran."""
-    import json
-    import subprocess
-    import tempfile
-    from ..sandbox.oneshot import door
-    from . import archive, probing
-    from .plants import Plants
-    nonce = binascii.hexlify(os.urandom(8)).decode()
-    with Plants() as plants, tempfile.TemporaryDirectory(prefix="mrunc-selftest-") as folder:
-        program, report = os.path.join(folder, "probes.zip"), os.path.join(folder, "report.json")
-        with open(program, "wb") as stream:
-            stream.write(archive.build())
-        request = json.dumps({"nonce": nonce, "groups": only, "facts": plants.facts})
-        command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report] + options + \
-            ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:"), "--", "python3", "-I", "-S",
-             "selftest.zip", request]  # in the current directory: the process tier has no /box
-        with open(plants.errors or os.devnull, "ab") as errors:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                                       env=plants.environ,
-                                       pass_fds=plants.descriptors)
-        try:
-            data = _read(process.stdout)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            process.stdout.close()
-            status = process.wait()
-        said, tier, missing = "", "full", []
-        if plants.errors:
-            with open(plants.errors, "rb") as stream:
-                said = stream.read(65536).decode("utf-8", "replace")
-        if os.path.exists(report):
-            with open(report) as stream:
-                result = json.load(stream)
-            tier = result["tier"]
-            missing = [row["name"] for row in result["controls"] if row["asked"] and not row["in_force"]]
-    found = parse_lines(data, nonce)
-    if not found and status:
-        raise _nothing_ran(said, status)
-    return judged(probing.corpus(only), found, tier, missing, status), tier
+    """([Row], the tier that ran) of a run in a sandbox with these options of `run`.  Raises SandboxError where nothing ran.
+
+    A probe of the limits may be the end of its sandbox: that is its outcome, and those behind it get a new one.
+    """
+    from . import probing
+    from ..sandbox.attempt import KILLED, Outcome
+    probes = probing.corpus(only)
+    found, left = {}, probes
+    while left:
+        run = Run(options, [probe.id for probe in left])
+        found.update(run.found)
+        left = [probe for probe in left if probe.id not in found]
+        reason = run.result.get("reason")
+        if not left or reason not in ENDED or left[0].danger != probing.LIMIT:
+            if not found and run.status:
+                raise _nothing_ran(run.said, run.status)
+            break
+        found[left[0].id] = Outcome(KILLED, "the sandbox ended: %s" % (run.result.get("detail") or reason))
+        left = left[1:]
+    missing = [row["name"] for row in run.result.get("controls", ()) if row["asked"] and not row["in_force"]]
+    tier = run.result.get("tier", "full")
+    return judged(probes, found, tier, missing, run.status), tier
+
+
+class Run:
+    """One sandbox.  found: {probe id: Outcome}; result: the report as a dict, empty without one; said: what came on standard
+    error; status: the exit status of `run`."""
+
+    def __init__(self, options, ids):
+        import json
+        import subprocess
+        import tempfile
+        from ..sandbox.oneshot import door
+        from . import archive
+        from .plants import Plants
+        nonce = binascii.hexlify(os.urandom(8)).decode()
+        with Plants() as plants, tempfile.TemporaryDirectory(prefix="mrunc-selftest-") as folder:
+            program, report = os.path.join(folder, "probes.zip"), os.path.join(folder, "report.json")
+            with open(program, "wb") as stream:
+                stream.write(archive.build())
+            request = json.dumps({"nonce": nonce, "groups": ids, "facts": plants.facts})
+            command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report]
+            command += list(options) + ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:")]
+            # The archive by its name alone: the process tier has no /box.
+            command += ["--", "python3", "-I", "-S", "selftest.zip", request]
+            with open(plants.errors or os.devnull, "ab") as errors:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                                           env=plants.environ, pass_fds=plants.descriptors)
+            try:
+                data = _read(process.stdout)
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                process.stdout.close()
+                self.status = process.wait()
+            self.said, self.result = "", {}
+            if plants.errors:
+                with open(plants.errors, "rb") as stream:
+                    self.said = stream.read(65536).decode("utf-8", "replace")
+            if os.path.exists(report):
+                with open(report) as stream:
+                    self.result = json.load(stream)
+        self.found = parse_lines(data, nonce)
 
 
 def _read(stream):
