@@ -202,6 +202,7 @@ STRICT = (
     (_no_set_id(1), _SET_ID, "chmod fchmod"),
     (_no_set_id(2), _SET_ID, "fchmodat fchmodat2"),
     ("EPERM", "no disguises at all", "personality"),
+    ("ENOSYS", "the host's memory, load and uptime; libc and runtimes go by /proc, or assume little", "sysinfo"),
     ("EACCES", "a program in a file that no path shows; MFD_NOEXEC_SEAL hinders execve, but not the dynamic loader's mmap",
      "memfd_create"),
     ("kill", "only an attack calls it here",
