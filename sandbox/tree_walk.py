@@ -131,7 +131,10 @@ def covered(root, paths):
     out, device = {}, os.fstat(root).st_dev
     for path in paths:
         folder, name = os.path.split(path)
-        fd = open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fd = open_beneath(root, folder, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            continue  # below a directory of the host that is closed to us, and not in this file system
         try:
             if os.fstat(fd).st_dev == device:
                 # What a directory lists is what lies under the mount.  readdir(3); scandir takes a descriptor from 3.7 on
