@@ -38,11 +38,11 @@ docs: docs/mrunc.1 docs/completion.bash  ## man page and completion from the opt
 	$(PYTHON) .ci/generate_policy_doc.py
 	$(PYTHON) .ci/generate_tiers_doc.py
 
-docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py
+docs/mrunc.1: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py commands/selftest.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --man > $@.new && mv $@.new $@
 
-docs/completion.bash: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py
+docs/completion.bash: commands/options.py commands/manual.py commands/policy.py commands/doctor.py commands/rootfs.py commands/selftest.py
 	@mkdir -p docs
 	$(PYTHON) mrunc.py --completion bash > $@.new && mv $@.new $@
 
