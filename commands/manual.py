@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Help, man page and completion, all from the option table."""
+"""Help from the option tables; the way to the manual pages and completions."""
 from . import VERBS, program_name
 from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
 from .output import write
@@ -16,18 +16,22 @@ EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal
 
 
 def main(argv):
-    """`--help`, `help`, `--version`, `--man`, `--completion SHELL`."""
+    """`--help`, `help`, `--version`, `--man [PAGE]`, `--completion SHELL`."""
     from ..sandbox.errors import usage
     word = argv[0] if argv else "--help"
     if word == "--version":
         from . import version
         write(1, version.text())
     elif word == "--man":
-        write(1, man_page())
+        if argv[1:] not in ([], ["mrunc"], ["mrunc-policy"]):
+            raise usage("--man", "it is one of: mrunc (default), mrunc-policy")
+        from . import man, man_policy
+        write(1, man_policy.page() if argv[1:] == ["mrunc-policy"] else man.page())
     elif word == "--completion":
-        if argv[1:] != ["bash"]:
-            raise usage("--completion", "it is one of: bash")
-        write(1, bash_completion())
+        if argv[1:] not in (["bash"], ["zsh"]):
+            raise usage("--completion", "it is one of: bash, zsh")
+        from . import completion
+        write(1, completion.bash() if argv[1] == "bash" else completion.zsh())
     elif argv[1:] == ["doctor"]:
         write(1, help_doctor())
     elif argv[1:] == ["selftest"]:
@@ -44,7 +48,7 @@ def main(argv):
         lines += ["  %-8s %s" % (verb, VERB_TEXT[verb]) for verb in VERBS]
         lines += ["", "try:   %s run -- id" % name, "       %s run --copy ./sample -- ./sample" % name,
                   "       %s run --help" % name, "",
-                  "also:  --version, --man (the manual page), --completion bash", ""]
+                  "also:  --version, --man [mrunc-policy] (manual pages), --completion bash|zsh", ""]
         write(1, "\n".join(lines))
     return 0
 
@@ -123,68 +127,3 @@ def _entry(head, text, indent=30, width=96):
             line = " " * indent
         line += word + " "
     return out + [line.rstrip()]
-
-
-def man_page():
-    """mrunc(1) as troff."""
-    from . import doctor, policy, rootfs, selftest
-    from ..sandbox.policy import NAMES
-
-    def plain(text):
-        return text.replace("\\", "\\\\").replace("-", "\\-")
-
-    def actions(verb, module):
-        for action, text in module.ACTIONS:
-            out.extend([".TP", ".B " + plain("mrunc %s %s" % (verb, action)), plain(text)])
-        for option in module.OPTIONS:
-            out.extend([".TP", ".B " + plain(option.shown()),
-                        plain(option.text)])
-    out = ['.TH MRUNC 1', ".SH NAME", "mrunc \\- " + SUMMARY, ".SH SYNOPSIS", ".B mrunc run",
-           "[options] [\\-\\-] CMD [ARG...]", ".br", ".B mrunc shell", "[options]", ".br", ".B mrunc doctor",
-           "[options]", ".br", ".B mrunc selftest", plain(selftest.USAGE.partition(" ")[2]), ".br", ".B mrunc policy",
-           "ACTION [options]", ".br", ".B mrunc rootfs", "ACTION [options]", ".SH DESCRIPTION",
-           "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
-           "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
-    for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):
-        out.append(".SH " + group.upper())
-        for option in OPTIONS:
-            if option.group == group and option.text:
-                out += [".TP", ".B " + plain(option.shown()),
-                        plain(option.text)]
-    out += [".SH DOCTOR", plain("doctor tries what mrunc needs of this host and says which tier would run, what is missing, "
-                                "and what to do about it. Its exit status: %s." % "; ".join(
-                                    "%s, %s" % row for row in doctor.EXIT))]
-    actions("doctor", doctor)
-    out += [".SH SELFTEST", plain("selftest tries to get out of a sandbox that is made here, and says what holds. Its exit "
-                                  "status: %s." % ", ".join("%s, %s" % row for row in selftest.EXIT))]
-    actions("selftest", selftest)
-    out += [".SH POLICIES", plain("policy ACTION shows and compares the system call policies: %s." % ", ".join(NAMES))]
-    actions("policy", policy)
-    out += [".SH ROOT FILE SYSTEMS", plain("rootfs ACTION makes and checks root file systems for run --rootfs.")]
-    actions("rootfs", rootfs)
-    out.append(".SH EXIT STATUS")
-    for status, text in EXIT:
-        out += [".TP", ".B " + plain(status), plain(text)]
-    return "\n".join(out) + "\n"
-
-
-def bash_completion():
-    """A completion script for bash."""
-    from . import doctor, policy, rootfs, selftest
-    verbs = ""
-    for verb, module in (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs)):
-        actions = " ".join(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
-        if actions:
-            verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $COMP_CWORD -eq 2 ]]; then\n'
-                      '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, actions))
-        verbs += ('    elif [[ ${COMP_WORDS[1]} == %s && $word == -* ]]; then\n'
-                  '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n' % (verb, _names(module.OPTIONS)))
-    return ('_mrunc() {\n    local word=${COMP_WORDS[COMP_CWORD]}\n    if [ "$COMP_CWORD" -eq 1 ]; then\n'
-            '        COMPREPLY=($(compgen -W "%s --help --version" -- "$word"))\n%s'
-            '    elif [[ $word == -* ]]; then\n'
-            '        COMPREPLY=($(compgen -W "%s" -- "$word"))\n    else\n        COMPREPLY=($(compgen -f -- "$word"))\n'
-            '    fi\n}\ncomplete -o filenames -F _mrunc mrunc\n' % (" ".join(VERBS), verbs, _names(OPTIONS)))
-
-
-def _names(table):
-    return " ".join(name for option in table if option.text for name in option.names)

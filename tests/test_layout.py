@@ -164,7 +164,9 @@ def test_each_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(text_of(path))), path
 
 
-@pytest.mark.parametrize("name, words", [("mrunc.1", ["--man"]), ("completion.bash", ["--completion", "bash"])])
+@pytest.mark.parametrize("name, words", [
+    ("mrunc.1", ["--man"]), ("mrunc-policy.5", ["--man", "mrunc-policy"]), ("completion.bash", ["--completion", "bash"]),
+    ("completion.zsh", ["--completion", "zsh"])])
 def test_the_manual_is_what_the_option_table_says(name, words):
     done = subprocess.run([PYTHON, "-I", "-S", os.path.join(ROOT, "mrunc.py"), *words], stdout=subprocess.PIPE,
                           universal_newlines=True, timeout=120)

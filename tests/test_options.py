@@ -96,12 +96,16 @@ def test_version_man_page_and_completion(capfd):
     status, text, err = printed(capfd, ["--version"])
     assert (status, err) == (0, "") and text.splitlines()[0] == "mrunc %s" % mrunc.__version__
     status, text, _ = printed(capfd, ["--man"])
-    assert status == 0 and text.startswith(".TH MRUNC 1\n") and "\\-\\-unsafe\\-without" in text and "spec" not in text.replace(
-        "specif", "")
+    assert status == 0 and text.startswith(".TH MRUNC 1 ") and "\\-\\-unsafe\\-without" in text
+    status, text, _ = printed(capfd, ["--man", "mrunc-policy"])
+    assert status == 0 and text.startswith(".TH MRUNC\\-POLICY 5 ")
+    assert printed(capfd, ["--man", "ls"]) == (2, "", "mrunc: options: --man: it is one of: mrunc (default), mrunc-policy\n")
     status, text, _ = printed(capfd, ["--completion", "bash"])
     assert status == 0 and "--unsafe-without" in text and "complete -o filenames -F _mrunc mrunc" in text and "spec-fd" not in text
-    status, text, err = printed(capfd, ["--completion", "zsh"])
-    assert (status, text) == (2, "") and err == "mrunc: options: --completion: it is one of: bash\n"
+    status, text, _ = printed(capfd, ["--completion", "zsh"])
+    assert status == 0 and text.startswith("#compdef mrunc ") and "--unsafe-without" in text
+    status, text, err = printed(capfd, ["--completion", "fish"])
+    assert (status, text) == (2, "") and err == "mrunc: options: --completion: it is one of: bash, zsh\n"
     assert printed(capfd, ["--completion"])[0] == 2
 
 

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Completion for bash and zsh, from the option tables."""
+from ..sandbox.controls import BEST_EFFORT, CONTROLS
+from ..sandbox.policy import ARCHES, NAMES
+from ..sandbox.spec import RLIMITS
+from ..sandbox.tiers import TIERS
+from . import VERBS, doctor, manual, policy, rootfs, selftest
+from .options import OPTIONS
+
+PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
+OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs))
+#: dest -> the words that its value may be; `files` stands for what lies on the host.
+WORDS = {"tier": tuple(TIERS), "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
+         "best_effort": BEST_EFFORT, "unsafe_without": tuple(name for name in CONTROLS if CONTROLS[name][1]),
+         "rlimit": tuple(name + "=" for name in RLIMITS if name != "core"), "chdir": ()}
+
+
+def words(option):
+    """What a value may be: words, and `files` or `directories` for what lies on the host.  () for anything."""
+    if option.dest in WORDS:
+        return WORDS[option.dest]
+    metavar = option.metavar.strip("[]=")
+    if metavar.replace("|", "").islower():
+        return tuple(metavar.split("|"))
+    if metavar == "DIR":
+        return ("directories",)
+    return ("files",) if set(metavar.replace(":", "|").replace("[", "|").split("|")) & {"FILE", "SRC", "SOURCE", "DIR"} else ()
+
+
+def shown(table):
+    """The options that help shows."""
+    return [option for option in table if option.text]
+
+
+def _names(options):
+    return " ".join(name for option in options for name in option.names)
+
+
+def _valued(table):
+    return [option for option in table if option.metavar and not option.optional]
+
+
+def actions(module):
+    """The first words of a verb's actions."""
+    return list(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
+
+
+# bash
+
+_BASH = """# SPDX-License-Identifier: Apache-2.0
+# Made by mrunc --completion bash.
+_mrunc() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} i command=0
+    COMPREPLY=()
+    if ((COMP_CWORD == 1)); then
+        COMPREPLY=($(compgen -W "%(verbs)s --help --version --man --completion" -- "$word"))
+        return
+    fi
+    # bash cuts --name=value in three.
+    if [[ $word == = ]]; then word=; elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi
+    case $verb in
+%(cases)s    esac
+}
+complete -o filenames -F _mrunc %(programs)s
+"""
+_BASH_RUN = """    run|shell)
+        # Whatever follows the command is the command's.
+        for ((i = 2; i < COMP_CWORD; i++)); do
+            case ${COMP_WORDS[i]} in
+            --) command=$((i + 1)); break ;;
+            %(valued)s)
+                [[ ${COMP_WORDS[i+1]} == = ]] && ((i++))
+                ((i++)) ;;
+            -*) [[ ${COMP_WORDS[i+1]} == = ]] && ((i += 2)) ;;
+            *) command=$i; break ;;
+            esac
+        done
+        if ((command && command < COMP_CWORD)); then
+            COMPREPLY=($(compgen -f -- "$word"))
+        elif ((command || i == COMP_CWORD)) && [[ $word != -* ]]; then
+            COMPREPLY=($(compgen -c -- "$word"))
+        elif ((command == 0)); then
+            case $before in
+%(values)s            *) COMPREPLY=($(compgen -W "%(names)s" -- "$word")) ;;
+            esac
+        fi ;;
+"""
+_BASH_OTHER = """    %(verb)s)
+        case $before in
+%(values)s        *) COMPREPLY=($(compgen %(more)s-W "%(names)s" -- "$word")) ;;
+        esac ;;
+"""
+
+
+def _bash_values(table, indent):
+    out = ""
+    for option in _valued(table):
+        given = words(option)
+        how = {"files": "-f ", "directories": "-d "}
+        flags = "".join(how.get(word, "") for word in given)
+        plain = " ".join(word for word in given if word not in how)
+        does = 'COMPREPLY=($(compgen %s%s-- "$word"))' % (flags, '-W "%s" ' % plain if plain else "") if given else ":"
+        out += "%s%s) %s ;;\n" % (" " * indent, "|".join(option.names), does)
+    return out
+
+
+def bash():
+    """A completion script for bash."""
+    table = shown(OPTIONS)
+    cases = _BASH_RUN % {"valued": "|".join(_names(_valued(table)).split()), "values": _bash_values(table, 12),
+                         "names": _names(table)}
+    for verb, module in OTHERS:
+        cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8), "more": "-f " if module.ACTIONS else "",
+                                "names": " ".join(actions(module) + [_names(module.OPTIONS)])}
+    return _BASH % {"verbs": " ".join(VERBS), "cases": cases, "programs": " ".join(PROGRAMS)}
+
+
+# zsh
+
+_ZSH = """#compdef %(programs)s
+# SPDX-License-Identifier: Apache-2.0
+# Made by mrunc --completion zsh.
+%(both)s_mrunc() {
+    local curcontext=$curcontext state line ret=1
+    local -a verbs
+    typeset -A opt_args
+    verbs=(
+%(verbs)s    )
+    _arguments -C '(- *)--help[help]' '(- *)--version[what it is and from where it runs]' \\
+        '(- *)--man=[a manual page]:page:(mrunc mrunc-policy)' '(- *)--completion=[this script]:shell:(bash zsh)' \\
+        '1:verb:->verb' '*::argument:->rest' && ret=0
+    case $state in
+    verb) _describe -t verbs verb verbs && ret=0 ;;
+    rest)
+        case $words[1] in
+%(cases)s        esac ;;
+    esac
+    return ret
+}
+if [ "$funcstack[1]" = _mrunc ]; then _mrunc "$@"; else compdef _mrunc %(programs)s; fi
+"""
+
+
+def _quoted(text, special="[]:\\"):
+    for char in "\\" + special.replace("\\", ""):
+        text = text.replace(char, "\\" + char)
+    return text.replace("'", "'\\''")
+
+
+def _zsh_spec(option, name):
+    """One _arguments specification: (excluded)--name=[text]:message:action."""
+    head = "*" if option.many else "(%s)" % " ".join(option.names) if len(option.names) > 1 else ""
+    text = "[%s]" % _quoted(option.text)
+    if option.metavar is None:
+        return "'%s%s%s'" % (head, name, text)
+    given = words(option)
+    how = {"files": "_files", "directories": "_files -/"}
+    plain = " ".join(word for word in given if word not in how)
+    action = how.get(given[0], "") if given and not plain else "(%s)" % plain if plain else " "
+    if plain and "files" in given:
+        action = "_mrunc_" + option.dest
+    sign = "=-" if option.optional else "=" if name.startswith("--") else ""
+    return "'%s%s%s%s%s:%s:%s'" % (head, name, sign, text, ":" if option.optional else "",
+                                  _quoted(option.metavar.strip("[]=") if option.optional else option.metavar), action)
+
+
+def _zsh_case(pattern, table, more):
+    specs = [_zsh_spec(option, name) for option in shown(table) for name in option.names] + more
+    return "        %s) _arguments -S %s && ret=0 ;;\n" % (pattern, " \\\n            ".join(specs))
+
+
+def zsh():
+    """A completion script for zsh: to be a file _mrunc in $fpath, or sourced after compinit."""
+    verbs = "".join("        '%s:%s'\n" % (verb, _quoted(manual.VERB_TEXT[verb], ":\\")) for verb in VERBS)
+    cases = _zsh_case("run", OPTIONS, ["'(-)1:command:_command_names -e'", "'*::argument:_normal'"])
+    cases += _zsh_case("shell", OPTIONS, [])
+    for verb, module in OTHERS:
+        more = ["'1:action:(%s)'" % " ".join(actions(module)), "'*:file:_files'"] if module.ACTIONS else []
+        cases += _zsh_case(verb, module.OPTIONS, more)
+    both = "".join("_mrunc_%s() { _alternative 'names:name:(%s)' 'files:file:_files' }\n" % (
+        option.dest, " ".join(word for word in words(option) if word != "files"))
+        for option in OPTIONS if option.metavar and "files" in words(option)[1:])
+    return _ZSH % {"programs": " ".join(PROGRAMS), "verbs": verbs, "cases": cases, "both": both}
