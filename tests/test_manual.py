@@ -66,6 +66,7 @@ def test_the_page_about_policies_has_every_word_that_its_readers_know():
     text = man_policy.page().replace("\\-", "-").split()
     for word in list(policy_oci.ACTIONS) + list(policy_oci.OPERATORS) + list(policy_minijail.ACTIONS) + list(NAMES):
         assert word in text, word
+    assert tuple(name for name, _ in man_policy.NAMED) == NAMES
     assert set(man_policy.ACTIONS) == set(policy_files.bpf.ACTIONS)
 
 
