@@ -224,7 +224,7 @@ def around(inside, request):
 def below(inside, abi, *argv, options=()):
     """The command line of mrunc as on a kernel with an older Landlock."""
     code = ("import sys; sys.path.insert(0, %r); import mrunc\nfrom mrunc.syscalls import landlock\n"
-            "landlock.abi = lambda: %d\nsys.exit(mrunc.main(sys.argv[1:]))" % (os.path.dirname(inside.tool), abi))
+            "landlock.version = lambda: %d\nsys.exit(mrunc.main(sys.argv[1:]))" % (os.path.dirname(inside.tool), abi))
     return [PYTHON, "-I", "-S", "-c", code, "run", *TIER, *options, "--", *argv]
 
 
