@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc doctor`: which tier would run here, and what to do about the rest."""
+from . import program_name
 from ..sandbox.errors import usage
 from .options import Option, parse
 from .output import escaped, write
@@ -17,13 +18,13 @@ WIDTH, INDENT = 112, 10
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
-    values, words = parse(argv, OPTIONS)
+    values, words = parse(argv, OPTIONS, "doctor")
     if values.get("help"):
         from . import manual
         write(1, manual.help_doctor())
         return 0
     if words:
-        raise usage("doctor takes no word: %s" % words[0], remedy="mrunc doctor --help")
+        raise usage("doctor takes no word: %s" % words[0], remedy="%s doctor --help" % program_name())
     from ..sandbox import doctor
     report = doctor.examine()
     if values.get("json"):

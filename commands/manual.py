@@ -95,7 +95,7 @@ def help_doctor():
     """The help of doctor, as text."""
     from . import doctor
     lines = ["usage: %s doctor [options]" % program_name(), "",
-             "Tries what mrunc needs of this host, each thing in a process that is thrown away.", "", doctor.GROUP + ":"]
+             "Tries what mrunc needs here, each thing in a process that is thrown away.", "", doctor.GROUP + ":"]
     for option in doctor.OPTIONS:
         lines += _entry(", ".join(option.names), option.text)
     lines += ["", "Exit status:"]
@@ -117,7 +117,7 @@ def help_selftest():
     return "\n".join(lines) + "\n"
 
 
-def _entry(head, text, indent=30, width=96):
+def _entry(head, text, indent=30, width=80):
     out, line = [], "  %-*s" % (indent - 2, head)
     if len(head) > indent - 4:
         out, line = ["  " + head], " " * indent

@@ -94,13 +94,13 @@ KNOWN = {
     "--net": "there is never a network", "--network": "there is never a network", "--share-net": "there is never a network",
     "--unshare-all": "everything is unshared always", "--volume": "--ro or --rw SRC[:DST]", "--cwd": "--chdir DIR",
     "--workdir": "--chdir DIR",
-    "--setenv": "--env NAME=VALUE", "--version": "mrunc --version, without a verb"}
+    "--setenv": "--env NAME=VALUE", "--version": "it stands alone, without a verb"}
 
 
-def parse(argv, options=OPTIONS):
+def parse(argv, options=OPTIONS, verb="run"):
     """(values, words): a dict of what was given by dest, and the command with its arguments, untouched.
 
-    argv: list of str.  Raises SandboxError (exit 2).
+    argv: list of str; verb: whose options they are.  Raises SandboxError (exit 2).
     """
     by_name = dict((name, option) for option in options for name in option.names)
     values, i = {}, 0
@@ -114,8 +114,8 @@ def parse(argv, options=OPTIONS):
         option = by_name.get(name)
         if option is None:
             raise usage("unknown option %s%s" % (name, nearest(name, [n for n in by_name if by_name[n].text])),
-                        remedy=KNOWN.get(name) or "%s run --help lists them; the command's own options come after --" %
-                        program_name())
+                        remedy=verb == "run" and KNOWN.get(name) or "%s %s --help lists them%s" % (
+                            program_name(), verb, "; the command's own options come after --" if verb == "run" else ""))
         i += 1
         if option.optional:
             values.setdefault(option.dest, []).append(value if equals else True)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy show|explain|export|diff`: the system call policies, to be read, compared and used elsewhere."""
+from . import program_name
 from ..sandbox.errors import SandboxError, usage
 from .options import Option, nearest, parse
 from .output import say, write, write_bytes
@@ -59,7 +60,7 @@ def _parse(argv):
         try:
             more, rest = parse(rest, OPTIONS)
         except SandboxError as error:
-            error.remedy = "mrunc policy --help lists them"
+            error.remedy = "%s policy --help lists them" % program_name()
             raise error
         for name, value in more.items():
             if values.setdefault(name, value) != value:
@@ -69,7 +70,7 @@ def _parse(argv):
 
 
 def _wrong(what, reason=None):
-    return usage(what, reason, "mrunc policy --help", stage="policy")
+    return usage(what, reason, "%s policy --help" % program_name(), stage="policy")
 
 
 def machine(values):

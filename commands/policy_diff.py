@@ -2,6 +2,7 @@
 """`mrunc policy diff`: two policies against each other, or one against what other sandboxes decide."""
 import os
 
+from . import program_name
 from ..sandbox.errors import SandboxError, usage
 from .options import nearest
 from .output import say, write
@@ -15,7 +16,7 @@ def main(words, values):
             raise usage("policy diff --against takes one NAME", stage="policy")
         return against(words[0], values)
     if len(words) != 2:
-        raise usage("policy diff takes A and B, or one --against", remedy="mrunc policy --help", stage="policy")
+        raise usage("policy diff takes A and B, or one --against", remedy="%s policy --help" % program_name(), stage="policy")
     if values.get("markdown"):
         raise usage("--markdown goes with --against", stage="policy")
     return between(words, values)

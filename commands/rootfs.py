@@ -2,6 +2,7 @@
 """`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
 import os
 
+from . import program_name
 from ..sandbox.errors import SandboxError, usage
 from .options import Option, nearest, parse
 from .output import escaped, say, write, write_bytes
@@ -68,7 +69,7 @@ def _parse(argv):
         try:
             more, rest = parse(rest, OPTIONS)
         except SandboxError as error:
-            error.remedy = "mrunc rootfs --help lists them"
+            error.remedy = "%s rootfs --help lists them" % program_name()
             raise error
         sources = more.pop("sources", [])
         values.setdefault("sources", []).extend(sources)
@@ -85,8 +86,8 @@ def _parse(argv):
     return values, words + argv[end + 1:]
 
 
-def _wrong(what, reason=None, remedy="mrunc rootfs --help"):
-    return usage(what, reason, remedy, stage="rootfs")
+def _wrong(what, reason=None, remedy=None):
+    return usage(what, reason, remedy or "%s rootfs --help" % program_name(), stage="rootfs")
 
 
 def build(destination, values):

@@ -162,6 +162,9 @@ def explain_missing(error, spec, typed=(), own_tree=True):
         error.remedy = line(source, "./" + base)
     elif found is None and os.path.isfile(name):
         error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], box + base)
+    elif found is None and not rest and shutil.which((name.split() or [""])[0]):
+        rest = ["-c", name]
+        error.remedy = line([], "sh")
     elif found is None:
         error.remedy = "it is not on this host either: check the name"
     else:

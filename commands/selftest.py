@@ -62,7 +62,7 @@ class Row:
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status: 0, 1 or 125."""
-    values, more = parse(argv, OPTIONS)
+    values, more = parse(argv, OPTIONS, "selftest")
     if values.get("help"):
         from . import manual
         write(1, manual.help_selftest())

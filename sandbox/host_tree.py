@@ -11,7 +11,7 @@ import stat
 from .errors import USAGE, SandboxError, usage
 from .rootfs import Operation
 from .sources import closed_path, refuse_sockets
-from .tree import resolve_source, show
+from .tree import pair_to_paste, resolve_source, show
 from ..syscalls import landlock, libc
 
 READ = landlock.READ_FILE | landlock.READ_DIR
@@ -55,7 +55,7 @@ def fill(plan, spec, host):
         real, found = resolve_source(source, "--copy")
         if not stat.S_ISREG(found.st_mode):
             raise usage("--copy %s" % show(source), "is a directory; a file is copied", "to show a directory: --ro %s" %
-                        show(source))
+                        pair_to_paste(source))
         if not os.access(real, os.R_OK):
             raise usage("--copy %s" % show(source), "Permission denied")
         place = base + destination[len(BOX):]

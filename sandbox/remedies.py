@@ -26,6 +26,7 @@ NARROWER = ("narrower: a profile for a wrapper's path, and mrunc is started as /
             (("/usr/local/bin/mrunc", "#!/bin/sh", 'exec {python} -I {door} "$@"'), "sudo chmod 755 /usr/local/bin/mrunc") +
             profile("mrunc", "/usr/local/bin/mrunc"))
 GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub && sudo update-grub && sudo reboot"
+GRUB_FILE = "/etc/default/grub"
 GRUBBY = "sudo grubby --update-kernel=ALL --args='{words}' && sudo reboot"
 UNIFIED, LSM = "systemd.unified_cgroup_hierarchy=1", "lsm={lsm}"
 NEXT_BOOT = "the whole host runs differently from the next boot on"
@@ -167,8 +168,8 @@ def find(cause, seen=None, **words):
     seen = seen or vantage.Vantage.read()
     for place in seen.places() + ["*"]:
         row = TABLE.get((place, cause))
-        if row is not None:
-            break
+        if row is not None and not (any(GRUB_FILE in command for command in row[1]) and not os.path.exists(GRUB_FILE)):
+            break  # a host that another loader boots has no such file to change
     else:
         return None
     words.setdefault("inside", describe(seen.kind))

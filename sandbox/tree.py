@@ -13,6 +13,13 @@ def show(path):
     return path.decode("utf-8", "surrogateescape")
 
 
+def pair_to_paste(source, destination=None):
+    """SRC[:DST] as an option takes it and a shell leaves it."""
+    import shlex
+    words = [show(path).replace("\\", "\\\\").replace(":", "\\:") for path in (source, destination) if path is not None]
+    return shlex.quote(":".join(words))
+
+
 def resolve_source(source, option):
     """(real path, stat result) of a source, through symlinks and from the caller's directory.  Raises SandboxError."""
     try:
@@ -71,7 +78,7 @@ def add_user_mounts(ops, spec, host):
         real, found = resolve_source(source, "--copy")
         if not stat.S_ISREG(found.st_mode):
             raise usage("--copy %s" % show(source), "is a directory; a file is copied",
-                        "to show a directory: --ro %s:/box/%s" % (show(source), show(os.path.basename(real))))
+                        "to show a directory: --ro %s" % pair_to_paste(source, b"/box/" + os.path.basename(real)))
         if not os.access(real, os.R_OK):
             raise usage("--copy %s" % show(source), "Permission denied")
         ops += tree.place(destination, False, "--copy", copy=True)

@@ -544,8 +544,19 @@ def test_the_distribution_decides(tmp_path, monkeypatch, text, places, cause, wo
     real = table.vantage.lines
     monkeypatch.setattr(table.vantage, "lines", lambda name: real(str(path)) if name.endswith("os-release") else real(name))
     assert table.vantage.distributions() == places
+    there = table.os.path.exists
+    monkeypatch.setattr(table.os.path, "exists", lambda name: name == table.GRUB_FILE or there(name))
     row = table.find(cause, seen(*places), kind="user", sysctl="user.max_user_namespaces")
     assert words in " ".join([row.why] + row.commands)
+
+
+def test_a_host_that_grub_does_not_boot_is_not_told_to_change_grubs_file(monkeypatch):
+    table = remedies()
+    there = table.os.path.exists
+    monkeypatch.setattr(table.os.path, "exists", lambda name: name != table.GRUB_FILE and there(name))
+    for cause, words in (("cgroup-v1", "boot it with systemd.unified_cgroup_hierarchy=1"), ("landlock-off", "boot with lsm=landlock")):
+        row = table.find(cause, seen("debian-13", "debian"))
+        assert words in row.why and row.commands == [], cause
 
 
 def test_a_command_is_prefixed_for_users_alone(monkeypatch):

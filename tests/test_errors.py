@@ -250,6 +250,34 @@ def test_a_program_that_nobody_has_is_127(inside):
           "it is not on this host either: check the name")
 
 
+def test_a_command_line_in_one_word_comes_with_the_line_to_paste(files):
+    done = attempt(files, argv=("echo 'a  b' $((1+1))",))
+    lines = done.stderr.splitlines()
+    assert done.returncode == 127 and len(lines) == 2 and lines[1].startswith("mrunc: remedy: python3 "), done
+    pasted = files.outside(["/bin/sh", "-c", lines[1][len("mrunc: remedy: "):]])
+    assert (pasted.returncode, pasted.stdout, pasted.stderr) == (0, "a  b 2\n", ""), pasted
+
+
+def test_a_directory_with_a_space_that_was_to_be_copied_comes_with_the_option_to_paste(files):
+    name = os.path.join(files.scratch, "g h:i")
+    os.mkdir(name)
+    open(os.path.join(name, "inner"), "w").close()
+    done = attempt(files, "--copy", name.replace(":", "\\:"))
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and lines[1].startswith("mrunc: remedy: to show a directory: --ro "), done
+    option = shlex.split(lines[1][len("mrunc: remedy: to show a directory: "):])
+    shown = attempt(files, *option, argv=("/bin/ls", "/box/g h:i"))
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "inner\n", ""), shown
+
+
+@pytest.mark.parametrize("words", [["doctor", "--fix"], ["doctor", "x"], ["selftest", "--fix"], ["policy", "shw"], ["policy", "--fix"],
+                                   ["policy", "diff", "x"], ["rootfs", "--fix"], ["rootfs", "build"]])
+def test_a_mistake_after_another_verb_names_that_verbs_help(inside, words):
+    done = inside.outside(inside.command(verb=words[0], options=words[1:]))
+    remedy = done.stderr.splitlines()[1]
+    assert done.returncode == 2 and remedy.startswith("mrunc: remedy: python3 ") and " %s --help" % words[0] in remedy, done
+
+
 def test_the_result_of_a_program_that_is_not_there_says_so(inside):
     done = inside.run("mrunc-no-such-program")
     assert (done.result["reason"], done.result["returncode"], done.result["exit_code"]) == ("exec", 127, None)
