@@ -59,6 +59,8 @@ def _dispatch(argv):
         return rootfs.main(argv[1:])
     from ..sandbox.errors import usage
     from .options import nearest
+    if verb.startswith("-"):
+        raise usage("%s before the verb" % verb, "options follow it", "%s run [options] -- CMD" % program_name())
     raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),
                 remedy="%s --help lists them; to run a program: %s run -- CMD" % (program_name(), program_name()))
 

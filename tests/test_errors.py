@@ -180,6 +180,7 @@ def test_no_command_is_exit_2(inside):
 
 
 @pytest.mark.parametrize("words,what", [(["rn"], "unknown verb rn (did you mean run?)"), (["qqq"], "unknown verb qqq"),
+                                        (["--timeout", "3", "run", "--", "id"], "--timeout before the verb: options follow it"),
                                         (["--completion", "fish"], "--completion: it is one of: bash"),
                                         (["shell", "ls"], "shell takes no command: it starts sh -l")])
 def test_a_mistake_before_the_options_is_exit_2(inside, words, what):
