@@ -185,4 +185,9 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    try:
+        sys.stdout.flush()
+    except OSError:  # the reader went away; the interpreter's own flush would make this status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
