@@ -110,7 +110,8 @@ def bash():
     cases = _BASH_RUN % {"valued": "|".join(_names(_valued(table)).split()), "values": _bash_values(table, 12),
                          "names": _names(table)}
     for verb, module in OTHERS:
-        cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8), "more": "-f " if module.ACTIONS else "",
+        cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8),
+                                "more": "-f " if module.ACTIONS else "",
                                 "names": " ".join(actions(module) + [_names(module.OPTIONS)])}
     return _BASH % {"verbs": " ".join(VERBS), "cases": cases, "programs": " ".join(PROGRAMS)}
 

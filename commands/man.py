@@ -4,8 +4,8 @@ from . import doctor, manual, policy, rootfs, selftest
 from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
 
 ENVIRONMENT = (
-    ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of 2000000000 "
-     "to 2000065535"),
+    ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
+                                   "2000000000 to 2000065535"),
     ("TERM", "goes in where it names a plain terminal"),
     ("PATH", "a package store that it leads to (/nix/store, /gnu/store, /opt) is shown; inside it is mrunc's own"),
     ("TMPDIR", "where the process tier makes its private directory"),
@@ -49,7 +49,8 @@ def page():
     for number, (verb, words) in enumerate(synopsis):
         out += [".br"] * (number > 0) + [".B mrunc " + verb, plain(words)]
     out += [".SH DESCRIPTION",
-            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a deny\\-by\\-default",
+            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a "
+            "deny\\-by\\-default",
             "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
     out += rows((verb, manual.VERB_TEXT[verb]) for verb, _ in synopsis)
     out += [".PP", plain("A size is bytes or has a unit, 256M, 1.5G; a time is seconds or has a unit, 200ms, 1.5s, 2m, 1h. "
@@ -59,11 +60,12 @@ def page():
     out += [".SH EXIT STATUS"] + rows(manual.EXIT)
     out += [plain("Since a program may end with these numbers itself, the truth is in the result (--report).")]
     for title, text, verb, module in (
-            ("DOCTOR", "doctor tries what mrunc needs of this host and says which tier would run, what is missing, and what to do "
-             "about it.", "doctor", doctor),
-            ("SELFTEST", "selftest tries to get out of a sandbox that is made here, and says what holds.", "selftest", selftest),
-            ("POLICIES", "policy ACTION shows and compares the system call policies: %s. The files that --seccomp reads are "
-             "described in mrunc-policy(5)." % ", ".join(NAMES), "policy", policy),
+            ("DOCTOR", "doctor tries what mrunc needs of this host and says which tier would run, what is missing, and "
+                       "what to do about it.", "doctor", doctor),
+            ("SELFTEST", "selftest tries to get out of a sandbox that is made here, and says what holds.",
+             "selftest", selftest),
+            ("POLICIES", "policy ACTION shows and compares the system call policies: %s. The files that --seccomp reads "
+                         "are described in mrunc-policy(5)." % ", ".join(NAMES), "policy", policy),
             ("ROOT FILE SYSTEMS", "rootfs ACTION makes and checks root file systems for run --rootfs.", "rootfs", rootfs)):
         out += [".SH " + title, plain(text)]
         out += rows(("mrunc %s %s" % (verb, action), text) for action, text in module.ACTIONS)

@@ -30,8 +30,8 @@ OCI_RULE = {
     "names, name": "system calls, by name; one that no architecture has is refused, one that this machine lacks is passed over",
     "action, errnoRet, errno": "what they get",
     "args": "tests of arguments, index, op, value and valueTwo, that must all hold; two of one argument are refused",
-    "includes, excludes": "the rule is there only with, or without, these caps (of --cap-add), arches (in Go's names), and from, "
-                          "or below, the kernel minKernel",
+    "includes, excludes": "the rule is there only with, or without, these caps (of --cap-add), arches (in Go's names), and "
+                          "from, or below, the kernel minKernel",
     "comment": "passed over",
 }
 OPERATORS = (("== != < <= > >=", "the argument compared with a value, without sign"),
@@ -69,17 +69,19 @@ def page():
     out = head("mrunc-policy", 5, "system call policies for mrunc run --seccomp")
     out += [".SH DESCRIPTION", plain(
         "--seccomp takes the name of a shipped policy or a file, of at most %d bytes, %d rules (each name counted for each "
-        "alternative) and %d of one call. A file that holds a NUL byte is a finished program, one that starts with { or [ and is no "
-        "minijail list is OCI JSON, every other one minijail text. What can't be expressed is refused with file, line and column, "
-        "exit status 2; nothing is approximated." % (policy_files.LIMIT, policy_files.MOST_RULES, policy_files.MOST_OF_ONE))]
+        "alternative) and %d of one call. A file that holds a NUL byte is a finished program, one that starts with { or [ "
+        "and is no minijail list is OCI JSON, every other one minijail text. What can't be expressed is refused with file, "
+        "line and column, exit status 2; nothing is approximated." % (
+            policy_files.LIMIT, policy_files.MOST_RULES, policy_files.MOST_OF_ONE))]
     out += rows(NAMED)
     out += [".PP", plain(
-        "Whatever a file says: another architecture's calls are killed; with a default that lets calls pass, x32 numbers get "
-        "ENOSYS; and what mrunc's own pid 1 needs to start the program must pass, or the file is refused with what to add. "
-        "mrunc policy show FILE prints what a file decides, mrunc policy diff default FILE where it differs.")]
+        "Whatever a file says: another architecture's calls are killed; with a default that lets calls pass, x32 numbers "
+        "get ENOSYS; and what mrunc's own pid 1 needs to start the program must pass, or the file is refused with what to "
+        "add. mrunc policy show FILE prints what a file decides, mrunc policy diff default FILE where it differs.")]
     out += [".SH CONDITIONS ON ARGUMENTS", plain(
-        "A condition looks at the bits that the kernel takes of an argument: 32 of an int, 16 of a mode, else 64. Where that isn't "
-        "certain, a test that high bits could walk round is refused, and so is one of an argument that the call does not have.")]
+        "A condition looks at the bits that the kernel takes of an argument: 32 of an int, 16 of a mode, else 64. Where "
+        "that isn't certain, a test that high bits could walk round is refused, and so is one of an argument that the call "
+        "does not have.")]
     out += [".SH OCI JSON", plain("What docker, podman, runc and crun read as a seccomp profile. Other keys are refused.")]
     out += _literal(EXAMPLE_OCI) + rows(OCI_KEYS.items())
     out += [".PP", "A rule:"] + rows(OCI_RULE.items())
@@ -89,10 +91,11 @@ def page():
         for word, sign in sorted(policy_oci.OPERATORS.items()))
     out += [".PP", plain("No order is defined: rules of several actions for one call must exclude each other.")]
     out += [".SH MINIJAIL TEXT", plain(
-        "A statement a line, CALL: RULE or { CALL, CALL }: RULE; # starts a comment, \\ continues a line; CALL[arch=x86_64,arm64] is "
-        "for these architectures only.")]
+        "A statement a line, CALL: RULE or { CALL, CALL }: RULE; # starts a comment, \\ continues a line; "
+        "CALL[arch=x86_64,arm64] is for these architectures only.")]
     out += _literal(EXAMPLE_MINIJAIL) + rows((
-        ("@include FILE", "the statements of a file, relative to this one; one level, %d of them" % policy_minijail.MOST_INCLUDES),
+        ("@include FILE", "the statements of a file, relative to this one; one level, %d of them" %
+         policy_minijail.MOST_INCLUDES),
         ("@default " + "|".join(policy_minijail.DEFAULTS), "what a call without a rule gets; kill unless said"),
         ("@denylist", "before the first rule: every other call passes, and every rule is a return"),
         ("@frequency FILE", "passed over: it decides nothing"),
@@ -100,14 +103,16 @@ def page():
         ("CALL: { CONDITION; ACTION, ACTION }", "the first whose condition holds decides; the last may have none"),
         ("CALL: ACTION", "an action is 1, return ERRNO, or one of those below")))
     out += rows((word, _meaning(value)) for word, value in policy_minijail.ACTIONS.items())
-    out += [".PP", plain("A condition is tests joined by && and ||, argN OPERATOR VALUE; a value is a number (0x, 0 as in C) or a "
-                         "constant of the kernel's headers, joined by |, with ~ and parentheses.")] + rows(OPERATORS)
+    out += [".PP", plain("A condition is tests joined by && and ||, argN OPERATOR VALUE; a value is a number (0x, 0 as in "
+                         "C) or a constant of the kernel's headers, joined by |, with ~ and parentheses.")] + rows(OPERATORS)
     out += [".SH BPF PROGRAMS", plain(
-        "An array of struct sock_filter in this machine's byte order, as mrunc policy export --format bpf writes it and bwrap "
-        "--seccomp takes it. It is verified as the kernel would, and must return constants. Nothing can be added to it.")]
+        "An array of struct sock_filter in this machine's byte order, as mrunc policy export --format bpf writes it and "
+        "bwrap --seccomp takes it. It is verified as the kernel would, and must return constants. Nothing can be added to "
+        "it.")]
     out += [".SH RULES OF --SECCOMP-ADD", plain(
-        "NAME allows a call, 'NAME: CONDITION' some of its cases, with minijail's conditions. Several add up. It stands above what "
-        "the policy says of the call; what the default refuses is named with its reason on stderr and in the result.")]
+        "NAME allows a call, 'NAME: CONDITION' some of its cases, with minijail's conditions. Several add up. It stands "
+        "above what the policy says of the call; what the default refuses is named with its reason on stderr and in the "
+        "result.")]
     out += _literal("".join("--seccomp-add '%s'\n" % rule for rule in EXAMPLE_RULES))
     out += [".SH SEE ALSO", plain("mrunc(1), seccomp(2), bpf(2)")]
     return "\n".join(out) + "\n"
