@@ -212,7 +212,7 @@ def nothing_left():
         with open("/proc/self/mountinfo") as stream:
             mounts = [line for line in stream if "mrunc" in line]
         names = [os.path.join(top, name) for top in ("/tmp", "/run", "/run/mrunc", "/dev/shm", "/var/tmp")
-                 if os.path.isdir(top) for name in os.listdir(top)]
+                 if os.access(top, os.R_OK) for name in os.listdir(top)]
         names = [name for name in names if not re.search("/mrunc-[a-z]+-", name)]
         return mounts, [name for name in names if _owner(name) in OWNERS or name.startswith("/run/mrunc/")]
     before = state()
