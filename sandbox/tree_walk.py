@@ -56,8 +56,8 @@ class Walk:
     """Iterates over the Entries below (and with) `root` (fd), parents before children, names in byte order.
 
     skip: {relative path of a mount point, which is walked on its own: number of the inode that the mount lies on, None while it
-    is mounted}; ours: as of Entry.  too_long, unreadable, and moved, [path] of `skip` where something else was found or nothing,
-    are valid afterwards.
+    is mounted}; ours: as of Entry.  too_long, unreadable, and moved, [path] of `skip` where something else was found or
+    nothing, are valid afterwards.
     """
 
     def __init__(self, root, skip=(), ours=True):
