@@ -78,7 +78,7 @@ class Host:
         with open("/proc/self/mountinfo") as stream:
             mounts = [line for line in stream if re.search(r"mrunc(?!-[a-z]+-)|uid=%d\b" % self.first, line)]
         files = [path for top in ("/tmp", "/var/tmp", "/dev/shm", "/run", "/run/mrunc") for path in glob.glob(top + "/*")
-                 if not re.search("/mrunc-[a-z]+-", path) and (self._uid(path) in self.ids or top == "/run/mrunc")]
+                 if not re.search("/mrunc-[a-z]+-|/tmp[a-z0-9_]{8}$", path) and (self._uid(path) in self.ids or top == "/run/mrunc")]
         groups = [os.path.join(place, name) for place, names, _ in os.walk("/sys/fs/cgroup") for name in names
                   if name.startswith("mrunc-%d-" % os.getpid())]
         return sorted(mounts), sorted(files), sorted(groups), len(os.listdir("/proc/self/fd"))
