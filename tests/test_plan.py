@@ -427,3 +427,60 @@ def test_a_directory_of_roots_is_not_pinned_writable(tmp_path, monkeypatch):
     with pytest.raises(SandboxError) as caught:
         make(facts=made_up(uid=0), ids=[(5, 5)], rw=[(str(tmp_path), "/p")], ro=[(str(deep), "/p/a/b")])
     assert caught.value.status == 2 and "belongs to root" in str(caught.value)
+
+
+# -- other tiers, hardened and overlaid trees ---------------------------------------------------------------------------
+
+
+def in_tier(name, ids=(), facts=None, **options):
+    from mrunc.sandbox import tiers
+    return plan.make(Spec(["true"], environ={}, tier=name, **options), facts or made_up(), ids, tiers.TIERS[name])
+
+
+def test_the_rootns_tier_has_no_user_namespace_and_the_hosts_own_number():
+    made = in_tier("rootns", ids=[(2000000000, 16)], facts=made_up(uid=0))
+    assert "user" not in [name for _, name, _ in made.namespaces] and not made.nested
+    assert not made.controls["userns"] and made.controls["caps"]
+    assert "rootns" in list(plan.describe(made))[1] and plan.as_dict(made)["tier"] == "rootns"
+
+
+def test_the_process_tier_has_no_mounts_and_a_filter_of_its_own():
+    made = in_tier("process")
+    assert made.namespaces == [] and made.mounts == {} and not made.controls["mountns"] and made.controls["landlock"]
+    assert made.filters[0][0].startswith("process") and [name for name, _ in made.filters][1:] == ["setid"]
+    lines = list(plan.describe(made))
+    assert "  read-only      /" not in lines and any("/usr" in line for line in lines)
+
+
+def test_a_hardened_tree_has_no_writable_place_but_the_named():
+    made = make(harden=True, writable=["/srv=2M"])
+    places = dict((op.dst, op.flags) for op in made.operations if op.kind == "tmpfs")
+    assert all(flags & RO for place, flags in places.items() if place not in (b"/", b"/srv"))
+    assert places[b"/srv"] & NOEXEC and not places[b"/srv"] & RO and made.filters[0][0] == "strict"
+    rights = dict(made.landlock_rules)
+    assert not rights[b"/tmp"] & landlock.WRITE_FILE and rights[b"/srv"] & landlock.WRITE_FILE and \
+        not rights[b"/srv"] & landlock.EXECUTE
+
+
+def test_an_overlay_takes_the_place_of_a_bind(here):
+    made = make(made_up(uid=os.getuid()), ro=["d:/srv/t"], overlay=["/srv/t"])
+    op, = [op for op in at(made, b"/srv/t") if op.kind in ("bind", "overlay")]
+    assert (op.kind, op.flags) == ("overlay", NOSUID | NODEV) and op.options["size"] == 1 << 30
+    assert dict(made.landlock_rules)[b"/srv/t"] & landlock.WRITE_FILE and made.mounts[b"/srv/t"] == {"nosuid", "nodev"}
+    refused("nothing is shown", overlay=["/srv/x"])
+
+
+def test_processor_time_has_a_backstop_that_comes_later():
+    made = make(cpu_time="3s", grace="1s", max_output="1K")
+    assert made.limits["cpu"] == (6, 7)
+    assert make(made_up(hard_limits={"nofile": (1024, 4096), "nproc": (99, 99), "cpu": (4, 5)}), cpu_time="3s").limits["cpu"] == (5, 5)
+    text = "\n".join(plan.describe(made))
+    assert "3 s of processor time" in text and "at most 1024 bytes" in text
+
+
+def test_an_ownerless_source_is_refused_for_root(here):
+    facts = made_up(uid=0)
+    facts.mounts = facts.mounts + [(os.fsencode(os.getcwd()) + b"/d", [b"rw"], [], b"proc", [b"rw"])]
+    with pytest.raises(SandboxError) as caught:
+        make(facts, ids=[(2000000000, 16)], ro=["d:/srv/t"])
+    assert caught.value.status == 2 and "can't be mapped to an owner" in caught.value.line()
