@@ -244,18 +244,34 @@ def sysctl():
 KERNEL = {
     "landlock": ("5.13", lambda features: features.landlock_abi >= 1),
     "landlock-signals": ("6.12", lambda features: features.landlock_abi >= 6),
+    "apparmor-userns": ("6.7", lambda features: "userns_create" in first_line(
+        "/sys/kernel/security/apparmor/features/namespaces/mask")),
     "mount_setattr": ("5.12", lambda features: features.mount_setattr),
     "vm.memfd_noexec": ("6.3", lambda features: os.path.exists("/proc/sys/vm/memfd_noexec")),
 }
 
 
-def pytest_runtest_setup(item):
+def first_line(path):
+    """Of a file, "" where there is none."""
+    try:
+        with open(path) as stream:
+            return stream.readline()
+    except OSError:
+        return ""
+
+
+def need(name):
+    """Skips the test that runs where the kernel lacks a feature of the table."""
     from mrunc.sandbox.features import Features
+    since, there = KERNEL[name]
+    if not there(Features()):
+        pytest.skip("this kernel lacks %s: Linux %s" % (name, since))
+
+
+def pytest_runtest_setup(item):
     for mark in item.iter_markers("needs"):
         for name in mark.args:
-            since, there = KERNEL[name]
-            if not there(Features()):
-                pytest.skip("this kernel lacks %s: Linux %s" % (name, since))
+            need(name)
 
 
 def elsewhere(item):

@@ -15,7 +15,7 @@ import time
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from conftest import ROOT, USER
+from conftest import ROOT, USER, need
 from mrunc.sandbox import cgroup, cgroup_place
 
 pytestmark = pytest.mark.vm
@@ -280,6 +280,8 @@ FLOOD = ("import os, time\nbegun = time.monotonic()\nfd = os.open('/out/' + os.u
 
 def test_a_write_flood_is_held_to_its_rate(sandbox, on_disk):
     """A new file each: one that was written without a limit a moment ago is charged to whoever did that, for a while."""
+    if sandbox.who == "root":
+        need("mount_setattr")  # or there is no --rw for root
     with unharmed():
         free = sandbox.python(FLOOD % 16, options=["--rw", on_disk + ":/out"])
         done = sandbox.python(FLOOD % 16, options=["--rw", on_disk + ":/out", "--io-write", "4M"])
@@ -347,6 +349,7 @@ def test_a_run_that_lives_is_not_swept(sandbox):
     assert not groups()
 
 
+@pytest.mark.needs("landlock")
 def test_in_the_process_tier_the_group_ends_what_the_program_leaves_behind(sandbox):
     """There is no pid namespace; a daemon in a session of its own is gone all the same."""
     done = sandbox.run("/bin/sh", "-c", "setsid sleep 100 & exit 3", options=["--tier", "process", *LIMIT])

@@ -131,13 +131,8 @@ EVERYTHING_ELSE = ("  file,\n  /** rwmlkix,\n  network,\n  mount,\n  umount,\n  
                    "  ptrace,\n  mqueue,\n")
 
 
-def apparmor():
-    return release() >= (6, 7) and "apparmor" in text_of("/sys/kernel/security/lsm").split(",")
-
-
+@pytest.mark.needs("apparmor-userns")
 def test_a_profile_without_userns_is_named_and_the_line_that_it_lacks_helps(inside_as_user, confined, sysctl):
-    if not apparmor():
-        pytest.skip("this kernel's AppArmor does not mediate user namespaces")
     python = confined(EVERYTHING_ELSE + "  capability,")
     report = doctor(inside_as_user, python=python)
     assert report["lsm-label"]["evidence"] == "AppArmor profile snug (enforce)"
@@ -149,10 +144,9 @@ def test_a_profile_without_userns_is_named_and_the_line_that_it_lacks_helps(insi
     assert doctor(inside_as_user, python=python).rc == 0
 
 
+@pytest.mark.needs("apparmor-userns")
 def test_a_namespace_without_capabilities_is_seen(inside_as_user, confined, sysctl):
     """What Ubuntu does to programs without a profile, by a profile that denies them in the namespace."""
-    if not apparmor():
-        pytest.skip("this kernel's AppArmor does not mediate user namespaces")
     python = confined(EVERYTHING_ELSE + "  userns,")
     report = doctor(inside_as_user, python=python)
     assert report["userns"]["state"] == "ok" and report.rc in (1, 3)
@@ -160,9 +154,8 @@ def test_a_namespace_without_capabilities_is_seen(inside_as_user, confined, sysc
     assert bad and report[bad[0]]["remedy"]["cause"] == "maps", report.findings
 
 
+@pytest.mark.needs("apparmor-userns")
 def test_the_profile_that_the_doctor_prints_is_taken_and_covers_what_the_wrapper_starts(inside_as_user, sysctl):
-    if not apparmor():
-        pytest.skip("this kernel's AppArmor does not mediate user namespaces")
     from mrunc.sandbox import remedies
     for command in remedies.find("userns-lsm").commands + remedies.find("userns-lsm").narrower[1]:
         os.makedirs("/usr/local/bin", exist_ok=True)
