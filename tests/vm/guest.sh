@@ -15,7 +15,7 @@ ln -sfn fd/0 /dev/stdin
 ln -sfn fd/1 /dev/stdout
 ln -sfn fd/2 /dev/stderr
 try_mount tmpfs -o mode=755 run /run
-try_mount tmpfs -o mode=1777 tmp /tmp
+chmod 1777 /tmp
 try_mount securityfs securityfs /sys/kernel/security
 try_mount debugfs debugfs /sys/kernel/debug
 mount --make-rshared /
