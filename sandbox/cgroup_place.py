@@ -290,10 +290,20 @@ def choose(settings, best_effort, host=None):
             place, have = find(host, need), need
         except Unavailable as error:
             if control not in best_effort:
+                if place is not None and place.ours:
+                    _leave(place)
                 raise SandboxError("limits", cgroup_limits.OF_GROUP[control][0], reason=error.why, control=control,
                                    remedy=_or_without(error.remedy, control))
             notes[control] = error.why
     return place, have, notes
+
+
+def _leave(place):
+    """Takes away the subtree of our own that nothing will be made in; others may be in it."""
+    try:
+        os.rmdir(place.directory)
+    except OSError:
+        pass
 
 
 def _or_without(remedy, control):

@@ -278,6 +278,9 @@ def elsewhere(item):
     """Why a test has no place in this run, or None."""
     if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):
         return "marked vm: .ci/vm runs it in a virtual machine"
+    layouts = [mark.kwargs["cgroup"] for mark in item.iter_markers("vm") if "cgroup" in mark.kwargs]
+    if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
+        return "for another layout of control groups (--cgroup)"
     if os.geteuid() != 0 and {"inside_as_root", "as_root", "sysctl", "debian", "system"} & set(item.fixturenames):
         return "for root: this run of the suite is an ordinary user's"
     return None

@@ -18,7 +18,7 @@ import mrunc  # noqa: F401  registers the package
 from conftest import ROOT, USER, need
 from mrunc.sandbox import cgroup, cgroup_place
 
-pytestmark = pytest.mark.vm
+pytestmark = pytest.mark.vm(cgroup="v2")
 
 MIB = 1 << 20
 TICK, LATE = 0.01, 0.5

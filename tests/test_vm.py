@@ -41,6 +41,28 @@ def test_the_user_is_the_one_that_was_asked_for(vm):
     assert (int(effective, 16) != 0) == (vm.user == "root")
 
 
+def magic(path):
+    """The type of a file system, as findmnt names it; None where nothing is mounted."""
+    return {words[1]: words[2] for words in (line.split() for line in open("/proc/self/mounts"))}.get(path)
+
+
+@pytest.mark.vm(cgroup="hybrid")
+def test_v1_has_the_controllers_and_v2_the_rest():
+    assert magic("/sys/fs/cgroup/unified") == "cgroup2" and magic("/sys/fs/cgroup/pids") == "cgroup"
+    assert "pids" not in text_of("/sys/fs/cgroup/unified/cgroup.controllers").split()
+
+
+@pytest.mark.vm(cgroup="v1")
+def test_there_is_no_cgroup2():
+    assert magic("/sys/fs/cgroup/pids") == "cgroup" and "cgroup2" not in text_of("/proc/self/mounts")
+
+
+@pytest.mark.vm(cgroup="none")
+def test_there_are_no_cgroups():
+    assert "cgroup" not in text_of("/proc/self/mounts")
+
+
+@pytest.mark.vm(cgroup="v2")
 def test_each_controller_is_there_and_delegated(vm):
     """Seen by use: a limit below the delegated group is written and read back."""
     assert {"cpu", "memory", "io", "pids"} <= set(text_of("/sys/fs/cgroup/cgroup.controllers").split())
