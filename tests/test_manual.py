@@ -16,12 +16,13 @@ from mrunc.sandbox.policy import NAMES
 
 TABLES = OPTIONS + doctor.OPTIONS + selftest.OPTIONS + policy.OPTIONS + rootfs.OPTIONS
 PAGES = {"mrunc": man.page, "mrunc-policy": man_policy.page}
+SECTIONS = {"mrunc": ".1", "mrunc-policy": ".5"}
 
 
 @pytest.fixture(params=sorted(PAGES))
 def page(request, tmp_path):
     """The path of a page."""
-    path = tmp_path / request.param
+    path = tmp_path / (request.param + SECTIONS[request.param])  # mandoc takes what follows the path's last dot for the section
     path.write_text(PAGES[request.param]())
     return path
 
