@@ -34,13 +34,14 @@ freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 widths:  ## regenerate the argument widths: SOURCE=an unpacked kernel source, EVENTS=events/syscalls of a tracefs
 	$(PYTHON) .ci/generate_widths.py --source $(SOURCE) $(if $(EVENTS),--events $(EVENTS))
 
-docs:  ## manual pages and completions from the option tables, the tables in docs/policy.md and docs/tiers.md
+docs:  ## manual pages and completions from the option tables, the tables in docs/, the schemas
 	$(PYTHON) mrunc.py --man > docs/mrunc.1
 	$(PYTHON) mrunc.py --man mrunc-policy > docs/mrunc-policy.5
 	$(PYTHON) mrunc.py --completion bash > docs/completion.bash
 	$(PYTHON) mrunc.py --completion zsh > docs/completion.zsh
 	$(PYTHON) .ci/generate_policy_doc.py
 	$(PYTHON) .ci/generate_tiers_doc.py
+	$(PYTHON) .ci/generate_schemas.py
 
 dist:  ## wheel, source archive, zipapp and SHA256SUMS, in OUT=dist
 	$(PYTHON) .ci/dist.py $(OUT)

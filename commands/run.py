@@ -62,7 +62,7 @@ def execute(values, words, typed=(), arguments=None):
     except SandboxError as error:
         error = explain_missing(error, spec, typed, plan.tier.own_tree)
         from ..sandbox.result import Result
-        result = Result(argv=[os.fsdecode(word) for word in spec.argv], tier=plan.tier.name)
+        result = Result().planned(plan)
         result.failed(error)
         write_outputs(outputs, result)
         complain(error)

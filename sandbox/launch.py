@@ -80,8 +80,7 @@ class Run(Provisions):
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
-        self.result = Result(argv=[os.fsdecode(word) for word in plan.spec.argv], tier=plan.tier.name)
-        self.result.notes = list(plan.warnings)
+        self.result = Result().planned(plan)
 
     # -- before the child ----------------------------------------------------------------------------------------
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, as one class and one JSON."""
+import os
+
 from .errors import CANNOT_CONTAIN
 from .verdict import TOLD
 
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
-          "errno", "started", "usage", "limits_hit", "controls", "refused", "changes", "notes")
+          "errno", "started", "kernel", "machine", "policy", "usage", "limits_hit", "controls", "refused", "processes",
+          "samples", "changes", "notes")
 USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes",
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
@@ -15,9 +18,11 @@ class Result:
 
     returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, timeout-cpu, output-limit, oom,
     pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; exit_code,
-    signal, errno: int or None; stage: the step that failed or None; started: RFC 3339 UTC; usage: dict (None = not
-    measured); controls: [{name, asked, in_force, how}]; notes: [str], what the command line says beside it: warnings of the
-    plan (tiers passed over, system calls added to the policy), then what `changes` and --export could not take.
+    signal, errno: int or None; stage: the step that failed or None; started: RFC 3339 UTC; kernel, machine: as uname(2) says
+    them; policy: {name, sha256} of the system call policy, None without one; usage: dict (None = not measured); controls:
+    [{name, asked, in_force, how}]; refused, processes, samples, changes: lists of the rows that sandbox/schema.py describes,
+    None where nobody looked; notes: [str], what the command line says beside it: warnings of the plan (tiers passed over,
+    system calls added to the policy), then what `changes` and --export could not take.
     """
 
     __slots__ = FIELDS
@@ -26,7 +31,8 @@ class Result:
         from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv, self.controls = [], []
-        self.refused = self.changes = None  # None: not looked at
+        self.refused = self.processes = self.samples = self.changes = None  # None: not looked at
+        self.kernel = self.machine = self.policy = None
         self.notes = []
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
         self.returncode, self.started, self.limits_hit = CANNOT_CONTAIN, None, {}
@@ -48,6 +54,16 @@ class Result:
 
     def __repr__(self):
         return "<Result %s returncode=%s%s>" % (self.reason, self.returncode, ": " + self.detail if self.detail else "")
+
+    def planned(self, plan):
+        """Takes what is known before anything runs: what was to be run, where, and behind which policy."""
+        self.argv, self.tier = [os.fsdecode(word) for word in plan.spec.argv], plan.tier.name
+        self.notes = list(plan.warnings)
+        system = os.uname()
+        self.kernel, self.machine = system.release, system.machine
+        if plan.policy_digest is not None:
+            self.policy = {"name": plan.filters[0][0], "sha256": plan.policy_digest}
+        return self
 
     def take(self, verdict):
         """Takes a verdict.Verdict: how the program ended."""

@@ -61,6 +61,13 @@ def become(who):
     return change if who == "user" and os.geteuid() == 0 else None
 
 
+def hold_to_schema(report):
+    """Every result that a test makes is what the published schema says, and has every field."""
+    from mrunc.sandbox import schema
+    assert list(schema.mistakes(report, schema.RESULT)) == []
+    assert list(report) == list(schema.FIELDS)
+
+
 class Inside:
     """The sandbox as one caller sees it.  who: root or user; tool: path of mrunc.py; scratch: a directory of the
     caller's."""
@@ -94,6 +101,8 @@ class Inside:
                 text = stream.read()
             report = json.loads(text) if text else None
             os.unlink(path)
+        if report is not None:
+            hold_to_schema(report)
         return Finished(process, report)
 
     def python(self, code, options=(), **settings):
