@@ -318,9 +318,9 @@ def _swap():
 
 
 class Watch:
-    """While the program runs: looks at the memory whenever the limit is touched.  poll: the supervisor's."""
+    """While the program runs: looks at the memory whenever the limit is touched."""
 
-    def __init__(self, group, poll):
+    def __init__(self, group):
         self.group, self.due = group, 0.0
         try:
             self.fd = os.open(os.path.join(group.path, "memory.events"), os.O_RDONLY | os.O_CLOEXEC)
@@ -328,7 +328,13 @@ class Watch:
             self.fd = -1
             return
         os.read(self.fd, 512)  # an event is a change since the last read
-        poll.register(self.fd, select.POLLPRI)
+
+    def wanted(self):
+        """{fd: events} to wait for."""
+        return {self.fd: select.POLLPRI} if self.fd >= 0 else {}
+
+    def wait(self):
+        """Nothing is ever due."""
 
     def serve(self, events):
         """Takes what poll said: {fd: event}."""

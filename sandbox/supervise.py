@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""While the program runs: one poll over the control socket, the signals, what is carried, and the deadlines."""
+"""While the program runs: what is to be done about its control socket, the signals, what is carried, and the deadlines."""
 import os
 import select
 import time
 
 from ..syscalls import libc
 from . import init
+from .loop import Loop
 from .verdict import Evidence
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
@@ -73,15 +74,17 @@ class Outcome:
 
 
 class Supervision:
-    """The loop.  run: launch.Run past the gate; outcome: what it fills in."""
+    """One run, as a member of a loop.  run: launch.Run past the gate; outcome: what it fills in."""
 
     def __init__(self, run, outcome):
         self.run, self.sock, self.spec = run, run.sock, run.plan.spec
         self.outcome = outcome
         self.due = []  # (monotonic time, step)
         self.insistence = 0
-        self.terminal, self.watch, self.carriers = None, None, []
+        self.terminal, self.carriers = None, []
+        self.listeners = []  # what else is served while it runs: wanted(), wait(), serve(events), close()
         self.ending = self.over = self.given_up = False
+        self.error = None
         if self.spec.timeout is not None:
             self._schedule(self._wall_deadline, self.spec.timeout)
         if run.meter is not None:
@@ -92,36 +95,23 @@ class Supervision:
 
     def until_the_end(self):
         """Serves everything until the workload has ended and the caller has got all of its output."""
-        poll, registered = select.poll(), {}
+        loop = Loop()
         try:
-            self._take_carriers(poll)
-            while not self.over or self._undelivered():
-                registered = self._register(poll, registered)
-                events = dict(poll.poll(self._wait()))
-                if self.over and self.run.pidfd in events:
-                    for carrier in self.carriers:
-                        carrier.last()
-                for carrier in self.carriers:
-                    carrier.serve(events, self.over)
-                if self.watch is not None:
-                    self.watch.serve(events)
-                if not self.over and self.sock.fileno() in events and self._record():
-                    self._ended()
-                if self.run.signals in events:  # after the end it is about our wait for a reader
-                    self._signal(read_signal(self.run.signals))
-                if self.run.budget is not None and self.run.budget.exceeded:
-                    self._output_limit()
-                self._run_due()
+            self.begin()
+            loop.add(self)
+            while not self.done:
+                loop.turn()
         finally:
-            for helper in self.carriers + [self.watch]:
-                if helper is not None:
-                    helper.close()
+            self.close()
+        if self.error is not None:
+            raise self.error
 
-    def _take_carriers(self, poll):
+    def begin(self):
+        """Takes up what is carried.  Raises OSError."""
         run = self.run
         if run.group is not None:
             from .cgroup import Watch
-            self.watch = Watch(run.group, poll)
+            self.listeners.append(Watch(run.group))
         if run.terminal is not None:
             from .terminal import Terminal
             self.terminal = Terminal(run.terminal, run.budget)
@@ -133,30 +123,66 @@ class Supervision:
             from .feed import Feed
             self.carriers.append(Feed(run.stdin))
 
-    def _register(self, poll, before):
-        """Tells the poll object what has changed; returns what it waits for now, {fd: events}."""
-        wanted = {self.run.signals: select.POLLIN}
+    def close(self):
+        """Gives back what `begin` took."""
+        for helper in self.carriers + self.listeners:
+            helper.close()
+        self.carriers, self.listeners = [], []
+
+    # -- as a member of a loop.Loop ------------------------------------------------------------------------------
+
+    @property
+    def done(self):
+        """Whether there is nothing left to serve."""
+        return self.error is not None or self.over and not self._undelivered()
+
+    def failed(self, error):
+        """A mistake of our own."""
+        self.error = error
+
+    def wanted(self):
+        """{fd: events} to wait for now."""
+        wanted = {}
+        if self.run.signals >= 0:
+            wanted[self.run.signals] = select.POLLIN
         if not self.over:
             wanted[self.sock.fileno()] = select.POLLIN
         elif not all(carrier.is_last for carrier in self.carriers):
             wanted[self.run.pidfd] = select.POLLIN
+        for listener in self.listeners:
+            wanted.update(listener.wanted())
         for carrier in self.carriers:
             for flow in carrier.outward if self.over else carrier.flows:
                 for fd, events in flow.wanted().items():
                     wanted[fd] = wanted.get(fd, 0) | events
-        for fd in set(before) - set(wanted):
-            poll.unregister(fd)
-        for fd, events in wanted.items():
-            if before.get(fd) != events:
-                poll.register(fd, events)
         return wanted
 
-    def _wait(self):
-        """Milliseconds until the next thing is due, or None."""
+    def serve(self, events):
+        """Does what is to be done about these events, {fd: events}, and what is due."""
+        if self.over and self.run.pidfd in events:
+            for carrier in self.carriers:
+                carrier.last()
+        for carrier in self.carriers:
+            carrier.serve(events, self.over)
+        for listener in self.listeners:
+            listener.serve(events)
+        if not self.over and self.sock.fileno() in events and self._record():
+            self._ended()
+        if self.run.signals in events:  # after the end it is about our wait for a reader
+            self.signal(read_signal(self.run.signals))
+        if self.run.budget is not None and self.run.budget.exceeded:
+            self._output_limit()
+        self._run_due()
+
+    def wait(self):
+        """Seconds until the next thing is due, or None."""
         now = time.monotonic()
         due = [at - now for at, _ in self.due]
-        due += [carrier.wait() for carrier in self.carriers if carrier.wait() is not None]
-        return max(0.0, min(due)) * 1000 + 1 if due else None
+        for helper in self.carriers + self.listeners:
+            wait = helper.wait()
+            if wait is not None:
+                due.append(wait)
+        return max(0.0, min(due)) if due else None
 
     def _run_due(self):
         now = time.monotonic()
@@ -200,7 +226,8 @@ class Supervision:
             self.outcome.status, self.outcome.rusage = value, rusage
         return True
 
-    def _signal(self, number):
+    def signal(self, number):
+        """A signal for the program, or three times about its end."""
         if number == SIGWINCH:
             if self.terminal is not None:
                 self.terminal.resize()
