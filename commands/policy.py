@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy show|explain|export|diff`: the system call policies, to be read, compared and used elsewhere."""
-from . import program_name
-from ..sandbox.errors import SandboxError, usage
-from .options import Option, nearest, parse
+from . import actions
+from .options import Option, nearest
 from .output import say, write, write_bytes
 
 GROUP = "Options of policy"
@@ -24,53 +23,31 @@ ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default
            ("export NAME|FILE", "for another tool"),
            ("diff A B", "each difference with a call that shows it; exit status 1 if there is one or may be one"),
            ("diff NAME --against PEERS", "NAME beside what other sandboxes decide"))
-#: action: (words it takes, at least and at most; the options it takes)
-_TAKES = {"show": (0, 1, "arch bpf json"), "explain": (1, 1, "arch policy json"), "export": (1, 1, "arch format output"),
-          "diff": (1, 2, "arch against markdown json")}
+_TAKES = {"show": "arch bpf json", "explain": "arch policy json", "export": "arch format output",
+          "diff": "arch against markdown json"}
+#: action: (words it takes, at least and at most, as they are called)
+_WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one system call"), "export": (1, 1, "one NAME or FILE"),
+          "diff": (1, 2, "A and B, or one --against")}
 
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
-    values, words = _parse(argv)
-    if values.get("help") or not words:
+    action, words, values = actions.read("policy", argv, OPTIONS, _TAKES)
+    if action is None:
         from . import manual
         write(1, manual.help_policy())
         return 0 if values.get("help") else 2
-    action = words.pop(0)
-    if action not in _TAKES:
-        raise _wrong("unknown action %s%s" % (action, nearest(action, _TAKES)))
-    least, most, taken = _TAKES[action]
-    for option in OPTIONS:
-        if option.dest in values and option.dest not in taken.split():
-            raise _wrong("policy %s takes no %s" % (action, option.names[0]))
+    least, most, called = _WORDS[action]
     if not least <= len(words) <= most:
-        raise _wrong("policy %s takes %s" % (action, {"show": "one NAME or FILE at most", "explain": "one system call",
-                                                      "export": "one NAME or FILE"}.get(action, "A and B, or one --against")))
+        raise _wrong("policy %s takes %s" % (action, called))
     if action == "diff":
         from . import policy_diff
         return policy_diff.main(words, values)
     return {"show": show, "explain": explain, "export": export}[action](words, values)
 
 
-def _parse(argv):
-    """(values, words): options may stand before, between and after the words; `--` ends them."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    values, words, rest = {}, [], argv[:end]
-    while rest:
-        try:
-            more, rest = parse(rest, OPTIONS)
-        except SandboxError as error:
-            error.remedy = "%s policy --help lists them" % program_name()
-            raise error
-        for name, value in more.items():
-            if values.setdefault(name, value) != value:
-                raise _wrong("--%s is given twice" % name)
-        words, rest = words + rest[:1], rest[1:]
-    return values, words + argv[end + 1:]
-
-
 def _wrong(what, reason=None):
-    return usage(what, reason, "%s policy --help" % program_name(), stage="policy")
+    return actions.wrong("policy", what, reason)
 
 
 def machine(values):

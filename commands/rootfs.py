@@ -2,9 +2,9 @@
 """`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
 import os
 
-from . import program_name
-from ..sandbox.errors import SandboxError, usage
-from .options import Option, nearest, parse
+from . import actions
+from ..sandbox.errors import SandboxError
+from .options import Option
 from .output import escaped, say, write, write_bytes
 
 GROUP = "Options of rootfs"
@@ -43,17 +43,11 @@ MOST_NAMED = 100
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
-    values, words = _parse(argv)
-    if values.get("help") or not words:
+    action, words, values = actions.read("rootfs", argv, OPTIONS, _TAKES, _place)
+    if action is None:
         from . import manual
         write(1, manual.help_rootfs())
         return 0 if values.get("help") else 2
-    action = words.pop(0)
-    if action not in _TAKES:
-        raise _wrong("unknown action %s%s" % (action, nearest(action, _TAKES)))
-    for option in OPTIONS:
-        if option.dest in values and option.dest not in _TAKES[action].split():
-            raise _wrong("rootfs %s takes no %s" % (action, option.names[0]))
     if not words:
         raise _wrong("rootfs %s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))
     if len(words) > 1:
@@ -61,33 +55,16 @@ def main(argv):
     return {"build": build, "check": check}[action](words[0], values)
 
 
-def _parse(argv):
-    """(values, words): options may stand before, between and after the words; `--from A B` names two sources."""
-    end = argv.index("--") if "--" in argv else len(argv)
-    values, words, rest = {}, [], argv[:end]
-    while rest:
-        try:
-            more, rest = parse(rest, OPTIONS)
-        except SandboxError as error:
-            error.remedy = "%s rootfs --help lists them" % program_name()
-            raise error
-        sources = more.pop("sources", [])
-        values.setdefault("sources", []).extend(sources)
-        for name, value in more.items():
-            if values.setdefault(name, value) != value:
-                raise _wrong("--%s is given twice" % name.replace("_", "-"))
-        word, rest = rest[:1], rest[1:]
-        if len(words) >= 2 and values["sources"]:
-            values["sources"] += [("from", name) for name in word]
-        else:
-            words += word
-    if not values.get("sources"):
-        values.pop("sources", None)
-    return values, words + argv[end + 1:]
+def _place(values, words, word):
+    """`build DEST --from A B` names two sources."""
+    if len(words) >= 2 and values.get("sources"):
+        values["sources"].append(("from", word))
+    else:
+        words.append(word)
 
 
 def _wrong(what, reason=None, remedy=None):
-    return usage(what, reason, remedy or "%s rootfs --help" % program_name(), stage="rootfs")
+    return actions.wrong("rootfs", what, reason, remedy)
 
 
 def build(destination, values):

@@ -4,7 +4,7 @@ import os
 
 from . import changes
 from .errors import SandboxError
-from .rootfs import RO
+from .base_tree import RO
 from ..syscalls import libc, mount
 
 NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS

@@ -10,7 +10,7 @@ from .controls import GROUP_LIMITS, Control
 from .errors import SandboxError
 from .host import mount_points
 from .plan import NAMESPACES
-from .rootfs import INODES
+from .base_tree import INODES
 from ..syscalls import process
 from ..syscalls.caps import SECUREBITS_LOCKED
 

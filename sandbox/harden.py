@@ -5,7 +5,7 @@ The planned operations are changed as data; the child and the gate then treat th
 code are interpreters: a script needs no permission to execute (SECURITY.md).
 """
 from .errors import usage
-from .rootfs import NODEV, NOEXEC, NOSUID, RO, tmpfs
+from .base_tree import NODEV, NOEXEC, NOSUID, RO, tmpfs
 
 POLICY = "strict"
 

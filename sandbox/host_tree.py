@@ -9,7 +9,7 @@ import os
 import stat
 
 from .errors import USAGE, SandboxError, usage
-from .rootfs import Operation
+from .base_tree import Operation
 from .sources import closed_path, refuse_sockets
 from .tree import pair_to_paste, resolve_source, show
 from ..syscalls import landlock, libc

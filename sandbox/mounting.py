@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out the operations of rootfs.py, in the child, below a directory descriptor of the new root.
+"""Carries out the operations of base_tree.py, in the child, below a directory descriptor of the new root.
 
 Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with
 RESOLVE_IN_ROOT.
@@ -7,7 +7,7 @@ RESOLVE_IN_ROOT.
 import os
 
 from ..syscalls import mount
-from .rootfs import INODES, NODEV, NOEXEC, NOSUID, RO
+from .base_tree import INODES, NODEV, NOEXEC, NOSUID, RO
 
 CHUNK = 1 << 20
 

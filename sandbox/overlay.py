@@ -12,7 +12,7 @@ from ..syscalls import mount
 from .beneath import names, open_beneath
 from .changes import State, read_state
 from .errors import SandboxError, usage
-from .rootfs import INODES, NODEV, NOEXEC, NOSUID, tmpfs
+from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
 from .sources import open_source
 from .tree_walk import Entry, Walk
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
-from . import etc, rootfs, tiers, tree
+from . import base_tree, etc, tiers, tree
 from .controls import CONTROLS, GROUP_LIMITS
 from .errors import SandboxError, usage
-from .rootfs import NOEXEC, RO
+from .base_tree import NOEXEC, RO
 from ..syscalls import landlock, process
 from ..syscalls.libc import ARCH, BITS, MACHINE
 
@@ -99,7 +99,7 @@ def _own_tree(plan, spec, host):
     if spec.rootfs is not None:
         from . import rootfs_run
         userland = rootfs_run.operations(rootfs_run.Userland(spec.rootfs), own_files, plan.home)
-    ops = rootfs.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
+    ops = base_tree.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
     plan.operations = tree.add_user_mounts(ops, spec, host)
     if spec.overlay:
         from . import overlay
@@ -172,7 +172,7 @@ def expected_mounts(operations, host, root_writable=False):
     """{mount point: set of flag words that it must have}: what mountinfo must show, no more and no less."""
     out = {}
     for op in operations:
-        if op.kind not in rootfs.MOUNTS:
+        if op.kind not in base_tree.MOUNTS:
             continue
         flags = set(op.words())
         if op.dst == b"/" and not root_writable:

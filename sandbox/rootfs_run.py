@@ -9,7 +9,7 @@ import stat
 
 from .errors import usage
 from .host import kind_of
-from .rootfs import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
+from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
 
 OURS = (b"proc", b"sys", b"dev", b"tmp", b"box", b"run", b".landlock", b".cover")
 #: Of our own files, those that say who the host is; the tree keeps its users and everything else.

@@ -11,7 +11,7 @@ from . import init
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_tmpfs, write_all
-from .rootfs import RO
+from .base_tree import RO
 from .sources import clone_source
 
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430

@@ -5,7 +5,7 @@ import stat
 
 from .errors import usage
 from .host import kind_of
-from .rootfs import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
+from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
 
 
 def show(path):
@@ -36,7 +36,7 @@ def resolve_source(source, option):
 def add_user_mounts(ops, spec, host):
     """The operations with the user's mounts and copies in them.
 
-    ops: of rootfs.base; spec: Spec; host: Host.  A mount of the user replaces a default one at the same place and hides
+    ops: of base_tree.base; spec: Spec; host: Host.  A mount of the user replaces a default one at the same place and hides
     those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a source that can't be used or a
     destination that would have to be made in a host directory or leads over a link.
     """

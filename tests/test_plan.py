@@ -7,12 +7,12 @@ import stat
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox import controls, etc, host, plan, rootfs, tree
+from mrunc.sandbox import base_tree, controls, etc, host, plan, tree
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.spec import Spec
 from mrunc.syscalls import landlock
 
-RO, NOSUID, NODEV, NOEXEC = rootfs.RO, rootfs.NOSUID, rootfs.NODEV, rootfs.NOEXEC
+RO, NOSUID, NODEV, NOEXEC = base_tree.RO, base_tree.NOSUID, base_tree.NODEV, base_tree.NOEXEC
 
 
 def made_up(uid=1000, **changes):
@@ -79,14 +79,14 @@ def test_the_default_plan():
 def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
     made = make(tty=True, proc="full")
     for op in made.operations:
-        if op.kind in rootfs.MOUNTS:
+        if op.kind in base_tree.MOUNTS:
             assert op.flags & NOSUID, op.describe()
             assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.describe()
         if op.kind in ("device", "mask-file"):
             assert op.flags & (RO | NOEXEC) == RO | NOEXEC
         if op.kind == "bind":
             assert op.flags & RO
-        assert op.kind in rootfs.KINDS and op.dst.startswith(b"/")
+        assert op.kind in base_tree.KINDS and op.dst.startswith(b"/")
 
 
 def test_no_directory_is_made_below_a_bind_of_the_host():
@@ -203,7 +203,7 @@ def test_another_machine_has_no_plan(monkeypatch):
 
 def test_the_expected_mounts_are_the_planned_ones_and_those_below_the_sources():
     made = make()
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in rootfs.MOUNTS} | {b"/usr/local"}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in base_tree.MOUNTS} | {b"/usr/local"}
     assert made.mounts[b"/usr/local"] == {"ro", "nosuid", "nodev"} == made.mounts[b"/usr"]
     assert made.mounts[b"/"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/tmp"] == {"nosuid", "nodev"}
     assert made.mounts[b"/dev/null"] == {"ro", "nosuid", "noexec"}

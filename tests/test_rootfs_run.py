@@ -10,7 +10,7 @@ import pytest
 
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, USER
-from mrunc.sandbox import plan, rootfs, rootfs_run
+from mrunc.sandbox import base_tree, plan, rootfs_run
 from mrunc.sandbox.errors import SandboxError
 from test_plan import at, made_up, make
 from test_workloads import PYTHON as PYTHON_WORKLOADS
@@ -344,11 +344,11 @@ def test_the_plan_binds_the_trees_entries_and_nothing_of_the_hosts(tmp_path):
     base = os.fsencode(str(tree))
     binds = {op.dst: op for op in made.operations if op.kind == "bind"}
     assert set(binds) == {b"/usr", b"/etc", b"/var", b"/srv", b"/home", b"/data", b"/init"}
-    assert all(op.src == base + op.dst and op.flags & rootfs.RO and op.flags & rootfs.NOSUID and op.flags & rootfs.NODEV
+    assert all(op.src == base + op.dst and op.flags & base_tree.RO and op.flags & base_tree.NOSUID and op.flags & base_tree.NODEV
                for op in binds.values())
     assert [op.dst for op in made.operations if op.kind == "cover"] == [b"/etc/hosts"]
     assert at(made, b"/bin", "symlink")[0].src == b"usr/bin" and at(made, b"/var/tmp", "tmpfs") and at(made, b"/opt", "directory")
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in rootfs.MOUNTS}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in base_tree.MOUNTS}
     assert made.mounts[b"/etc/hosts"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/usr"] == {"ro", "nosuid", "nodev"}
     assert set(make(rootfs=str(tree), user="1000").mounts) >= {b"/root", b"/home/user"} and \
         b"/home" not in make(rootfs=str(tree), user="1000").mounts

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What verbs with several actions (policy, rootfs) share: the reading of their command lines."""
+from . import program_name
+from .options import nearest, parse
+from ..sandbox.errors import SandboxError, usage
+
+
+def wrong(verb, what, reason=None, remedy=None):
+    """The SandboxError of a mistake in a verb's command line: exit status 2."""
+    return usage(what, reason, remedy or "%s %s --help" % (program_name(), verb), stage=verb)
+
+
+def read(verb, argv, options, takes, place=None):
+    """(action, words, values), or (None, [], values) where help is asked for or no word is given.
+
+    verb: its name, for messages; argv: list of str after it; options: the verb's table of Option; takes: {action: the dests
+    of the options that it takes, in one str}; place: a function (values, words, word) that puts away a word.  Options may
+    stand before, between and after the words; `--` ends them.  Raises SandboxError, exit status 2.
+    """
+    end = argv.index("--") if "--" in argv else len(argv)
+    values, words, rest = {}, [], argv[:end]
+    while rest:
+        try:
+            more, rest = parse(rest, options)
+        except SandboxError as error:
+            error.remedy = "%s %s --help lists them" % (program_name(), verb)
+            raise error
+        for name, value in more.items():
+            if isinstance(value, list):
+                values.setdefault(name, []).extend(value)
+            elif values.setdefault(name, value) != value:
+                raise wrong(verb, "--%s is given twice" % name.replace("_", "-"))
+        if rest:
+            word, rest = rest[0], rest[1:]
+            if place is None:
+                words.append(word)
+            else:
+                place(values, words, word)
+    words += argv[end + 1:]
+    if values.get("help") or not words:
+        return None, [], values
+    action = words.pop(0)
+    if action not in takes:
+        raise wrong(verb, "unknown action %s%s" % (action, nearest(action, takes)))
+    for option in options:
+        if option.dest in values and option.dest not in takes[action].split():
+            raise wrong(verb, "%s %s takes no %s" % (verb, action, option.names[0]))
+    return action, words, values
