@@ -5,7 +5,7 @@ import sys
 
 #: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
 NO_OUTPUT = (5, 11, 27, 28, 122)
-VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs")
+VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs", "report")
 
 
 def main(argv):
@@ -57,6 +57,9 @@ def _dispatch(argv):
     if verb == "rootfs":
         from . import rootfs
         return rootfs.main(argv[1:])
+    if verb == "report":
+        from . import report
+        return report.main(argv[1:])
     from ..sandbox.errors import usage
     from .options import nearest
     if verb.startswith("-"):

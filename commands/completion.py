@@ -4,11 +4,11 @@ from ..sandbox.controls import BEST_EFFORT, CONTROLS
 from ..sandbox.policy import ARCHES, NAMES
 from ..sandbox.spec import RLIMITS
 from ..sandbox.tiers import TIERS
-from . import VERBS, doctor, manual, policy, rootfs, selftest
+from . import VERBS, doctor, manual, policy, report, rootfs, selftest
 from .options import OPTIONS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
-OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs))
+OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs), ("report", report))
 #: dest -> the words that its value may be; `files` stands for what lies on the host.
 WORDS = {"tier": tuple(TIERS), "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
          "best_effort": BEST_EFFORT, "unsafe_without": tuple(name for name in CONTROLS if CONTROLS[name][1]),
@@ -111,7 +111,7 @@ def bash():
                          "names": _names(table)}
     for verb, module in OTHERS:
         cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8),
-                                "more": "-f " if module.ACTIONS else "",
+                                "more": "-f " if module.ACTIONS or module is report else "",
                                 "names": " ".join(actions(module) + [_names(module.OPTIONS)])}
     return _BASH % {"verbs": " ".join(VERBS), "cases": cases, "programs": " ".join(PROGRAMS)}
 
@@ -177,6 +177,7 @@ def zsh():
     cases += _zsh_case("shell", OPTIONS, [])
     for verb, module in OTHERS:
         more = ["'1:action:(%s)'" % " ".join(actions(module)), "'*:file:_files'"] if module.ACTIONS else []
+        more += ["'1:result:_files'"] if module is report else []
         cases += _zsh_case(verb, module.OPTIONS, more)
     both = "".join("_mrunc_%s() { _alternative 'names:name:(%s)' 'files:file:_files' }\n" % (
         option.dest, " ".join(word for word in words(option) if word != "files"))

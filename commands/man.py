@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc(1) as troff, from the option tables."""
-from . import doctor, manual, policy, rootfs, selftest
+from . import doctor, manual, policy, report, rootfs, selftest
 from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
 
 ENVIRONMENT = (
@@ -45,7 +45,8 @@ def page():
     out = head("mrunc", 1, manual.SUMMARY)
     out += [".SH SYNOPSIS"]
     synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),
-                ("selftest", selftest.USAGE.partition(" ")[2]), ("policy", "ACTION [options]"), ("rootfs", "ACTION [options]"))
+                ("selftest", selftest.USAGE.partition(" ")[2]), ("policy", "ACTION [options]"), ("rootfs", "ACTION [options]"),
+                ("report", report.USAGE.partition(" ")[2]))
     for number, (verb, words) in enumerate(synopsis):
         out += [".br"] * (number > 0) + [".B mrunc " + verb, plain(words)]
     out += [".SH DESCRIPTION",
@@ -66,7 +67,9 @@ def page():
              "selftest", selftest),
             ("POLICIES", "policy ACTION shows and compares the system call policies: %s. The files that --seccomp reads "
                          "are described in mrunc-policy(5)." % ", ".join(NAMES), "policy", policy),
-            ("ROOT FILE SYSTEMS", "rootfs ACTION makes and checks root file systems for run --rootfs.", "rootfs", rootfs)):
+            ("ROOT FILE SYSTEMS", "rootfs ACTION makes and checks root file systems for run --rootfs.", "rootfs", rootfs),
+            ("REPORTS", "report shows a result that run --report wrote, wherever the file comes from: it is read with bounds, and "
+                        "everything in it is shown as text.", "report", report)):
         out += [".SH " + title, plain(text)]
         out += rows(("mrunc %s %s" % (verb, action), text) for action, text in module.ACTIONS)
         out += rows((option.shown(), option.text) for option in module.OPTIONS)

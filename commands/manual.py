@@ -9,7 +9,8 @@ VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell
              "doctor": "which tier would run here, and what to do about the rest",
              "selftest": "try to get out of a sandbox on this host, and say what holds",
              "policy": "the system call policies: show, explain, export, diff",
-             "rootfs": "root file systems for run --rootfs: build, check"}
+             "rootfs": "root file systems for run --rootfs: build, check",
+             "report": "a result (run --report FILE) as text or as one page of HTML"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),
         ("125", "mrunc could not contain it; nothing ran"), ("126", "found, but not executable"), ("127", "not found inside"),
         ("2", "a mistake in the options"))
@@ -40,6 +41,8 @@ def main(argv):
         write(1, help_policy())
     elif argv[1:] == ["rootfs"]:
         write(1, help_rootfs())
+    elif argv[1:] == ["report"]:
+        write(1, help_report())
     elif argv[1:] and argv[1] in VERBS:
         return help_run()
     else:
@@ -107,12 +110,23 @@ def help_doctor():
 def help_selftest():
     """The help of selftest, as text."""
     from . import selftest
-    lines = ["usage: %s %s" % (program_name(), selftest.USAGE), "",
-             "Tries to get out of a sandbox that is made here, and says what holds.", "", selftest.GROUP + ":"]
-    for option in selftest.OPTIONS:
+    return _help_plain(selftest, "Tries to get out of a sandbox that is made here, and says what holds.")
+
+
+def help_report():
+    """The help of report, as text."""
+    from . import report
+    return _help_plain(report, "Shows the result that run --report FILE wrote; - is stdin.",
+                       "Whatever stands in it is shown as text.")
+
+
+def _help_plain(module, *sentences):
+    lines = ["usage: %s %s" % (program_name(), module.USAGE), "", *sentences, ""]
+    lines += [module.GROUP + ":"]
+    for option in module.OPTIONS:
         lines += _entry(option.shown(), option.text)
     lines += ["", "Exit status:"]
-    for status, text in selftest.EXIT:
+    for status, text in module.EXIT:
         lines += _entry(status, text)
     return "\n".join(lines) + "\n"
 

@@ -20,14 +20,16 @@ def escaped(text):
             out.append({9: "\\t", 10: "\\n", 13: "\\r"}.get(code, "\\x%02x" % code))
         elif code in _DECEIVING or 0xd800 <= code < 0xe000:
             out.append("\\u%04x" % code)
+        elif 0xe0000 <= code < 0xe1000:  # tags: text that no terminal shows
+            out.append("\\U%08x" % code)
         else:
             out.append(char)
     return "".join(out)
 
 
 #: Direction overrides and invisible separators: they make a line read differently from what it says.
-_DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f)) + list(range(0x2066, 0x206a)) +
-                       [0x061c, 0xfeff])
+_DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f)) + list(range(0x2060, 0x2070)) +
+                       list(range(0xfff9, 0xfffc)) + [0xad, 0x034f, 0x061c, 0x115f, 0x1160, 0x180e, 0x3164, 0xfeff, 0xffa0])
 
 
 def write(fd, text):

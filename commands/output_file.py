@@ -48,9 +48,13 @@ class OutputFile:
             self.draft = None
 
     def write(self, content):
-        """Writes an object as JSON; returns a SandboxError where that failed, and leaves no draft."""
+        """Writes an object as JSON; as write_text."""
+        return self.write_text(dumps(content, indent=2) + "\n")
+
+    def write_text(self, text):
+        """Writes it all; returns a SandboxError where that failed, and leaves no draft."""
         try:
-            write_bytes(self.fd, (dumps(content, indent=2) + "\n").encode())
+            write_bytes(self.fd, text.encode("utf-8", "backslashreplace"))
             if self.draft is not None:
                 os.rename(self.draft, os.fsencode(self.path))
                 self.draft = None

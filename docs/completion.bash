@@ -4,7 +4,7 @@ _mrunc() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} i command=0
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "run shell doctor selftest policy rootfs --help --version --man --completion" -- "$word"))
+        COMPREPLY=($(compgen -W "run shell doctor selftest policy rootfs report --help --version --man --completion" -- "$word"))
         return
     fi
     # bash cuts --name=value in three.
@@ -91,6 +91,11 @@ _mrunc() {
         --max-files) : ;;
         --manifest) COMPREPLY=($(compgen -f -- "$word")) ;;
         *) COMPREPLY=($(compgen -f -W "build check --from --from-host --image --max-size --max-files --manifest --json -q --quiet -h --help" -- "$word")) ;;
+        esac ;;
+    report)
+        case $before in
+        --html) COMPREPLY=($(compgen -f -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -W "--html --json -h --help" -- "$word")) ;;
         esac ;;
     esac
 }

@@ -13,6 +13,7 @@ _mrunc() {
         'selftest:try to get out of a sandbox on this host, and say what holds'
         'policy:the system call policies\: show, explain, export, diff'
         'rootfs:root file systems for run --rootfs\: build, check'
+        'report:a result (run --report FILE) as text or as one page of HTML'
     )
     _arguments -C '(- *)--help[help]' '(- *)--version[what it is and from where it runs]' \
         '(- *)--man=[a manual page]:page:(mrunc mrunc-policy)' '(- *)--completion=[this script]:shell:(bash zsh)' \
@@ -167,6 +168,11 @@ _mrunc() {
             '(-h --help)--help[this text]' \
             '1:action:(build check)' \
             '*:file:_files' && ret=0 ;;
+        report) _arguments -S '--html=[write one page that needs nothing else\: no script, no address outside; - is stdout]:FILE:_files' \
+            '--json[the result as JSON, with the techniques that its rows may stand for]' \
+            '(-h --help)-h[this text]' \
+            '(-h --help)--help[this text]' \
+            '1:result:_files' && ret=0 ;;
         esac ;;
     esac
     return ret

@@ -138,9 +138,9 @@ FOREIGN = {"CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/coverage.m
 @pytest.mark.parametrize("page", sorted(set(PAGES) - FOREIGN))
 def test_no_page_names_an_option_that_does_not_exist(page):
     import mrunc  # noqa: F401  registers the package
-    from mrunc.commands import doctor, policy, rootfs, selftest
+    from mrunc.commands import doctor, policy, report, rootfs, selftest
     from mrunc.commands.options import OPTIONS
-    names = {name for option in OPTIONS + doctor.OPTIONS + rootfs.OPTIONS + selftest.OPTIONS + policy.OPTIONS
+    names = {name for option in OPTIONS + doctor.OPTIONS + rootfs.OPTIONS + selftest.OPTIONS + policy.OPTIONS + report.OPTIONS
              for name in option.names} | {"--version", "--man", "--completion"}
     # isolate's, and df's in what is run.
     names |= {"docs/howto.md": {"--stack"}, "docs/layers.md": {"--output"}}.get(page, set())

@@ -9,12 +9,12 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import VERBS, completion, doctor, man, man_policy, policy, rootfs, selftest
+from mrunc.commands import VERBS, completion, doctor, man, man_policy, policy, report, rootfs, selftest
 from mrunc.commands.options import OPTIONS
 from mrunc.sandbox import policy_files, policy_minijail, policy_oci
 from mrunc.sandbox.policy import NAMES
 
-TABLES = OPTIONS + doctor.OPTIONS + selftest.OPTIONS + policy.OPTIONS + rootfs.OPTIONS
+TABLES = OPTIONS + doctor.OPTIONS + selftest.OPTIONS + policy.OPTIONS + rootfs.OPTIONS + report.OPTIONS
 PAGES = {"mrunc": man.page, "mrunc-policy": man_policy.page}
 SECTIONS = {"mrunc": ".1", "mrunc-policy": ".5"}
 

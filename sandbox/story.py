@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A result as people tell it: calls, processes and quantities in words.  Pure, and for rows of whatever shape: they may come from
+a file that somebody else wrote.  Nothing here is escaped; whoever prints it does that.
+"""
+import re
+
+#: A process is shown at most so deep; deeper ones stand there too.
+DEEPEST = 24
+#: A text is shown up to here; an argument may have 128 KiB.
+LONGEST = 600
+CONSTANT = re.compile(r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*(\|[A-Z0-9_x]+)*$")
+
+
+def clipped(text, most=LONGEST):
+    """A text, its middle left out where it is too long."""
+    if len(text) <= most:
+        return text
+    return "%s ... (%d characters left out) ... %s" % (text[:most * 2 // 3], len(text) - most, text[-most // 3:])
+
+
+def call(row):
+    """A refused call as C has it: `ptrace(request=PTRACE_ATTACH, pid=1)`."""
+    arguments = row.get("args")
+    if not isinstance(arguments, dict):
+        return "%s(...)" % row.get("syscall", "?")
+    return clipped("%s(%s)" % (row.get("syscall", "?"), ", ".join("%s=%s" % (name, value_text(value))
+                                                                  for name, value in arguments.items())))
+
+
+def value_text(value, depth=0):
+    """An argument: numbers and constants as they are, text in quotes, structures in braces."""
+    if isinstance(value, dict):
+        if list(value) == ["unreadable"]:
+            return "<unreadable: %s>" % value["unreadable"]
+        if depth > 4:
+            return "{...}"
+        return "{%s}" % ", ".join("%s=%s" % (name, value_text(item, depth + 1)) for name, item in value.items())
+    if isinstance(value, list):
+        return "[...]" if depth > 4 else "[%s]" % ", ".join(value_text(item, depth + 1) for item in value[:64])
+    if isinstance(value, str):
+        return value if CONSTANT.match(value) else '"%s"' % value
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0xffff:
+        return "%#x" % value
+    return "NULL" if value is None else str(value)
+
+
+def command(argv):
+    """A command line to read; to paste where nothing in it needs more than quotes."""
+    words = []
+    for word in argv or ():
+        plain = word.replace("/", "").replace("_", "").replace("-", "").replace(".", "").replace(":", "").replace("=", "")
+        words.append(word if plain.isalnum() or plain == "" and word else "'%s'" % word.replace("'", "'\\''"))
+    return clipped(" ".join(words))
+
+
+def size(count):
+    """Bytes in words: `1.5 MiB`."""
+    if count is None:
+        return "-"
+    for unit, scale in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= scale:
+            return "%.*f %s" % (0 if count >= 100 * scale else 1, count / scale, unit)
+    return "%d B" % count
+
+
+def seconds(count):
+    """A time in words: `1.25 s`, `12 ms`, `3 min 5 s`."""
+    if count is None:
+        return "-"
+    if count >= 60:
+        return "%d min %d s" % divmod(round(count), 60)
+    if count >= 1:
+        return "%.2f s" % count
+    return "%.1f ms" % (count * 1000) if count < 0.00995 else "%d ms" % round(count * 1000)
+
+
+def many(count, word, words=None):
+    """`1 process`, `2 processes`."""
+    return "%d %s" % (count, word if count == 1 else words or word + "s")
+
+
+def ending(result):
+    """How it ended, in a few words."""
+    if result["reason"] in ("setup", "exec"):
+        return "never started"
+    if result.get("signal") is not None:
+        from .verdict import signal_name
+        return "killed by %s" % signal_name(result["signal"])
+    return "exit status %s" % result["exit_code"] if result.get("exit_code") is not None else result["reason"]
+
+
+def tree(rows):
+    """[(depth, row, again)] of the executed programs: children below the program that their parent ran at the time, what a process
+    executed later below what it was before (`again`).  Whatever the rows say, each stands there once."""
+    order = sorted(range(len(rows)), key=lambda number: (rows[number].get("started_s") or 0, number))
+    latest, below, tops, again = {}, {}, [], set()
+    for number in order:
+        row = rows[number]
+        above = latest.get(row.get("pid"))
+        if above is not None and _over(rows[above], row):
+            above = None  # the number of a process that had ended was given again
+        if above is not None:
+            again.add(number)
+        else:
+            above = latest.get(row.get("parent"))
+        (tops if above is None else below.setdefault(above, [])).append(number)
+        latest[row.get("pid")] = number
+    out, pending = [], [(0, number) for number in reversed(tops)]
+    while pending:
+        depth, number = pending.pop()
+        out.append((min(depth, DEEPEST), rows[number], number in again))
+        pending += [(depth + 1, child) for child in reversed(below.get(number, ()))]
+    return out
+
+
+def _over(before, row):
+    ended, started = before.get("ended_s"), row.get("started_s")
+    return ended is not None and started is not None and ended < started
+
+
+def top_refused(rows, most):
+    """[(count, call, errno)]: the same call of whichever process, the most frequent first."""
+    counts = {}
+    for row in rows:
+        key = call(row), str(row.get("errno"))
+        counts[key] = counts.get(key, 0) + (row.get("count") or 0)
+    return [(count,) + key for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][:most]
+
+
+def used(usage):
+    """[(what, how much)] of what was measured, for people."""
+    cpu = None if usage.get("user_s") is None else usage["user_s"] + (usage.get("system_s") or 0)
+    rows = [("time", seconds, usage.get("wall_s")), ("processor", seconds, cpu),
+            ("memory", size, usage.get("memory_peak_bytes")), ("largest process", size, usage.get("max_rss_bytes")),
+            ("processes", str, usage.get("processes_peak")), ("read", size, usage.get("read_bytes")),
+            ("written", size, usage.get("write_bytes"))]
+    return [(what, words(value)) for what, words, value in rows if value is not None]
+
+
+def receipt(controls):
+    """(asked for and in force, asked for and not, in force though nobody asked): lists of rows."""
+    return ([row for row in controls if row["asked"] and row["in_force"]],
+            [row for row in controls if row["asked"] and not row["in_force"]],
+            [row for row in controls if row["in_force"] and not row["asked"]])
