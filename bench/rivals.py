@@ -10,11 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import measure  # noqa: E402
-from measure import DOOR, HERE, PYTHON  # noqa: E402
+from measure import DOOR, PYTHON  # noqa: E402
 
 #: name -> how it is installed.
 INSTALL = {
@@ -22,7 +23,8 @@ INSTALL = {
     "runc": "apt-get install runc", "runsc": "apt-get install runsc, or from gvisor.dev",
     "systemd-nspawn": "apt-get install systemd-container", "nsjail": "no package in Debian 13: build it from its source",
     "minijail0": "no package in Debian 13: build it from its source"}
-VERSION = {"minijail0": None, "nsjail": None}
+#: They have no --version.
+SILENT = ("minijail0", "nsjail")
 APART = r"""
 mount -t tmpfs -o mode=755 none /run
 umount -R -l /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup
@@ -54,9 +56,11 @@ def find(tool):
 
 def version(tool):
     """What a tool says of itself, shortly; "" where it says nothing."""
-    if find(tool) is None or tool in VERSION:
+    if find(tool) is None or tool in SILENT:
         return ""
-    done = subprocess.run([find(tool), "--version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    command = [find(tool), "--version"]
+    done = subprocess.run(apart(command) if os.getuid() == 0 else command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          universal_newlines=True)
     words = [word.strip("()") for word in done.stdout.split() if word[:1].isdigit()]
     return words[0] if words else ""
 
@@ -214,8 +218,9 @@ def rivals(place, shown=()):
         Rival("runc + docker", "runc", oci("runc", True, "runc-state"), "docker's capabilities and profile, no user namespace",
               apart=True),
         Rival("firejail", "firejail", lambda words: [
-            find("firejail") or "firejail", "--quiet", "--noprofile", "--net=none", "--private-dev", "--private-tmp",
-            "--caps.drop=all", "--nonewprivs", "--seccomp", "--ipc-namespace", "--nodbus", "--x11=none", *words],
+            find("firejail") or "firejail", "--quiet", "--noprofile", "--net=none", "--private-dev",
+            *([] if shown else ["--private-tmp"]), "--caps.drop=all", "--nonewprivs", "--seccomp", "--ipc-namespace",
+            "--nodbus", "--x11=none", *words],
             "no user namespace, the host's files are visible, its own filters", apart=True),
         Rival("systemd-nspawn", "systemd-nspawn", lambda words: [
             find("systemd-nspawn") or "systemd-nspawn", "--quiet", "--directory", nspawn, "--register=no", "--keep-unit",
@@ -239,8 +244,8 @@ class Helper:
 
     def __init__(self):
         self.process = subprocess.Popen(
-            ["unshare", "-m", "--propagation", "private", "sh", "-ec", APART, "sh", PYTHON, "-S", os.path.abspath(__file__),
-             "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+            apart([PYTHON, "-S", os.path.abspath(__file__), "--serve"]), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            universal_newlines=True)
 
     def ask(self, **request):
         """The answer to one request: {"do": "once" | "start" | "mounts", "argv"}."""
@@ -263,9 +268,14 @@ class Helper:
         self.process.stdout.close()
 
 
-def fresh(argv, counter=iter(range(1, 1 << 30))):
+def fresh(argv):
     """The command line with a name for its sandbox that was never used."""
-    return ["mrunc-bench-%d-%d" % (os.getpid(), next(counter)) if word == "NEW-ID" else word for word in argv]
+    return ["mrunc-bench-%d-%d" % (os.getpid(), time.monotonic_ns()) if word == "NEW-ID" else word for word in argv]
+
+
+def apart(argv):
+    """The command line that runs another in a mount namespace of its own, made as the helper's."""
+    return [find("unshare"), "-m", "--propagation", "private", "sh", "-ec", APART, "sh", *fresh(argv)]
 
 
 def serve():

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sandbox costs while the program runs: a CPU burn, and loops of system calls under everybody's filters.
+
+    python3 bench/burn.py [--quick] [--rounds N] [--seconds S] [--json FILE]
+
+The program is bench/worker.c, compiled static; one copy of it waits outside and one in each sandbox.  They take turns in
+slices of some 50 ms (burn) and 20 ms (calls), in an order drawn anew in each round, and each slice is compared with the
+one outside of the same round: what else the machine does hits both.  --seconds: how long the burn inside is in all.
+--rounds: of the calls, and of the burn unless --seconds.
+"""
+import os
+import random
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import measure  # noqa: E402
+import page  # noqa: E402
+import rivals as others  # noqa: E402
+
+KINDS = ("plain", "file", "tested", "denied")
+SLICE, CALLS = 50e6, 20e6
+#: gVisor's own clocks count what its kernel says a process used; there the time on the wall is what is known.
+BY_WALL = ("runsc",)
+LEFT_OUT = {"mrunc without seccomp": "seccomp", "mrunc without caps": "caps,securebits"}
+
+
+class Worker:
+    """The program in one place, waiting for work."""
+
+    def __init__(self, argv, apart=False):
+        words, fds = measure.opened(others.fresh(argv))
+        self.process = subprocess.Popen(others.apart(words) if apart else words, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL, pass_fds=fds, env=measure.ENVIRONMENT)
+        for fd in fds:
+            os.close(fd)
+
+    def work(self, kind, count):
+        """(wall ns, cpu ns) of `count` times `kind`.  Raises RuntimeError where it has ended."""
+        try:
+            self.process.stdin.write(b"%s %d\n" % (kind.encode(), count))
+            self.process.stdin.flush()
+            wall, cpu = self.process.stdout.readline().split()
+        except (BrokenPipeError, ValueError):
+            raise RuntimeError("it ended with status %s" % self.process.wait())
+        return int(wall), int(cpu)
+
+    def close(self):
+        for stream in (self.process.stdin, self.process.stdout):
+            try:
+                stream.close()
+            except BrokenPipeError:
+                pass
+        self.process.wait()
+
+
+def workers(place, program):
+    """({name: Worker}, {name: why not}), outside first."""
+    folder = os.path.dirname(program)
+    found, missing = {"outside": Worker([program])}, {}
+    rows = {rival.name: rival for rival in others.rivals(place, [folder])}
+    base = rows["mrunc run"].argv([program])
+    commands = {"mrunc": (base, False)}
+    for name, controls in LEFT_OUT.items():
+        at = base.index("run") + 1
+        commands[name] = (base[:at] + ["--unsafe-without", controls] + base[at:], False)
+    for name in ("bwrap, few mounts", "bwrap, few mounts + filter", "bwrap, few mounts + libseccomp", "crun + docker",
+                 "runc + docker", "firejail", "systemd-nspawn", "runsc", "nsjail", "minijail0"):
+        if name in rows:
+            if rows[name].missing():
+                missing[name] = rows[name].missing()
+            else:
+                commands[name.replace(", few mounts", "")] = rows[name].argv([program]), rows[name].apart
+    for name, (argv, apart) in commands.items():
+        worker = Worker(argv, apart)
+        try:
+            worker.work("burn", 1000)
+            found[name] = worker
+        except RuntimeError as error:
+            missing[name] = "does not run here: %s" % error
+            worker.close()
+    return found, missing
+
+
+def calibrated(worker, kind, wanted):
+    """How often `kind` is done in `wanted` ns: by the fastest of a few tries."""
+    count = 2000
+    while True:
+        taken = min(worker.work(kind, count)[0] for _ in range(3))
+        if taken > wanted / 8:
+            return max(1, int(count * wanted / taken))
+        count *= 4
+
+
+def turns(found, kinds, counts, rounds):
+    """Yields {(name, kind): (wall, cpu) per unit of work} of each round."""
+    draw, order = random.Random(8), [(name, kind) for name in found for kind in kinds]
+    for number in range(rounds + 1):
+        draw.shuffle(order)
+        row = {}
+        for name, kind in order:
+            count = counts[name, kind]
+            wall, cpu = found[name].work(kind, count)
+            row[name, kind] = (wall / count, cpu / count)
+        if number:  # the first one warms up
+            yield row
+
+
+def burnt(found, seconds, rounds):
+    """{name: {"wall", "cpu": spread of inside / outside, "seconds"}}: what has less in force gets half the time."""
+    count = calibrated(found["outside"], "burn", SLICE)
+    names = [name for name in ("mrunc", *LEFT_OUT, "bwrap + filter") if name in found]
+    rounds = rounds or int(seconds / (SLICE / 1e9))
+    ratios = {name: {"wall": [], "cpu": []} for name in names}
+    spent = {name: 0.0 for name in names}
+    for half, some in ((1, ["mrunc"]), (0, names)):
+        used = {name: found[name] for name in ["outside", *some]}
+        counts = {(name, "burn"): count for name in used}
+        for row in turns(used, ["burn"], counts, max(1, rounds // 2 + (rounds & 1 if half else 0))):
+            for name in some:
+                for place, clock in enumerate(("wall", "cpu")):
+                    ratios[name][clock].append(row[name, "burn"][place] / row["outside", "burn"][place])
+                spent[name] += row[name, "burn"][0] * count / 1e9
+    return {name: {"wall": measure.spread(ratios[name]["wall"]), "cpu": measure.spread(ratios[name]["cpu"]),
+                   "seconds": round(spent[name], 1)} for name in names}
+
+
+def called(found, rounds):
+    """{name: {kind: {"ns": spread, "extra": spread of the difference to outside}}}."""
+    counts = {(name, kind): calibrated(found["outside"], kind, CALLS) for name in found for kind in KINDS}
+    for name, kind in counts:
+        if name in BY_WALL:
+            counts[name, kind] = max(1, counts[name, kind] // 20)
+    each = {pair: [] for pair in counts}
+    extra = {pair: [] for pair in counts}
+    for row in turns(found, KINDS, counts, rounds):
+        for name, kind in counts:
+            clock = 0 if name in BY_WALL else 1
+            each[name, kind].append(row[name, kind][clock])
+            extra[name, kind].append(row[name, kind][clock] - row["outside", kind][clock])
+    return {name: {kind: {"ns": measure.spread(each[name, kind]), "extra": measure.spread(extra[name, kind])}
+                   for kind in KINDS} for name in found}
+
+
+def measured(seconds, rounds, call_rounds):
+    """The result, as --json writes it."""
+    measure.compiled()
+    place, folder = measure.scratch(), measure.scratch()
+    program = measure.program(folder)
+    found, missing = workers(place, program)
+    result = {"bench": "burn", "host": measure.host(), "program": "C, gcc -O2 -static"}
+    try:
+        result["burn"] = burnt(found, seconds, rounds)
+        result["calls"] = called(found, call_rounds)
+    finally:
+        for worker in found.values():
+            worker.close()
+    result["missing"] = missing
+    return result
+
+
+def main():
+    asked = measure.arguments(__doc__, lambda parser: parser.add_argument("--seconds", type=float))
+    measure.urgent()
+    result = measured(asked.seconds or (5 if asked.quick else 60), None if asked.seconds else asked.rounds,
+                      asked.rounds or (8 if asked.quick else 50))
+    measure.finish(result, asked.json)
+    print(page.burn(result))
+    print(page.verdicts({"burn": result}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
