@@ -36,7 +36,7 @@ OCI_RULE = {
 }
 OPERATORS = (("== != < <= > >=", "the argument compared with a value, without sign"),
              ("& VALUE", "any of these bits is set"), ("in VALUE", "no bit but these is set"),
-             ("& MASK == VALUE, & MASK != VALUE", "with --seccomp-add only: these bits of it compared"))
+             ("& MASK == VALUE, & MASK != VALUE", "these bits of it compared (not in minijail's own files)"))
 EXAMPLE_OCI = """{
   "defaultAction": "SCMP_ACT_ERRNO",
   "syscalls": [
@@ -96,7 +96,8 @@ def page():
     out += _literal(EXAMPLE_MINIJAIL) + rows((
         ("@include FILE", "the statements of a file, relative to this one; one level, %d of them" %
          policy_minijail.MOST_INCLUDES),
-        ("@default " + "|".join(policy_minijail.DEFAULTS), "what a call without a rule gets; kill unless said"),
+        ("@default " + "|".join(policy_minijail.DEFAULTS) + " ERRNO", "what a call without a rule gets; kill unless said, and "
+         "return ERRNO is not in minijail's own files"),
         ("@denylist", "before the first rule: every other call passes, and every rule is a return"),
         ("@frequency FILE", "passed over: it decides nothing"),
         ("CALL: CONDITION", "allowed where it holds, refused with the default's answer elsewhere"),

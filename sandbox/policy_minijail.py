@@ -2,14 +2,15 @@
 """minijail's .policy files, and its conditions on arguments, which `--seccomp-add` takes too.
 
     @include ./common.policy          one level
-    @default trap                     kill, kill-process, kill-thread, trap
+    @default trap                     kill, kill-process, kill-thread, trap; and return ENOSYS
     @denylist                         the default is to allow, every line returns an errno
     read: 1
     socket: arg0 == AF_UNIX || arg0 == AF_INET && arg1 in SOCK_STREAM|SOCK_CLOEXEC
     { open, openat }: return ENOENT
     ioctl: { arg1 == TIOCSTI; return EPERM, allow }
 
-`&` holds when any of the bits is set, `in` when no other one is.  The grammar is that of minijail's tools/parser.py.  `kill`
+`&` holds when any of the bits is set, `in` when no other one is.  The grammar is that of minijail's tools/parser.py, with
+two forms more, which minijail refuses: `@default return ERRNO`, `argN & MASK == VALUE` and `!= VALUE`.  `kill`
 and a call without a rule kill the process: which of thread and process it is, minijail leaves to its command line.
 """
 import errno as errnos
@@ -23,7 +24,7 @@ from .. import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,
            "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
-DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify")
+DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify", "return")
 ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 MINIJAIL_ARCHES = ("arm", "arm64", "mips", "mips64", "riscv64", "x86", "x86_64")
 ALL = (1 << 64) - 1
@@ -68,9 +69,9 @@ def parse(text, arch):
 def conditions(text, arch, call):
     """The alternatives of a condition, `arg1 == 0x5413 || arg1 & 4 == 0`: a list of lists of seccomp_bpf.Condition.
 
-    Beside minijail's forms, `argN & MASK == VALUE` and `!= VALUE`.  Raises SandboxError.
+    Raises SandboxError.
     """
-    reader = Reader(text, arch, masked=True)
+    reader = Reader(text, arch, single=True)
     reader.calls = [call]
     found = reader.expression()[call]
     if reader.now.kind != "end":
@@ -79,10 +80,10 @@ def conditions(text, arch, call):
 
 
 class Reader:
-    """A file, token by token.  rules: (call, action, conditions, (Text, offset)) in order."""
+    """A file, token by token; single: one line without comments, of an option.  rules: (call, action, conditions, (Text, offset)) in order."""
 
-    def __init__(self, text, arch, masked=False, nested=False):
-        self.text, self.arch, self.masked, self.nested = text, arch, masked, nested
+    def __init__(self, text, arch, single=False, nested=False):
+        self.text, self.arch, self.single, self.nested = text, arch, single, nested
         self.rules, self.calls, self.default, self.default_at, self.denylist = [], [], None, 0, False
         self.place, self.constants, self.included, self.count = 0, policy_constants.table(arch), 0, 0
         self.braces, self.now = 0, None
@@ -97,7 +98,7 @@ class Reader:
             if at == len(string):
                 self.now = Token("end", "", at)
                 break
-            if not found or self.masked and string[at] in "#\\\n\r":
+            if not found or self.single and string[at] in "#\\\n\r":
                 raise self.text.error(at, "unexpected character %r" % string[at])
             self.place = found.end()
             if found.lastgroup != "blank" and not (found.lastgroup == "line" and self.braces):
@@ -147,7 +148,8 @@ class Reader:
                 raise self.text.error(token.at, "@default is given twice")
             if self.now.text not in DEFAULTS:
                 self.expected("one of " + ", ".join(DEFAULTS))
-            self.default, self.default_at = ACTIONS[self.next().text], token.at
+            self.default_at = token.at
+            self.default = self.action() if self.now.text == "return" else ACTIONS[self.next().text]
         elif token.text == "@denylist":
             self.next()
             if self.rules:
@@ -328,7 +330,7 @@ class Reader:
             return token.at, arg, "&==", 0, ~value & ALL
         if op != "&":
             return token.at, arg, op, value, None
-        if self.masked and self.now.text in ("==", "!="):
+        if self.now.text in ("==", "!="):
             return token.at, arg, "&" + self.next().text, self.value(), value
         return token.at, arg, "&!=", 0, value
 
