@@ -288,15 +288,26 @@ def _nnp(name, plan, reading, facts, features, identity, control_fds):
 
 def _seccomp(name, plan, reading, facts, features, identity, control_fds):
     mode, count, own = reading.status.get("Seccomp"), reading.status.get("Seccomp_filters"), own_filters()
+    asking = "listener" in facts  # one filter then stands for all
+    expected = None if own is None else own + (1 if asking else len(plan.filters))
     if name == "setid-filter":
         asked = [filter_name for filter_name, _ in plan.filters if filter_name == "setid"]
-        right = bool(asked) and mode == "2" and (count is None or int(count) == own + len(plan.filters))
+        right = bool(asked) and mode == "2" and (count is None or int(count) == expected)
         return right, "Seccomp_filters: %s, the supervisor has %s" % (count, own)
-    right = mode == "2" and (count is None or int(count) == own + len(plan.filters))
+    right = mode == "2" and (count is None or int(count) == expected)
     right = right and any(filter_name != "setid" for filter_name, _ in plan.filters)
     how = "Seccomp: %s, filters %s, the supervisor has %s" % (mode, count, own)
     named = [filter_name for filter_name, _ in plan.filters if filter_name != "setid"]
-    return right, how + "; attached: %s, sha256 %s" % (named[0], plan.policy_digest[:16]) if named else how
+    return right, how + "; attached: %s%s, sha256 %s" % (named[0], ", asking a listener" if asking else "",
+                                                        plan.policy_digest[:16]) if named else how
+
+
+def _ledger(name, plan, reading, facts, features, identity, control_fds):
+    if plan.listening is None:
+        return False, "not asked for"
+    if not plan.listening.record:
+        return False, "not asked for; calls of high risk ask a listener" if "listener" in facts else "not asked for"
+    return "listener" in facts, plan.listening.how(facts.get("listener", "no listener"), plan.tier)
 
 
 def _fds(name, plan, reading, facts, features, identity, control_fds):
@@ -316,5 +327,5 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
          "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "landlock": _landlock,
          "landlock-signals": _landlock_signals,
-         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "setid-filter": _seccomp,
+         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "setid-filter": _seccomp,
          "fds": _fds, "cwd": _cwd}

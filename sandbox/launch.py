@@ -76,7 +76,7 @@ class Run(Provisions):
         self.pid, self.pidfd, self.sock, self.terminal, self.meter = 0, -1, None, None, None
         self.facts, self.init_status, self.init_usage = {}, 0, None
         self.group, self.group_notes = None, plan.group_notes
-        self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
+        self.survivors, self.terminals, self.uppers, self.private, self.hearing = [], [], {}, None, None
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()
@@ -115,7 +115,7 @@ class Run(Provisions):
             copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
             group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
-            remount=self.features.remount(), inherited=None if self.features.cloexec_range else process.inheritable())
+            remount=self.features.remount(), handover=self._handover(), inherited=None if self.features.cloexec_range else process.inheritable())
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -196,7 +196,9 @@ class Run(Provisions):
                 raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
             if kind == "late":
                 raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
-            if fd is not None and packet[:1] == b"O":
+            if packet[:1] == b"L" and self.plan.listening is not None:
+                self._hear(packet, fd)
+            elif fd is not None and packet[:1] == b"O":
                 self.uppers[packet[1:]] = fd
             elif fd is not None:
                 self.terminal = self._keep(fd)
@@ -218,6 +220,20 @@ class Run(Provisions):
             self.group_notes)]
         if self.meter is not None:
             self.result.controls.append(self.meter.control().as_dict())
+
+    def _handover(self):
+        if self.plan.listening is None:
+            return None
+        from . import notify
+        return notify.Handover(self.plan.listening.program)
+
+    def _hear(self, packet, fd):
+        from . import hearing
+        if fd is not None:
+            self._keep(fd)
+        self.hearing = step("listener", hearing.Hearing, self.plan.listening, packet, fd)
+        self.facts.update(self.hearing.facts)
+        self.group_notes = dict(self.group_notes, **self.hearing.notes)
 
     def let_go(self):
         """Opens the gate."""
@@ -270,6 +286,8 @@ class Run(Provisions):
         if self.aftermath is not None:
             self.aftermath.listen()
         self.abandon()
+        if self.hearing is not None:
+            self.hearing.tell(result, outcome)
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
         if outcome.exec_errno is not None:
             if self.aftermath is not None:

@@ -30,11 +30,12 @@ class Plan:
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)]; controls: name -> asked;
     hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
     filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
-    {control: why it can't be}, of those that --best-effort names."""
+    {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
+    listener."""
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes")
+                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening")
 
     def left_out(self, name):
         """Whether the user asked to go without a control."""
@@ -77,7 +78,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     if spec.wants_group:
         from . import cgroup_limits
         plan.group, plan.group_notes = cgroup_limits.plan(spec)
-    plan.filters, plan.policy_digest, plan.warnings = [], None, []
+    plan.filters, plan.policy_digest, plan.warnings, plan.listening = [], None, [], None
     if tier.own_tree:
         _own_tree(plan, spec, host)
     else:
@@ -89,6 +90,9 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root or not tier.own_tree
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
+    if (spec.ledger or spec.seccomp_action == "kill") and not plan.left_out("ledger"):
+        from . import listening
+        listening.arm(plan)
     plan.controls = _controls(plan)
     return plan
 
@@ -217,6 +221,8 @@ def _controls(plan):
         # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).
         if name == "groups":
             asked = plan.root
+        if name == "ledger":
+            asked = plan.listening is not None and plan.listening.record
         if name in GROUP_LIMITS:
             asked = asked and (name in plan.group_notes or any(setting.control == name for setting in plan.group))
         out[name] = asked
@@ -247,6 +253,8 @@ def describe(plan):
     yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
     yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
                                          for name, program in plan.filters) or "none")
+    if plan.listening is not None:
+        yield "listener      %s" % plan.listening.describe()
     deadlines = ["%g s%s" % (seconds, what) for seconds, what in ((spec.timeout, ""), (spec.cpu_time, " of processor time"))
                  if seconds is not None]
     yield "deadline      %s" % (" or ".join(deadlines) + ", grace %g s" % spec.grace if deadlines else "none")
@@ -280,6 +288,7 @@ def as_dict(plan):
         "group": [setting.as_dict() for setting in plan.group],
         "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
                     for name, program in plan.filters],
+        "listener": None if plan.listening is None else plan.listening.as_dict(),
         "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,
         "proc": spec.proc, "tty": spec.tty,
         "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],

@@ -22,7 +22,7 @@ class Child:
 
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
     pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): detached mount fd}; copies: {src: fd}; filters:
-    prepared programs; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
+    prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
     Landlock rights)]; ignored: signals that the caller ignores, and which would stay ignored across exec; stdin: fd that takes
     the place of 0, or -1; carried: {1 or 2: fd that takes its place}; group: fd of the control group's directory, or -1; moved:
     whether the parent moves us into it after clone3, and the cgroup namespace is still to come; remount: that module, or None
@@ -357,9 +357,12 @@ def become_init(child):
         os.set_inheritable(child.image, False)
     for fd in held:
         os.set_inheritable(fd, True)
-    # The policy comes last: what it refuses may include seccomp(2) itself.
-    for program in reversed(child.filters):
-        seccomp.attach(program)
+    if child.handover is not None:
+        child.handover.prepare(control)
+    if child.handover is None or not child.handover.attach(child.sock):
+        # The policy comes last: what it refuses may include seccomp(2) itself.
+        for program in reversed(child.filters):
+            seccomp.attach(program)
     process.execveat(child.image, argv, env)
 
 

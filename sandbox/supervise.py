@@ -52,12 +52,13 @@ def read_signal(fd):
 
 class Outcome:
     """How it ended.  status: wait status or None; rusage; exec_errno; deadline, cpu_deadline, overflow: whether the time,
-    the processor time or the output was used up; insisted: signal; failure: what went wrong in the supervisor itself, a
+    the processor time or the output was used up; forbidden: whether a call of high risk ended it; insisted: signal; failure: what went wrong in the supervisor itself, a
     sentence or None."""
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
-        self.deadline = self.cpu_deadline = self.overflow = False
+        self.deadline = self.cpu_deadline = self.overflow = self.forbidden = False
+        self.forbidden_call = None  # (name, arguments, why)
         self.insisted, self.failure = 0, None
 
     def evidence(self, init_status, limits=None, counted=None):
@@ -68,7 +69,7 @@ class Outcome:
                         status=self.status, init_status=init_status, policy=spec.seccomp, insisted=self.insisted,
                         deadline=spec.timeout if self.deadline else None, failure=self.failure,
                         cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
-                        overflow=spec.max_output if self.overflow else None, rlimits=limits,
+                        overflow=spec.max_output if self.overflow else None, forbidden=self.forbidden_call, rlimits=limits,
                         cpu_time=spec.cpu_time if "cpu" not in spec.rlimit else None,
                         cpu_used=self.rusage.ru_utime + self.rusage.ru_stime if self.rusage is not None else None)
 
@@ -81,7 +82,7 @@ class Supervision:
         self.outcome = outcome
         self.due = []  # (monotonic time, step)
         self.insistence = 0
-        self.terminal, self.carriers = None, []
+        self.terminal, self.hearing, self.carriers = None, None, []
         self.listeners = []  # what else is served while it runs: wanted(), wait(), serve(events), close()
         self.ending = self.over = self.given_up = False
         self.error = None
@@ -112,6 +113,9 @@ class Supervision:
         if run.group is not None:
             from .cgroup import Watch
             self.listeners.append(Watch(run.group))
+        if run.hearing is not None and run.hearing.listener is not None:
+            self.hearing = run.hearing.start(run.begun)
+            self.listeners.append(self.hearing)
         if run.terminal is not None:
             from .terminal import Terminal
             self.terminal = Terminal(run.terminal, run.budget)
@@ -172,6 +176,8 @@ class Supervision:
             self.signal(read_signal(self.run.signals))
         if self.run.budget is not None and self.run.budget.exceeded:
             self._output_limit()
+        if self.hearing is not None and self.hearing.killed is not None and not self.outcome.forbidden:
+            self._forbidden_call()
         self._run_due()
 
     def wait(self):
@@ -276,6 +282,11 @@ class Supervision:
             self._stop()
             if self.over:
                 self._be_patient()
+
+    def _forbidden_call(self):
+        """It still waits for its answer, and dies there."""
+        self.outcome.forbidden = self.ending = True
+        self._stop()
 
     def _ask_to_end(self):
         """A deadline: SIGTERM, and the grace time."""

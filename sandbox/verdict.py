@@ -25,7 +25,7 @@ class Evidence:
     insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed;
     group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None;
     cpu_deadline: seconds of processor time that the sandbox used up, or None; overflow: bytes of output that were too few,
-    or None; rlimits: name -> (soft, hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is
+    or None; forbidden: (name, arguments as text, why) of a call of high risk that ended it, or None; rlimits: name -> (soft, hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is
     only its backstop, or None; cpu_used: seconds that the program used, with the children it waited for, or None.
     """
 
@@ -33,6 +33,7 @@ class Evidence:
         self.status, self.init_status, self.policy = None, 0, "default"
         self.deadline, self.insisted, self.failure = None, 0, None
         self.group = self.memory = self.cpus = self.pids = None
+        self.forbidden = None
         self.cpu_deadline = self.overflow = self.cpu_time = self.cpu_used = None
         self.rlimits = {}
         for name, value in given.items():
@@ -113,6 +114,14 @@ def _overflow(evidence, verdict):
     verdict.limits_hit["max_output"] = evidence.overflow
     return verdict.set("output-limit", "it wrote more than %d bytes" % evidence.overflow, "allow more with --max-output",
                        128 + SIGKILL)
+
+
+def _forbidden(evidence, verdict):
+    """By our own kill, but as if the filter had done it, which can't say for which call."""
+    if evidence.forbidden is None:
+        return False
+    return verdict.set("seccomp", "killed for calling %s(%s), which %s" % evidence.forbidden,
+                       "a program that needs it: --seccomp-action errno, without --harden", 128 + SIGSYS)
 
 
 def _insisted(evidence, verdict):
@@ -215,5 +224,5 @@ def _exited(evidence, verdict):
 
 
 #: First our own failure and deeds, then what the kernel counted, then what the status says.
-RULES = (_failed, _deadline, _cpu_deadline, _overflow, _insisted, _oom, _lost, _seccomp, _rlimit_cpu, _file_size, _pids,
+RULES = (_failed, _forbidden, _deadline, _cpu_deadline, _overflow, _insisted, _oom, _lost, _seccomp, _rlimit_cpu, _file_size, _pids,
          _signal, _exited)

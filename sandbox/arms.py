@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Filters with other answers: a finished program, or a chain of them, whose refusals ask a listener or kill.
+
+Works on the bytes, so that any policy can be had so, and decides exactly as before: only the leaves change.  What allows
+stays where it is, so that an allowed call costs what it did, and the kernel's table of always allowed numbers holds too.
+"""
+import struct
+
+ALLOW, LOG, TRACE, NOTIFY, ERRNO, KILL = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000, 0x00050000, 0x80000000
+ACTION = 0xffff0000
+_LD, _JEQ, _JA, _RET, _RET_A = 0x20, 0x15, 0x05, 0x06, 0x16
+_NR, _ARCH = 0, 4  # offsets in struct seccomp_data
+LONGEST = 4096  # BPF_MAXINSNS
+_RECORD = struct.Struct("=HBBI")
+
+
+def asking_but(audit_arch, quiet):
+    """Leaves that ask the listener about each refused call whose number is not in `quiet`, and where the policy kills."""
+    return lambda value: _tail(value, audit_arch, quiet, lambda number: [(_RET, 0, 0, value)], [(_RET, 0, 0, NOTIFY)], NOTIFY)
+
+
+def asking_about(audit_arch, numbers):
+    """Leaves that ask the listener about refused calls of these numbers, and where the policy kills."""
+    return lambda value: _tail(value, audit_arch, numbers, lambda number: [(_RET, 0, 0, NOTIFY)], [(_RET, 0, 0, value)], NOTIFY)
+
+
+def killing(audit_arch, numbers):
+    """Leaves that kill the process for a refused call of these numbers."""
+    return lambda value: _tail(value, audit_arch, numbers, lambda number: [(_RET, 0, 0, KILL)], [(_RET, 0, 0, value)], KILL)
+
+
+def _tail(value, audit_arch, numbers, listed, others, killed):
+    """The instructions that end a call which the policy answers with `value`, or None to leave it as it is."""
+    if value == KILL and killed != KILL:  # the numbers of a foreign architecture would be read wrong
+        return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed), (_RET, 0, 0, value)]
+    if value & ACTION != ERRNO:
+        return None
+    out = [(_LD, 0, 0, _NR)]
+    for number in sorted(numbers):
+        out.append((_JEQ, 0, 1, number))
+        out += listed(number)
+    return out + others
+
+
+def combine(programs, leaves):
+    """One program that decides as the chain does, with other leaves.
+
+    programs: bytes of each, the one attached last first, whose answer wins among equals; leaves: one of the functions above.
+    Raises ValueError for a program that returns what it computed, and for one that is too long.
+    """
+    code, open_ends, starts = [], {}, {}
+    queue = [(0, ALLOW)]
+    while queue:
+        stage, carried = queue.pop(0)
+        if (stage, carried) in starts:
+            continue
+        starts[stage, carried] = len(code)
+        for op, jt, jf, k in _RECORD.iter_unpack(programs[stage]):
+            if op == _RET_A:
+                raise ValueError("returns what it computed")
+            if op == _RET:
+                value = min(k, carried, key=_rank)
+                passes = k & ACTION in (ALLOW, LOG, TRACE)
+                if passes and stage + 1 < len(programs):
+                    queue.append((stage + 1, value))
+                    open_ends[len(code)] = stage + 1, value
+                elif leaves(value) is not None:
+                    open_ends[len(code)] = "leaf", value
+                else:
+                    k = value
+            code.append((op, jt, jf, k))
+    for end in [end for end in open_ends.values() if end[0] == "leaf"]:
+        if end not in starts:
+            starts[end] = len(code)
+            code += leaves(end[1])
+    for at, end in open_ends.items():
+        code[at] = (_JA, 0, 0, starts[end] - at - 1)
+    if len(code) > LONGEST:
+        raise ValueError("too long with its other answers: %d instructions" % len(code))
+    return b"".join(_RECORD.pack(*instruction) for instruction in code)
+
+
+def _rank(value):
+    """The kernel takes the lowest action as a signed number.  kernel/seccomp.c: seccomp_run_filters"""
+    action = value & ACTION
+    return action - (1 << 32) if action & KILL else action
+
+
+class Answers:
+    """What a chain of programs answers, as the kernel would.  programs: as in `combine`."""
+
+    #: Arguments decide on some numbers; so many of their answers are kept.
+    MOST = 4096
+
+    def __init__(self, programs, audit_arch):
+        from .. import seccomp_bpf as bpf
+        self.bpf, self.arch = bpf, audit_arch
+        self.programs = [_Watched(bpf.decode(program)) for program in programs]
+        self.constant, self.known = {}, {}
+
+    def of(self, number, arguments):
+        """The filter's return value, action and data, for a call of this architecture."""
+        found = self.constant.get(number)
+        if found is None:
+            found = self.known.get((number, arguments))
+        return self._find(number, arguments) if found is None else found
+
+    def _find(self, number, arguments):
+        values, constant = [], True
+        for program in self.programs:
+            program.looked = False
+            values.append(self.bpf.run(program, number, self.arch, arguments)[0])
+            constant = constant and not program.looked
+        value = min(values, key=_rank)  # the first among equals
+        if constant and len(self.constant) < self.MOST:
+            self.constant[number] = value
+        elif not constant and len(self.known) < self.MOST:
+            self.known[number, arguments] = value
+        return value
+
+
+class _Watched(list):
+    """Instructions that say whether one was executed that looks at more than number and architecture."""
+
+    looked = False
+
+    def __getitem__(self, at):
+        found = list.__getitem__(self, at)
+        if found[0] == _LD and found[3] > _ARCH:
+            self.looked = True
+        return found

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run does with the listener that its child hands over: receipt, ledger, and what the result gets of it."""
+import os
+
+from . import notify, policy_arms
+from .arms import Answers
+from .ledger import Ledger
+
+#: Of a call's arguments in a sentence.
+LONGEST = 200
+
+
+class Hearing:
+    """listener: notify.Listener, or None where this process can't have one.  facts, notes: for the gate."""
+
+    def __init__(self, listening, packet, fd):
+        """packet: what came with the descriptor, a word of notify.  Raises OSError for a descriptor that is no listener."""
+        self.listening, self.listener, self.ledger, self.stream = listening, None, None, None
+        self.facts, self.notes = {}, {}
+        if fd is None:
+            self.notes["ledger"] = notify.unavailable(int(packet[len(notify.REFUSED):]))
+            return
+        self.listener = notify.Listener(fd, packet == notify.KILLABLE)
+        if not self.listener.is_one():
+            raise OSError(9, "is no listener", "descriptor")
+        self.facts["listener"] = "a listener, %s, %s" % (
+            "waiting calls undisturbed by signals" if self.listener.killable else "signals interrupt waiting calls",
+            "woken on one processor" if self.listener.synchronous else "no synchronous wake-up")
+
+    def start(self, begun):
+        """The Ledger, a member of the supervision.  begun: monotonic time of the result's `started`."""
+        decode, read = _decoders()
+        self.ledger = Ledger(self.listener, self.listening, Answers(self.listening.programs, self.listening.audit_arch), begun,
+                             decode, read, self.stream if self.listening.record else None)
+        return self.ledger
+
+    def tell(self, result, outcome):
+        """Gives the result its rows, and the outcome the call that ended it."""
+        ledger = self.ledger
+        if ledger is None:
+            return
+        if self.listening.record:
+            result.refused = ledger.rows()
+        if ledger.rest:
+            result.notes.append("the ledger was full: %d calls of %s are counted, and not described" % (
+                sum(record.count for record in ledger.rest.values()),
+                ", ".join(sorted(record.syscall for record in ledger.rest.values()))))
+        if ledger.killed is not None:
+            record = ledger.killed
+            text = ", ".join("%s=%s" % item for item in record.args.items())
+            outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), \
+                policy_arms.reason(record.syscall) or "policy %s answers so" % os.fsdecode(outcome.spec.seccomp)
+
+
+def _decoders():
+    try:
+        from .decode import decode
+        from .peek import Peek
+        return decode, Peek().read
+    except ImportError:
+        from ..syscalls.libc import NR
+        names = dict((number, name) for name, number in NR.items())
+        return (lambda arch, number, arguments, peek: (
+            names.get(number, "syscall_%d" % number), dict(("arg%d" % at, value) for at, value in enumerate(arguments)))), None

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: each refused system call as evidence, aggregated, bounded, and answered with the errno of the policy.
+
+Nothing that is read of a target decides anything.  Between receiving a call and answering it there is no disk, no pipe and no
+JSON; a call is counted when its answer has arrived, and one that went away before as interrupted.
+
+What floods can't do: records are capped, with a share for each system call, so that one can't hide the others; beyond the
+cap only numbers are counted, and they are exact; a token bucket bounds the supervisor's processor time, which lies outside
+the sandbox's limits: the target pays by waiting.
+"""
+import errno
+import select
+import time
+
+from .arms import ACTION, ERRNO
+from .origin import Origins
+from ..syscalls.libc import ARCH, NR
+
+#: Distinct records in all; a system call may have an eighth of them.
+CAP = 2048
+SHARE = 8
+#: Calls that are answered at full speed, then so many per second, a batch at a time.
+BURST, PACE, BATCH = 20000, 2000, 40
+#: Seconds after which the loop gets its turn, though calls are waiting.
+SLICE = 0.002
+#: A call that comes so soon after the last one is waited for here, without a turn of the loop.
+SOON = 0.001
+#: A line is written for a record's first call, and again each time its count has grown tenfold: a bound on the file's size.
+AGAIN = 10
+#: Repeats of one call for which its origin is looked up each time, then at most each EVERY seconds.
+CERTAIN, EVERY = 64, 0.01
+
+
+class Record:
+    """One row.  pointers: whether an argument may be an address; looked, due: when, and at which count, it was or will be looked
+    at again; told: (count, interrupted) of its last line, or None."""
+
+    __slots__ = ("syscall", "args", "errno", "count", "pid", "exe", "first", "last", "interrupted", "pointers", "looked", "due",
+                 "told")
+
+    def __init__(self, syscall, args, answer, pid, exe, now):
+        self.syscall, self.args, self.errno, self.pid, self.exe = syscall, args, answer, pid, exe
+        self.count, self.interrupted, self.told = 0, 0, None
+        self.first = self.last = self.looked = now
+        self.due, self.pointers = 1, False
+
+    def as_dict(self, begun):
+        """The row of a Result.  begun: monotonic time of its `started`."""
+        return {"syscall": self.syscall, "args": self.args, "errno": self.errno, "count": self.count, "pid": self.pid,
+                "exe": self.exe, "first_s": round(self.first - begun, 6), "last_s": round(self.last - begun, 6),
+                "interrupted": self.interrupted}
+
+
+class Ledger:
+    """A member of the supervision: wanted(), wait(), serve(events), close().
+
+    listener: notify.Listener; listening: listening.Listening; answers: arms.Answers of its programs; begun: monotonic time of
+    the Result's `started`; decode: as decode.decode; read: read(pid, address, size) -> bytes, of a thread's memory; stream:
+    ledger_stream.Stream or None.  killed: the record of the call that kills, once there was one.
+    """
+
+    def __init__(self, listener, listening, answers, begun, decode, read, stream=None, cap=CAP, burst=BURST, pace=PACE):
+        self.listener, self.listening, self.answers, self.begun = listener, listening, answers, begun
+        self.decode, self.read, self.stream = decode, read, stream
+        self.cap, self.share, self.burst, self.pace = cap, max(1, cap // SHARE), burst, pace
+        self.origins = Origins()
+        self.seen, self.records, self.distinct, self.rest = {}, {}, {}, {}
+        self.killed, self.gone, self.over = None, 0, False
+        self.tokens, self.marked, self.resume = float(burst), time.monotonic(), None
+        self.last_call, self.fresh = 0.0, []
+        self.names = None
+        self.poll = select.poll()
+        self.poll.register(listener.fd, select.POLLIN)
+
+    # -- as a member ---------------------------------------------------------------------------------------------
+
+    def wanted(self):
+        """{fd: events}"""
+        wanted = {} if self.stream is None else self.stream.wanted()
+        if not self.over and self.killed is None and self.resume is None:
+            wanted[self.listener.fd] = select.POLLIN
+        return wanted
+
+    def wait(self):
+        """Seconds until the bucket holds a batch again, or None."""
+        return None if self.resume is None else max(0.0, self.resume - time.monotonic())
+
+    def serve(self, events):
+        """Answers what waits, for SLICE seconds at most."""
+        now = time.monotonic()
+        if self.resume is not None and now >= self.resume:
+            self.resume = None
+        event = events.get(self.listener.fd, 0)
+        if event & select.POLLIN:
+            self._answer_all(now)
+        elif event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            self.over = True  # nobody is left under the filter: another RECV would block for ever on old kernels
+        if self.fresh:
+            self._tell()
+        if self.stream is not None:
+            self.stream.serve(events)
+
+    def close(self):
+        """Tells the last counts.  The listener itself goes after the sandbox has."""
+        if self.stream is not None:
+            self.fresh = [record for record in self._all() if record.told != (record.count, record.interrupted)]
+            self._tell()
+            self.stream.close()
+
+    def rows(self):
+        """[row] of a Result, in the order of the first call; what lay beyond the cap comes last: a row per system call, of pid 0
+        and without arguments."""
+        return [record.as_dict(self.begun) for record in self._all()]
+
+    def _all(self):
+        return sorted(self.records.values(), key=lambda record: record.first) + \
+            sorted(self.rest.values(), key=lambda record: record.first)
+
+    # -- calls ---------------------------------------------------------------------------------------------------
+
+    def _answer_all(self, now):
+        ends = now + SLICE
+        while True:
+            busy = now - self.last_call < SOON
+            self._answer()
+            if self.killed is not None:
+                return
+            now = self.last_call = time.monotonic()
+            if self.tokens < 1 and not self._refill(now) or now >= ends or not busy:
+                return
+            ready = self.poll.poll(1)
+            if not ready:
+                return
+            if not ready[0][1] & select.POLLIN:
+                self.over = True
+                return
+
+    def _refill(self, now):
+        """Whether there is a token; else nothing is received until a batch of them is there."""
+        self.tokens = min(self.burst, self.tokens + (now - self.marked) * self.pace)
+        self.marked = now
+        if self.tokens >= 1:
+            return True
+        self.resume = now + min(BATCH, self.burst) / self.pace
+        return False
+
+    def _answer(self):
+        self.tokens -= 1
+        call = self.listener.receive()
+        if call is None:
+            self.gone += 1
+            return
+        ident, thread, number, arch, arguments = call
+        now = time.monotonic()
+        raw = (thread, number) + arguments
+        known = self.seen.get(raw)
+        if known is None or known[0].count >= known[0].due or self._is_stale(known[0], now):
+            known = self._look(ident, thread, number, arch, arguments, raw, now)
+        record, answer = known
+        record.last = now
+        if not answer:  # high risk: it stays blocked, and dies there
+            record.count += 1
+            self.killed = record
+            self.fresh.append(record)
+            return
+        if self.listener.refuse(ident, answer):
+            record.count += 1
+            if record.told is None or record.count >= AGAIN * record.told[0]:
+                self.fresh.append(record)
+        else:
+            record.interrupted += 1
+            if record.told is None:
+                self.fresh.append(record)
+
+    def _is_stale(self, record, now):
+        """Whether the same numbers may by now come from another program, or point to another text."""
+        if record.pointers and self.tokens > self.burst / 2:
+            return True
+        return record.count < CERTAIN or now - record.looked > EVERY
+
+    def _look(self, ident, thread, number, arch, arguments, raw, now):
+        """(record, errno or 0 for a call that kills)"""
+        if arch != self.listening.audit_arch:
+            value = ERRNO | errno.ENOSYS
+        else:
+            value = self.answers.of(number, arguments)
+        # The filter asks about nothing that it would allow; a mistake there must not become a permission.
+        answer = value & 0xffff if value & ACTION == ERRNO and value & 0xffff else errno.EPERM
+        if value & ACTION in (0x80000000, 0):
+            answer = 0
+        shown = errno.errorcode.get(answer, str(answer)) if answer else "SIGKILL"
+        if len(self.records) >= self.cap or self.distinct.get(number, 0) >= self.share:
+            known = self.seen.get(raw)  # what is known stays known; nothing new is decoded
+            if known is not None and not known[0].pointers:
+                known[0].looked = now
+                return known
+            return self._beyond(number, shown, now), answer
+        name, args = self._decode(ident, thread, number, arguments)
+        pid, exe = self.origins.of(thread)
+        if not self.listener.valid(ident):
+            exe = None
+        key = pid, exe, number, answer, repr(args)
+        record = self.records.get(key)
+        if record is None:
+            record = self.records[key] = Record(name, args, shown, pid, exe, now)
+            record.pointers = any(value > 65535 for value in arguments)
+            self.distinct[number] = self.distinct.get(number, 0) + 1
+        record.looked = now
+        record.due = max(CERTAIN, 2 * record.count)
+        if len(self.seen) >= 4 * self.cap:
+            self.seen.clear()
+        self.seen[raw] = known = record, answer
+        return known
+
+    def _beyond(self, number, shown, now):
+        record = self.rest.get(number)
+        if record is None:
+            record = self.rest[number] = Record(self._name(number), {}, shown, 0, None, now)
+        record.errno = shown
+        return record
+
+    def _decode(self, ident, thread, number, arguments):
+        def peek(address, size):
+            if not self.listener.valid(ident):
+                raise OSError(errno.ESRCH, "gone")
+            data = self.read(thread, address, size)
+            if not self.listener.valid(ident):  # it may be another process's by now
+                raise OSError(errno.ESRCH, "gone")
+            return data
+        try:
+            return self.decode(ARCH, number, arguments, peek)
+        except Exception as error:  # of a decoder: the call is refused all the same
+            return self._name(number), {"arguments": {"unreadable": type(error).__name__}}
+
+    def _name(self, number):
+        if self.names is None:
+            self.names = dict((value, name) for name, value in NR.items())
+        return self.names.get(number, "syscall_%d" % number)
+
+    # -- telling -------------------------------------------------------------------------------------------------
+
+    def _tell(self):
+        records, self.fresh = self.fresh, []
+        for record in records:
+            record.told = record.count, record.interrupted
+        if self.stream is not None:
+            for record in records:
+                self.stream.add("capped" if record.pid == 0 else "refused", record.as_dict(self.begun))

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The part of a plan about the listener: which refused calls ask it, and which kill.  Data and bytes, nothing is done.
+
+With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk.  What is
+refused, and with which errno, is the same in all of them.
+"""
+from . import arms, policy_arms
+from .errors import usage
+from ..syscalls.libc import ARCH, NR
+
+_FDS = range(3, 9)  # stages.become_init
+_SOME = 0x7FFC0A0B1000
+#: What the child calls with the filter in force until init runs, beside filters.STARTER: it would wait for an answer that
+#: nobody can give yet.  (call, argument vectors)
+HANDOVER = (("sendmsg", [(fd, _SOME, 0x4000) for fd in _FDS]), ("sendto", [(fd, _SOME, 9, 0, 0, 0) for fd in _FDS]),
+            ("brk", [(_SOME,)]), ("mmap", [(0, 1 << 20, 3, 0x22, 0xFFFFFFFFFFFFFFFF, 0)]), ("munmap", [(_SOME, 1 << 20)]),
+            ("futex", [(_SOME, 0x81, 1, 0, 0, 0)]))
+
+
+class Listening:
+    """What the listener is for.  program: bytes of the filter that asks; programs: the chain that it stands for, the policy
+    first; record: whether refused calls are recorded; kill, quiet: frozensets of numbers; audit_arch: int."""
+
+    __slots__ = ("program", "programs", "record", "kill", "quiet", "audit_arch")
+
+    def describe(self):
+        """One line for people."""
+        parts = ["each refused call but " + " ".join(self._names(self.quiet))] if self.record else []
+        if self.kill:
+            parts.append("kills for " + " ".join(self._names(self.kill)))
+        return "; ".join(parts)
+
+    def as_dict(self):
+        """The JSON object of --print-plan."""
+        return {"record": self.record, "kill": self._names(self.kill), "quiet": self._names(self.quiet) if self.record else [],
+                "instructions": len(self.program) // 8}
+
+    def how(self, listener, tier):
+        """The receipt's phrase.  listener: what it can do, or why there is none."""
+        blind = "" if tier.userns else "; a program that makes itself undumpable hides what its pointers point to"
+        return "%s; not recorded: %s%s" % (listener, " ".join(self._names(self.quiet)), blind)
+
+    @staticmethod
+    def _names(numbers):
+        return sorted(name for name, number in NR.items() if number in numbers)
+
+
+def arm(plan):
+    """Gives a Plan its `listening`, and its policy the arms that kill.  Raises SandboxError, exit 2."""
+    spec = plan.spec
+    named = [name for name, _ in plan.filters if name != "setid"]
+    if not named:
+        if spec.ledger is True or spec.seccomp_action is not None:
+            raise usage("--ledger" if spec.ledger is True else "--seccomp-action", "contradicts --unsafe-without seccomp")
+        return
+    out = Listening()
+    out.audit_arch = _audit_arch()
+    out.kill = policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset()
+    out.quiet = policy_arms.numbers(policy_arms.QUIET, NR)
+    out.record = bool(spec.ledger)
+    option = "--ledger" if out.record else "--seccomp-action kill"
+    if out.record:
+        missing = _refused(plan.filters[0][1], out.audit_arch)
+        if missing and spec.ledger is not True:
+            plan.warnings.append("no ledger: policy %s refuses %s, over which its listener is handed over" %
+                                 (named[0], ", ".join(missing)))
+            out.record = False
+            if not out.kill:
+                return
+        elif missing:
+            raise usage(option, "policy %s refuses %s, over which the ledger's listener is handed over" %
+                        (named[0], ", ".join(missing)), "allow them: " + " ".join("--seccomp-add " + call for call in missing),
+                        stage="policy")
+    try:
+        if out.kill:
+            plan.filters[0] = named[0], arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
+            plan.policy_digest = _digest(plan.filters[0][1])
+        out.programs = [program for _, program in plan.filters]
+        out.program = arms.combine(out.programs, arms.asking_but(out.audit_arch, out.quiet) if out.record else
+                                   arms.asking_about(out.audit_arch, out.kill))
+    except ValueError as error:
+        raise usage(option, "policy %s: %s" % (named[0], error), stage="policy")
+    plan.listening = out
+
+
+def _refused(program, audit_arch):
+    """[call] of HANDOVER that a program does not let through."""
+    from .. import seccomp_bpf as bpf
+    code = bpf.decode(program)
+    return [call for call, vectors in HANDOVER if any(
+        bpf.run(code, NR[call], audit_arch, vector + (0,) * (6 - len(vector)))[0] & arms.ACTION not in (arms.ALLOW, arms.LOG)
+        for vector in vectors)]
+
+
+def _audit_arch():
+    from . import policy
+    return policy.numbers(ARCH).AUDIT_ARCH
+
+
+def _digest(program):
+    from .plan import digest
+    return digest(program)
