@@ -58,6 +58,8 @@ OPTIONS = (
            "and podman JSON, minijail, raw BPF)", WORLD),
     Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
            "refused by default", WORLD, True),
+    Option("--seccomp-action", "seccomp_action", "errno|kill", "what calls of high risk get: errno (default), or the end of the "
+           "sandbox, which --harden brings", WORLD),
     Option("--proc", "proc", "full|none", "full: for ps and free, masked; none: no /proc at all", WORLD),
     Option("--tier", "tier", "NAME[,NAME]", "full (default), rootns, process: a weaker sandbox where the host can't do more; "
            "of several the first that runs", WORLD),
@@ -79,6 +81,8 @@ OPTIONS = (
     Option("--max-output", "max_output", "SIZE", "end it when it has written more than this, stdout and stderr "
            "together", LIMITS),
     Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
+    Option("--ledger", "ledger", "FILE", "write each refused system call as a line of JSON, while the program runs; - is "
+           "stderr", OUTPUT),
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
     Option("--json", "json", None, "JSON where something is printed", OUTPUT),
     Option("-q --quiet", "quiet", None, "no messages but errors", OUTPUT),

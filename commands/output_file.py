@@ -47,6 +47,17 @@ class OutputFile:
                 pass
             self.draft = None
 
+    def publish(self):
+        """Shows it under its name before the end: for what is written while the program runs.  Raises OSError."""
+        if self.draft is not None:
+            os.rename(self.draft, os.fsencode(self.path))
+            self.draft = None
+
+    def stream(self):
+        """A Stream that writes it."""
+        from ..sandbox.ledger_stream import Stream
+        return Stream(self.fd, self.publish)
+
     def write(self, content):
         """Writes an object as JSON; as write_text."""
         return self.write_text(dumps(content, indent=2) + "\n")
@@ -55,9 +66,7 @@ class OutputFile:
         """Writes it all; returns a SandboxError where that failed, and leaves no draft."""
         try:
             write_bytes(self.fd, text.encode("utf-8", "backslashreplace"))
-            if self.draft is not None:
-                os.rename(self.draft, os.fsencode(self.path))
-                self.draft = None
+            self.publish()
         except OSError as error:
             self.discard()
             return SandboxError(self.option.lstrip("-"), self.path, error.errno)

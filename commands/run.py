@@ -39,6 +39,7 @@ def execute(values, words, typed=(), arguments=None):
     from ..sandbox.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
     settings["changes"] = "changes" in values
+    settings["ledger"] = "ledger" in values
     spec = Spec(words, **settings)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
         from ..sandbox import cgroup_scope, spec_limits
@@ -52,13 +53,14 @@ def execute(values, words, typed=(), arguments=None):
         return print_plan(plan, values.get("json"))
     if spec.unsafe_without:
         say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
-    outputs = []
+    outputs, ledger = [], None
     try:
         outputs = open_outputs(values, spec)
+        ledger = open_ledger(values, spec)
         if values.get("verbose"):
             say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
-        result = launch.launch(plan)
+        result = launch.launch(plan, ledger)
     except SandboxError as error:
         error = explain_missing(error, spec, typed, plan.tier.own_tree)
         from ..sandbox.result import Result
@@ -71,7 +73,7 @@ def execute(values, words, typed=(), arguments=None):
         for output, _ in outputs:
             output.discard()
         raise
-    wrong = write_outputs(outputs, result)
+    wrong = write_outputs(outputs, result) or ledger_error(values, ledger)
     if values.get("verbose"):
         for control in result.controls:
             state = "yes" if control["in_force"] else "NO" if control["asked"] else "-"  # -: not asked for
@@ -116,6 +118,22 @@ def open_outputs(values, spec):
                     output.discard()
                 raise
     return out
+
+
+def open_ledger(values, spec):
+    """The Stream of --ledger, or None.  Raises SandboxError, exit 2."""
+    if "ledger" not in values:
+        return None
+    from .output_file import OutputFile
+    return OutputFile("--ledger", values["ledger"], [source for source, _ in spec.rw]).stream()
+
+
+def ledger_error(values, stream):
+    """The SandboxError where it could not be written, or None."""
+    if stream is None:
+        return None
+    stream.begin()  # it is empty where there was no listener
+    return None if stream.error is None else SandboxError("ledger", values["ledger"], stream.error.errno)
 
 
 def write_outputs(outputs, result):

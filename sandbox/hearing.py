@@ -15,7 +15,7 @@ class Hearing:
 
     def __init__(self, listening, packet, fd):
         """packet: what came with the descriptor, a word of notify.  Raises OSError for a descriptor that is no listener."""
-        self.listening, self.listener, self.ledger, self.stream = listening, None, None, None
+        self.listening, self.listener, self.ledger = listening, None, None
         self.facts, self.notes = {}, {}
         if fd is None:
             self.notes["ledger"] = notify.unavailable(int(packet[len(notify.REFUSED):]))
@@ -27,11 +27,14 @@ class Hearing:
             "waiting calls undisturbed by signals" if self.listener.killable else "signals interrupt waiting calls",
             "woken on one processor" if self.listener.synchronous else "no synchronous wake-up")
 
-    def start(self, begun):
-        """The Ledger, a member of the supervision.  begun: monotonic time of the result's `started`."""
+    def start(self, begun, stream):
+        """The Ledger, a member of the supervision.  begun: monotonic time of the result's `started`; stream: for its lines, or
+        None."""
+        if stream is not None:
+            stream.begin()
         decode, read = _decoders()
         self.ledger = Ledger(self.listener, self.listening, Answers(self.listening.programs, self.listening.audit_arch), begun,
-                             decode, read, self.stream if self.listening.record else None)
+                             decode, read, stream if self.listening.record else None)
         return self.ledger
 
     def tell(self, result, outcome):

@@ -53,9 +53,11 @@ def rehearse(plan):
         run.abandon()
 
 
-def launch(plan):
-    """Runs the plan and returns a Result.  Raises SandboxError when nothing ran."""
+def launch(plan, stream=None):
+    """Runs the plan and returns a Result.  stream: ledger_stream.Stream for the ledger's lines, or None.  Raises SandboxError
+    when nothing ran."""
     run = step("start", Run, plan)
+    run.stream = stream
     try:
         step("start", run.start)
         run.meet_at_the_gate()
@@ -76,7 +78,8 @@ class Run(Provisions):
         self.pid, self.pidfd, self.sock, self.terminal, self.meter = 0, -1, None, None, None
         self.facts, self.init_status, self.init_usage = {}, 0, None
         self.group, self.group_notes = None, plan.group_notes
-        self.survivors, self.terminals, self.uppers, self.private, self.hearing = [], [], {}, None, None
+        self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
+        self.hearing = self.stream = None
         if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
             from . import terminals
             self.terminals = terminals.remember()

@@ -13,10 +13,21 @@ PATIENCE_MS = 2000
 
 
 class Stream:
-    """fd: the file's descriptor, which stays the caller's.  error: the OSError that ended it, or None."""
+    """fd: the file's descriptor, which stays the caller's; show: called when the program is let go.  error: the OSError that
+    ended it, or None."""
 
-    def __init__(self, fd):
-        self.writer, self.pending, self.size, self.dropped, self.error = Writer(fd), [], 0, 0, None
+    def __init__(self, fd, show=None):
+        self.writer, self.show = Writer(fd), show
+        self.pending, self.size, self.dropped, self.error = [], 0, 0, None
+
+    def begin(self):
+        """Shows the file under its name, where it has one."""
+        show, self.show = self.show, None
+        if show is not None:
+            try:
+                show()
+            except OSError as error:
+                self.error = error
 
     def add(self, event, row):
         """Appends a line.  row: dict of what json can write."""

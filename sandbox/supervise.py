@@ -114,7 +114,7 @@ class Supervision:
             from .cgroup import Watch
             self.listeners.append(Watch(run.group))
         if run.hearing is not None and run.hearing.listener is not None:
-            self.hearing = run.hearing.start(run.begun)
+            self.hearing = run.hearing.start(run.begun, run.stream)
             self.listeners.append(self.hearing)
         if run.terminal is not None:
             from .terminal import Terminal
