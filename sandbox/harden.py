@@ -29,9 +29,8 @@ def check(spec, seccomp):
     if seccomp not in (None, POLICY):
         raise usage("--harden", "contradicts --seccomp %s: it brings the policy %s" % (seccomp, POLICY),
                     "one call more: --seccomp-add RULE")
-    if spec.seccomp_action == "errno":
-        raise usage("--harden", "contradicts --seccomp-action errno: calls of high risk kill")
-    spec.seccomp_action = "kill"
+    if spec.seccomp_action is None:
+        spec.seccomp_action = "kill"
     for place, _ in spec.writable:
         for _, destination in spec.copy:
             if destination.startswith(place + b"/"):

@@ -121,7 +121,7 @@ def _forbidden(evidence, verdict):
     if evidence.forbidden is None:
         return False
     return verdict.set("seccomp", "killed for calling %s(%s), which %s" % evidence.forbidden,
-                       "a program that needs it: --seccomp-action errno, without --harden", 128 + SIGSYS)
+                       "to let it go on, refused: --seccomp-action errno", 128 + SIGSYS)
 
 
 def _insisted(evidence, verdict):
