@@ -5,6 +5,7 @@ import os
 from . import notify, policy_arms
 from .arms import Answers
 from .ledger import Ledger
+from ..syscalls.libc import ARCH, NR
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
@@ -32,9 +33,12 @@ class Hearing:
         None."""
         if stream is not None:
             stream.begin()
-        decode, read = _decoders()
+        # The tables are loaded now, while the program starts, and not while it waits for its first answer.
+        from .decode import decode
+        from .peek import Peek
+        decode(ARCH, NR["mount"], (0,) * 6, None)
         self.ledger = Ledger(self.listener, self.listening, Answers(self.listening.programs, self.listening.audit_arch), begun,
-                             decode, read, stream if self.listening.record else None)
+                             decode, Peek().read, stream if self.listening.record else None)
         return self.ledger
 
     def tell(self, result, outcome):
@@ -53,15 +57,3 @@ class Hearing:
             text = ", ".join("%s=%s" % item for item in record.args.items())
             outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), \
                 policy_arms.reason(record.syscall) or "policy %s answers so" % os.fsdecode(outcome.spec.seccomp)
-
-
-def _decoders():
-    try:
-        from .decode import decode
-        from .peek import Peek
-        return decode, Peek().read
-    except ImportError:
-        from ..syscalls.libc import NR
-        names = dict((number, name) for name, number in NR.items())
-        return (lambda arch, number, arguments, peek: (
-            names.get(number, "syscall_%d" % number), dict(("arg%d" % at, value) for at, value in enumerate(arguments)))), None

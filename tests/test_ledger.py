@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: what a program tried and was refused, exactly, whatever it does to hide it."""
+import json
+import os
+
+import pytest
+
+import mrunc  # noqa: F401  registers the package
+
+CALLS = """
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(name, *arguments):
+    result = getattr(libc, name)(*arguments)
+    print(name, result, ctypes.get_errno(), flush=True)
+"""
+THREE = CALLS + """
+for _ in range(3): call("mount", b"here", b"/tmp", b"tmpfs", 0, None)
+call("unshare", 0x10000000)
+call("ptrace", 16, 1, None, None)
+"""
+
+
+def ledger_of(inside, code, options=(), **settings):
+    """(Finished, [the file's lines]) of Python code inside with the ledger on."""
+    path = os.path.join(inside.scratch, "ledger.jsonl")
+    done = inside.python(code, options=["--ledger", path, *options], **settings)
+    with open(path) as stream:
+        return done, [json.loads(line) for line in stream]
+
+
+def brief(rows, *names):
+    """[(name, ...)] of the rows."""
+    return [tuple(row[name] for name in names or ("syscall", "errno", "count")) for row in rows]
+
+
+def control(done, name="ledger"):
+    return [row for row in done.result["controls"] if row["name"] == name][0]
+
+
+@pytest.mark.parametrize("tier", ["full", "process"])
+def test_each_refused_call_is_recorded_and_refused_as_without(inside, tier):
+    plain = inside.python(THREE, options=["--tier", tier])
+    done, lines = ledger_of(inside, THREE, ["--tier", tier])
+    assert done.out == plain.out and "mount -1 1\n" * 3 in done.out
+    assert plain.result["refused"] is None and not control(plain)["in_force"]
+    assert control(done)["asked"] and control(done)["in_force"]
+    assert control(done, "seccomp")["in_force"] and "asking a listener" in control(done, "seccomp")["how"]
+    rows = done.result["refused"]
+    assert brief(rows) == [("mount", "EPERM", 3), ("unshare", "EPERM", 1), ("ptrace", "EPERM", 1)]
+    assert rows[0]["args"] == {"source": "here", "target": "/tmp", "fstype": "tmpfs", "flags": 0, "data": 0}
+    assert {row["exe"] for row in rows} == {os.path.realpath("/usr/bin/python3")} and len({row["pid"] for row in rows}) == 1
+    assert 0 < rows[0]["first_s"] <= rows[0]["last_s"] <= rows[1]["first_s"] <= done.result["usage"]["wall_s"]
+    last = {line["syscall"]: line for line in lines}
+    assert all(line["event"] == "refused" and line["schema"] == 1 for line in lines)
+    assert [dict(row, schema=1, event="refused") for row in rows] == list(last.values())
