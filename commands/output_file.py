@@ -53,11 +53,6 @@ class OutputFile:
             os.rename(self.draft, os.fsencode(self.path))
             self.draft = None
 
-    def stream(self):
-        """A Stream that writes it."""
-        from ..sandbox.ledger_stream import Stream
-        return Stream(self.fd, self.publish)
-
     def write(self, content):
         """Writes an object as JSON; as write_text."""
         return self.write_text(dumps(content, indent=2) + "\n")

@@ -56,24 +56,28 @@ def execute(values, words, typed=(), arguments=None):
     outputs, ledger = [], None
     try:
         outputs = open_outputs(values, spec)
-        ledger = open_ledger(values, spec)
+        if "ledger" in values:
+            from .ledger_file import LedgerFile
+            ledger = LedgerFile(values["ledger"], [source for source, _ in spec.rw])
         if values.get("verbose"):
             say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
-        result = launch.launch(plan, ledger)
+        result = launch.launch(plan, ledger and ledger.stream)
     except SandboxError as error:
         error = explain_missing(error, spec, typed, plan.tier.own_tree)
         from ..sandbox.result import Result
         result = Result().planned(plan)
         result.failed(error)
         write_outputs(outputs, result)
+        if ledger is not None:
+            ledger.discard()
         complain(error)
         return error.status
     except BaseException:
-        for output, _ in outputs:
+        for output in [output for output, _ in outputs] + ([ledger] if ledger is not None else []):
             output.discard()
         raise
-    wrong = write_outputs(outputs, result) or ledger_error(values, ledger)
+    wrong = write_outputs(outputs, result) or ledger and ledger.wrong()
     if values.get("verbose"):
         for control in result.controls:
             state = "yes" if control["in_force"] else "NO" if control["asked"] else "-"  # -: not asked for
@@ -118,22 +122,6 @@ def open_outputs(values, spec):
                     output.discard()
                 raise
     return out
-
-
-def open_ledger(values, spec):
-    """The Stream of --ledger, or None.  Raises SandboxError, exit 2."""
-    if "ledger" not in values:
-        return None
-    from .output_file import OutputFile
-    return OutputFile("--ledger", values["ledger"], [source for source, _ in spec.rw]).stream()
-
-
-def ledger_error(values, stream):
-    """The SandboxError where it could not be written, or None."""
-    if stream is None:
-        return None
-    stream.begin()  # it is empty where there was no listener
-    return None if stream.error is None else SandboxError("ledger", values["ledger"], stream.error.errno)
 
 
 def write_outputs(outputs, result):
