@@ -23,4 +23,4 @@ else:
     from mrunc.mrunc import __version__, main
     sys.modules["mrunc"].__version__ = __version__  # as in the package's other shapes, where it is the face's own
 
-sys.exit(main())
+main(leave=True)

@@ -50,11 +50,11 @@ def run(argv, **options):
     return run(argv, **options)
 
 
-def main(argv=None):
-    """The command line.  argv: list of str, default sys.argv[1:].  Returns the exit status."""
+def main(argv=None, leave=False):
+    """The command line.  argv: list of str, default sys.argv[1:].  Returns the exit status; leave: ends the process with it."""
     from .commands import main
-    return main(sys.argv[1:] if argv is None else argv)
+    return main(sys.argv[1:] if argv is None else argv, leave)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(leave=True)

@@ -2,7 +2,7 @@
 """Capability sets and securebits.  capabilities(7)"""
 import struct
 
-from .libc import bind, buffer, c_int, c_pointer, c_ulong
+from .libc import bind, c_int, c_pointer, c_ulong
 
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS, PR_CAP_AMBIENT = 23, 24, 27, 28, 47
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
@@ -60,8 +60,7 @@ def set_capabilities(permitted, inheritable=0):
     """Makes permitted and effective one bit mask, inheritable another.  EPERM: not a subset of what was permitted, or
     inheritable holds one that the bounding set has lost.  capset(2)"""
     low, high, inh_low, inh_high = (permitted & 0xffffffff, permitted >> 32, inheritable & 0xffffffff, inheritable >> 32)
-    _capset(buffer(struct.pack("=Ii", VERSION_3, 0), 8),
-            buffer(struct.pack("=6I", low, low, inh_low, high, high, inh_high), 24))
+    _capset(struct.pack("=Ii", VERSION_3, 0), struct.pack("=6I", low, low, inh_low, high, high, inh_high))
 
 
 def set_ambient(mask):

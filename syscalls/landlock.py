@@ -3,7 +3,7 @@
 import os
 import struct
 
-from .libc import bind, buffer, c_int, c_pointer, c_size, c_uint
+from .libc import bind, c_int, c_pointer, c_size, c_uint
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 0x1, 0x2, 0x4, 0x8
 REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG = 0x10, 0x20, 0x40, 0x80, 0x100
@@ -52,13 +52,13 @@ def create_ruleset(version, rights=0, tcp=False, scopes=0):
     """
     attr = struct.pack("=3Q", rights, 3 if tcp and version >= 4 else 0, scopes if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    return _create_ruleset(buffer(attr, 24), size, 0)
+    return _create_ruleset(attr, size, 0)
 
 
 def allow_beneath(ruleset, fd, rights):
     """Allows rights on the file or below the directory behind `fd`.  EBADFD: a pipe or socket; EINVAL: rights that the
     ruleset does not handle, or directory rights on a file."""
-    _add_rule(ruleset, 1, buffer(struct.pack("=Qi", rights, fd), 12), 0)
+    _add_rule(ruleset, 1, struct.pack("=Qi", rights, fd), 0)
 
 
 def allow_path(ruleset, path, rights):

@@ -3,10 +3,9 @@
 
 Every call goes through syscall(2) by number.  glibc's own wrappers are avoided on purpose: setresuid and friends signal
 every thread that glibc believes to exist (nptl/setxid.c), and after clone3 those threads are not there; and many of
-the calls used here have no wrapper in older libcs.  `CDLL(None)` finds the libc that the interpreter itself runs on,
+the calls used here have no wrapper in older libcs.  dlopen(NULL) finds the libc that the interpreter itself runs on,
 glibc or musl; ctypes.util.find_library would start helper processes.
 """
-import ctypes
 import os
 
 # The C modules behind `signal` and `socket` cost a tenth of the public ones (enum tables); an interpreter that does not
@@ -23,8 +22,54 @@ except ImportError:
 sockets = _socket
 signals = _signal
 
+#: cdecl; PYTHONAPI keeps the interpreter lock across the call: the child of clone3 is then the owner of it; USE_ERRNO.
+_FLAGS = 0x1 | 0x4 | 0x8
+
+
+def bare():
+    """What is needed of ctypes, taken from the C module that it is made of: the package costs ten times as much to import.
+
+    Returns (types by code of the struct module, function factory, get_errno, addressof, sizeof).  The module is CPython's own
+    business: raises ImportError, AttributeError or TypeError where it isn't what it has been from 3.6 to 3.13.
+    """
+    import _ctypes
+
+    class Function(_ctypes.CFuncPtr):
+        """syscall(2)."""
+        _flags_ = _FLAGS
+        _restype_ = type(_ctypes._SimpleCData)("c_long", (_ctypes._SimpleCData,), {"_type_": "l"})
+
+    types = dict((code, type(_ctypes._SimpleCData)("c_" + code, (_ctypes._SimpleCData,), {"_type_": code})) for code in "iILzPc")
+    types["l"] = Function._restype_
+    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")
+    return types, lambda: Function(address), _ctypes.get_errno, _ctypes.addressof, _ctypes.sizeof
+
+
+def public():
+    """The same from ctypes itself."""
+    import ctypes
+    types = {"i": ctypes.c_int, "I": ctypes.c_uint, "l": ctypes.c_long, "L": ctypes.c_ulong, "z": ctypes.c_char_p,
+             "P": ctypes.c_void_p, "c": ctypes.c_char}
+    libc = ctypes.PyDLL(None, use_errno=True)
+
+    def function():
+        made = libc["syscall"]
+        made.restype = ctypes.c_long
+        return made
+    return types, function, ctypes.get_errno, ctypes.addressof, ctypes.sizeof
+
+
+try:
+    _types, function, get_errno, addressof, sizeof = bare()
+except (ImportError, AttributeError, TypeError):
+    _types, function, get_errno, addressof, sizeof = public()
+
+c_int, c_uint, c_long, c_ulong = _types["i"], _types["I"], _types["l"], _types["L"]
+c_bytes, c_pointer, c_char = _types["z"], _types["P"], _types["c"]
+c_size = c_ulong
+
 MACHINE = os.uname().machine
-BITS = ctypes.sizeof(ctypes.c_void_p) * 8
+BITS = sizeof(c_pointer) * 8
 #: The architecture whose numbers and filters are used, or None where mrunc has none (a 32-bit interpreter included: its
 #: calls would arrive under another architecture than the workload's).
 ARCH = MACHINE if MACHINE in ("x86_64", "aarch64") and BITS == 64 else None
@@ -34,40 +79,37 @@ if ARCH == "aarch64":
 else:
     from .nr_x86_64 import NR
 
-# PyDLL keeps the interpreter lock across the call: the child of clone3 is then the owner of it.
-_libc = ctypes.PyDLL(None, use_errno=True)
-
-c_int, c_uint, c_long, c_ulong, c_size = ctypes.c_int, ctypes.c_uint, ctypes.c_long, ctypes.c_ulong, ctypes.c_size_t
-c_bytes, c_pointer = ctypes.c_char_p, ctypes.c_void_p
-buffer, addressof = ctypes.create_string_buffer, ctypes.addressof
-
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
-
-
-def _check(result, function, arguments):
-    if result == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), function.call)
-    return result
 
 
 def bind(name, *argtypes):
     """A function that makes the system call `name` with arguments of these ctypes types.
 
-    Returns: callable(*args) -> int; raises OSError(errno, text, name) where the kernel returns -1, and ENOSYS where the
-    call does not exist on this architecture.
+    c_pointer takes None, an address, `buffer` objects, and bytes that the kernel only reads.  Returns: callable(*args) ->
+    int; raises OSError(errno, text, name) where the kernel returns -1, and ENOSYS where the call does not exist on this
+    architecture.
     """
-    number = NR.get(name, -1)
-    function = _libc["syscall"]
-    function.restype = c_long
-    function.argtypes = (c_long,) + argtypes
-    function.errcheck = _check
-    function.call = name
+    number, syscall = NR.get(name, -1), function()
+    syscall.argtypes = (c_long,) + argtypes
 
     def call(*arguments):
-        return function(number, *arguments)
+        result = syscall(number, *arguments)
+        if result == -1:
+            code = get_errno()
+            raise OSError(code, os.strerror(code), name)
+        return result
     return call
+
+
+def buffer(init, size=None):
+    """Memory that the kernel may write to: zeroed, of so many bytes, or holding the bytes `init` in `size` bytes (one more
+    than there are unless said).  Its contents are `raw`."""
+    if isinstance(init, int):
+        return (c_char * init)()
+    made = (c_char * (len(init) + 1 if size is None else size))()
+    made.value = init
+    return made
 
 
 def string_array(strings):

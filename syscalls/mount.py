@@ -4,7 +4,7 @@ import errno
 import os
 import struct
 
-from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, buffer, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
+from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
 
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
@@ -79,7 +79,7 @@ def mount_setattr(tree, attributes, recursive=True, userns=0):
     userns: fd of a user namespace for MOUNT_ATTR_IDMAP.  EINVAL: the file system (or one below it) cannot be idmapped;
     EPERM: already idmapped, or not the owner of the file system.
     """
-    attr = buffer(struct.pack("=4Q", attributes, 0, MS_PRIVATE, userns), 32)
+    attr = struct.pack("=4Q", attributes, 0, MS_PRIVATE, userns)
     _mount_setattr(tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, 32)
 
 
@@ -113,5 +113,5 @@ def open_in_root(root, path, flags=os.O_PATH, mode=0, resolve=RESOLVE_IN_ROOT | 
 
     ENOENT, ENOTDIR, ELOOP (a magic link, or any link under RESOLVE_NO_SYMLINKS).
     """
-    how = buffer(struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve), 24)
+    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
     return _openat2(root, path, how, 24)

@@ -56,7 +56,7 @@ def clone3(namespaces, cgroup=-1):
     """
     pidfd = buffer(struct.pack("=i", -1), 4)
     flags = namespaces | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
-    arguments = buffer(struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0)), 88)
+    arguments = struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0))
     pid = _clone3(arguments, 88)
     return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
 
@@ -226,7 +226,7 @@ def signal_descriptor(numbers):
     """A non-blocking signalfd(2) for these signal numbers, which must be blocked.  Each read gives 128 bytes; the first
     four are the number."""
     mask = sum(1 << (number - 1) for number in numbers)
-    return _signalfd4(-1, buffer(struct.pack("=Q", mask), 8), 8, SFD_FLAGS)
+    return _signalfd4(-1, struct.pack("=Q", mask), 8, SFD_FLAGS)
 
 
 def set_hostname(name):

@@ -4,13 +4,12 @@ import ctypes
 import mmap
 import os
 
-from .libc import ARCH, NR, _libc, addressof, buffer
+from .libc import ARCH, NR, addressof, buffer, function
 
 __all__ = ["ARCH", "NR", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide"]
 
 MAP_32BIT = 0x40
-_syscall = _libc["syscall"]
-_syscall.restype = ctypes.c_long
+_syscall = function()
 
 
 def _word(value):

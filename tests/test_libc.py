@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System calls through the C module behind ctypes, and through ctypes itself where that module is not what it was."""
+import subprocess
+
+import pytest
+
+from conftest import ROOT, pythons
+
+SCRIPT = r"""
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from mrunc.syscalls import libc
+assert "ctypes" not in sys.modules, "the package was imported"
+
+def check(types, function, get_errno, addressof, sizeof):
+    def call(name, codes, *arguments):
+        made = function()
+        made.argtypes = [types["l"]] + [types[code] for code in codes]
+        result = made(libc.NR[name], *arguments)
+        return result, get_errno() if result == -1 else 0
+    assert [sizeof(types[code]) for code in "iIlLzPc"] == [4, 4, 8, 8, 8, 8, 1]
+    # an address is 64 bits wide, as a result and as an argument; so is a size: 4 GiB more than there is room for
+    area, _ = call("mmap", "PLiiiL", None, 4096, 3, 0x22, -1, 0)
+    assert area > 1 << 32, hex(area)
+    assert call("mmap", "PLiiiL", None, 1 << 63, 3, 0x22, -1, 0) == (-1, 12)
+    assert call("munmap", "PL", area, 4096) == (0, 0)
+    assert call("munmap", "PL", area + 1, 4096) == (-1, 22)
+    # errno is the call's own, whatever the interpreter did in between
+    assert call("close", "i", -1) == (-1, 9)
+    # bytes, None and memory to write to as pointers
+    memory = (types["c"] * 64)()
+    assert call("getcwd", "PL", memory, 64)[0] == len(os.getcwd()) + 1 and memory.value == os.getcwd().encode()
+    assert call("getcwd", "PL", addressof(memory), 64)[0] == len(os.getcwd()) + 1
+    assert call("access", "zi", b"/", 0) == (0, 0) and call("access", "zi", None, 0) == (-1, 14)
+    assert call("pipe2", "Pi", memory, 0x80000) == (0, 0)
+    ends = [int.from_bytes(memory.raw[at:at + 4], "little") for at in (0, 4)]
+    assert call("write", "iPL", ends[1], b"a\0b", 3) == (3, 0) and os.read(ends[0], 9) == b"a\0b"
+    words = (types["z"] * 3)(b"one", b"two", None)
+    assert list(words) == [b"one", b"two", None]
+
+os.chdir("/usr")
+check(*libc.bare())
+check(*libc.public())
+made = libc.buffer(b"ab\0c", 8)
+assert made.raw == b"ab\0c\0\0\0\0" and libc.buffer(b"xy").raw == b"xy\0" and libc.buffer(3).raw == b"\0\0\0"
+"""
+
+
+@pytest.mark.parametrize("python", [path for _, path in pythons()])
+def test_both_ways_to_ctypes_make_the_same_calls(python, tmp_path):
+    (tmp_path / "mrunc").symlink_to(ROOT)
+    done = subprocess.run([python, "-I", "-S", "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          universal_newlines=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_where_the_c_module_is_another_the_package_serves(tmp_path):
+    """An implementation without it, or with another: the calls are made all the same."""
+    (tmp_path / "mrunc").symlink_to(ROOT)
+    script = ("import sys, _ctypes\nsys.path.insert(0, sys.argv[1])\nimport ctypes\ndel _ctypes.CFuncPtr\n"
+              "from mrunc.syscalls import libc, process\nassert libc.c_int is ctypes.c_int\n"
+              "import os\nfd = process.pidfd_open(os.getpid())\nprocess.pidfd_kill(fd, 0)\n"
+              "try:\n    process.pidfd_open(-1)\nexcept OSError as error:\n    print(error.errno, error.filename)\n")
+    done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", script, str(tmp_path)], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, universal_newlines=True, timeout=60)
+    assert done.stdout == "22 pidfd_open\n"
