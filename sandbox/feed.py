@@ -11,14 +11,6 @@ import os
 from .carry import Carrier, Flow, become_null
 
 
-def needed(root):
-    """Whether the workload must not hold descriptor 0 itself.  root: the sandbox runs under an id of its own."""
-    try:
-        return not root and os.fstat(0).st_mode & 0o170000 == 0o010000
-    except OSError:
-        return False
-
-
 class Feed(Carrier):
     """Copies the caller's descriptor 0 into the pipe whose write end is `pipe` (fd)."""
 

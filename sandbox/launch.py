@@ -8,7 +8,7 @@ import os
 import time
 
 from ..syscalls import caps, libc, process, seccomp
-from . import gate, idmap, init, plan as planning, stages, supervise, tiers, verdict
+from . import idmap, init, plan as planning, stages, tiers
 from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
@@ -192,6 +192,7 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
+        from . import gate, supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
             kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)
@@ -281,6 +282,7 @@ class Run(Provisions):
 
     def finish(self):
         """Waits for the end, and returns the Result whatever happens: something has run."""
+        from . import supervise, verdict
         result, outcome = self.result, supervise.Outcome(self.plan.spec)
         try:
             supervise.Supervision(self, outcome).until_the_end()

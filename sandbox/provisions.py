@@ -7,9 +7,14 @@ import os
 import time
 
 from ..syscalls import landlock, libc, process
-from . import feed, gate, idmap, supervise
+from . import idmap
 from .errors import step
 from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
+
+FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
+SIGWINCH, SIGTSTP = 28, 20
+#: SIGTSTP is taken and dropped: stopping the supervisor would stop neither the program nor its deadline.
+WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
 
 
 class Provisions:
@@ -33,7 +38,7 @@ class Provisions:
 
     def _private_stdin(self):
         """The read end for the workload, -1 where it may hold the caller's stdin itself."""
-        if self.plan.spec.tty or not feed.needed(self.plan.root):
+        if self.plan.spec.tty or not needs_feed(self.plan.root):
             return -1
         read, self.stdin = os.pipe()
         self._keep(self.stdin)
@@ -67,7 +72,7 @@ class Provisions:
 
     def _private_directory(self, copies):
         """What the process tier has instead of a tree; and instead of a pid namespace, a reaper."""
-        from . import host_tree
+        from . import gate, host_tree
         from .private import PrivateDirectory
         from .reaper import Reaper
         plan = self.plan
@@ -108,7 +113,7 @@ class Provisions:
         before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
         self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
-        self.signals = self._keep(process.signal_descriptor([n for n in supervise.WATCHED if n not in self.ignored]))
+        self.signals = self._keep(process.signal_descriptor([n for n in WATCHED if n not in self.ignored]))
 
     def _prepare_aftermath(self):
         if self.plan.watched:
@@ -121,6 +126,14 @@ class Provisions:
             return None
         from .overlay import Uppers
         return Uppers()
+
+
+def needs_feed(root):
+    """Whether the workload must not hold descriptor 0 itself (feed.py).  root: the sandbox runs under an id of its own."""
+    try:
+        return not root and os.fstat(0).st_mode & 0o170000 == 0o010000
+    except OSError:
+        return False
 
 
 def boot_offsets():

@@ -3,7 +3,6 @@
 import os
 
 from .errors import CANNOT_CONTAIN
-from .verdict import TOLD
 
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
@@ -97,6 +96,7 @@ class Result:
 
     def message(self):
         """The line for people where mrunc, the filter or a limit ended the program, else None."""
+        from .verdict import TOLD
         return self.detail if self.reason in TOLD else None
 
 

@@ -7,12 +7,10 @@ import time
 from ..syscalls import libc
 from . import init
 from .loop import Loop
+from .provisions import FORWARDED, SIGWINCH
 from .verdict import Evidence
 
-FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
-SIGWINCH, SIGTERM, SIGKILL, SIGTSTP = 28, 15, 9, 20
-#: SIGTSTP is taken and dropped: stopping the supervisor would stop neither the program nor its deadline.
-WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
+SIGTERM, SIGKILL = 15, 9
 #: After "stop" init reports the workload's end with its usage; one that can't is killed without.
 STOP_DEADLINE = 2.0
 INSISTENCE = 3
