@@ -4,17 +4,24 @@
 WIDE, HIGH, LEFT, BOTTOM, TOP = 360, 112, 46, 18, 6
 #: Steps that a scale may have, in units of a power of ten or of 1024.
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+WINDOW = 0.2
 
 
 def processors(samples):
-    """[(seconds, processors in use)]: how much faster processor time grew than the clock, between each two samples."""
-    out = []
-    for before, row in zip(samples, samples[1:]):
-        if before["cpu_s"] is not None and row["cpu_s"] is not None and row["t_s"] > before["t_s"]:
+    """[(seconds, processors in use)]: how much faster processor time grew than the clock.  Over WINDOW at least: the kernel tells
+    processor time in steps of 10 ms."""
+    known = [row for row in samples if row["cpu_s"] is not None]
+    if len(known) < 2:
+        return []
+    window = max(WINDOW, (known[-1]["t_s"] - known[0]["t_s"]) / 80)
+    out, before = [], known[0]
+    for row in known[1:]:
+        if row["t_s"] - before["t_s"] >= window or row is known[-1] and not out and row["t_s"] > before["t_s"]:
             rate = max(0.0, row["cpu_s"] - before["cpu_s"]) / (row["t_s"] - before["t_s"])
             if not out:
                 out.append((before["t_s"], rate))
             out.append((row["t_s"], rate))
+            before = row
     return out
 
 

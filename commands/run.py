@@ -38,7 +38,7 @@ def execute(values, words, typed=(), arguments=None):
         return serve(values["spec_fd"])
     from ..sandbox.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
-    settings["changes"] = "changes" in values
+    settings["changes"], settings["samples"] = "changes" in values, "report" in values
     settings["ledger"] = "ledger" in values
     spec = Spec(words, **settings)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:

@@ -32,8 +32,8 @@ class Meter:
     """proc: descriptor from open_proc; init: the number of the sandbox's pid 1 there; own: whether it is the sandbox's;
     adopter: the number of the process to which its orphans go, None where that is pid 1.
 
-    split: seconds used since the meter was made, (user, system), as of the last reading; interval: seconds until the next
-    one.
+    split: seconds used since the meter was made, (user, system), as of the last reading; resident: pages in memory then;
+    interval: seconds until the next one.
     """
 
     def __init__(self, proc, init, own, adopter=None):
@@ -46,6 +46,7 @@ class Meter:
             self.strangers = dict((pid, row[0]) for pid, row in self._rows().items() if row[5] == adopter and pid != init)
         self.vanished, self.base = (0, 0), (0, 0)
         self.split = (0.0, 0.0)
+        self.resident, self.page = 0, os.sysconf("SC_PAGE_SIZE")
         self.interval = INTERVAL
         self.base = self._look()
         if init not in self.seen:
@@ -65,6 +66,14 @@ class Meter:
         self.interval = max(INTERVAL, (time.monotonic() - begun) / SHARE)
         return user + system
 
+    def sample(self):
+        """(seconds used so far, bytes of memory, processes without pid 1).  The memory is the sum of the resident sets: pages that
+        processes share count several times.  Raises OSError."""
+        used = self.read()
+        if self.init not in self.seen:
+            raise OSError(3, "the sandbox has ended")
+        return used, self.resident * self.page, len(self.seen) - 1
+
     def _look(self):
         """Reads every process of the sandbox; returns what they and the dead have used, (user, system), in ticks."""
         rows = self._rows()
@@ -73,6 +82,7 @@ class Meter:
         dead = [row for pid, row in self.seen.items() if found.get(pid, (None,))[0] != row[0]]
         self.vanished = _add(self.vanished, *[row[1:] for row in dead])
         self.seen = found
+        self.resident = sum(rows[pid][6] for pid in members)
         # What the dead were last seen with and what was handed on are both too little, and partly the same.
         handed_on = _add((0, 0), *[rows[pid][3:5] for pid in members])
         return _add(max(self.vanished, handed_on, key=sum), *[row[1:] for row in found.values()])
@@ -102,8 +112,8 @@ class Meter:
         return out
 
     def _stat(self, name):
-        """(start, user, system, user and system of the children waited for, parent), in ticks; None where it is gone.
-        proc_pid_stat(5)"""
+        """(start, user, system, user and system of the children waited for, parent, resident pages), times in ticks; None where
+        it is gone.  proc_pid_stat(5)"""
         try:
             fd = os.open(name + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
         except OSError:
@@ -114,7 +124,7 @@ class Meter:
             return None
         finally:
             os.close(fd)
-        return tuple(int(fields[number]) for number in (19, 11, 12, 13, 14, 1))
+        return tuple(int(fields[number]) for number in (19, 11, 12, 13, 14, 1, 21))
 
 
 class GroupMeter:
@@ -132,6 +142,10 @@ class GroupMeter:
     def read(self):
         """Seconds used since the gate opened, user and system together."""
         return self.group.cpu_seconds()
+
+    def sample(self):
+        """As Meter.sample; the memory with cached files, threads and pid 1 among the processes.  None: the controller is not on."""
+        return self.read(), self.group.number("memory.current"), self.group.number("pids.current")
 
 
 def _add(*pairs):

@@ -75,7 +75,7 @@ class Run(Provisions):
 
     def __init__(self, plan):
         Provisions.__init__(self, plan, Features())
-        self.pid, self.pidfd, self.sock, self.terminal, self.meter = 0, -1, None, None, None
+        self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
         self.facts, self.init_status, self.init_usage = {}, 0, None
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
@@ -222,7 +222,7 @@ class Run(Provisions):
         self.result.controls = [control.as_dict() for control in step(
             "gate", gate.check, self.plan, self.pid, self.facts, self.features, self.identity, held, self.group,
             self.group_notes)]
-        if self.meter is not None:
+        if self.plan.spec.cpu_time is not None:
             self.result.controls.append(self.meter.control().as_dict())
 
     def _handover(self):
@@ -250,17 +250,28 @@ class Run(Provisions):
             self.undo.remove((self.aftermath.discard, ()))
 
     def _count_cpu(self):
-        """The meter of --cpu-time; before the gate opens, since whoever runs inside is not asked."""
-        if self.plan.spec.cpu_time is None:
+        """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""
+        if self.plan.spec.cpu_time is None and not self.plan.spec.samples:
             return
+        try:
+            self.meter = self._meter()
+        except SandboxError as error:
+            if self.plan.spec.cpu_time is not None:
+                raise
+            self.result.notes.append("no samples: %s" % error.line())
+            return
+        if self.plan.spec.samples:
+            from .sampling import Sampler
+            self.sampler = Sampler(self.meter)
+
+    def _meter(self):
         from . import cputime
         if self.group is not None:
-            self.meter = cputime.GroupMeter(self.group)
-            return
+            return cputime.GroupMeter(self.group)
         own = self.plan.tier.own_tree and self.plan.spec.proc != "none"
         proc = self._keep(step("processor time", cputime.open_proc, self.pid, own))
-        self.meter = step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
-                                None if self.reaper is None else os.getpid())
+        return step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
+                    None if self.reaper is None else os.getpid())
 
     def _child_error(self, packet):
         stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")

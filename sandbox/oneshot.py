@@ -17,7 +17,8 @@ def run(argv, stdin=None, stdout=None, stderr=None, python=None, **options):
     argv: list of str or bytes.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs),
     here, tmpfs, rootfs, harden, writable, overlay, changes (True: the Result has them), export, chdir, env (dict or list),
     hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, tier,
-    unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require.
+    unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; samples (True: the Result
+    has them).
     stdin, stdout, stderr: descriptors or files for the program, the host's own by default; python: the interpreter of
     the launcher, this one by default.
 

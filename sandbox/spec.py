@@ -37,19 +37,20 @@ class Spec:
     tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
     memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
     best_effort, require: frozensets of control names; ledger: True, "if-possible" (a policy may keep it away) or False;
-    seccomp_action: "errno", "kill" or None.
+    seccomp_action: "errno", "kill" or None; samples: whether what it uses is noted while it runs, which --report asks for.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
                  "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
                  "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
-                 "io_write", "best_effort", "require", "ledger", "seccomp_action")
+                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
                  proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
                  seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
-                 best_effort=(), require=(), ledger=False, seccomp_action=None, environ=None):
+                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False,
+                 environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
@@ -59,7 +60,7 @@ class Spec:
         self.copy = [_copy(value) for value in _list(copy)]
         self.overlay = _overlay(overlay)
         self.changes, self.export = _switch(changes, "changes"), _export(export)
-        self.here, self.tty = bool(here), bool(tty)
+        self.here, self.tty, self.samples = bool(here), bool(tty), _switch(samples, "samples")
         self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
         self.rootfs = None if rootfs is None else _bytes(rootfs, "--rootfs")
         self.harden, self.writable = bool(harden), [_tmpfs(value, "--writable") for value in _list(writable)]

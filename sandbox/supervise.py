@@ -86,7 +86,7 @@ class Supervision:
         self.error = None
         if self.spec.timeout is not None:
             self._schedule(self._wall_deadline, self.spec.timeout)
-        if run.meter is not None:
+        if self.spec.cpu_time is not None:
             self._schedule(self._cpu_sample, run.meter.interval)
 
     def _schedule(self, step, seconds):
@@ -114,6 +114,9 @@ class Supervision:
         if run.hearing is not None and run.hearing.listener is not None:
             self.hearing = run.hearing.start(run.begun, run.stream)
             self.listeners.append(self.hearing)
+        if run.sampler is not None:
+            self.listeners.append(run.sampler.start())
+            run.result.samples = run.sampler.rows
         if run.terminal is not None:
             from .terminal import Terminal
             self.terminal = Terminal(run.terminal, run.budget)

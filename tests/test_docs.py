@@ -170,13 +170,20 @@ def test_the_result_has_the_fields_that_the_page_names():
 
 
 def test_a_run_ends_for_the_reasons_that_the_page_names():
+    from mrunc.sandbox.reasons import REASONS
     given = re.findall(r'\.set\(\s*"([a-z-]+)"', text_of("sandbox/verdict.py")) + ["setup", "exec"]
-    assert sorted(names_in(table("docs/result.md", "## Reasons"))) == sorted(set(given))
+    assert names_in(table("docs/result.md", "## Reasons")) == list(REASONS)
+    assert sorted(REASONS) == sorted(set(given))
 
 
 def test_the_exit_statuses_are_those_of_the_help():
     from mrunc.commands.manual import EXIT
     assert table("docs/result.md", "## Exit status") == [list(row) for row in EXIT]
+
+
+def test_a_sample_has_the_keys_that_the_page_names():
+    from mrunc.sandbox import schema
+    assert names_in(table("docs/result.md", "## Samples")) == list(schema.SAMPLE["properties"])
 
 
 def test_a_change_has_the_keys_that_the_page_names(tmp_path):

@@ -172,6 +172,9 @@ def test_samples_give_processors_in_use():
     rows = [dict(SAMPLE, t_s=0.0, cpu_s=0.0), dict(SAMPLE, t_s=1.0, cpu_s=2.0), dict(SAMPLE, t_s=1.0, cpu_s=2.0),
             dict(SAMPLE, t_s=2.0, cpu_s=1.0), dict(SAMPLE, t_s=3.0, cpu_s=None)]
     assert report_charts.processors(rows) == [(0.0, 2.0), (1.0, 2.0), (2.0, 0.0)]
+    rows = [dict(SAMPLE, t_s=number / 20, cpu_s=number // 2 / 10) for number in range(41)]
+    assert all(0.75 < rate < 1.25 for _, rate in report_charts.processors(rows)), "steps of the clock are evened out"
+    assert report_charts.processors(rows[:1]) == [] and len(report_charts.processors(rows[:2])) == 2
 
 
 # The file

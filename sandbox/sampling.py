@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the sandbox uses while it runs, at most MOST times: when there would be more, every other one goes and the interval doubles.
+
+Read by the supervisor's one poll, from outside; the sandbox is not asked and does not notice.
+"""
+import time
+
+#: Seconds between two samples at first, how many are kept, and the share of one processor that reading may cost.
+INTERVAL, MOST, SHARE = 0.05, 240, 0.01
+
+
+class Sampler:
+    """A listener of the supervision.  meter: cputime.Meter or GroupMeter, made at the gate; rows: [{t_s, cpu_s, memory_bytes,
+    processes}] as the result has them, t_s since `start`."""
+
+    def __init__(self, meter):
+        self.meter, self.rows, self.interval = meter, [], INTERVAL
+        self.begun = self.due = None
+
+    def start(self):
+        """The program has been let go.  Returns itself."""
+        self.begun = self.due = time.monotonic()
+        return self
+
+    def wanted(self):
+        """It waits for no descriptor."""
+        return {}
+
+    def wait(self):
+        """Seconds until the next sample, None after the last."""
+        return None if self.due is None else max(0.0, self.due - time.monotonic())
+
+    def serve(self, events):
+        """Takes a sample if it is time."""
+        now = time.monotonic()
+        if self.due is None or now < self.due:
+            return
+        try:
+            cpu, memory, processes = self.meter.sample()
+        except OSError:  # the sandbox is gone
+            self.due = None
+            return
+        if self.rows:  # what was seen of a process that is being reaped may be counted twice for a moment
+            cpu = max(cpu, self.rows[-1]["cpu_s"])
+        self.rows.append({"t_s": round(now - self.begun, 3), "cpu_s": round(cpu, 3), "memory_bytes": memory,
+                          "processes": processes})
+        if len(self.rows) >= MOST:
+            del self.rows[1::2]
+            self.interval *= 2
+        cost = time.monotonic() - now
+        self.due = now + max(self.interval, self.meter.interval, cost / SHARE)
+
+    def close(self):
+        """Nothing is held."""
