@@ -142,8 +142,8 @@ def test_no_page_names_an_option_that_does_not_exist(page):
     from mrunc.commands.options import OPTIONS
     names = {name for option in OPTIONS + doctor.OPTIONS + rootfs.OPTIONS + selftest.OPTIONS + policy.OPTIONS + report.OPTIONS
              for name in option.names} | {"--version", "--man", "--completion"}
-    # isolate's, and df's in what is run.
-    names |= {"docs/howto.md": {"--stack"}, "docs/layers.md": {"--output"}}.get(page, set())
+    # isolate's, df's in what is run, and sbatch's.
+    names |= {"docs/howto.md": {"--stack"}, "docs/layers.md": {"--output"}, "docs/cluster.md": {"--array", "--wrap"}}.get(page, set())
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text_of(page))) <= names
 
 
