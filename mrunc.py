@@ -28,8 +28,8 @@ if __spec__ is None or not __spec__.parent:
     sys.modules[__package__] = sys.modules[__name__]
 
 __version__ = "0.1.0"
-__all__ = ["Result", "SandboxError", "doctor", "main", "run"]
-_HOMES = {"Result": "result", "SandboxError": "errors", "doctor": "oneshot"}
+_HOMES = dict(CalledProcessError="library", Result="result", Sandbox="library", SandboxError="errors", doctor="library")
+__all__ = sorted(_HOMES) + ["main", "run"]
 
 
 class Face(type(sys)):
@@ -45,8 +45,8 @@ sys.modules[__name__].__class__ = Face
 
 
 def run(argv, **options):
-    """Runs a program in a sandbox and returns its Result; see sandbox/oneshot.py for arguments and errors."""
-    from .sandbox.oneshot import run
+    """Runs a program in a sandbox and returns its Result; see sandbox/library.py for arguments and errors."""
+    from .sandbox.library import run
     return run(argv, **options)
 
 

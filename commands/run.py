@@ -34,7 +34,7 @@ def execute(values, words, typed=(), arguments=None):
         from . import manual
         return manual.help_run()
     if "spec_fd" in values:
-        from ..sandbox.oneshot import serve
+        from ..sandbox.launcher import serve
         return serve(values["spec_fd"])
     from ..sandbox.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)

@@ -158,7 +158,7 @@ class Run:
         import json
         import subprocess
         import tempfile
-        from ..sandbox.oneshot import door
+        from ..sandbox.door import door
         from . import archive
         from .plants import Plants
         nonce = binascii.hexlify(os.urandom(8)).decode()

@@ -162,10 +162,10 @@ class Output(Carrier):
             os.close(fd)
         self.theirs = {}
 
-    def start(self):
-        """Makes the flows, after the child has been made."""
+    def start(self, stdio=(0, 1, 2)):
+        """Makes the flows, after the child has been made.  stdio: where the caller's descriptors are."""
         for fd, pipe in self.pipes.items():
-            writer = Writer(fd)
+            writer = Writer(stdio[fd])
             self.writers.append(writer)
             self.flows += (Carried(pipe, writer.fd, writer.write, self.budget),)
         self.outward = self.flows

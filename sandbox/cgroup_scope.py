@@ -93,7 +93,7 @@ def become(asked, best_effort, arguments):
     arguments: of the command line, where this process is nothing but it.  Raises SandboxError.
     """
     import sys
-    from .oneshot import door
+    from .door import door
     words = prefix(asked, best_effort, os.environ)
     if words:
         words += [sys.executable or "python3", "-I", "-S", door()] + arguments

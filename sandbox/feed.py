@@ -12,14 +12,14 @@ from .carry import Carrier, Flow, become_null
 
 
 class Feed(Carrier):
-    """Copies the caller's descriptor 0 into the pipe whose write end is `pipe` (fd)."""
+    """Copies the caller's stdin, which is the descriptor `stdin`, into the pipe whose write end is `pipe` (fd)."""
 
-    def __init__(self, pipe):
+    def __init__(self, pipe, stdin=0):
         os.set_blocking(pipe, False)
         try:  # a description of our own: the flag on the caller's would change it for everybody who shares it
-            source = os.open("/proc/self/fd/0", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            source = os.open("/proc/self/fd/%d" % stdin, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            source = fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 3)
+            source = fcntl.fcntl(stdin, fcntl.F_DUPFD_CLOEXEC, 3)
         self.flows = (Copied(source, pipe, backlog=1),)
 
     def close(self):

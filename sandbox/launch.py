@@ -63,26 +63,23 @@ def launch(plan, stream=None):
         run.meet_at_the_gate()
         run.let_go()
     except BaseException as error:
-        run.abandon()
-        if run.group is not None and run.group.killed():
-            raise run.group.too_small(error)
-        raise
+        raise run.given_up(error)
     return run.finish()
 
 
 class Run(Provisions):
     """One sandbox from its first descriptor to its last."""
 
-    def __init__(self, plan):
-        Provisions.__init__(self, plan, Features())
+    def __init__(self, plan, features=None):
+        Provisions.__init__(self, plan, features or Features())
         self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
         self.facts, self.init_status, self.init_usage = {}, 0, None
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
         self.hearing = self.stream = None
-        if not plan.spec.tty and any(os.isatty(fd) for fd in (0, 1, 2)):
+        if not plan.spec.tty and any(os.isatty(fd) for fd in self.stdio):
             from . import terminals
-            self.terminals = terminals.remember()
+            self.terminals = terminals.remember(self.stdio)
         self.result = Result().planned(plan)
 
     # -- before the child ----------------------------------------------------------------------------------------
@@ -192,7 +189,7 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import gate, supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
+        from . import supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
             kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)
@@ -200,21 +197,31 @@ class Run(Provisions):
                 raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
             if kind == "late":
                 raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
-            if packet[:1] == b"L" and self.plan.listening is not None:
-                self._hear(packet, fd)
-            elif fd is not None and packet[:1] == b"O":
-                self.uppers[packet[1:]] = fd
-            elif fd is not None:
-                self.terminal = self._keep(fd)
-            if packet[:1] == b"E" and len(packet) > 4:
-                raise self._child_error(packet)
-            elif packet[:1] == b"F" and len(packet) > 4:
-                text = packet[1:].decode("utf-8", "surrogateescape")
-                self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
-            elif len(packet) == 4 and init.parse_record(packet)[0] == init.READY:
+            if self.take(packet, fd):
                 break
-            elif not packet:
-                raise self._lost()
+        self.read_back()
+
+    def take(self, packet, fd):
+        """Takes one packet of the set-up, with the descriptor that came along.  Returns whether init is ready; raises
+        SandboxError."""
+        if packet[:1] == b"L" and self.plan.listening is not None:
+            self._hear(packet, fd)
+        elif fd is not None and packet[:1] == b"O":
+            self.uppers[packet[1:]] = fd
+        elif fd is not None:
+            self.terminal = self._keep(fd)
+        if packet[:1] == b"E" and len(packet) > 4:
+            raise self._child_error(packet)
+        if packet[:1] == b"F" and len(packet) > 4:
+            text = packet[1:].decode("utf-8", "surrogateescape")
+            self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
+        elif not packet:
+            raise self._lost()
+        return len(packet) == 4 and init.parse_record(packet)[0] == init.READY
+
+    def read_back(self):
+        """What is in force while init waits.  Raises SandboxError."""
+        from . import gate
         if self.plan.spec.tty and self.terminal is None:
             raise SandboxError("terminal", "the child did not hand over its terminal")
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
@@ -293,12 +300,19 @@ class Run(Provisions):
 
     def finish(self):
         """Waits for the end, and returns the Result whatever happens: something has run."""
-        from . import supervise, verdict
-        result, outcome = self.result, supervise.Outcome(self.plan.spec)
+        from . import supervise
+        outcome = supervise.Outcome(self.plan.spec)
         try:
             supervise.Supervision(self, outcome).until_the_end()
         except Exception as error:  # of any kind: something has run, and the result must say so
-            outcome.failure = "the supervisor failed while the program ran: %r" % error
+            outcome.failed(error)
+        return self.conclude(outcome)
+
+    def conclude(self, outcome):
+        """The Result of a run that is over, when everything has been undone.  Raises SandboxError where the program could not
+        be executed."""
+        from . import verdict
+        result = self.result
         if self.aftermath is not None:
             self.aftermath.listen()
         self.abandon()
@@ -333,6 +347,11 @@ class Run(Provisions):
             user, system = [float(number) for number in self.facts["cpu"].split()]
             known.append((max(0.0, self.init_usage.ru_utime - user), max(0.0, self.init_usage.ru_stime - system)))
         return known
+
+    def given_up(self, error):
+        """Undoes everything because of an error before the gate; returns what is to be raised."""
+        self.abandon()
+        return self.group.too_small(error) if self.group is not None and self.group.killed() else error
 
     def abandon(self):
         """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""

@@ -19,7 +19,9 @@ WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
 
 class Provisions:
     """The part of a run that comes before clone3.  plan: Plan; features: Features; undo: [(function, arguments)], last
-    first."""
+    first; stdio: where the caller's stdin, stdout and stderr are once the child has been made; until then they are 0, 1, 2."""
+
+    stdio = (0, 1, 2)
 
     def __init__(self, plan, features):
         self.plan, self.features = plan, features
@@ -109,7 +111,7 @@ class Provisions:
         """Blocks every signal: none is lost before init listens, and ours are read from a descriptor."""
         signals = libc.signals
         everything = range(1, 65)
-        self.ignored = _ignored_signals()
+        self.ignored = ignored_signals()
         before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
         self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
@@ -143,7 +145,7 @@ def boot_offsets():
     return b"monotonic -%d 0\nboottime -%d 0\n" % (int(monotonic), int(boot))
 
 
-def _ignored_signals():
+def ignored_signals():
     """The numbers of the signals that this process ignores: Python's SIGPIPE and SIGXFSZ, nohup's SIGHUP, ..."""
     with open("/proc/self/status") as stream:
         mask = [int(line.split()[1], 16) for line in stream if line.startswith("SigIgn:")][0]

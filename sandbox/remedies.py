@@ -196,7 +196,7 @@ def describe(kind):
 def door():
     """mrunc.py's path, as a shell takes it."""
     import shlex
-    from .oneshot import door
+    from .door import door
     return shlex.quote(door())
 
 

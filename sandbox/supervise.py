@@ -33,10 +33,14 @@ def receive(sock, signals, deadline):
             if number in (1, 2, 3, 15):
                 return "interrupted", number, None
         if sock.fileno() in ready:
-            sockets = libc.sockets
-            packet, control, _, _ = sock.recvmsg(8192, sockets.CMSG_SPACE(4), sockets.MSG_CMSG_CLOEXEC)
-            fd = int.from_bytes(control[0][2][:4], "little") if control else None
-            return "packet", packet, fd
+            return ("packet",) + take_packet(sock)
+
+
+def take_packet(sock):
+    """(bytes, fd or None): one packet of the child or of init."""
+    sockets = libc.sockets
+    packet, control, _, _ = sock.recvmsg(8192, sockets.CMSG_SPACE(4), sockets.MSG_CMSG_CLOEXEC)
+    return packet, int.from_bytes(control[0][2][:4], "little") if control else None
 
 
 def read_signal(fd):
@@ -58,6 +62,10 @@ class Outcome:
         self.deadline = self.cpu_deadline = self.overflow = self.forbidden = False
         self.forbidden_call = None  # (name, arguments, why)
         self.insisted, self.failure = 0, None
+
+    def failed(self, error):
+        """The supervisor itself failed while the program ran."""
+        self.failure = "the supervisor failed while the program ran: %r" % error
 
     def evidence(self, init_status, limits=None, counted=None):
         """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; limits: plan.limits; counted:
@@ -122,11 +130,11 @@ class Supervision:
             self.terminal = Terminal(run.terminal, run.budget)
             self.carriers.append(self.terminal)
         if run.output is not None:
-            run.output.start()
+            run.output.start(run.stdio)
             self.carriers.append(run.output)
         if run.stdin >= 0:
             from .feed import Feed
-            self.carriers.append(Feed(run.stdin))
+            self.carriers.append(Feed(run.stdin, run.stdio[0]))
 
     def close(self):
         """Gives back what `begin` took."""
@@ -257,6 +265,14 @@ class Supervision:
             self.run.signal(number)
         except OSError:
             pass
+
+    def kill_for_caller(self):
+        """At once, without asking the program."""
+        if not self.over:
+            self.outcome.insisted = self.outcome.insisted or SIGKILL
+            self.ending = True
+            self._stop()
+        self.given_up = True
 
     def _wall_deadline(self):
         if self.over:

@@ -7,10 +7,10 @@ import termios
 TIOCNXCL = 0x540D
 
 
-def remember():
-    """[(fd, modes)] of the terminals among 0, 1 and 2."""
+def remember(stdio=(0, 1, 2)):
+    """[(fd, modes)] of the terminals among the caller's stdin, stdout and stderr."""
     out = []
-    for fd in (0, 1, 2):
+    for fd in stdio:
         try:
             if os.isatty(fd):
                 out.append((fd, termios.tcgetattr(fd)))

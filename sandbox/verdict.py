@@ -126,7 +126,8 @@ def _forbidden(evidence, verdict):
 
 def _insisted(evidence, verdict):
     return evidence.insisted and verdict.set(
-        "killed-by-caller", "killed on the caller's third %s" % signal_name(evidence.insisted),
+        "killed-by-caller", "killed by the caller" if evidence.insisted == 9 else
+        "killed on the caller's third %s" % signal_name(evidence.insisted),
         returncode=128 + evidence.insisted)
 
 

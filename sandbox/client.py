@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's end of the launchers (launcher.py): starting them, one for all threads, and handing requests over.
+
+There is one launcher for each process, identity and interpreter, and more where a request needs one to itself (`alone`) or
+inside a scope of the user's systemd manager.  A forked host finds none of its parent's and starts its own.
+"""
+import marshal
+import os
+import socket
+import subprocess
+import threading
+
+from .door import door
+from .errors import SandboxError
+
+#: Of the host's environment, what a request may depend on.
+ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
+#: A dict that is longer goes by a file.
+PACKET = 60000
+#: Launchers for one run at a time that wait for the next one; more are ended.
+IDLE = 4
+SETTLE = 10.0
+
+
+class Host:
+    """What this process has of launchers."""
+
+    def __init__(self):
+        self.pid, self.lock, self.links, self.idle = os.getpid(), threading.Lock(), {}, {}
+
+    def forget(self):
+        """In a forked child: the parent's launchers are not ours, and our copies of its sockets would keep them."""
+        for link in list(self.links.values()) + [link for idle in self.idle.values() for link in idle]:
+            link.close()
+
+
+_hosts = {}
+
+
+def host():
+    """The Host of this process."""
+    pid = os.getpid()
+    if pid not in _hosts:
+        _hosts.setdefault(pid, Host())
+        for other in [other for other in list(_hosts) if other != pid]:
+            stale = _hosts.pop(other, None)
+            if stale is not None:
+                stale.forget()
+    return _hosts[pid]
+
+
+class Link:
+    """One launcher."""
+
+    def __init__(self, python, before):
+        """Starts it.  before: words of a command line that starts the rest of itself.  Raises SandboxError."""
+        ours, theirs = pair()
+        words = before + [python, "-I", "-S", door(), "run", "--spec-fd", "%d" % theirs.fileno()]
+        try:
+            process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL, start_new_session=True)
+            code = process.wait()  # what stays is its child
+        except OSError as error:
+            ours.close()
+            raise SandboxError("launcher", words[0], error.errno)
+        finally:
+            theirs.close()
+        if code:
+            ours.close()
+            raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % code)
+        self.sock = ours
+
+    def send(self, packet, fds):
+        """Hands one request over; returns whether the launcher is there.  Raises OSError."""
+        try:
+            self.sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(
+                fd.to_bytes(4, "little") for fd in fds))], socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def close(self):
+        """Lets go of it; if no one else holds it, it ends."""
+        self.sock.close()
+
+
+class Call:
+    """One request that has been handed over.  channel: socket; `answer` is complete when the launcher has said the last
+    word."""
+
+    def __init__(self, channel, giver):
+        self.channel, self.giver, self.parts, self.started = channel, giver, [], None
+
+    def take(self):
+        """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
+        the launcher has died, BlockingIOError where there is none yet."""
+        try:
+            packet = self.channel.recv(1 << 16)
+        except ConnectionResetError:
+            packet = b""
+        kind = packet[:1]
+        if kind == b">":
+            self.started = marshal.loads(packet[1:])
+        elif kind == b"+":
+            self.parts.append(packet[1:])
+        elif kind == b".":
+            answer = marshal.loads(b"".join(self.parts) + packet[1:])
+            self.close(True)
+            return answer
+        else:
+            self.close()
+            raise SandboxError("launcher", "ended without an answer", reason="it was killed, or a mistake of its own ended it")
+        return None
+
+    def say(self, word):
+        """One word to the launcher; never raises."""
+        try:
+            self.channel.send(word, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass
+
+    def kill(self):
+        """Ends the sandbox; the answer comes as usual."""
+        self.say(b"k")
+
+    def close(self, done=False):
+        """Lets go: a sandbox that still is there is killed."""
+        if self.channel.fileno() >= 0:
+            try:
+                self.channel.shutdown(socket.SHUT_RDWR)  # a forked process may hold a copy
+            except OSError:
+                pass
+            self.channel.close()
+            if self.giver is not None:
+                self.giver(done)
+
+
+def pair():
+    """Two ends of a SOCK_SEQPACKET pair, none of them 0, 1 or 2: where the host has closed these, others use them."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if min(end.fileno() for end in ends) > 2:
+        return ends
+    import fcntl
+    out = []
+    for end in ends:
+        with end:
+            out.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)))
+    return tuple(out)
+
+
+def submit(request, stdio, python=None, alone=False, scope=None):
+    """Hands a request (dict) to a launcher and returns a Call.
+
+    stdio: three descriptors; alone: it gets a launcher to itself; scope: what `before` is to be made of, or None.
+    Raises SandboxError.
+    """
+    import sys
+    request["alone"] = alone
+    python = python or sys.executable or "python3"
+    key = (python, os.geteuid(), os.getegid(), scope)
+    packet, files = marshal.dumps(request, 2), []
+    ours, theirs = pair()
+    try:
+        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if len(packet) > PACKET:
+            import tempfile
+            files.append(tempfile.TemporaryFile())
+            files[0].write(packet)
+            files[0].seek(0)
+            packet = b""
+        fds = [theirs.fileno()] + list(stdio) + [cwd] + [stream.fileno() for stream in files]
+        link, giver = _deliver(packet or b"@", fds, key, alone)
+        return Call(ours, giver)
+    except OSError as error:
+        ours.close()
+        raise SandboxError("launcher", "handing the request over", error.errno)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(cwd)
+        for stream in files:
+            stream.close()
+
+
+def _deliver(packet, fds, key, alone):
+    """(Link, what is to be called at the end) of the launcher that has taken the request: one that has died is replaced."""
+    own = host()
+    if alone:
+        return _deliver_alone(own, packet, fds, key)
+    for _ in range(3):
+        link = own.links.get(key)
+        if link is None:
+            with own.lock:
+                link = own.links.get(key)
+                if link is None:
+                    link = own.links[key] = Link(key[0], _before(key[3]))
+        if link.send(packet, fds):
+            return link, None
+        with own.lock:
+            if own.links.get(key) is link:
+                del own.links[key]
+                link.close()
+    raise SandboxError("launcher", "ends again and again", reason="three of them have")
+
+
+def _deliver_alone(own, packet, fds, key):
+    link = None
+    while True:
+        with own.lock:
+            idle = own.idle.setdefault(key, [])
+            link = idle.pop() if idle else None
+        fresh = link is None
+        link = link or Link(key[0], _before(key[3]))
+        if link.send(packet, fds):
+            break
+        link.close()
+        if fresh:
+            raise SandboxError("launcher", "ended without an answer")
+
+    def give_back(done):
+        with own.lock:
+            if done and own.pid == os.getpid() and len(own.idle[key]) < IDLE:
+                own.idle[key].append(link)
+                return
+        link.close()
+    return link, give_back
+
+
+def _before(scope):
+    """What goes before the launcher's command line where a limit needs a group that the user's systemd manager makes."""
+    if scope is None:
+        return []
+    from . import cgroup_scope
+    return cgroup_scope.prefix(scope, [], os.environ)

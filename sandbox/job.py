@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One sandbox of a launcher, from the request to the answer, as a member of its loop.
+
+Nothing waits for one sandbox alone: a child that hangs before the gate, a pid 1 that does not die, a host that does not read
+its answer hold up themselves.  What does run in one go, with the program's descriptors in the places of 0, 1 and 2, is from
+the plan to clone3.
+"""
+import marshal
+import os
+import time
+
+from ..syscalls import process
+from . import launch, supervise
+from .errors import SandboxError
+from .launcher import PART, SIGKILL, Served, error_as_dict
+
+SETUP, RUNS, ENDS, ANSWERS = "setup", "runs", "ends", "answers"
+POLLIN, POLLOUT = 1, 4
+
+
+class Job:
+    """launcher: Launcher; channel: socket to the host; stdio: three descriptors; request: dict."""
+
+    def __init__(self, launcher, channel, stdio, request):
+        self.launcher, self.channel, self.stdio, self.request = launcher, channel, stdio, request
+        channel.setblocking(False)
+        self.state, self.run, self.supervision, self.outcome = SETUP, None, None, None
+        self.error, self.parts, self.heard = None, [], True
+
+    def start(self, cwd):
+        """Makes the plan and creates the child.  cwd: descriptor of the host's directory, taken over."""
+        launcher = self.launcher
+        try:
+            os.fchdir(cwd)
+        except OSError:  # one that the host itself may not enter
+            os.chdir("/")
+        os.close(cwd)
+        try:
+            launcher.lend(self.stdio)
+            self.run = Served(launcher.plan(self.request), launcher, self.stdio)
+            self.run.start()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            os.chdir("/")
+            if not self.request["alone"]:
+                launcher.take_back()
+
+    # -- as a member of the loop ---------------------------------------------------------------------------------
+
+    def wanted(self):
+        """{fd: events}."""
+        wanted = {}
+        if self.state is SETUP:
+            wanted[self.run.sock.fileno()] = POLLIN
+        elif self.state is RUNS:
+            wanted = self.supervision.wanted()
+        elif self.state is ENDS:
+            wanted[self.run.pidfd] = POLLIN
+        if self.heard or self.parts:
+            wanted[self.channel.fileno()] = (POLLIN if self.heard else 0) | (POLLOUT if self.parts else 0)
+        return wanted
+
+    def wait(self):
+        """Seconds until the next thing is due, or None."""
+        if self.state is SETUP:
+            return max(0.0, self.run.begun + launch.SETUP_DEADLINE - time.monotonic())
+        return self.supervision.wait() if self.state is RUNS else None
+
+    def serve(self, events):
+        """Does what is to be done about these events."""
+        if self.heard and events.get(self.channel.fileno(), 0) & ~POLLOUT:
+            self._hear()
+        if self.state is SETUP:
+            self._set_up(events)
+        elif self.state is RUNS:
+            self.supervision.serve(events)
+            if self.supervision.done:
+                self._over()
+        elif self.state is ENDS and self.run.pidfd in events:
+            self._conclude()
+        if self.parts:
+            self._send()
+
+    def failed(self, error):
+        """A mistake of the launcher's own: the run ends, and its result says so."""
+        self.launcher.loop.add(self)
+        self._fail(error)
+        self.launcher.loop.ask(self)
+
+    # -- the states ----------------------------------------------------------------------------------------------
+
+    def _set_up(self, events):
+        run = self.run
+        try:
+            if run.sock.fileno() in events:
+                packet, fd = supervise.take_packet(run.sock)
+                if run.take(packet, fd):
+                    run.read_back()
+                    run.let_go()
+                    self._runs()
+            elif not self.wait():
+                raise SandboxError("start", "the sandbox is not ready after %d s" % launch.SETUP_DEADLINE)
+        except Exception as error:
+            self._fail(error)
+
+    def _runs(self):
+        self.outcome = supervise.Outcome(self.run.plan.spec)
+        self.supervision = supervise.Supervision(self.run, self.outcome)
+        self.state = RUNS
+        self.supervision.begin()
+        if not self.supervision.carriers and not self.run.terminals:
+            self._close_stdio()
+        if self.request["tell"]:
+            self.parts.append(b">" + marshal.dumps({"pid": self.run.pid}, 2))
+
+    def _over(self):
+        self.supervision.close()
+        if self.supervision.error is not None:
+            self.outcome.failed(self.supervision.error)
+        self._end()
+
+    def _fail(self, error):
+        """Nothing ran, or the launcher failed while it did."""
+        if self.outcome is None:
+            self.error = error if isinstance(error, SandboxError) else SandboxError(
+                "start", "%s: %s" % (type(error).__name__, error))
+        else:
+            self.outcome.failed(error)
+            self.supervision.close()
+        if self.state is SETUP or self.state is RUNS:
+            self._end()
+        else:
+            self._leave()
+
+    def _end(self):
+        """Kills what is left; the rest is done when pid 1 has gone."""
+        if self.run is not None and self.run.pid > 0:
+            self.state = ENDS
+            try:
+                process.pidfd_kill(self.run.pidfd, SIGKILL)
+            except OSError:
+                pass
+        else:
+            self._conclude()
+
+    def _conclude(self):
+        self.state = ANSWERS
+        try:
+            if self.error is not None:
+                raise self.error if self.run is None else self.run.given_up(self.error)
+            answer = {"result": self.run.conclude(self.outcome).as_dict()}
+        except SandboxError as error:
+            answer = {"error": error_as_dict(error)}
+        self._close_stdio()
+        data = marshal.dumps(answer, 2)
+        pieces = [data[i:i + PART] for i in range(0, len(data), PART)]
+        self.parts += [b"+" + piece for piece in pieces[:-1]] + [b"." + pieces[-1]]
+        self._send()
+
+    def _send(self):
+        try:
+            while self.parts:
+                self.channel.send(self.parts[0])
+                del self.parts[0]
+        except BlockingIOError:
+            return
+        except OSError:  # the host does not listen any more
+            self.parts = []
+        if self.state is ANSWERS:
+            self._leave()
+
+    def _leave(self):
+        self.launcher.loop.remove(self)
+        self.launcher.jobs.discard(self)
+        self._close_stdio()
+        self.channel.close()
+        if self.request["alone"]:
+            self.launcher.take_back()
+
+    def _close_stdio(self):
+        for fd in self.stdio:
+            os.close(fd)
+        self.stdio = ()
+
+    # -- the host ------------------------------------------------------------------------------------------------
+
+    def _hear(self):
+        """One word of the host."""
+        try:
+            word = self.channel.recv(16)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if word[:1] == b"s" and self.state is RUNS:
+            try:
+                self.run.signal(word[1])
+            except OSError:
+                pass
+        elif word[:1] in (b"k", b""):
+            self.heard = bool(word)
+            self.cancel()
+
+    def cancel(self):
+        """The host wants it gone: at once, and its result says who it was."""
+        if self.state is SETUP:
+            self._fail(SandboxError("start", "killed by the caller", reason="nothing was run", status=128 + SIGKILL))
+        elif self.state is RUNS:
+            self.supervision.kill_for_caller()

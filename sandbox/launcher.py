@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The launcher: a small process that serves all sandboxes of one host process, N at once, with one poll.
+
+The host starts `python -I -S mrunc.py run --spec-fd N` at its first sandbox and is never forked for one (threads, heap,
+secrets).  The launcher is nobody's child, so that the host's own waiting for children never meets it; it ends everything
+and leaves when the host has ended, however that came, by the socket's end of file and by the host's pidfd.
+
+What goes over the socket N (SOCK_SEQPACKET): one packet for each sandbox, a dict by marshal, with the descriptors of a
+channel, the program's stdin, stdout and stderr, the host's directory, and where the dict is too long for a packet, a file
+with it.  Over the channel comes back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and
+`.`, the answer in parts, `.` being the last: a dict with `result` or `error`.  To the launcher: `k`, kill it; `s` and one
+byte, a signal for the program.  A channel that is closed kills it, too.  marshal reads what only the two ends have written;
+no byte of it is the program's.
+"""
+import marshal
+import os
+
+from ..syscalls import libc, process
+from . import launch, provisions
+from .errors import SandboxError, usage
+from .features import Features
+from .loop import Loop
+from .spec import Spec
+
+SIGKILL, POLLIN = 9, 1
+ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone
+PACKET = 1 << 16
+#: A part of an answer; longer than the send buffer's share of some hosts it must not be.
+PART = 60000
+PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
+#: How long the launcher waits for its sandboxes' ends when the host has gone.
+PATIENCE = 10.0
+
+
+def serve(number):
+    """The whole life of a launcher.  number: of the socket, as text.  Returns the exit status.  Raises SandboxError."""
+    try:
+        fd = int(number)
+        os.set_inheritable(fd, False)
+    except (ValueError, OSError, OverflowError):
+        raise usage("--spec-fd %s" % number, "not an open descriptor")
+    host = process.pidfd_open(os.getppid())
+    if os.fork():
+        return 0
+    sockets = libc.sockets
+    launcher = Launcher(sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fd), host)
+    try:
+        launcher.run()
+    finally:
+        os._exit(0)
+
+
+class Launcher:
+    """sock: the host's socket; host: its pidfd."""
+
+    def __init__(self, sock, host):
+        import resource
+        self.sock, self.host, self.loop, self.jobs = sock, host, Loop(), set()
+        self.features, self.leaving = Features(), False
+        self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.take_back()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        signals = libc.signals
+        self.ignored = provisions.ignored_signals()
+        signals.pthread_sigmask(signals.SIG_BLOCK, [number for number in range(1, 65) if number not in (32, 33)])
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)
+        self.signals = process.signal_descriptor(ENDING)
+
+    def run(self):
+        """Serves until the host has gone."""
+        self.loop.add(self)
+        while not self.leaving or self.jobs:
+            self.loop.turn()
+
+    # -- as a member of the loop ---------------------------------------------------------------------------------
+
+    def wanted(self):
+        """{fd: events}."""
+        return {} if self.leaving else {self.sock.fileno(): POLLIN, self.host: POLLIN, self.signals: POLLIN}
+
+    def wait(self):
+        """Seconds until it leaves without its sandboxes, when it is leaving."""
+        return PATIENCE if self.leaving else None
+
+    def serve(self, events):
+        """Takes a request, or notices the host's end."""
+        if self.leaving:
+            os._exit(0)
+        if self.host in events or self.signals in events:
+            self.leave()
+        elif self.sock.fileno() in events:
+            self.receive()
+
+    def failed(self, error):
+        """A request that can't be read is the end: both sides are ours."""
+        self.leave()
+
+    def leave(self):
+        """The host has gone: nothing of it stays."""
+        self.leaving = True
+        self.sock.close()
+        for job in list(self.jobs):
+            job.cancel()
+            self.loop.ask(job)
+
+    def receive(self):
+        """Takes one packet of the host and begins what it asks for."""
+        sockets = libc.sockets
+        try:
+            packet, control, _, _ = self.sock.recvmsg(PACKET, sockets.CMSG_SPACE(4 * 8), sockets.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            packet = b""
+        if not packet:
+            return self.leave()
+        data = control[0][2] if control else b""
+        fds = [int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)]
+        channel, stdio, cwd = fds[0], fds[1:4], fds[4]
+        if len(fds) > 5:
+            with open(fds[5], "rb") as stream:
+                packet = stream.read()
+        from .job import Job
+        job = Job(self, sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel), stdio, marshal.loads(packet))
+        self.jobs.add(job)
+        job.start(cwd)
+        self.loop.add(job)
+
+    # -- what a run's beginning needs of the process -------------------------------------------------------------
+
+    def plan(self, request):
+        """The Plan for a request.  Raises SandboxError."""
+        options = request["options"]
+        unknown = sorted(set(options) - set(Spec.__slots__) | set(options) & {"argv"})
+        if unknown:
+            raise usage("unknown option %s" % unknown[0])
+        for name in PAIRS:  # pairs come as lists
+            if isinstance(options.get(name), list):
+                options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]
+        return launch.prepare(Spec(request["argv"], environ=request["environ"], **options), request["environ"])
+
+    def lend(self, stdio):
+        """The program's descriptors become 0, 1 and 2, which the child takes over."""
+        for number, fd in enumerate(stdio):
+            os.dup2(fd, number)
+
+    def take_back(self):
+        """0, 1 and 2 lead nowhere again."""
+        for number in range(3):
+            os.dup2(self.null, number)
+
+
+class Served(launch.Run):
+    """A run in a process that has its signals blocked for good, and the caller's descriptors beside 0, 1 and 2."""
+
+    def __init__(self, plan, launcher, stdio):
+        self.stdio, self.of_launcher = tuple(stdio), launcher
+        launch.Run.__init__(self, plan, launcher.features)
+
+    def _take_signals(self):
+        self.ignored = self.of_launcher.ignored
+
+
+def error_as_dict(error):
+    """A SandboxError on its way to the host."""
+    return {"stage": error.stage, "what": error.what, "errno": error.errno, "reason": error.reason, "remedy": error.remedy,
+            "control": error.control, "status": error.status}

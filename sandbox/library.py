@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The library: `run` and `Sandbox`, close to subprocess in feel.  The work is done by a launcher (client.py, launcher.py)."""
+import os
+import subprocess
+
+from . import client
+from .errors import SandboxError, usage
+from .result import Result
+from .streams import Streams, exchange
+
+#: What occupies a launcher: a terminal at 0 and 1, trees that are read at the end, the subreaper's sweep.
+OCCUPYING = ("tty", "changes", "export")
+
+
+class CalledProcessError(subprocess.CalledProcessError):
+    """check=True, and the program did not end with 0.  returncode, cmd, output, stdout, stderr as in subprocess; result: the
+    Result."""
+
+    def __init__(self, result):
+        subprocess.CalledProcessError.__init__(self, result.returncode, result.argv, result.stdout, result.stderr)
+        self.result = result
+
+    def __str__(self):
+        return "%s: %s" % (" ".join(self.cmd), self.result.detail or self.result.reason)
+
+    def __reduce__(self):
+        return type(self), (self.result,)
+
+
+def run(argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None, stderr=None, python=None,
+        **options):
+    """Runs a program in a sandbox and waits for its end.
+
+    argv: list of str or bytes.  input: bytes, or str with text=True, for its stdin.  capture_output: its stdout and stderr
+    become attributes of the Result, bytes, or with text=True str (UTF-8; what isn't is replaced); max_output bounds both.
+    stdin, stdout, stderr: descriptors, files, subprocess.DEVNULL, PIPE (captured) or STDOUT, by default the host's 0, 1, 2.
+    check: raise for a returncode other than 0.  python: the interpreter of the launcher, by default this one, else `python3`
+    of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, tmpfs, rootfs,
+    harden, writable, overlay, changes (True: the Result has them), export, chdir, env (a dict, adds to the sandbox's own),
+    hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, tier,
+    unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; samples (True: the
+    Result has them).
+
+    Returns a Result, whatever the program did; a deadline is no exception, its reason is timeout-wall.  Raises SandboxError
+    for what mrunc could not do: its status is 2 for a mistake in the options, 125 where this host can't, 126 or 127 where
+    there is no such program; CalledProcessError, which is subprocess's too, with check=True.
+    """
+    streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+    try:
+        call = ask(argv, streams.theirs, python, options)
+        streams.handed_over()
+        try:
+            answer = exchange(call, streams)
+        except BaseException:  # KeyboardInterrupt: nothing of it stays
+            settle(call)
+            raise
+    finally:
+        streams.close()
+    return finished(answer, streams.output(1), streams.output(2), check)
+
+
+def ask(argv, stdio, python, options, tell=False):
+    """Hands a run to a launcher and returns the client.Call.  Raises SandboxError."""
+    return client.submit(request(argv, options, tell), stdio, python, occupies(options), scope(options))
+
+
+def settle(call):
+    """Kills the sandbox and waits until it is gone, but not for ever."""
+    call.kill()
+    call.channel.settimeout(client.SETTLE)
+    try:
+        while call.channel.fileno() >= 0 and call.take() is None:
+            pass
+    except (SandboxError, OSError):
+        pass
+    call.close()
+
+
+def finished(answer, stdout=None, stderr=None, check=False):
+    """The Result of a launcher's answer.  Raises SandboxError, CalledProcessError."""
+    if "error" in answer:
+        error = answer["error"]
+        raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],
+                           error["control"], error["status"])
+    result = Result(**answer["result"])
+    result.stdout, result.stderr = stdout, stderr
+    if check and result.returncode:
+        raise CalledProcessError(result)
+    return result
+
+
+class Sandbox:
+    """Options for many runs.  python and options: as of `run`; an option that is given again for one run replaces this one,
+    and env is added to."""
+
+    def __init__(self, *, python=None, **options):
+        self.python, self.options = python, options
+
+    def _with(self, options):
+        env = options.get("env")
+        if isinstance(env, dict) and isinstance(self.options.get("env"), dict):
+            options = dict(options, env=dict(self.options["env"], **env))
+        return dict(self.options, **options)
+
+    def run(self, argv, **options):
+        """As `mrunc.run`."""
+        return run(argv, python=self.python, **self._with(options))
+
+    def popen(self, argv, *, stdin=None, stdout=None, stderr=None, text=False, **options):
+        """Starts a program and returns a popen.Process, when its sandbox has been read back and it runs.  stdin, stdout,
+        stderr: as of subprocess.Popen, PIPE included.  Raises SandboxError."""
+        from .popen import Process
+        return Process(argv, Streams(stdin, stdout, stderr, None, False, text), self.python, self._with(options))
+
+    async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
+                        stderr=None, **options):
+        """As `run`, in the running event loop of asyncio: no thread waits.  Cancelling it kills the sandbox."""
+        from .popen import exchange_async
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        try:
+            call = ask(argv, streams.theirs, self.python, self._with(options))
+            streams.handed_over()
+            answer = await exchange_async(call, streams)
+        finally:
+            streams.close()
+        return finished(answer, streams.output(1), streams.output(2), check)
+
+
+def doctor(python=None):
+    """What this host can run, as `mrunc doctor --json` says it: a dict (sandbox/doctor.py has its keys).
+
+    python: the interpreter that is examined with, this one by default.  Raises SandboxError where it can't be started.
+    """
+    import json
+    import sys
+    from .door import door
+    try:
+        done = subprocess.run([python or sys.executable or "python3", "-I", "-S", door(), "doctor", "--json"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return json.loads(done.stdout.decode("ascii"))
+    except OSError as error:
+        raise SandboxError("launcher", error.filename or "", error.errno)
+    except ValueError:
+        raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % done.returncode)
+
+
+# -- requests ----------------------------------------------------------------------------------------------------------
+
+
+def request(argv, options, tell=False):
+    """The dict that a launcher takes.  Raises SandboxError (2)."""
+    if isinstance(argv, (str, bytes)):
+        raise usage("the command", "must be a list of arguments, not one text")
+    return {"argv": [_text(word) for word in argv], "options": _plain(options), "environ": _environ(options), "tell": tell}
+
+
+def occupies(options):
+    """Whether a run with these options keeps a launcher from serving others."""
+    tier = options.get("tier") or ()
+    tiers = tier.replace(",", " ").split() if isinstance(tier, str) else list(tier)
+    return any(options.get(name) for name in OCCUPYING) or len(tiers) > 1 or "process" in tiers
+
+
+def scope(options):
+    """(control, ...) of the limits for which an ordinary user may need a group of the systemd manager, or None."""
+    if os.geteuid() == 0:
+        return None
+    from .spec_limits import asked
+    best_effort = options.get("best_effort") or ()
+    best_effort = [best_effort] if isinstance(best_effort, str) else best_effort
+    return tuple(sorted(name for name in asked(options) if name not in best_effort)) or None
+
+
+def _environ(options):
+    names = set(client.ENVIRONMENT)
+    env = options.get("env")
+    if env and not isinstance(env, dict):
+        names.update(word for word in ([env] if isinstance(env, str) else env) if isinstance(word, str) and "=" not in word)
+    return dict((name, os.environ[name]) for name in names if name in os.environ)
+
+
+def _text(value):
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise usage("%r" % (value,), "not text, bytes or a path")
+
+
+def _plain(value):
+    """Options as marshal can carry them: bytes and paths as text."""
+    if isinstance(value, dict):
+        return dict((_text(key) if isinstance(key, (str, bytes)) else _plain(key), _plain(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value if type(value) in (type(None), bool, int, float, str) else type(value).__mro__[-2](value)
+    if isinstance(value, (bytes, os.PathLike)):
+        return _text(value)
+    raise usage("%r" % (value,), "not an option's value")

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program that runs in a sandbox while its host does something else: in the feel of subprocess.Popen, and for asyncio."""
+import os
+import select
+import subprocess
+import time
+
+from . import library
+from .errors import SandboxError, usage
+from .streams import exchange
+
+SIGKILL, SIGTERM = 9, 15
+FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
+
+
+class Process:
+    """args; stdin, stdout, stderr: files of pipes, or None; pid: of the sandbox's pid 1 on the host; result: the Result, None
+    while it runs.  The sandbox lives no longer than this object and its process."""
+
+    def __init__(self, argv, streams, python, options):
+        self.args, self.result, self._streams, self._error = list(argv), None, streams, None
+        try:
+            self._call = library.ask(argv, streams.theirs, python, options, tell=True)
+            streams.handed_over()
+            try:
+                while self._call.started is None:
+                    answer = self._call.take()
+                    if answer is not None:  # over already, or it never was
+                        self._take(answer)
+                        break
+            except BaseException:
+                library.settle(self._call)
+                raise
+        except BaseException:
+            streams.close()
+            raise
+        self.pid = (self._call.started or {}).get("pid")
+        self.stdin, self.stdout, self.stderr = [self._file(number) for number in range(3)]
+
+    def _file(self, number):
+        fd = self._streams.ours.pop(number, None)
+        if fd is None:
+            return None
+        os.set_blocking(fd, True)
+        mode = "r" if number else "w"
+        if self._streams.text:
+            return open(fd, mode, encoding="utf-8", errors="replace")
+        return open(fd, mode + "b", -1 if number else 0)
+
+    def _take(self, answer):
+        self.result = library.finished(answer)
+
+    @property
+    def returncode(self):
+        """As of the Result; None while it runs."""
+        return None if self.result is None else self.result.returncode
+
+    def poll(self):
+        """The returncode, or None while it runs.  Raises SandboxError where the launcher has died."""
+        while self.result is None:
+            self._raise()
+            if not _readable(self._call.channel, 0):
+                break
+            self._receive()
+        return self.returncode
+
+    def _receive(self):
+        try:
+            answer = self._call.take()
+            if answer is not None:
+                self._take(answer)
+        except SandboxError as error:
+            self._error = error
+            raise
+
+    def _raise(self):
+        if self._error is not None:
+            raise self._error
+
+    def wait(self, timeout=None):
+        """Waits for the end and returns the returncode.  timeout: seconds; then subprocess.TimeoutExpired, and it runs on."""
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.result is None:
+            self._raise()
+            left = None if end is None else end - time.monotonic()
+            if not _readable(self._call.channel, left):
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self._receive()
+        return self.returncode
+
+    def communicate(self, input=None, timeout=None):
+        """(stdout, stderr): feeds the input, reads to the end, waits.  Raises subprocess.TimeoutExpired."""
+        if input is not None and self.stdin is None:
+            raise usage("input", "stdin is no pipe")
+        streams = self._streams
+        for number, stream in enumerate((self.stdin, self.stdout, self.stderr)):
+            if stream is not None and not stream.closed:
+                if number == 0:
+                    stream.flush()
+                streams.adopt(number, os.dup(stream.fileno()))
+                stream.close()
+        if 0 in streams.ours and streams.input is None:
+            streams.input = (input or "").encode() if streams.text else bytes(input or b"")
+            streams.feed()
+        end = None if timeout is None else time.monotonic() + timeout
+        self._raise()
+        if self.result is None:
+            answer = exchange(self._call, streams, end)
+            if answer is None:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self._take(answer)
+        streams.last()
+        return streams.output(1), streams.output(2)
+
+    def send_signal(self, number):
+        """Sends the program one of HUP INT QUIT USR1 USR2 TERM, or SIGKILL, which ends the sandbox."""
+        if self.result is not None:
+            return
+        if number == SIGKILL:
+            self._call.kill()
+        elif number in FORWARDED:
+            self._call.say(b"s" + bytes([number]))
+        else:
+            raise usage("signal %d" % number, "a sandbox takes HUP INT QUIT USR1 USR2 TERM and KILL")
+
+    def terminate(self):
+        """SIGTERM for the program."""
+        self.send_signal(SIGTERM)
+
+    def kill(self):
+        """Ends the sandbox and everything in it."""
+        self.send_signal(SIGKILL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is not None:
+            self.kill()
+        for stream in (self.stdout, self.stderr, self.stdin):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+        if kind is None:
+            self.wait()
+        elif self.result is None:
+            library.settle(self._call)
+
+    def __del__(self):
+        call = getattr(self, "_call", None)
+        if call is not None:
+            call.close()
+
+
+def _readable(channel, seconds):
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))
+
+
+async def exchange_async(call, streams):
+    """As streams.exchange, by the event loop's readers and writers.  Cancelled, it kills the sandbox and waits for its end."""
+    import asyncio
+    loop = asyncio.get_event_loop()
+    done, watched, channel = loop.create_future(), {}, call.channel.fileno()
+
+    def settle(function, *arguments):
+        try:
+            answer = function(*arguments)
+            if function == call.take and answer is not None and not done.done():
+                done.set_result(answer)
+        except BlockingIOError:
+            pass
+        except BaseException as error:
+            if not done.done():
+                done.set_exception(error)
+        if done.done():  # at once: take has closed it, and its number may be another's in a moment
+            loop.remove_reader(channel)
+            watch({})
+        else:
+            watch(streams.wanted())
+
+    def watch(wanted):
+        for fd in set(watched) - set(wanted):
+            (loop.remove_reader if watched.pop(fd) == select.POLLIN else loop.remove_writer)(fd)
+        for fd in set(wanted) - set(watched):
+            watched[fd] = wanted[fd]
+            (loop.add_reader if wanted[fd] == select.POLLIN else loop.add_writer)(fd, settle, streams.serve, fd)
+    call.channel.setblocking(False)
+    loop.add_reader(channel, settle, call.take)
+    watch(streams.wanted())
+    try:
+        try:
+            answer = await asyncio.shield(done)
+        except asyncio.CancelledError:
+            call.kill()
+            try:
+                await asyncio.wait([done], timeout=library.client.SETTLE)
+            finally:
+                if not done.done():
+                    loop.remove_reader(channel)
+                    call.close()
+            raise
+    finally:
+        if not done.done():
+            loop.remove_reader(channel)
+            watch({})
+            done.cancel()
+    streams.last()
+    return answer

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's ends of a program's stdin, stdout and stderr, and the waiting for its answer meanwhile."""
+import os
+import select
+import subprocess
+import time
+
+from .errors import usage
+
+PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
+CHUNK = 1 << 16
+
+
+class Streams:
+    """theirs: the program's three descriptors; ours: {0, 1 or 2: descriptor of a pipe's other end}."""
+
+    def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False):
+        """As of subprocess.run.  Raises SandboxError (2), OSError."""
+        self.text, self.ours, self.got, self._to_close = text, {}, {}, []
+        if input is not None:
+            if stdin is not None:
+                raise usage("stdin and input", "both name what the program reads")
+            if isinstance(input, str) != bool(text):
+                raise usage("input", "text with text=True, bytes without")
+            stdin, input = PIPE, input.encode() if text else bytes(input)
+        if capture_output:
+            if stdout is not None or stderr is not None:
+                raise usage("capture_output", "takes the places of stdout and stderr")
+            stdout = stderr = PIPE
+        self.input = input
+        if stdin == STDOUT or stdout == STDOUT:
+            raise usage("STDOUT", "is for stderr")
+        try:
+            self.theirs = [self._end(value, number) for number, value in enumerate((stdin, stdout))]
+            self.theirs.append(self.theirs[1] if stderr == STDOUT else self._end(stderr, 2))
+        except BaseException:
+            self.close()
+            raise
+
+    def _end(self, value, number):
+        if value == PIPE:
+            read, write = high_pipe()
+            self._to_close.append(write if number else read)
+            self.ours[number] = read if number else write
+            if number:
+                self.got[number] = bytearray()
+            return self._to_close[-1]
+        if value is None:
+            try:
+                os.fstat(number)
+                return number
+            except OSError:  # the host has closed it
+                value = DEVNULL
+        if value == DEVNULL:
+            self._to_close.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+            return self._to_close[-1]
+        if isinstance(value, int):
+            return value
+        try:
+            return value.fileno()
+        except (AttributeError, OSError, ValueError):
+            raise usage("%r" % (value,), "is no descriptor and no file that has one")
+
+    def handed_over(self):
+        """The launcher has the program's ends; ours would keep a pipe from ending."""
+        while self._to_close:
+            os.close(self._to_close.pop())
+        for fd in self.ours.values():
+            os.set_blocking(fd, False)
+        if self.input is not None:
+            self.feed()
+
+    def adopt(self, number, fd):
+        """Takes over the host's end of a pipe."""
+        os.set_blocking(fd, False)
+        self.ours[number] = fd
+        if number:
+            self.got.setdefault(number, bytearray())
+
+    def feed(self):
+        """Writes what the program takes of the input; closes the pipe at its end, or when nobody reads."""
+        fd = self.ours[0]
+        try:
+            while self.input:
+                self.input = self.input[os.write(fd, self.input[:CHUNK]):]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass
+        os.close(self.ours.pop(0))
+
+    def pull(self, number):
+        """Reads what is there of 1 or 2; closes the pipe at its end."""
+        fd = self.ours[number]
+        try:
+            while True:
+                data = os.read(fd, CHUNK)
+                if not data:
+                    os.close(self.ours.pop(number))
+                    return
+                self.got[number] += data
+                if len(data) < 4096:
+                    return  # most often there is no more; poll says
+        except BlockingIOError:
+            pass
+
+    def serve(self, fd):
+        """One of our ends is ready."""
+        for number, own in list(self.ours.items()):
+            if own == fd:
+                self.pull(number) if number else self.feed()
+
+    def wanted(self):
+        """{fd: events} of our ends that the exchange serves."""
+        return dict((fd, select.POLLIN if number else select.POLLOUT) for number, fd in self.ours.items()
+                    if number or self.input is not None)
+
+    def last(self):
+        """The program has gone: what is in the pipes is all."""
+        for number in [number for number in self.ours if number]:
+            before = -1
+            while number in self.ours and before != len(self.got[number]):
+                before = len(self.got[number])
+                self.pull(number)
+
+    def output(self, number):
+        """What came of 1 or 2: bytes or str; None where it was not captured."""
+        if number not in self.got:
+            return None
+        data = bytes(self.got[number])
+        return data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n") if self.text else data
+
+    def close(self):
+        """Closes what is open."""
+        for fd in list(self.ours.values()) + self._to_close:
+            os.close(fd)
+        self.ours, self._to_close = {}, []
+
+
+def exchange(call, streams, end=None):
+    """Feeds and reads until the answer of a client.Call is complete; returns it.  end: monotonic time, then None."""
+    answer, channel = None, call.channel.fileno()
+    poll, before = select.poll(), {}
+    poll.register(channel, select.POLLIN)
+    while answer is None and (streams.ours or end is not None):
+        wanted = streams.wanted()
+        for fd in set(before) - set(wanted):
+            poll.unregister(fd)
+        for fd in set(wanted) - set(before):
+            poll.register(fd, wanted[fd])
+        before = wanted
+        ready = poll.poll(None if end is None else max(0.0, end - time.monotonic()) * 1000)
+        if not ready and end is not None:
+            return None
+        for fd, _ in ready:
+            if fd == channel:
+                answer = call.take()
+            else:
+                streams.serve(fd)
+    while answer is None:
+        answer = call.take()
+    streams.last()
+    return answer
+
+
+def high_pipe():
+    """A pipe, none of whose ends is 0, 1 or 2: where the host has closed these, others use them."""
+    ends = os.pipe()
+    if min(ends) > 2:
+        return ends
+    import fcntl
+    out = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in ends)
+    for fd in ends:
+        os.close(fd)
+    return out
