@@ -4,6 +4,7 @@
 There is one launcher for each process, identity and interpreter, and more where a request needs one to itself (`alone`) or
 inside a scope of the user's systemd manager.  A forked host finds none of its parent's and starts its own.
 """
+import atexit
 import marshal
 import os
 import socket
@@ -29,12 +30,18 @@ class Host:
         self.pid, self.lock, self.links, self.idle = os.getpid(), threading.Lock(), {}, {}
 
     def forget(self):
-        """In a forked child: the parent's launchers are not ours, and our copies of its sockets would keep them."""
+        """Lets go of all.  In a forked child: the parent's launchers are not ours."""
         for link in list(self.links.values()) + [link for idle in self.idle.values() for link in idle]:
             link.close()
 
 
-_hosts = {}
+_hosts, _ended = {}, []
+
+
+def _at_exit():
+    own = _hosts.pop(os.getpid(), None)
+    if own is not None:
+        own.forget()
 
 
 def host():
@@ -42,6 +49,8 @@ def host():
     pid = os.getpid()
     if pid not in _hosts:
         _hosts.setdefault(pid, Host())
+        if not _ended:
+            _ended.append(atexit.register(_at_exit))
         for other in [other for other in list(_hosts) if other != pid]:
             stale = _hosts.pop(other, None)
             if stale is not None:

@@ -123,7 +123,8 @@ class Launcher:
         job = Job(self, sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel), stdio, marshal.loads(packet))
         self.jobs.add(job)
         job.start(cwd)
-        self.loop.add(job)
+        if job in self.jobs:  # and not answered already
+            self.loop.add(job)
 
     # -- what a run's beginning needs of the process -------------------------------------------------------------
 

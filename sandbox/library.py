@@ -66,6 +66,8 @@ def ask(argv, stdio, python, options, tell=False):
 
 def settle(call):
     """Kills the sandbox and waits until it is gone, but not for ever."""
+    if call.channel.fileno() < 0:
+        return
     call.kill()
     call.channel.settimeout(client.SETTLE)
     try:
