@@ -189,7 +189,7 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
+        from . import gate, supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
             kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)
