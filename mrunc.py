@@ -29,7 +29,7 @@ if __spec__ is None or not __spec__.parent:
 
 __version__ = "0.1.0"
 _HOMES = dict(CalledProcessError="library", Result="result", Sandbox="library", SandboxError="errors", doctor="library")
-__all__ = sorted(_HOMES) + ["main", "run"]
+__all__ = ["CalledProcessError", "Result", "Sandbox", "SandboxError", "doctor", "main", "run"]
 
 
 class Face(type(sys)):

@@ -68,8 +68,8 @@ def page():
             ("POLICIES", "policy ACTION shows and compares the system call policies: %s. The files that --seccomp reads "
                          "are described in mrunc-policy(5)." % ", ".join(NAMES), "policy", policy),
             ("ROOT FILE SYSTEMS", "rootfs ACTION makes and checks root file systems for run --rootfs.", "rootfs", rootfs),
-            ("REPORTS", "report shows a result that run --report wrote, wherever the file comes from: it is read with bounds, and "
-                        "everything in it is shown as text.", "report", report)):
+            ("REPORTS", "report shows a result that run --report wrote, wherever the file comes from: it is read with bounds, "
+                        "and everything in it is shown as text.", "report", report)):
         out += [".SH " + title, plain(text)]
         out += rows(("mrunc %s %s" % (verb, action), text) for action, text in module.ACTIONS)
         out += rows((option.shown(), option.text) for option in module.OPTIONS)

@@ -58,8 +58,8 @@ OPTIONS = (
            "and podman JSON, minijail, raw BPF)", WORLD),
     Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
            "refused by default", WORLD, True),
-    Option("--seccomp-action", "seccomp_action", "errno|kill", "what calls of high risk get: errno (default), or the end of the "
-           "sandbox, which --harden brings", WORLD),
+    Option("--seccomp-action", "seccomp_action", "errno|kill", "what calls of high risk get: errno (default), or the end of "
+           "the sandbox, which --harden brings", WORLD),
     Option("--proc", "proc", "full|none", "full: for ps and free, masked; none: no /proc at all", WORLD),
     Option("--tier", "tier", "NAME[,NAME]", "full (default), rootns, process: a weaker sandbox where the host can't do more; "
            "of several the first that runs", WORLD),

@@ -26,8 +26,8 @@ ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default
 _TAKES = {"show": "arch bpf json", "explain": "arch policy json", "export": "arch format output",
           "diff": "arch against markdown json"}
 #: action: (words it takes, at least and at most, as they are called)
-_WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one system call"), "export": (1, 1, "one NAME or FILE"),
-          "diff": (1, 2, "A and B, or one --against")}
+_WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one system call"),
+          "export": (1, 1, "one NAME or FILE"), "diff": (1, 2, "A and B, or one --against")}
 
 
 def main(argv):

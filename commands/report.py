@@ -12,7 +12,8 @@ from .output import write
 
 GROUP = "Options of report"
 OPTIONS = (
-    Option("--html", "html", "FILE", "write one page that needs nothing else: no script, no address outside; - is stdout", GROUP),
+    Option("--html", "html", "FILE", "write one page that needs nothing else: no script, no address outside; - is stdout",
+           GROUP),
     Option("--json", "json", None, "the result as JSON, with the techniques that its rows may stand for", GROUP),
     Option("-h --help", "help", None, "this text", GROUP),
 )
@@ -123,7 +124,8 @@ def _bytes_of(path):
 
 
 def _no_result(path, why):
-    return usage("%s is no result" % ("stdin" if path == "-" else path), why, "mrunc run --report FILE -- CMD writes one", "report")
+    return usage("%s is no result" % ("stdin" if path == "-" else path), why, "mrunc run --report FILE -- CMD writes one",
+                 "report")
 
 
 def _write_page(path, page):

@@ -8,8 +8,8 @@ WINDOW = 0.2
 
 
 def processors(samples):
-    """[(seconds, processors in use)]: how much faster processor time grew than the clock.  Over WINDOW at least: the kernel tells
-    processor time in steps of 10 ms."""
+    """[(seconds, processors in use)]: how much faster processor time grew than the clock.  Over WINDOW at least: the kernel
+    tells processor time in steps of 10 ms."""
     known = [row for row in samples if row["cpu_s"] is not None]
     if len(known) < 2:
         return []
@@ -85,5 +85,6 @@ def lane(start, stop, end):
     left = 100 * min(1.0, max(0.0, start / end))
     wide = max(0.8, 100 * min(1.0, max(0.0, stop / end)) - left)
     left = min(left, 99.2)
-    return ('<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true"><rect class="back" x="0" y="4.5" width="100" '
-            'height="3"/><rect class="run" x="%.2f" y="1.5" width="%.2f" height="9"/></svg>' % (left, min(wide, 100 - left)))
+    return ('<svg viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true"><rect class="back" x="0" y="4.5" '
+            'width="100" height="3"/><rect class="run" x="%.2f" y="1.5" width="%.2f" height="9"/></svg>' % (
+                left, min(wide, 100 - left)))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A result as one page of HTML that needs nothing else: no script, no address, no style but its own.
 
-What came from inside the sandbox is only ever text: `show` is the one way in, and it makes visible what a browser would hide or turn
-around.  The policy of the page (CSP) lets nothing else run or load even if that failed.
+What came from inside the sandbox is only ever text: `show` is the one way in, and it makes visible what a browser would hide
+or turn around.  The policy of the page (CSP) lets nothing else run or load even if that failed.
 """
 from ..sandbox import story, techniques
 from ..sandbox.reasons import REASONS
@@ -18,10 +18,11 @@ MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 def page(result):
     """The page, as text."""
     title = "mrunc: %s" % (story.command(result["argv"]) or "no command")
-    parts = [_head(title), "<body><main>", _hero(result), _tiles(result), _techniques(result), _charts(result), _processes(result),
-             _refused(result), _changes(result), _receipt(result), _notes(result),
-             "<footer>Written by mrunc %s from the result of a run. Names, arguments and paths come from the program; signs that a "
-             'reader could not see are written as <i class="esc">\\x1b</i>.</footer>' % show(_version()), "</main></body></html>"]
+    parts = [_head(title), "<body><main>", _hero(result), _tiles(result), _techniques(result), _charts(result),
+             _processes(result), _refused(result), _changes(result), _receipt(result), _notes(result),
+             "<footer>Written by mrunc %s from the result of a run. Names, arguments and paths come from the program; signs "
+             'that a reader could not see are written as <i class="esc">\\x1b</i>.</footer>' % show(_version()),
+             "</main></body></html>"]
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -52,10 +53,11 @@ def _head(title):
     import hashlib
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     return ('<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; "
-            "form-action 'none'\">\n"
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-%s'; "
+            "base-uri 'none'; form-action 'none'\">\n"
             '<meta name="referrer" content="no-referrer"><meta name="robots" content="noindex">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            '<meta name="color-scheme" content="light dark">\n'
             "<title>%s</title>\n<style>%s</style></head>" % (digest, show(title, 120), STYLE))
 
 
@@ -121,8 +123,8 @@ def _techniques(result):
     chips = "".join('<span class="chip"><span class="tid">%s</span>%s<span class="n">%s</span></span>' % (
         show(identity), show(name), show(", ".join("%d %s" % (sources[source], WORDS[source]) for source in sources)))
         for (identity, name), sources in sorted(found.items()))
-    return _card("What it may stand for", "Techniques of MITRE ATT&amp;CK that rows of this report fit. A hint where to look, no "
-                 "verdict: an installer does some of this too.", '<div class="chips">%s</div>' % chips, "techniques")
+    return _card("What it may stand for", "Techniques of MITRE ATT&amp;CK that rows of this report fit. A hint where to look, "
+                 "no verdict: an installer does some of this too.", '<div class="chips">%s</div>' % chips, "techniques")
 
 
 WORDS = {"refused": "refused", "processes": "executed", "changes": "changed"}
@@ -177,14 +179,17 @@ def _processes(result):
         if (row.get("count") or 1) > 1:
             details.append("%s times" % show(row["count"]))
         kin = "twig%s" % (" kin d%d" % depth if depth else "")
-        body.append('<tr><td><div class="%s">%s<code>%s</code>%s<br><span class="n m">%s</span></div></td><td class="num">%s</td>'
-                    '<td class="num">%s</td><td class="num">%s</td><td class="lane">%s</td></tr>' % (
-                        kin, '<span class="n">then </span>' if again else "", show(story.command(row["argv"]) or row["exe"] or "?"), _chips_of(row, "processes"),
+        body.append('<tr><td><div class="%s">%s<code>%s</code>%s<br><span class="n m">%s</span></div></td>'
+                    '<td class="num">%s</td><td class="num">%s</td><td class="num">%s</td><td class="lane">%s</td></tr>' % (
+                        kin, '<span class="n">then </span>' if again else "",
+                        show(story.command(row["argv"]) or row["exe"] or "?"),
+                        _chips_of(row, "processes"),
                         " &middot; ".join(details), show(row["pid"]), show(story.seconds(row["started_s"])),
                         show("-" if row["ended_s"] is None else story.seconds(max(0, stop - start))),
                         charts.lane(start, stop, end)))
-    table = ('<table><thead><tr><th>Program</th><th class="num">pid</th><th class="num">started</th><th class="num">ran for</th>'
-             '<th class="lane">0 to %s</th></tr></thead><tbody>%s</tbody></table>' % (show(charts.clock(end)), "".join(body)))
+    table = ('<table><thead><tr><th>Program</th><th class="num">pid</th><th class="num">started</th>'
+             '<th class="num">ran for</th><th class="lane">0 to %s</th></tr></thead><tbody>%s</tbody></table>' % (
+                 show(charts.clock(end)), "".join(body)))
     return _card("Programs it executed", "As they were asked for and seen: evidence, which a hostile program can blur.",
                  table + _cut(len(rows), "program") if rows else "None.", "processes")
 
@@ -199,23 +204,24 @@ def _refused(result):
         return ""
     left, groups = MOST, []
     for identity, name, found in techniques.grouped(rows, "refused"):
-        lines = "".join('<tr><td class="num">%s&times;</td><td>%s</td><td class="err">%s</td><td>%s <span class="n">[%s]</span></td>'
-                        '<td class="num">%s</td></tr>' % (
+        lines = "".join('<tr><td class="num">%s&times;</td><td>%s</td><td class="err">%s</td>'
+                        '<td>%s <span class="n">[%s]</span></td><td class="num">%s</td></tr>' % (
                             _grouped(row["count"]), code(story.call(row)), show(row["errno"], 40), code(row["exe"] or "?", 120),
                             show(row["pid"]), show(_when(row))) for row, _ in found[:max(0, left)])
         left -= len(found)
         if not lines:
             break
         why = "; ".join(sorted(set(reason for _, reason in found if reason)))
-        groups.append('<tbody><tr class="group"><th colspan="5"><h3>%s%s <span class="n">%s</span></h3>%s</th></tr>%s</tbody>' % (
+        groups.append('<tbody><tr class="group"><th colspan="5"><h3>%s%s <span class="n">%s</span></h3>%s</th></tr>'
+                      '%s</tbody>' % (
             '<span class="tid">%s</span>' % show(identity) if identity else "", show(name or "Others"),
             show(story.many(sum(row["count"] for row, _ in found), "attempt")),
             '<p class="why">%s.</p>' % show(why if why.split()[0] in [row["syscall"] for row, _ in found] else _sentence(why))
             if why else "", lines))
     table = ('<table class="fixed"><thead><tr><th class="num w1">times</th><th>call</th><th class="w2">answer</th>'
              '<th class="w3">program [pid]</th><th class="num w4">when</th></tr></thead>%s</table>' % "".join(groups))
-    return _card("What it tried and was refused", "Calls that the filter answered with an error, as the program made them; none of them "
-                 "had an effect.", table + _cut(len(rows), "call") if rows else "Nothing.", "refused")
+    return _card("What it tried and was refused", "Calls that the filter answered with an error, as the program made them; "
+                 "none of them had an effect.", table + _cut(len(rows), "call") if rows else "Nothing.", "refused")
 
 
 def _when(row):
@@ -237,13 +243,13 @@ def _changes(result):
                                      '<span class="m">sha256 %s</span>' % show(row["sha256"], 64),
                                      row.get("sha256_missing") and "not read: %s" % show(row["sha256_missing"], 80)) if part]
         kind = row["change"] if row["change"] in ("added", "modified", "deleted") else ""
-        body.append('<tr><td><span class="tag %s">%s</span></td><td>%s%s<br><span class="n">%s</span></td><td class="nw">%s</td>'
-                    '<td class="num m">%s</td><td class="num">%s</td></tr>' % (
+        body.append('<tr><td><span class="tag %s">%s</span></td><td>%s%s<br><span class="n">%s</span></td>'
+                    '<td class="nw">%s</td><td class="num m">%s</td><td class="num">%s</td></tr>' % (
                         kind, show(row["change"], 20), code(row["path"]), _chips_of(row, "changes"), " &middot; ".join(details),
                         show(row["kind"], 20), show(row.get("mode", ""), 8),
                         show(story.size(row["size"])) if "size" in row else ""))
-    table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th><th class="num">size</th></tr></thead>'
-             "<tbody>%s</tbody></table>" % "".join(body))
+    table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th><th class="num">size</th></tr>'
+             "</thead><tbody>%s</tbody></table>" % "".join(body))
     return _card("What it changed", show(summary(rows).capitalize()) + ".", table + _cut(len(rows), "change") if rows else "",
                  "changes")
 
@@ -261,12 +267,14 @@ def _receipt(result):
     lead = "%d of %d controls that were asked for were read back from the kernel before the program started." % (
         len(held), len(held) + len(missing))
     if policy:
-        lead += ' System call policy <b>%s</b>, sha256 <span class="m">%s</span>.' % (show(policy["name"]), show(policy["sha256"], 64))
-    return _card("Receipt", lead, '<table><thead><tr><th>control</th><th>asked</th><th>in force</th><th>how it was read back</th></tr>'
-                 "</thead><tbody>%s</tbody></table>" % body, "receipt")
+        lead += ' System call policy <b>%s</b>, sha256 <span class="m">%s</span>.' % (
+            show(policy["name"]), show(policy["sha256"], 64))
+    return _card("Receipt", lead, '<table><thead><tr><th>control</th><th>asked</th><th>in force</th><th>how it was read back'
+                 "</th></tr></thead><tbody>%s</tbody></table>" % body, "receipt")
 
 
 def _notes(result):
     if not result["notes"]:
         return ""
-    return _card("Notes", "What was said beside it.", "".join("<p>%s</p>" % show(note) for note in result["notes"][:MOST]), "notes")
+    return _card("Notes", "What was said beside it.", "".join("<p>%s</p>" % show(note) for note in result["notes"][:MOST]),
+                 "notes")

@@ -5,8 +5,8 @@ STYLE = """
 :root{--bg:#f5f6f8;--card:#fff;--ink:#1a1f29;--soft:#5b6472;--line:#e0e4ea;--faint:#f0f2f5;--accent:#2f5fd0;--accent2:#8a4fd3;
 --ok:#17794a;--okbg:#e2f4ea;--warn:#955b00;--warnbg:#fdf0d9;--bad:#b3261e;--badbg:#fce8e6;--bar:#6d93e8;
 --mono:ui-monospace,SFMono-Regular,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono","Liberation Mono",monospace}
-@media (prefers-color-scheme:dark){:root{--bg:#0f131a;--card:#171c25;--ink:#e5e9f0;--soft:#98a2b3;--line:#2a313d;--faint:#1f2631;
---accent:#82a7ff;--accent2:#c39bff;--ok:#5fd39a;--okbg:#12321f;--warn:#f0b95a;--warnbg:#3a2a0b;--bad:#ff8a80;--badbg:#411a17;
+@media (prefers-color-scheme:dark){:root{--bg:#0f131a;--card:#171c25;--ink:#e5e9f0;--soft:#98a2b3;--line:#2a313d;
+--faint:#1f2631;--accent:#82a7ff;--accent2:#c39bff;--ok:#5fd39a;--okbg:#12321f;--warn:#f0b95a;--warnbg:#3a2a0b;--bad:#ff8a80;--badbg:#411a17;
 --bar:#4a74d8}}
 *{box-sizing:border-box}
 html{color-scheme:light dark;-webkit-text-size-adjust:100%}
@@ -40,7 +40,8 @@ h1{font-size:23px;line-height:1.3;letter-spacing:-.015em;margin:12px 0 0;overflo
 .tile span{font-size:12px;color:var(--soft)}
 .tile.bad b{color:var(--bad)}.tile.warn b{color:var(--warn)}
 .chips{display:flex;flex-wrap:wrap;gap:8px;margin-top:12px}
-.chip{display:inline-flex;gap:8px;align-items:baseline;border:1px solid var(--line);border-radius:8px;padding:4px 10px;font-size:13px}
+.chip{display:inline-flex;gap:8px;align-items:baseline;border:1px solid var(--line);border-radius:8px;padding:4px 10px;
+font-size:13px}
 .tid{font-family:var(--mono);font-size:12px;font-weight:600;color:var(--accent2);white-space:nowrap}
 .tid+.tid,code+.tid{margin-left:5px}
 .n{font-size:12px;color:var(--soft);font-variant-numeric:tabular-nums}
@@ -76,7 +77,8 @@ td:last-child,th:last-child{padding-right:0}
 .chart text{font-size:10.5px;fill:var(--soft);font-family:system-ui,sans-serif}
 .cut{font-size:13px;color:var(--soft);padding-top:9px}
 footer{margin-top:26px;font-size:12px;color:var(--soft)}
-@media (max-width:640px){.w3,.fixed td:nth-child(4){display:none}.w2{width:100px}.w4{width:74px}main{padding:16px 12px 40px}.card{padding:16px 14px}.lane{display:none}h1{font-size:20px}}
+@media (max-width:640px){.w3,.fixed td:nth-child(4){display:none}.w2{width:100px}.w4{width:74px}
+main{padding:16px 12px 40px}.card{padding:16px 14px}.lane{display:none}h1{font-size:20px}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--faint:#f2f2f2;--ok:#0b5c34;--warn:#7a4a00;
 --bad:#8f1912;--accent:#1c4bb8;--accent2:#5d2ca3;--okbg:#fff;--warnbg:#fff;--badbg:#fff;--bar:#6d93e8}
 html{color-scheme:light}

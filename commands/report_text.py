@@ -109,8 +109,8 @@ def _refused(out, result):
         out.add("  %s" % (" ".join(part for part in (identity, name) if part) or "Others"), "head")
         for row, _ in found[:left]:
             out.add("%7dx %s = %s" % (row["count"], story.call(row), row["errno"]))
-            out.add("         %s [%s] at %s" % (story.clipped(row["exe"] or "?", 50), row["pid"], story.seconds(row["first_s"])),
-                    "faint")
+            out.add("         %s [%s] at %s" % (story.clipped(row["exe"] or "?", 50), row["pid"],
+                                                     story.seconds(row["first_s"])), "faint")
         left -= len(found)
     out.rest(MOST, rows, "refused call")
 
@@ -124,7 +124,8 @@ def _processes(out, result):
         lasted = "" if row["ended_s"] is None or row["started_s"] is None else " for " + story.seconds(
             row["ended_s"] - row["started_s"])
         times = "  %s%s" % (story.seconds(row["started_s"]), lasted)
-        line = "  %s%s[%s] %s" % ("  " * min(depth, 12), "= " if again else "", row["pid"], story.command(row["argv"]) or row["exe"])
+        line = "  %s%s[%s] %s" % ("  " * min(depth, 12), "= " if again else "", row["pid"],
+                                  story.command(row["argv"]) or row["exe"])
         line = escaped(line)
         room = WIDTH - len(times)
         out.add((line if len(line) <= room else line[:room - 3] + "...") + times)

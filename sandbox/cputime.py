@@ -67,8 +67,8 @@ class Meter:
         return user + system
 
     def sample(self):
-        """(seconds used so far, bytes of memory, processes without pid 1).  The memory is the sum of the resident sets: pages that
-        processes share count several times.  Raises OSError."""
+        """(seconds used so far, bytes of memory, processes without pid 1).  The memory is the sum of the resident sets: pages
+        that processes share count several times.  Raises OSError."""
         used = self.read()
         if self.init not in self.seen:
             raise OSError(3, "the sandbox has ended")
@@ -144,7 +144,8 @@ class GroupMeter:
         return self.group.cpu_seconds()
 
     def sample(self):
-        """As Meter.sample; the memory with cached files, threads and pid 1 among the processes.  None: the controller is not on."""
+        """As Meter.sample; the memory with cached files, threads and pid 1 among the processes.  None: the controller is not
+        on."""
         return self.read(), self.group.number("memory.current"), self.group.number("pids.current")
 
 

@@ -327,5 +327,5 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
          "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "landlock": _landlock,
          "landlock-signals": _landlock_signals,
-         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "setid-filter": _seccomp,
-         "fds": _fds, "cwd": _cwd}
+         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger,
+         "setid-filter": _seccomp, "fds": _fds, "cwd": _cwd}

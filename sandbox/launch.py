@@ -115,7 +115,8 @@ class Run(Provisions):
             copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
             group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
-            remount=self.features.remount(), handover=self._handover(), inherited=None if self.features.cloexec_range else process.inheritable())
+            remount=self.features.remount(), handover=self._handover(),
+            inherited=None if self.features.cloexec_range else process.inheritable())
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
@@ -189,7 +190,7 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import gate, supervise, verdict  # noqa: F401; here, since the child is busy now, on another processor
+        from . import gate, supervise, verdict  # noqa: F401 - here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
             kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)

@@ -17,7 +17,7 @@ import os
 
 from ..syscalls import libc, process
 from . import launch, provisions
-from .errors import SandboxError, usage
+from .errors import usage
 from .features import Features
 from .loop import Loop
 from .spec import Spec

@@ -32,8 +32,8 @@ CERTAIN, EVERY = 64, 0.01
 
 
 class Record:
-    """One row.  pointers: whether an argument may be an address; looked, due: when, and at which count, it was or will be looked
-    at again; told: (count, interrupted) of its last line, or None."""
+    """One row.  pointers: whether an argument may be an address; looked, due: when, and at which count, it was or will be
+    looked at again; told: (count, interrupted) of its last line, or None."""
 
     __slots__ = ("syscall", "args", "errno", "count", "pid", "exe", "first", "last", "interrupted", "pointers", "looked", "due",
                  "told")
@@ -108,8 +108,8 @@ class Ledger:
             self.stream.close()
 
     def rows(self):
-        """[row] of a Result, in the order of the first call; what lay beyond the cap comes last: a row per system call, of pid 0
-        and without arguments."""
+        """[row] of a Result, in the order of the first call; what lay beyond the cap comes last: a row per system call, of pid
+        0 and without arguments."""
         return [record.as_dict(self.begun) for record in self._all()]
 
     def _all(self):

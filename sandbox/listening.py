@@ -23,6 +23,10 @@ class Listening:
 
     __slots__ = ("program", "programs", "record", "kill", "quiet", "audit_arch")
 
+    def __init__(self, record, kill, quiet, audit_arch):
+        self.program, self.programs = b"", []
+        self.record, self.kill, self.quiet, self.audit_arch = record, kill, quiet, audit_arch
+
     def describe(self):
         """One line for people."""
         parts = ["each refused call but " + " ".join(self._names(self.quiet))] if self.record else []
@@ -53,11 +57,9 @@ def arm(plan):
         if spec.ledger is True or spec.seccomp_action is not None:
             raise usage("--ledger" if spec.ledger is True else "--seccomp-action", "contradicts --unsafe-without seccomp")
         return
-    out = Listening()
-    out.audit_arch = _audit_arch()
-    out.kill = policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset()
-    out.quiet = policy_arms.numbers(policy_arms.QUIET, NR)
-    out.record = bool(spec.ledger)
+    out = Listening(bool(spec.ledger),
+                    policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset(),
+                    policy_arms.numbers(policy_arms.QUIET, NR), _audit_arch())
     option = "--ledger" if out.record else "--seccomp-action kill"
     if out.record:
         missing = _refused(plan.filters[0][1], out.audit_arch)

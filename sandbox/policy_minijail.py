@@ -80,7 +80,8 @@ def conditions(text, arch, call):
 
 
 class Reader:
-    """A file, token by token; single: one line without comments, of an option.  rules: (call, action, conditions, (Text, offset)) in order."""
+    """A file, token by token; single: one line without comments, of an option.  rules: in order,
+    (call, action, conditions, (Text, offset))."""
 
     def __init__(self, text, arch, single=False, nested=False):
         self.text, self.arch, self.single, self.nested = text, arch, single, nested

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sandbox uses while it runs, at most MOST times: when there would be more, every other one goes and the interval doubles.
+"""What the sandbox uses while it runs, at most MOST times: when there would be more, every other one goes and the interval
+doubles.
 
 Read by the supervisor's one poll, from outside; the sandbox is not asked and does not notice.
 """

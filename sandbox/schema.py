@@ -42,20 +42,22 @@ REFUSED = _object({
     "interrupted": _type("integer", "boolean", "null", description="answers that came too late for a caller that a signal took "
                                                                    "away")})
 PROCESS = _object({
-    "pid": _type("integer"), "parent": INTEGER_OR_NULL, "exe": TEXT_OR_NULL, "argv": _list(TEXT, null=True), "cwd": TEXT_OR_NULL,
-    "uid": INTEGER_OR_NULL, "started_s": _type("number", "null"), "ended_s": _type("number", "null"), "sha256": SHA256,
+    "pid": _type("integer"), "parent": INTEGER_OR_NULL, "exe": TEXT_OR_NULL, "argv": _list(TEXT, null=True),
+    "cwd": TEXT_OR_NULL, "uid": INTEGER_OR_NULL, "started_s": _type("number", "null"), "ended_s": _type("number", "null"),
+    "sha256": SHA256,
     "confirmed": _type("boolean", "null", description="whether the new program was seen to run, not only asked for"),
     "count": _type("integer", "null")}, required=["pid", "parent", "exe", "argv", "started_s", "ended_s"])
 SAMPLE = _object({
     "t_s": _type("number", minimum=0, description="seconds after the program was let go"),
     "cpu_s": _type("number", "null", minimum=0, description="processor time of the whole sandbox so far"),
     "memory_bytes": _type("integer", "null", minimum=0,
-                          description="of the control group, else the resident sets added up: shared pages count several times"),
+                          description="of the control group, else the resident sets added up: shared pages count several "
+                                      "times"),
     "processes": _type("integer", "null", minimum=0, description="of the control group: threads too")})
 CHANGE = _object({
     "path": TEXT, "change": _type("string", enum=["added", "modified", "deleted"]), "kind": TEXT, "mode": TEXT,
-    "size": COUNT, "blocks_bytes": COUNT, "sha256": SHA256, "sha256_missing": TEXT_OR_NULL, "magic": TEXT_OR_NULL, "links": COUNT,
-    "target": TEXT_OR_NULL, "set_id": SWITCH,
+    "size": COUNT, "blocks_bytes": COUNT, "sha256": SHA256, "sha256_missing": TEXT_OR_NULL, "magic": TEXT_OR_NULL,
+    "links": COUNT, "target": TEXT_OR_NULL, "set_id": SWITCH,
     "was": _object({"kind": TEXT, "mode": TEXT, "size": COUNT, "sha256": SHA256}, required=["kind"])},
     required=["path", "change", "kind"])
 

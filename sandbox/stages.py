@@ -22,11 +22,12 @@ class Child:
 
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
     pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): detached mount fd}; copies: {src: fd}; filters:
-    prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd,
-    Landlock rights)]; ignored: signals that the caller ignores, and which would stay ignored across exec; stdin: fd that takes
-    the place of 0, or -1; carried: {1 or 2: fd that takes its place}; group: fd of the control group's directory, or -1; moved:
-    whether the parent moves us into it after clone3, and the cgroup namespace is still to come; remount: that module, or None
-    where there is mount_setattr; inherited: [fd] that would stay open across exec, or None where one call marks them all.
+    prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
+    user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the
+    caller ignores, and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; carried: {1 or 2: fd
+    that takes its place}; group: fd of the control group's directory, or -1; moved: whether the parent moves us into it after
+    clone3, and the cgroup namespace is still to come; remount: that module, or None where there is mount_setattr; inherited:
+    [fd] that would stay open across exec, or None where one call marks them all.
     """
 
     def __init__(self, **given):

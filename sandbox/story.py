@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A result as people tell it: calls, processes and quantities in words.  Pure, and for rows of whatever shape: they may come from
-a file that somebody else wrote.  Nothing here is escaped; whoever prints it does that.
+"""A result as people tell it: calls, processes and quantities in words.  Pure, and for rows of whatever shape: they may come
+from a file that somebody else wrote.  Nothing here is escaped; whoever prints it does that.
 """
 import re
 
@@ -90,8 +90,8 @@ def ending(result):
 
 
 def tree(rows):
-    """[(depth, row, again)] of the executed programs: children below the program that their parent ran at the time, what a process
-    executed later below what it was before (`again`).  Whatever the rows say, each stands there once."""
+    """[(depth, row, again)] of the executed programs: children below the program that their parent ran at the time, what a
+    process executed later below what it was before (`again`).  Whatever the rows say, each stands there once."""
     order = sorted(range(len(rows)), key=lambda number: (rows[number].get("started_s") or 0, number))
     latest, below, tops, again = {}, {}, [], set()
     for number in order:

@@ -54,8 +54,8 @@ def read_signal(fd):
 
 class Outcome:
     """How it ended.  status: wait status or None; rusage; exec_errno; deadline, cpu_deadline, overflow: whether the time,
-    the processor time or the output was used up; forbidden: whether a call of high risk ended it; insisted: signal; failure: what went wrong in the supervisor itself, a
-    sentence or None."""
+    the processor time or the output was used up; forbidden: whether a call of high risk ended it; insisted: signal; failure:
+    what went wrong in the supervisor itself, a sentence or None."""
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None

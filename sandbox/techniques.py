@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an attempt may stand for: rules from a row of the result to a technique of MITRE ATT&CK (Enterprise, names of version 18).
+"""What an attempt may stand for: rules from a row of the result to a technique of MITRE ATT&CK (Enterprise, names of version
+18).
 
 A rule is a hint for whoever reads a report, never a verdict: a debugger attaches too, and an installer writes systemd units.
 Each has its reason, which the report shows.  Where no technique is certain the rule has no id, only a name of ours.
@@ -8,8 +9,8 @@ import re
 
 
 class Rule:
-    """source: "refused", "processes" or "changes", the rows it looks at; technique: id, "" without one; name; reason: why the row
-    is taken for it, one phrase; test: function of the row, may raise for rows that lack what it looks at."""
+    """source: "refused", "processes" or "changes", the rows it looks at; technique: id, "" without one; name; reason: why the
+    row is taken for it, one phrase; test: function of the row, may raise for rows that lack what it looks at."""
 
     __slots__ = ("source", "technique", "name", "reason", "test")
 
@@ -47,8 +48,8 @@ def _flag(calls, *prefixes):
 def _set_id_mode(row):
     mode = row["args"]["mode"]
     mode = int(mode, 8) if isinstance(mode, str) else mode
-    return row["syscall"] in ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "open", "openat", "creat", "mkdir",
-                              "mkdirat") and mode & 0o6000
+    return row["syscall"] in ("chmod", "fchmod", "fchmodat", "fchmodat2", "mknod", "mknodat", "open", "openat", "creat",
+                              "mkdir", "mkdirat") and mode & 0o6000
 
 
 def _program(*names):
@@ -120,8 +121,8 @@ RULES = tuple(Rule(*row) for row in (
      _program("insmod", "modprobe", "kmod", "rmmod")),
     ("processes", "T1548.003", "Sudo and Sudo Caching", "sudo runs something as another user", _program("sudo", "sudoedit")),
     ("processes", "T1136.001", "Local Account", "the program makes an account", _program("useradd", "adduser")),
-    ("processes", "T1222.002", "Linux and Mac File and Directory Permissions Modification", "the program changes rights of files",
-     _program("chmod", "chown", "chattr", "setfacl")),
+    ("processes", "T1222.002", "Linux and Mac File and Directory Permissions Modification",
+     "the program changes rights of files", _program("chmod", "chown", "chattr", "setfacl")),
     ("processes", "T1033", "System Owner/User Discovery", "it asked who it is", _program("whoami", "id", "who", "w")),
     ("processes", "T1082", "System Information Discovery", "it asked what it runs on",
      _program("uname", "lscpu", "hostnamectl", "lsmod", "dmidecode", "lspci")),
@@ -138,8 +139,8 @@ RULES = tuple(Rule(*row) for row in (
      lambda row: row["exe"].startswith(("memfd:", "/memfd:", "/proc/self/fd/", "/dev/fd/"))),
     ("processes", "T1564.001", "Hidden Files and Directories", "what was executed has a name that lists leave out",
      lambda row: "/." in row["exe"]),
-    ("processes", "T1036", "Masquerading", "its first argument looks like a thread of the kernel, and is the program's own choice",
-     lambda row: row["argv"][0].startswith("[") and row["argv"][0].rstrip().endswith("]")),
+    ("processes", "T1036", "Masquerading", "its first argument looks like a thread of the kernel, and is the program's own "
+     "choice", lambda row: row["argv"][0].startswith("[") and row["argv"][0].rstrip().endswith("]")),
     # What was changed
     ("changes", "T1053.003", "Cron", "cron runs what stands there",
      _path(r"/etc/(cron\.(d|hourly|daily|weekly|monthly)/|crontab$|anacrontab$)|/var/spool/cron/")),

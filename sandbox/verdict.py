@@ -25,8 +25,9 @@ class Evidence:
     insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed;
     group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None;
     cpu_deadline: seconds of processor time that the sandbox used up, or None; overflow: bytes of output that were too few,
-    or None; forbidden: (name, arguments as text, why) of a call of high risk that ended it, or None; rlimits: name -> (soft, hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is
-    only its backstop, or None; cpu_used: seconds that the program used, with the children it waited for, or None.
+    or None; forbidden: (name, arguments as text, why) of a call of high risk that ended it, or None; rlimits: name -> (soft,
+    hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is only its backstop, or None;
+    cpu_used: seconds that the program used, with the children it waited for, or None.
     """
 
     def __init__(self, **given):
@@ -225,5 +226,5 @@ def _exited(evidence, verdict):
 
 
 #: First our own failure and deeds, then what the kernel counted, then what the status says.
-RULES = (_failed, _forbidden, _deadline, _cpu_deadline, _overflow, _insisted, _oom, _lost, _seccomp, _rlimit_cpu, _file_size, _pids,
-         _signal, _exited)
+RULES = (_failed, _forbidden, _deadline, _cpu_deadline, _overflow, _insisted, _oom, _lost, _seccomp, _rlimit_cpu, _file_size,
+         _pids, _signal, _exited)

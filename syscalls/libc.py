@@ -39,7 +39,8 @@ def bare():
         _flags_ = _FLAGS
         _restype_ = type(_ctypes._SimpleCData)("c_long", (_ctypes._SimpleCData,), {"_type_": "l"})
 
-    types = dict((code, type(_ctypes._SimpleCData)("c_" + code, (_ctypes._SimpleCData,), {"_type_": code})) for code in "iILzPc")
+    types = dict((code, type(_ctypes._SimpleCData)("c_" + code, (_ctypes._SimpleCData,), {"_type_": code}))
+                 for code in "iILzPc")
     types["l"] = Function._restype_
     address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")
     return types, lambda: Function(address), _ctypes.get_errno, _ctypes.addressof, _ctypes.sizeof
