@@ -86,9 +86,9 @@ class Policy:
     def __init__(self, arch, default, rules):
         self.arch, self.default, self.rules = arch, default, rules
 
-    def runs(self, leaf=None):
+    def runs(self):
         """All of 0..2**32-1 as [(first number, rule)], where a rule is a tuple of (action, conditions) that ends
-        with an unconditional one, and neighbours differ. `leaf` maps each action to the one to use instead.
+        with an unconditional one, and neighbours differ.
 
         Raises FilterError when two rules claim one number.
         """
@@ -106,8 +106,6 @@ class Policy:
                 if not runs or runs[-1][1] != rule:
                     runs.append((start, rule))
             free = last + 1
-        if leaf:
-            runs = [(start, tuple((leaf(action), tests) for action, tests in rule)) for start, rule in runs]
         return runs
 
 
@@ -165,19 +163,18 @@ def _cubes(mask, values):
 
 # The compiler
 
-def compile_policy(policy, weights=None, leaf=None):
+def compile_policy(policy, weights=None):
     """The policy as program bytes (an array of struct sock_filter).
 
     weights: {number: how often}: the cheapest tree for these frequencies, found by dynamic programming in about
     0.1 s, for programs that are frozen. None: the midpoint tree, in milliseconds, for policies made at run time.
-    leaf: maps each action (not the one for a foreign architecture) to the one to use instead; the tree stays.
 
     Raises FilterError for rules that clash and for more than 4096 instructions.
     """
     runs = policy.runs()
     split = _cheapest(runs, weights) if weights is not None else lambda low, high: (low + high + 1) // 2
     code = _Code()
-    leaves = [code.rule(rule) for _, rule in (policy.runs(leaf) if leaf else runs)]
+    leaves = [code.rule(rule) for _, rule in runs]
 
     def tree(low, high):
         if low == high:

@@ -16,30 +16,29 @@ _RECORD = struct.Struct("=HBBI")
 
 def asking_but(audit_arch, quiet):
     """Leaves that ask the listener about each refused call whose number is not in `quiet`, and where the policy kills."""
-    return lambda value: _tail(value, audit_arch, quiet, lambda number: [(_RET, 0, 0, value)], [(_RET, 0, 0, NOTIFY)], NOTIFY)
+    return lambda value: _tail(value, audit_arch, quiet, value, NOTIFY, NOTIFY)
 
 
 def asking_about(audit_arch, numbers):
     """Leaves that ask the listener about refused calls of these numbers, and where the policy kills."""
-    return lambda value: _tail(value, audit_arch, numbers, lambda number: [(_RET, 0, 0, NOTIFY)], [(_RET, 0, 0, value)], NOTIFY)
+    return lambda value: _tail(value, audit_arch, numbers, NOTIFY, value, NOTIFY)
 
 
 def killing(audit_arch, numbers):
     """Leaves that kill the process for a refused call of these numbers."""
-    return lambda value: _tail(value, audit_arch, numbers, lambda number: [(_RET, 0, 0, KILL)], [(_RET, 0, 0, value)], KILL)
+    return lambda value: _tail(value, audit_arch, numbers, KILL, value, KILL)
 
 
 def _tail(value, audit_arch, numbers, listed, others, killed):
-    """The instructions that end a call which the policy answers with `value`, or None to leave it as it is."""
+    """The instructions that end a call which the policy answers with `value`, or None to leave it as it is.  listed, others,
+    killed: the answer for one of the numbers, for the rest, and where the policy kills."""
     if value == KILL and killed != KILL:  # the numbers of a foreign architecture would be read wrong
         return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed), (_RET, 0, 0, value)]
     if value & ACTION != ERRNO:
         return None
-    out = [(_LD, 0, 0, _NR)]
-    for number in sorted(numbers):
-        out.append((_JEQ, 0, 1, number))
-        out += listed(number)
-    return out + others
+    numbers = sorted(numbers)
+    return [(_LD, 0, 0, _NR)] + [(_JEQ, len(numbers) - at, 0, number) for at, number in enumerate(numbers)] + [
+        (_RET, 0, 0, others), (_RET, 0, 0, listed)]
 
 
 def combine(programs, leaves):

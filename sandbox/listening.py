@@ -4,7 +4,7 @@
 With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk.  What is
 refused, and with which errno, is the same in all of them.
 """
-from . import arms, policy_arms
+from . import arms, policy, policy_arms
 from .errors import usage
 from ..syscalls.libc import ARCH, NR
 
@@ -61,7 +61,9 @@ def arm(plan):
                     policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset(),
                     policy_arms.numbers(policy_arms.QUIET, NR), _audit_arch())
     option = "--ledger" if out.record else "--seccomp-action kill"
-    if out.record:
+    # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
+    shipped = named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
+    if out.record and not shipped:
         missing = _refused(plan.filters[0][1], out.audit_arch)
         if missing and spec.ledger is not True:
             plan.warnings.append("no ledger: policy %s refuses %s, over which its listener is handed over" %
@@ -74,12 +76,18 @@ def arm(plan):
                         (named[0], ", ".join(missing)), "allow them: " + " ".join("--seccomp-add " + call for call in missing),
                         stage="policy")
     try:
-        if out.kill:
+        if out.kill and shipped:
+            program, plan.policy_digest = policy.killing_program(named[0], ARCH)
+            plan.filters[0] = named[0], program
+        elif out.kill:
             plan.filters[0] = named[0], arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
             plan.policy_digest = _digest(plan.filters[0][1])
         out.programs = [program for _, program in plan.filters]
-        out.program = arms.combine(out.programs, arms.asking_but(out.audit_arch, out.quiet) if out.record else
-                                   arms.asking_about(out.audit_arch, out.kill))
+        if out.record and shipped:  # what kills asks all the same
+            out.program = policy.asking_program(named[0], ARCH, len(plan.filters) > 1)
+        else:
+            out.program = arms.combine(out.programs, arms.asking_but(out.audit_arch, out.quiet) if out.record else
+                                       arms.asking_about(out.audit_arch, out.kill))
     except ValueError as error:
         raise usage(option, "policy %s: %s" % (named[0], error), stage="policy")
     plan.listening = out
@@ -95,7 +103,6 @@ def _refused(program, audit_arch):
 
 
 def _audit_arch():
-    from . import policy
     return policy.numbers(ARCH).AUDIT_ARCH
 
 

@@ -13,18 +13,16 @@ X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
 # What the launch needs
 
-def program(name, arch, notify=False):
+def program(name, arch):
     """The frozen filter of a policy, as the bytes of a struct sock_filter array.
 
     name: one of NAMES ("process-nosignal": `process` for kernels below Landlock ABI 6, where the filter must refuse
-    signals). arch: "x86_64" or "aarch64", as os.uname().machine says. notify: refused calls ask the listener instead;
-    a foreign architecture is still killed.
+    signals). arch: "x86_64" or "aarch64", as os.uname().machine says.
 
     Raises ValueError for an unknown name, KeyError for an architecture without filters.
     """
-    if name not in NAMES:
-        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
-    return _frozen(name + "+notify" if notify else name, arch)
+    _known(name)
+    return _frozen(name, arch)
 
 
 def digest(name, arch):
@@ -42,11 +40,41 @@ def setid_program(arch):
     return _frozen("setid", arch)
 
 
+def asking_program(name, arch, setid):
+    """The frozen filter of a policy whose refusals ask the ledger's listener: the same tree with other leaves. A foreign
+    architecture is still killed, quiet calls (policy_arms) are refused as ever. setid: `setid_program` is part of it.
+    Errors as `program`."""
+    _known(name)
+    return _armed(name + ("+setid" if setid else "") + "+ledger", arch)
+
+
+def killing_program(name, arch):
+    """(the frozen filter of a policy that kills where it refuses a call of high risk (policy_arms), its SHA-256). Errors as
+    `program`."""
+    from . import frozen_arms
+    _known(name)
+    return _armed(name + "+kill", arch), frozen_arms.DIGESTS[arch, name + "+kill"]
+
+
+def _known(name):
+    if name not in NAMES:
+        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
+
+
 def _frozen(name, arch):
     from . import frozen
+    return _bytes(frozen.PROGRAMS, name, arch)
+
+
+def _armed(name, arch):
+    from . import frozen_arms
+    return _bytes(frozen_arms.PROGRAMS, name, arch)
+
+
+def _bytes(programs, name, arch):
     if arch not in ARCHES:
         raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
-    return bytes.fromhex(frozen.PROGRAMS[arch, name])
+    return bytes.fromhex(programs[arch, name])
 
 
 # What the tools need
@@ -113,12 +141,6 @@ def setid_policy(arch):
     # A policy that lets x32 numbers pass would otherwise let chmod pass under its x32 number.
     rules[X32_BIT, 0xFFFFFFFF] = _action("ENOSYS")
     return seccomp_bpf.Policy(table.AUDIT_ARCH, seccomp_bpf.ALLOW, rules)
-
-
-def refuse_by_listener(action):
-    """The leaf map of the notify variants: what refuses asks the listener, what allows stays."""
-    from .. import seccomp_bpf
-    return action if action == seccomp_bpf.ALLOW else seccomp_bpf.NOTIFY
 
 
 def _rules(rows):

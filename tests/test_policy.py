@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import hashlib
 import json
 import mmap
 import os
@@ -22,7 +23,7 @@ import pytest
 
 import mrunc
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import policy, policy_tables
+from mrunc.sandbox import listening, policy, policy_arms, policy_tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -30,7 +31,7 @@ freeze = runpy.run_path(os.path.join(ROOT, ".ci", "freeze_filters.py"))
 with open(os.path.join(ROOT, "tests", "data", "reference-decisions.json")) as data:
     REFERENCE = json.load(data)
 
-VARIANTS = [(arch, name, notify) for arch in policy.ARCHES for name in policy.NAMES for notify in (False, True)]
+SHIPPED = [(arch, name) for arch in policy.ARCHES for name in policy.NAMES]
 NATIVE = os.uname().machine
 FOREIGN = (0x40000003, 0x40000028, 0, 1, 0xFFFFFFFF, 0xC0000015)
 ODD_NUMBERS = list(range(0x40000000, 0x40000400)) + [0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]
@@ -173,25 +174,69 @@ def test_a_header_that_contradicts_the_number_table_is_an_error():
 # The frozen programs
 
 def test_the_frozen_programs_are_what_the_tables_compile_to():
-    with open(os.path.join(ROOT, "sandbox", "frozen.py")) as frozen:
-        assert frozen.read() == freeze["text"](), "run .ci/freeze_filters.py"
+    made = freeze["programs"]()
+    for name, text in (("frozen.py", freeze["text"](made, freeze["PLAIN"])),
+                       ("frozen_arms.py", freeze["text"](freeze["armed"](made), freeze["ARMED"]))):
+        with open(os.path.join(ROOT, "sandbox", name)) as frozen:
+            assert frozen.read() == text, "run .ci/freeze_filters.py"
 
 
-@pytest.mark.parametrize("arch, name, notify", VARIANTS)
-def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corner(arch, name, notify):
-    program = policy.program(name, arch, notify)
+@pytest.mark.parametrize("arch, name", SHIPPED)
+def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corner(arch, name):
+    program = policy.program(name, arch)
     bpf.verify(program)
     code, model, table = bpf.decode(program), policy.policy(name, arch), policy.numbers(arch)
     rows = {table.NR[call]: rule for call, (rule, _) in policy.decisions(name, arch).items()}
     for number in list(range(1024)) + ODD_NUMBERS:
         for args in vectors(model, number):
             wanted = table_answer(rows.get(number, "ENOSYS"), args)
-            wanted = bpf.NOTIFY if notify and wanted != bpf.ALLOW else wanted
             assert bpf.run(code, number, table.AUDIT_ARCH, args)[0] == wanted, (number, args)
     others = [policy.numbers(other).AUDIT_ARCH for other in policy.ARCHES if other != arch]
     for foreign in list(FOREIGN) + others:
         for number in (0, 1, 5, 59, 221, 0x40000000, 0xFFFFFFFF):
             assert bpf.run(code, number, foreign)[0] == bpf.KILL_PROCESS
+
+
+@pytest.mark.parametrize("arch, name", SHIPPED)
+@pytest.mark.parametrize("setid", [False, True])
+def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_is_refused_alone(arch, name, setid):
+    table, model, also = policy.numbers(arch), policy.policy(name, arch), policy.setid_policy(arch)
+    plain, setids = bpf.decode(policy.program(name, arch)), bpf.decode(policy.setid_program(arch))
+    asking, killing = policy.asking_program(name, arch, setid), policy.killing_program(name, arch)
+    bpf.verify(asking)
+    bpf.verify(killing[0])
+    assert killing[1] == hashlib.sha256(killing[0]).hexdigest()
+    asking, killing = bpf.decode(asking), bpf.decode(killing[0])
+    quiet, risky = (policy_arms.numbers(rows, table.NR) for rows in (policy_arms.QUIET, policy_arms.HIGH_RISK))
+    assert not quiet & risky
+
+    def run(code, number, args, audit=table.AUDIT_ARCH):
+        return bpf.run(code, number, audit, args)
+    for number in list(range(1024)) + ODD_NUMBERS:
+        for args in vectors(model, number) + vectors(also, number):
+            (wanted, steps), beside = run(plain, number, args), run(setids, number, args)
+            answer = wanted if wanted != bpf.ALLOW or not setid else beside[0]
+            if answer == bpf.ALLOW:
+                cost = steps + (beside[1] if setid else 0)
+                assert run(asking, number, args)[0] == bpf.ALLOW and run(asking, number, args)[1] <= cost, number
+            else:
+                assert run(asking, number, args)[0] == (answer if number in quiet else bpf.NOTIFY), (number, args)
+            if wanted == bpf.ALLOW:
+                assert run(killing, number, args) == (bpf.ALLOW, steps)
+            else:
+                assert run(killing, number, args)[0] == (bpf.KILL_PROCESS if number in risky else wanted), (number, args)
+    others = [policy.numbers(other).AUDIT_ARCH for other in policy.ARCHES if other != arch]
+    for foreign in list(FOREIGN) + others:
+        for number in (0, 1, 5, 59, 221, 0x40000000, 0xFFFFFFFF):
+            assert {run(code, number, (0,) * 6, foreign)[0] for code in (asking, killing)} == {bpf.KILL_PROCESS}
+
+
+@pytest.mark.parametrize("arch, name", SHIPPED)
+def test_a_shipped_policy_lets_the_listener_be_handed_over(arch, name):
+    code, table = bpf.decode(policy.asking_program(name, arch, True)), policy.numbers(arch)
+    for call, arguments in listening.HANDOVER:
+        for vector in arguments:
+            assert bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] == bpf.ALLOW, call
 
 
 @pytest.mark.parametrize("arch", policy.ARCHES)
@@ -223,7 +268,7 @@ def test_the_setid_program_refuses_mode_bits_wherever_a_mode_is_given(arch):
 
 def test_loading_a_frozen_program_imports_neither_compiler_nor_tables():
     code = ("import sys; sys.path.insert(0, %r); import mrunc; from mrunc.sandbox import policy\n"
-            "policy.program('default', 'x86_64'); policy.program('strict', 'aarch64', True); policy.setid_program('x86_64')\n"
+            "policy.program('default', 'x86_64'); policy.asking_program('strict', 'aarch64', True); policy.setid_program('x86_64')\n"
             "print(sorted(n for n in sys.modules if n.startswith('mrunc.')))" % ROOT)
     out = subprocess.check_output([sys.executable, "-I", "-c", code]).decode()
     assert "frozen" in out and "seccomp_bpf" not in out and "tables" not in out and "nr_" not in out
@@ -370,8 +415,8 @@ def test_x32_numbers_and_numbers_beyond_the_table_do_not_exist():
 
 
 @pytest.mark.skipif(NATIVE != "x86_64", reason="int 0x80 is an x86 instruction")
-@pytest.mark.parametrize("name, notify", [(name, notify) for name in policy.NAMES for notify in (False, True)])
-def test_the_32_bit_system_call_gate_kills(name, notify):
+@pytest.mark.parametrize("name", policy.NAMES)
+def test_the_32_bit_system_call_gate_kills(name):
     def getpid_by_int80():
         page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
         page.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")  # mov eax, 20 (getpid of i386); int 0x80; ret
@@ -382,7 +427,8 @@ def test_the_32_bit_system_call_gate_kills(name, notify):
     if killed == signal.SIGSEGV:
         pytest.skip("this kernel has no 32-bit gate: nothing to close")
     assert (free, killed) == (True, 0)
-    assert in_child(getpid_by_int80, [policy.program(name, NATIVE, notify)]) == (None, signal.SIGSYS)
+    for program in (policy.program(name, NATIVE), policy.asking_program(name, NATIVE, False)):
+        assert in_child(getpid_by_int80, [program]) == (None, signal.SIGSYS)
 
 
 @native
@@ -411,14 +457,14 @@ def test_a_nested_filter_may_restrict_further_but_not_listen():
 
 
 @native
-def test_the_notify_variant_asks_a_listener_where_the_plain_one_refuses():
+def test_the_ledger_program_asks_a_listener_where_the_plain_one_refuses():
     """Without a listener the kernel answers ENOSYS to USER_NOTIF: mount, EPERM plainly, tells the two apart."""
     def deed():
         return [call("mount", *[-1] * 5), call("socket", 2, 1, 0), call("clone3", 0, 0), call("getpid")]
 
     assert in_child(deed, [policy.program("default", NATIVE)])[0] == [
         errno.EPERM, errno.EAFNOSUPPORT, errno.ENOSYS, 0]
-    assert in_child(deed, [policy.program("default", NATIVE, notify=True)])[0] == [errno.ENOSYS] * 3 + [0]
+    assert in_child(deed, [policy.asking_program("default", NATIVE, False)])[0] == [errno.ENOSYS] * 3 + [0]
 
 
 @native
