@@ -169,6 +169,13 @@ def spread(values):
 
 # Memory and descriptors
 
+def adopt():
+    """What loses its parent below this process becomes its child (PR_SET_CHILD_SUBREAPER): mrunc's launcher is nobody's child,
+    and `descendants` finds it then."""
+    from mrunc.syscalls import libc
+    libc.bind("prctl", *[libc.c_ulong] * 5)(36, 1, 0, 0, 0)
+
+
 def memory(pid):
     """{"rss", "pss"} of a process in kB; zeros where it has gone."""
     try:

@@ -153,6 +153,7 @@ def row(way, count, program=True):
 def measured(largest, names=WAYS):
     """The result, as --json writes it."""
     measure.compiled()
+    measure.adopt()
     place = measure.scratch()
     result = {"bench": "memory", "host": measure.host(), "rows": {}, "missing": {}}
     ways = {"mrunc.run": (Library(), True)}  # the first, as long as nothing but the launcher lies below this process

@@ -164,6 +164,7 @@ def aged(way, pairs, number):
 def measured(total, rounds, seconds, pairs=20):
     """The result, as --json writes it."""
     measure.compiled()
+    measure.adopt()
     place, draw = measure.scratch(), random.Random(8)
     result = {"bench": "throughput", "host": measure.host(), "missing": {}}
     null = open(os.devnull, "r+b", buffering=0)
