@@ -161,16 +161,21 @@ class Ledger:
         if not answer:  # high risk: it stays blocked, and dies there
             record.count += 1
             self.killed = record
-            self.fresh.append(record)
+            self._due(record)
             return
         if self.listener.refuse(ident, answer):
             record.count += 1
             if record.told is None or record.count >= AGAIN * record.told[0]:
-                self.fresh.append(record)
+                self._due(record)
         else:
             record.interrupted += 1
             if record.told is None:
-                self.fresh.append(record)
+                self._due(record)
+
+    def _due(self, record):
+        """A line for this record, once the calls of this turn are answered: one, however many of them were its own."""
+        record.told = record.count, record.interrupted
+        self.fresh.append(record)
 
     def _is_stale(self, record, now):
         """Whether the same numbers may by now come from another program, or point to another text."""

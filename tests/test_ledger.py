@@ -54,3 +54,12 @@ def test_each_refused_call_is_recorded_and_refused_as_without(inside, tier):
     last = {line["syscall"]: line for line in lines}
     assert all(line["event"] == "refused" and line["schema"] == 1 for line in lines)
     assert [dict(row, schema=1, event="refused") for row in rows] == list(last.values())
+
+
+def test_a_burst_of_one_call_has_a_line_each_time_its_count_has_grown_tenfold(inside):
+    """However many of them were answered in one turn of the supervision."""
+    done, lines = ledger_of(inside, "import ctypes\nfor _ in range(12345): ctypes.CDLL(None).unshare(0x10000000)")
+    assert brief(done.result["refused"]) == [("unshare", "EPERM", 12345)]
+    counts = [line["count"] for line in lines]
+    assert counts[0] >= 1 and counts[-1] == 12345 and len(counts) <= 6
+    assert all(later >= 10 * before for before, later in zip(counts, counts[1:-1]))
