@@ -11,6 +11,9 @@ VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs", "report")
 def main(argv, leave=False):
     """Runs a verb.  argv: list of str without the program's name.  Returns the exit status; leave: ends the process with
     it."""
+    if leave:
+        from . import bytecode
+        bytecode.install(__package__.rpartition(".")[0], os.path.dirname(__path__[0]))
     status = _run(argv)
     if leave:
         _leave(status)

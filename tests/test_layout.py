@@ -25,7 +25,7 @@ LONGEST = 450
 LONGER = {"seccomp_bpf.py": 500, "mrunc.py": 60}
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
 CHEAP = {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "ctypes", "ctypes._endian", "errno",
-         "fcntl", "genericpath", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
+         "fcntl", "genericpath", "marshal", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
          "_collections_abc", "os.path"}
 
 
@@ -202,7 +202,7 @@ def test_a_start_by_path_runs_the_door_once():
 def test_a_plain_run_loads_no_other_verb():
     found = imported(PYTHON, "run", "--", "/bin/true")
     assert {name for name in found if name.startswith("mrunc.commands.")} == \
-        {"mrunc.commands.options", "mrunc.commands.output", "mrunc.commands.run"}
+        {"mrunc.commands.bytecode", "mrunc.commands.options", "mrunc.commands.output", "mrunc.commands.run"}
     assert not {"mrunc.sandbox.sampling", "mrunc.sandbox.cputime"} & found
     assert "mrunc.seccomp_bpf" not in found, "shipped filters are frozen, nothing is compiled at a start"
 

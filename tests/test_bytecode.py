@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shorter way to the bytecode: never to code that is not the source's, and never in a host's own process."""
+import glob
+import os
+import subprocess
+
+import pytest
+
+from conftest import PYTHON, copy_tool, pythons
+
+ON_3_7 = [path for version, path in pythons() if not version.startswith("3.6")]
+CHANGED = "\n\ndef main(argv):\n    print('changed')\n    return 0\n"
+
+
+@pytest.fixture
+def tool(tmp_path):
+    """A copy of the tool with its bytecode."""
+    folder = tmp_path / "tool"
+    folder.mkdir()
+    copy_tool(str(folder))
+    return folder
+
+
+def compiled(python, folder, *words):
+    subprocess.run([python, "-m", "compileall", "-q", *words, str(folder)], check=True)
+
+
+def version(folder, *flags, python=PYTHON):
+    """What --version prints; nothing is written beside the tool."""
+    done = subprocess.run([python, "-I", "-S", "-B", *flags, str(folder / "mrunc.py"), "--version"], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def touched(folder, *flags):
+    """{name of a file of the manual: [system call that names it]}"""
+    log = str(folder / "trace")
+    subprocess.run(["strace", "-e", "trace=file", "-o", log, PYTHON, "-I", "-S", "-B", *flags, str(folder / "mrunc.py"),
+                    "--version"], stdout=subprocess.DEVNULL, timeout=60, check=True)
+    found = {}
+    with open(log) as stream:
+        for line in stream:
+            if "/manual." in line:
+                found.setdefault(line.split('"')[1].rpartition("/")[2], []).append(line.split("(")[0])
+    return found
+
+
+def test_a_module_costs_one_look_at_its_source_and_one_file(tool):
+    (bytecode, opens), (source, looks) = sorted(touched(tool).items())
+    assert (source, len(looks)) == ("manual.py", 1) and (bytecode.endswith(".pyc"), len(opens)) == (True, 1)
+
+
+@pytest.mark.parametrize("python", ON_3_7)
+def test_a_changed_source_is_what_runs(tool, python):
+    compiled(python, tool)
+    assert version(tool, python=python).startswith("mrunc ")
+    manual = tool / "commands" / "manual.py"
+    manual.write_text(manual.read_text() + CHANGED)
+    assert version(tool, python=python) == "changed\n"
+
+
+def test_a_source_of_another_time_alone_is_what_runs(tool):
+    manual = tool / "commands" / "manual.py"
+    text = manual.read_text()
+    size = os.stat(str(manual)).st_size
+    manual.write_text((text[:text.index("SUMMARY =")] + CHANGED).ljust(size)[:size])
+    os.utime(str(manual), (1, 1))
+    assert version(tool) == "changed\n"
+
+
+def test_bytecode_that_goes_by_a_hash_is_left_to_python(tool):
+    for path in glob.glob(str(tool / "commands" / "__pycache__" / "*.pyc")):
+        os.unlink(path)
+    compiled(PYTHON, tool, "--invalidation-mode", "checked-hash")
+    manual = tool / "commands" / "manual.py"
+    found = os.stat(str(manual))
+    manual.write_text(manual.read_text() + CHANGED)
+    os.utime(str(manual), (found.st_atime, found.st_mtime))
+    assert version(tool) == "changed\n"
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"\0" * 40, b"\x17"])
+def test_spoiled_bytecode_is_left_to_python(tool, spoiled):
+    for path in glob.glob(str(tool / "commands" / "__pycache__" / "manual.*.pyc")):
+        with open(path, "wb") as out:
+            out.write(spoiled)
+    assert version(tool).startswith("mrunc ")
+
+
+@pytest.mark.parametrize("flags", [["-O"], ["-OO"], ["-X", "pycache_prefix=/nonexistent"]])
+def test_another_kind_of_bytecode_is_left_to_python(tool, flags):
+    assert version(tool, *flags).startswith("mrunc ")
+    assert len(touched(tool, *flags)["manual.py"]) > 1
+
+
+def test_without_bytecode_the_source_runs(tool):
+    for path in glob.glob(str(tool / "*" / "__pycache__" / "*.pyc")):
+        os.unlink(path)
+    assert version(tool).startswith("mrunc ")
+
+
+def test_a_host_that_imports_the_tool_keeps_its_import_system(tool):
+    code = ("import sys; before = list(sys.meta_path); sys.path.append(%r); sys.dont_write_bytecode = True\n"
+            "import mrunc; assert mrunc.main(['--version']) == 0; assert sys.meta_path == before" % str(tool))
+    subprocess.run([PYTHON, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
