@@ -33,16 +33,16 @@ CERTAIN, EVERY = 64, 0.01
 
 class Record:
     """One row.  pointers: whether an argument may be an address; looked, due: when, and at which count, it was or will be
-    looked at again; told: (count, interrupted) of its last line, or None."""
+    looked at again; told: (count, interrupted) of its last line, or None; rest: it stands for all that lay beyond the cap."""
 
     __slots__ = ("syscall", "args", "errno", "count", "pid", "exe", "first", "last", "interrupted", "pointers", "looked", "due",
-                 "told")
+                 "told", "rest")
 
     def __init__(self, syscall, args, answer, pid, exe, now):
         self.syscall, self.args, self.errno, self.pid, self.exe = syscall, args, answer, pid, exe
         self.count, self.interrupted, self.told = 0, 0, None
         self.first = self.last = self.looked = now
-        self.due, self.pointers = 1, False
+        self.due, self.pointers, self.rest = 1, False, False
 
     def as_dict(self, begun):
         """The row of a Result.  begun: monotonic time of its `started`."""
@@ -202,8 +202,8 @@ class Ledger:
             return self._beyond(number, shown, now), answer
         name, args = self._decode(ident, thread, number, arguments)
         pid, exe = self.origins.of(thread)
-        if not self.listener.valid(ident):
-            exe = None
+        if not self.listener.valid(ident):  # it may be another process's by now
+            pid, exe = 0, None
         key = pid, exe, number, answer, repr(args)
         record = self.records.get(key)
         if record is None:
@@ -221,6 +221,7 @@ class Ledger:
         record = self.rest.get(number)
         if record is None:
             record = self.rest[number] = Record(self._name(number), {}, shown, 0, None, now)
+            record.rest = True
         record.errno = shown
         return record
 
@@ -250,4 +251,4 @@ class Ledger:
             record.told = record.count, record.interrupted
         if self.stream is not None:
             for record in records:
-                self.stream.add("capped" if record.pid == 0 else "refused", record.as_dict(self.begun))
+                self.stream.add("capped" if record.rest else "refused", record.as_dict(self.begun))

@@ -17,8 +17,8 @@ class Origins:
     def of(self, thread):
         """(pid inside, path of the executable or None) of a thread, by its pid as seen from here.
 
-        The pid is the process's own, as it sees itself; where /proc does not tell, the thread's.  Each call looks again at the
-        start time and at the path: exec changes the one and not the other.
+        The pid is the process's own, as it sees itself; 0 where /proc does not tell.  Each call looks again at the start time
+        and at the path: exec changes the one and not the other.
         """
         started = _start_time(thread)
         known = self.threads.get(thread)
@@ -51,11 +51,11 @@ def _start_time(thread):
 
 
 def _process(thread):
-    """The thread group's id in the innermost pid namespace.  proc_pid_status(5): NStgid, Linux 4.1"""
+    """The thread group's id in the innermost pid namespace, or 0.  proc_pid_status(5): NStgid, Linux 4.1"""
     try:
         for line in _read("/proc/%d/status" % thread).split(b"\n"):
             if line.startswith(b"NStgid:"):
                 return int(line.split()[-1])
     except (OSError, ValueError, IndexError):
         pass
-    return thread
+    return 0

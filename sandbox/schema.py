@@ -37,7 +37,8 @@ REFUSED = _object({
     "args": _type("object", description="C parameter name to value, in the call's order: a number, text (a path, constants by "
                                         "their C names), an object for a structure, {\"unreadable\": \"EPERM\"}"),
     "errno": _type("string", description="what the call was answered, by its C name"),
-    "count": COUNT, "pid": _type("integer", description="inside"), "exe": TEXT_OR_NULL,
+    "count": COUNT, "pid": _type("integer", description="inside; 0 where the caller was gone before it was looked at"),
+    "exe": TEXT_OR_NULL,
     "first_s": _type("number", description="seconds after `started`"), "last_s": _type("number"),
     "interrupted": _type("integer", "boolean", "null", description="answers that came too late for a caller that a signal took "
                                                                    "away")})
