@@ -51,13 +51,28 @@ def below(top, found):
 
 
 def worker_of_the_sleeper(program):
-    """(the worker's pid, the pids below it) when the sleeping sample runs, or None."""
+    """(the worker's pid, its launcher's and the pids below that) when the sleeping sample runs, or None."""
     found = processes()
-    for worker in [pid for pid, (parent, words) in found.items() if parent == program.pid and "spawn_main" in words]:
-        inner = below(worker, found)
+    workers = {pid for pid, (parent, words) in found.items() if parent == program.pid and "spawn_main" in words}
+    for launcher in [pid for pid, (_, words) in found.items() if " --spec-fd " in words]:
+        inner = [launcher] + below(launcher, found)
         if any(found[pid][1].startswith("sleep 86400") for pid in inner):
-            return worker, inner
+            worker = workers & watched(launcher)
+            if worker:
+                return worker.pop(), inner
     return None
+
+
+def watched(pid):
+    """The pids that a process has pidfds of: a launcher is nobody's child, and ends with the process that it watches."""
+    out = set()
+    try:
+        for name in os.listdir("/proc/%d/fdinfo" % pid):
+            with open("/proc/%d/fdinfo/%s" % (pid, name)) as stream:
+                out.update(int(line.split()[1]) for line in stream if line.startswith("Pid:"))
+    except OSError:
+        pass
+    return out
 
 
 def opened(pid):
