@@ -19,8 +19,8 @@ TABLE = (
 
 #: Of the system calls, those that a run has a way round for.
 WAYS_ROUND = ("mount_setattr", "close_range")
-#: What a kernel without Landlock says: ENOSYS, not built in; EOPNOTSUPP, not in its lsm= list.
-NO_LANDLOCK = (38, 95)
+#: What a kernel without Landlock says: not built in; not in its lsm= list.
+ENOSYS, EOPNOTSUPP = 38, 95
 #: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG.
 NO_INTO_CGROUP = (22, 7)
 
@@ -37,17 +37,18 @@ def _is_there(path):
 
 
 class Features:
-    """landlock_abi: int, 0 for none; landlock_refused: the errno with which something other than the kernel's age keeps it
-    from us, or None; timens, mount_setattr, cloexec_range: bool."""
+    """landlock_abi: int, 0 for none; landlock_off: built in, but not in the lsm= list; landlock_refused: the errno with which
+    something else keeps it from us, or None; timens, mount_setattr, cloexec_range: bool."""
 
-    __slots__ = ("landlock_abi", "landlock_refused", "timens", "mount_setattr", "cloexec_range")
+    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "mount_setattr", "cloexec_range")
 
     def __init__(self):
-        self.landlock_abi, self.landlock_refused = 0, None
+        self.landlock_abi, self.landlock_off, self.landlock_refused = 0, False, None
         try:
             self.landlock_abi = landlock.version()
         except OSError as error:
-            if error.errno not in NO_LANDLOCK:
+            self.landlock_off = error.errno == EOPNOTSUPP
+            if error.errno not in (ENOSYS, EOPNOTSUPP):
                 self.landlock_refused = error.errno
         self.timens = _is_there("/proc/self/ns/time")
         self.mount_setattr, self.cloexec_range = mount.has_setattr(), process.has_cloexec_range()
@@ -66,6 +67,8 @@ class Features:
         missing = {"landlock": self.landlock_abi < 2, "landlock-signals": self.landlock_abi < 6,
                    "timens": not self.timens}
         if missing.get(control):
+            if self.landlock_off and control != "timens":
+                return "this kernel does not have it: Landlock is not in its lsm= list"
             since = [row[1] for row in TABLE if row[0] == control][0]
             return "this kernel does not have it: Linux %s" % since
         return None

@@ -80,20 +80,21 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
         reading = Reading(pid, group)
     except OSError as error:
         raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
-                           remedy="mrunc must be able to read /proc/PID of its own child")
+                           remedy="mrunc must be able to read /proc/PID of its own child: an ordinary user is, "
+                                  "root needs CAP_SYS_PTRACE for that")
     notes = group_notes or {}
     receipt = []
     for name, asked in plan.controls.items():
         if name in plan.lacks:
             if name in plan.spec.require:
-                raise _required(name, plan.lacks[name])
+                raise _required(name, plan.lacks[name], None)
             receipt.append(Control(name, False, False, plan.lacks[name]))
             continue
         test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
         lacking = notes.get(name) or (None if name in plan.tier.vital else features.lacks(name))
         if name in plan.spec.require and not in_force:
-            raise _required(name, lacking or how)
+            raise _required(name, lacking or features.refused(name) or how, lacking and _cause(name, features))
         refused = features.refused(name)
         if refused and not in_force:
             how = refused
@@ -117,9 +118,19 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
     return receipt
 
 
-def _required(name, why):
-    return SandboxError("gate", "%s is required" % name, reason=why, control=name,
-                        remedy="nothing was run; without --require %s it runs, if only this is missing" % name)
+def _required(name, why, cause):
+    remedy = "nothing was run; without --require %s it runs, if only this is missing" % name
+    if cause:
+        from . import remedies
+        remedy += "; " + remedies.line(cause)
+    return SandboxError("gate", "%s is required" % name, reason=why, control=name, remedy=remedy)
+
+
+def _cause(name, features):
+    """The cause in remedies.py of what this kernel lacks, or None."""
+    if name not in ("landlock", "landlock-signals"):
+        return None
+    return "landlock-off" if features.landlock_off else "landlock-old"
 
 
 def _namespace(name, plan, reading, facts, features, identity, control_fds):

@@ -31,12 +31,12 @@ GRUBBY = "sudo grubby --update-kernel=ALL --args='{words}' && sudo reboot"
 UNIFIED, LSM = "systemd.unified_cgroup_hierarchy=1", "lsm={lsm}"
 NEXT_BOOT = "the whole host runs differently from the next boot on"
 OPENED = ("docker, podman: start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-          "--security-opt systempaths=unconfined, or run mrunc with --tier process")
+          "--security-opt systempaths=unconfined, or run mrunc there as an ordinary user with --tier process")
 CONTAINER = "this container's runtime forbids it; %s" % OPENED
 UNMASKED = "this container's runtime masks part of /proc; %s or --proc none" % OPENED
 NESTING = "nothing may be nested in this container (NAME, on its host)"
 POD = "the pod's seccomp or AppArmor profile forbids it: set both to Unconfined, procMount to Unmasked and hostUsers to " \
-    "false, or run mrunc with --tier process"
+    "false, or run mrunc there as an ordinary user with --tier process"
 OUTSIDE = "{inside} is around this and forbids it, which says nothing of the host: start mrunc outside of it"
 
 #: (place, cause): (why, commands, warning, narrower choice or None)

@@ -248,6 +248,12 @@ def sysctl():
             stream.write(text)
 
 
+def also_in_vm(values, *chosen):
+    """Parameters, of which the chosen ones are tried in virtual machines too: there a start costs twenty times as much."""
+    assert all(value in values for value in chosen)
+    return [pytest.param(value, marks=[pytest.mark.also_vm] if value in chosen else []) for value in values]
+
+
 #: What a test may need of a kernel (`needs`): name -> (since Linux, is it there?).  tests/test_vm.py holds that it is there
 #: where it has to be, so that nothing is passed over.
 KERNEL = {
@@ -256,6 +262,7 @@ KERNEL = {
     "apparmor-userns": ("6.7", lambda features: "userns_create" in first_line(
         "/sys/kernel/security/apparmor/features/namespaces/mask")),
     "mount_setattr": ("5.12", lambda features: features.mount_setattr),
+    "overlay": ("6.6", lambda features: tmpfs_keeps_marks()),
     "vm.memfd_noexec": ("6.3", lambda features: os.path.exists("/proc/sys/vm/memfd_noexec")),
 }
 
@@ -267,6 +274,16 @@ def first_line(path):
             return stream.readline()
     except OSError:
         return ""
+
+
+def tmpfs_keeps_marks():
+    """Whether tmpfs has extended attributes of users'."""
+    with tempfile.TemporaryFile(dir="/dev/shm") as stream:
+        try:
+            os.setxattr(stream.fileno(), "user.mrunc", b"")
+        except OSError:
+            return False
+    return True
 
 
 def need(name):
@@ -290,6 +307,8 @@ def elsewhere(item):
     layouts = [mark.kwargs["cgroup"] for mark in item.iter_markers("vm") if "cgroup" in mark.kwargs]
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
+    if item.get_closest_marker("x86") and os.uname().machine != "x86_64":
+        return "about an instruction or numbers of x86_64"
     if os.geteuid() != 0 and {"inside_as_root", "as_root", "sysctl", "debian", "system"} & set(item.fixturenames):
         return "for root: this run of the suite is an ordinary user's"
     return None

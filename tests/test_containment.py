@@ -334,7 +334,6 @@ CALLS = [
 ]
 
 
-@pytest.mark.also_vm
 @pytest.mark.parametrize("name,expression,good,refused", CALLS, ids=[row[0] for row in CALLS])
 def test_a_dangerous_call_is_refused(probe, name, expression, good, refused):
     done = probe(CALL + "report(lambda: %s, *%r)" % (expression % number(name), good))
@@ -347,7 +346,6 @@ def test_a_dangerous_call_is_refused(probe, name, expression, good, refused):
     ("unshare", "call(%d, 0x20000)"),
     ("fsopen", "call(%d, b'tmpfs', 1)"),
 ])
-@pytest.mark.also_vm
 def test_mounting_is_refused(inside, probe, name, expression):
     done = probe(CALL + "report(lambda: %s)" % (expression % number(name)), wrap=new_mounts(inside))
     assert done.rc == 1 and done.out in ("errno 1\n", "errno 38\n"), done
@@ -429,7 +427,6 @@ def has_family(family):
         return error.errno != 97
 
 
-@pytest.mark.also_vm
 @pytest.mark.parametrize("family,kind", [(2, 1), (2, 2), (10, 1), (16, 3), (17, 3), (40, 1), (38, 5)],
                          ids=["AF_INET stream", "AF_INET datagram", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG"])
 def test_no_socket_but_a_local_one(inside, probe, family, kind):
@@ -442,7 +439,7 @@ def test_no_socket_but_a_local_one(inside, probe, family, kind):
 
 
 @pytest.mark.also_vm
-@pytest.mark.skipif(not X86, reason="an instruction of x86")
+@pytest.mark.x86
 def test_int_0x80_kills(probe):
     code = """
 import ctypes, mmap, os
@@ -459,7 +456,7 @@ print("done")
 
 
 @pytest.mark.also_vm
-@pytest.mark.skipif(not X86, reason="a number range of x86")
+@pytest.mark.x86
 def test_x32_calls_are_refused(inside):
     done = inside.python(CALL + "report(lambda: call(0x40000000 | 39))")
     assert done.out in ("errno 38\n",) or done.rc == 159, done

@@ -10,6 +10,7 @@ import pytest
 import mrunc  # noqa: F401  registers the package
 from mrunc.syscalls import landlock
 from test_doctor import ECHO, doctor
+from test_ledger import THREE, ledger_of
 
 pytestmark = pytest.mark.vm
 
@@ -55,10 +56,15 @@ def test_landlock_is_what_this_kernel_has(inside, vm):
     finding = doctor(inside)["landlock"]
     if landlock.abi():
         assert finding["evidence"] == "ABI %d" % landlock.abi()
-    else:
-        built_in = release() >= (5, 13)
-        assert finding["state"] == "missing"
-        assert finding["remedy"]["cause"] == ("landlock-off" if built_in else "landlock-old"), finding
+        return
+    built_in = release() >= (5, 13)
+    assert finding["state"] == "missing"
+    assert finding["remedy"]["cause"] == ("landlock-off" if built_in else "landlock-old"), finding
+    done = inside.outside(inside.command(*ECHO, options=["--require", "landlock"]))
+    why = "Landlock is not in its lsm= list" if built_in else "Linux 5.19 (ABI 2)"
+    assert (done.returncode, done.stdout) == (125, "") and done.stderr.splitlines()[0] == (
+        "mrunc: gate: landlock is required: this kernel does not have it: " + why), done
+    assert finding["remedy"]["why"] in done.stderr.splitlines()[1], done
 
 
 def test_control_groups_are_what_this_host_has(inside, vm):
@@ -95,11 +101,23 @@ def test_user_namespaces_switched_off_for_users(inside_as_user, inside_as_root, 
 
 
 def test_yama_as_it_is(inside_as_root, sysctl):
-    for scope, state in ((0, "ok"), (1, "ok"), (2, "weak")):
+    for scope, state in ((1, "ok"), (2, "weak")):
         sysctl("kernel.yama.ptrace_scope", scope)
         report = doctor(inside_as_root)
         assert (report["yama"]["state"], report["yama"]["evidence"]) == (state, "ptrace_scope %d" % scope)
         assert report.rc == 0, "mrunc itself traces nothing"
+
+
+def test_with_yama_as_it_is_all_is_in_force_and_the_ledger_tells_what_it_can(inside):
+    """At 3 nobody may read another's memory: the ledger then has the address."""
+    scope = text_of("/proc/sys/kernel/yama/ptrace_scope")
+    finding = doctor(inside)["yama"]
+    assert (finding["state"], finding["evidence"]) == ("weak" if scope in "23" else "ok", "ptrace_scope " + scope)
+    done, lines = ledger_of(inside, THREE)
+    row = lines[0]
+    assert (row["syscall"], row["errno"], row["args"]["flags"]) == ("mount", "EPERM", 0), done
+    assert (row["args"]["source"] == "here") == (scope != "3"), row
+    print(row)
 
 
 @pytest.mark.needs("vm.memfd_noexec")

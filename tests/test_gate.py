@@ -282,7 +282,6 @@ def test_a_call_that_only_pretends_is_seen_or_makes_no_difference_as_user(as_use
     assert_nothing_left(traced.nonce)
 
 
-@pytest.mark.also_vm
 def test_a_lifeline_that_only_pretends_is_refused(as_root):
     """No file of /proc shows it, so the audit can't: the run itself must be refused."""
     traced, count, _, _ = as_root

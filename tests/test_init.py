@@ -21,10 +21,13 @@ import traceback
 
 import pytest
 
+from conftest import IN_VM
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NATIVE = os.uname().machine
 KERNEL = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
 MACHINES = ("x86_64", "aarch64")
+EMULATED = [] if IN_VM else [machine for machine in MACHINES if machine != NATIVE]  # a virtual machine is the other machine itself
 DEADLINE = 120     # seconds until a hang is called one; no test measures time
 CONTROL, RULESET = 9, 8
 FORWARDED = [getattr(signal, "SIG" + name) for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "TERM")]
@@ -270,7 +273,7 @@ def starter(machine, folder):
     return start, started
 
 
-@pytest.fixture(params=MACHINES)
+@pytest.fixture(params=[NATIVE] + EMULATED)
 def start(request, tmp_path):
     start, started = starter(request.param, tmp_path)
     start.native = request.param == NATIVE
@@ -337,11 +340,13 @@ def test_records_are_told_apart_and_others_refused():
 
 
 # ------------------------------------------------------------------ the workload's start
+@pytest.mark.also_vm
 @pytest.mark.parametrize("code", [0, 1, 7, 125, 255])
 def test_the_exit_code_is_the_workloads(start, code):
     assert start(sh("exit %d" % code)).go().end() == ([code << 8], code)
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("name", ["KILL", "TERM", "SEGV", "USR1"])
 def test_the_exit_code_of_a_killed_workload_is_128_and_the_signal(start, name):
     number = getattr(signal, "SIG" + name)
@@ -350,6 +355,7 @@ def test_the_exit_code_of_a_killed_workload_is_128_and_the_signal(start, name):
     assert one.end() == ([number], 128 + number)
 
 
+@pytest.mark.also_vm
 def test_a_workload_that_cannot_be_executed_is_reported_by_errno(start, tmp_path):
     text = tmp_path / "text"
     text.write_text("not a program")
@@ -399,6 +405,7 @@ def test_a_workload_without_arguments_or_environment_starts(start):
     assert start(["/bin/true", ""]).go().end() == ([0], 0)
 
 
+@pytest.mark.also_vm
 def test_the_workload_has_clean_signals_its_own_session_and_three_descriptors(start):
     one = start(CAT)
     assert one.record() == (init.READY, None)
@@ -429,6 +436,7 @@ def test_a_terminal_that_is_none_is_an_error(start_native):
         assert start_native(CAT, tty=null.fileno()).go().end() == ([-errno.ENOTTY, 125 << 8], 125)
 
 
+@pytest.mark.also_vm
 def test_init_can_be_read_back_at_the_gate_and_no_longer_after_it(start_native):
     """Root reads everything: as root it becomes somebody first.  The owner of the files in /proc/PID tells."""
     def owner(pid):
@@ -459,6 +467,7 @@ def test_nothing_runs_without_exactly_a_go(start, tmp_path, packet):
     assert not mark.exists()
 
 
+@pytest.mark.also_vm
 def test_nothing_runs_before_the_go(start):
     one = start(sh("echo ran"))
     assert one.record() == (init.READY, None)
@@ -572,6 +581,7 @@ sys.exit(3)""")).go()
     assert one.end() == ([3 << 8], 3)
 
 
+@pytest.mark.also_vm
 def test_orphans_that_end_together_leave_no_zombie(start):
     """One SIGCHLD stands for all of them."""
     one = start(python("""
@@ -637,6 +647,7 @@ def test_the_final_record_is_152_bytes_with_zeros_after_the_status(start, argv):
 STUBBORN = sh("trap '' HUP INT QUIT USR1 USR2 TERM; echo; read x; read y")
 
 
+@pytest.mark.also_vm
 def test_a_stop_kills_a_workload_that_ignores_all_signals(start):
     one = start(STUBBORN).go()
     one.hear()
@@ -681,6 +692,7 @@ def test_records_survive_a_stop_that_nobody_read(start_native):
     assert (one.record(), one.record(), code) == ((-errno.EPERM, None), None, 125)
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("left_unread", [False, True])
 def test_the_supervisors_end_is_the_end_of_all(start, left_unread):
     """Armed with O_ASYNC; also where it left the ready record unread, which is ECONNRESET before the end of file."""
@@ -772,6 +784,7 @@ sys.exit(4)""")).go()
 
 
 # ------------------------------------------------------------------ as pid 1
+@pytest.mark.also_vm
 def test_pid_1_is_not_killed_or_stopped_from_inside(start_native):
     numbers = sorted(SIGNALS - set(FORWARDED))
     one = start_native(python("""
@@ -851,11 +864,10 @@ def ruleset(*attributes):
 
 
 EXECUTE, MAKE_SYMLINK, SIGNAL_SCOPE = (1,), (1 << 12,), (0, 0, 2)
-since_5_13 = pytest.mark.skipif(KERNEL < (5, 13), reason="Landlock came with Linux 5.13")
-since_6_12 = pytest.mark.skipif(KERNEL < (6, 12), reason="Landlock's signal scope came with Linux 6.12")
 
 
-@since_6_12
+@pytest.mark.also_vm
+@pytest.mark.needs("landlock-signals")
 @pytest.mark.parametrize("inside", [True, False])
 def test_the_workload_cannot_signal_init_from_its_landlock_domain(start_native, inside):
     one = start_native(python("""
@@ -874,7 +886,7 @@ sys.stdin.readline()"""), ruleset=(lambda: ruleset(*SIGNAL_SCOPE)) if inside els
     assert one.end() == ([signal.SIGTERM], 143)
 
 
-@since_6_12
+@pytest.mark.needs("landlock-signals")
 def test_a_stop_reaches_into_the_landlock_domain(start_native):
     one = start_native(STUBBORN, ruleset=lambda: ruleset(*SIGNAL_SCOPE)).go()
     one.hear()
@@ -882,12 +894,14 @@ def test_a_stop_reaches_into_the_landlock_domain(start_native):
     assert one.end() == ([signal.SIGKILL], 137)
 
 
-@since_5_13
+@pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 def test_the_landlock_domain_is_entered_before_the_exec(start_native):
     one = start_native(["/bin/true", "true"], ruleset=lambda: ruleset(*EXECUTE)).go()
     assert one.end() == ([-errno.EACCES, 125 << 8], 125)
 
 
+@pytest.mark.also_vm
 def test_a_landlock_failure_is_reported_and_nothing_runs(start, tmp_path):
     mark = tmp_path / "mark"
     one = start(sh("echo > %s" % mark), ruleset=lambda: os.open(os.devnull, os.O_RDONLY)).go()
@@ -911,9 +925,10 @@ REPORTED = ([-errno.EPERM, 125 << 8], 125)      # by the workload's own steps
     ("setsid", REPORTED), ("ioctl", REPORTED), ("rt_sigprocmask", REPORTED), ("fcntl", REPORTED), ("execve", REPORTED),
     ("rt_sigtimedwait", ([], 125)), ("recvfrom", ([], 125)), ("wait4", ([], 125)), ("kill", ([0], 0)),
     ("exit_group", ([9], -signal.SIGILL)),
-    pytest.param("landlock_restrict_self", REPORTED, marks=since_5_13),
-    pytest.param("close", REPORTED, marks=since_5_13),
+    pytest.param("landlock_restrict_self", REPORTED, marks=pytest.mark.needs("landlock")),
+    pytest.param("close", REPORTED, marks=pytest.mark.needs("landlock")),
 ])
+@pytest.mark.also_vm
 def test_a_call_that_a_filter_refuses_makes_init_report_or_leave(start_native, name, outcome):
     def before():
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

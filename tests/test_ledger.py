@@ -38,7 +38,8 @@ def control(done, name="ledger"):
     return [row for row in done.result["controls"] if row["name"] == name][0]
 
 
-@pytest.mark.parametrize("tier", ["full", "process"])
+@pytest.mark.also_vm
+@pytest.mark.parametrize("tier", ["full", pytest.param("process", marks=pytest.mark.needs("landlock"))])
 def test_each_refused_call_is_recorded_and_refused_as_without(inside, tier):
     plain = inside.python(THREE, options=["--tier", tier])
     done, lines = ledger_of(inside, THREE, ["--tier", tier])

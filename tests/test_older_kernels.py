@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from conftest import PYTHON, lacking
+from conftest import PYTHON, also_in_vm, lacking
 from outer_filter import EINVAL, ENOSYS, EPERM, behind
 
 #: What older kernels (and filters of container runtimes: EPERM) answer.
@@ -26,7 +26,7 @@ for line in open('/proc/self/mountinfo'):
 """
 
 
-@pytest.fixture(params=sorted(HIDDEN))
+@pytest.fixture(params=also_in_vm(sorted(HIDDEN), "all of them"))
 def hidden(request):
     """The rules of one filter."""
     return HIDDEN[request.param]
@@ -43,7 +43,6 @@ def finished(inside, wrap, code, options=(), **settings):
         return done, json.load(stream), done.stdout.splitlines()[1:]
 
 
-@pytest.mark.also_vm
 def test_every_mount_has_the_same_flags(inside, hidden):
     plain = finished(inside, [], MOUNTS)
     other = finished(inside, behind(inside, *hidden), MOUNTS)
@@ -52,8 +51,7 @@ def test_every_mount_has_the_same_flags(inside, hidden):
         [(row["name"], row["in_force"]) for row in plain[1]["controls"]]
 
 
-@pytest.mark.also_vm
-@pytest.mark.parametrize("options", [[], ["--proc", "full"], ["--harden"]], ids=["default", "proc full", "harden"])
+@pytest.mark.parametrize("options", also_in_vm([[], ["--proc", "full"], ["--harden"]], []), ids=["default", "proc full", "harden"])
 def test_mounts_below_a_mount_are_restricted_too(inside, options):
     """MS_REMOUNT alone reaches the one at the top: these stay writable, with devices and set-uid programs."""
     script = """mount -t tmpfs none /usr/local
@@ -88,7 +86,6 @@ def test_a_covered_mount_below_is_refused(inside):
     assert (done.returncode, done.stdout) == (125, "") and "covers" in done.stderr, done
 
 
-@pytest.mark.also_vm
 def test_the_tier_without_user_namespaces_walks_the_same_ways(inside_as_root, hidden):
     inside = inside_as_root
     options = ["--tier", "rootns", "--ro", "/usr/share:/shared"]
@@ -97,7 +94,6 @@ def test_the_tier_without_user_namespaces_walks_the_same_ways(inside_as_root, hi
     assert {row["name"] for row in other[1]["controls"] if row["asked"] and not row["in_force"]} <= lacking()
 
 
-@pytest.mark.also_vm
 def test_no_descriptor_of_the_callers_is_inherited(inside, hidden):
     code = """
 import os

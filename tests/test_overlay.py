@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import USER
+from conftest import USER, also_in_vm
 from test_changes import OUT, check, changes_of, files_below
 
 TREE = r"""
@@ -83,7 +83,8 @@ DEEDS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(DEEDS))
+@pytest.mark.parametrize("name", also_in_vm(sorted(DEEDS), "renamed", "deleted and made again"))
+@pytest.mark.needs("overlay")
 def test_the_report_is_what_an_independent_look_sees(inside, tree, name):
     check(inside, DEEDS[name], options=["--ro", tree + ":/t", "--overlay=/t"], places=["/t", "/box"])
 

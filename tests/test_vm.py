@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The virtual machine is the one that was asked for, and the sandbox stands in it: a proof from the wrong machine is none."""
+import json
 import os
 import secrets
 
@@ -104,3 +105,27 @@ def test_a_sandbox_stands_with_everything_in_force(inside, vm):
     asked = [control for control in done.result["controls"] if control["asked"]]
     assert {control["name"] for control in asked if not control["in_force"]} <= lacking()
     assert {"userns", "mounts", "pidns", "seccomp", "caps"} <= {control["name"] for control in asked if control["in_force"]}
+
+
+def test_the_doctor_and_the_self_test_say_what_this_host_is(inside):
+    """docs/hosts.md is made of what they say; anything that a probe reaches is declared, with what this kernel lacks."""
+    for verb in ("doctor", "selftest"):
+        done = inside.outside(inside.command(verb=verb, options=["--json"]))
+        with open("/results/%s.json" % verb, "w") as stream:
+            stream.write(done.stdout)
+        report = json.loads(done.stdout)
+        assert (done.returncode, report["tier"]) == (0, "full"), done
+    assert {count for counts in report["counts"].values() for kind, count in counts.items() if kind == "error"} == {0}
+    assert report["counts"]["host integrity"]["REACHED"] == 0
+
+
+def test_an_overlay_is_made_where_the_kernel_can_and_else_refused_with_the_remedy(inside):
+    folder = os.path.join(inside.scratch, "shown")
+    done = inside.outside(["mkdir", folder])
+    assert done.returncode == 0, done
+    done = inside.run("/bin/sh", "-c", "echo x > /t/new; cat /t/new", options=["--ro", folder + ":/t", "--overlay=/t"])
+    assert os.listdir(folder) == []
+    if KERNEL["overlay"][1](None):
+        assert (done.rc, done.out) == (0, "x\n"), done
+    else:
+        assert (done.rc, done.out) == (125, "") and "mrunc: remedy: " in done.err and "Linux 6.6" in done.err, done
