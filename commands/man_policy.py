@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc-policy(5) as troff: the files that --seccomp reads, from the tables of their readers."""
-from ..sandbox import policy_files, policy_minijail, policy_oci
+from ..sandbox import learned, learned_text, policy_files, policy_minijail, policy_oci
 from .man import head, plain, rows
 
 ACTIONS = {
@@ -64,6 +64,26 @@ def _literal(text):
     return [".PP", ".nf", ".RS 4"] + [plain(line) for line in text.splitlines()] + [".RE", ".fi"]
 
 
+def _learned():
+    out = [".SH LEARNED POLICIES", plain(
+        "mrunc policy learn runs a program with every system call allowed, notes what it calls, and writes that as a policy, "
+        "in minijail text or, with --format oci or a FILE in .json, as OCI JSON. It is for a program that you trust: this one "
+        "layer is open meanwhile, and the result says so. A call that was seen passes; of %s only with the arguments "
+        "seen (up to %d different ones of %s, then with any that the default policy lets pass). What the default decides by argument "
+        "keeps its tests, and a line that is looser than the default says so." % (
+            ", ".join("%s (argument%s %s)" % (call, "s" * (len(held) > 1), " and ".join(map(str, held)))
+                      for call, held in sorted(learned.HELD.items())), learned.MOST_VALUES, ", ".join(learned.WIDENED)))]
+    out += rows((
+        ("# Learned in N runs", "how many runs; read back by --merge, as are the following"),
+        ("# Run: COMMAND", "the last %d command lines" % learned.MOST_RUNS),
+        ("# " + learned_text.ONCE, "the rule is for what was seen in one call only: one run more may need others beside it"),
+        ("@default return " + learned.DEFAULT, "what any other call gets"),
+        ("Always there", "what mrunc's own pid 1 needs, and what hands over the listener: %s. Not noted while learning" %
+         ", ".join(call for call, _ in learned.BASE)),
+        ("Refused while learning too", ", ".join(learned.BLIND))))
+    return out
+
+
 def page():
     """mrunc-policy(5)."""
     out = head("mrunc-policy", 5, "system call policies for mrunc run --seccomp")
@@ -115,5 +135,6 @@ def page():
         "above what the policy says of the call; what the default refuses is named with its reason on stderr and in the "
         "result.")]
     out += _literal("".join("--seccomp-add '%s'\n" % rule for rule in EXAMPLE_RULES))
+    out += _learned()
     out += [".SH SEE ALSO", plain("mrunc(1), seccomp(2), bpf(2)")]
     return "\n".join(out) + "\n"

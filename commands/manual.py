@@ -8,7 +8,7 @@ SUMMARY = "a sandbox for malware and risky code"
 VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
              "doctor": "which tier would run here, and what to do about the rest",
              "selftest": "try to get out of a sandbox on this host, and say what holds",
-             "policy": "the system call policies: show, explain, export, diff",
+             "policy": "the system call policies: show, explain, export, diff, learn",
              "rootfs": "root file systems for run --rootfs: build, check",
              "report": "a result (run --report FILE) as text or as one page of HTML"}
 EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal N"), ("124", "a deadline"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc policy show|explain|export|diff`: the system call policies, to be read, compared and used elsewhere."""
+"""`mrunc policy show|explain|export|diff|learn`: the system call policies, to be read, compared and used elsewhere."""
 from . import actions
 from .options import Option, nearest
 from .output import say, write, write_bytes
@@ -9,9 +9,13 @@ OPTIONS = (
     Option("--arch", "arch", "ARCH", "x86_64 or aarch64; this machine's unless said (diff: both)", GROUP),
     Option("--bpf", "bpf", None, "show: the program, one instruction a line", GROUP),
     Option("--policy", "policy", "NAME", "explain: which policy's decision comes first (default: default)", GROUP),
-    Option("--format", "format", "bpf|oci", "export: a struct sock_filter array, as bwrap --seccomp FD takes it, or JSON for "
-           "runc, crun and docker --security-opt seccomp=", GROUP),
-    Option("-o --output", "output", "FILE", "export: write there instead of to standard output", GROUP),
+    Option("--format", "format", "bpf|oci|text", "export: bpf, a struct sock_filter array as bwrap --seccomp FD takes it, or "
+           "oci, JSON for runc, crun and docker --security-opt seccomp=; learn: oci (of a FILE in .json) or text", GROUP),
+    Option("-o --output", "output", "FILE", "export: write there instead of to standard output; learn: instead of to "
+           "stderr", GROUP),
+    Option("--merge", "merge", None, "learn: add to what the FILE of -o holds from earlier runs", GROUP),
+    Option("--verify", "verify", "FILE", "learn: run the program behind this policy, list each call that it refused, exit "
+           "status 1 if there is one", GROUP),
     Option("--against", "against", "PEERS", "diff: compare with other sandboxes, call by call: all, or some of docker, "
            "podman, snapd, systemd, flatpak, firejail, bubblewrap, nsjail, minijail, chromium, gvisor", GROUP),
     Option("--markdown", "markdown", None, "diff --against: as Markdown", GROUP),
@@ -22,9 +26,11 @@ ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default
            ("explain SYSCALL", "what is decided for a call, why, and what others do; a name or a number"),
            ("export NAME|FILE", "for another tool"),
            ("diff A B", "each difference with a call that shows it; exit status 1 if there is one or may be one"),
-           ("diff NAME --against PEERS", "NAME beside what other sandboxes decide"))
+           ("diff NAME --against PEERS", "NAME beside what other sandboxes decide"),
+           ("learn [run's options] -- CMD", "runs a program that you trust, with every system call allowed, and writes the "
+            "smallest policy that lets it; exit status as of run"))
 _TAKES = {"show": "arch bpf json", "explain": "arch policy json", "export": "arch format output",
-          "diff": "arch against markdown json"}
+          "diff": "arch against markdown json", "learn": ""}
 #: action: (words it takes, at least and at most, as they are called)
 _WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one system call"),
           "export": (1, 1, "one NAME or FILE"), "diff": (1, 2, "A and B, or one --against")}
@@ -32,22 +38,33 @@ _WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one sys
 
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
+    if argv[:1] == ["learn"]:
+        from . import policy_learn
+        return policy_learn.main(argv[1:])
     action, words, values = actions.read("policy", argv, OPTIONS, _TAKES)
     if action is None:
-        from . import manual
-        write(1, manual.help_policy())
-        return 0 if values.get("help") else 2
+        return help_text(0 if values.get("help") else 2)
+    if action == "learn":
+        raise wrong("policy learn comes before its options")
     least, most, called = _WORDS[action]
     if not least <= len(words) <= most:
-        raise _wrong("policy %s takes %s" % (action, called))
+        raise wrong("policy %s takes %s" % (action, called))
     if action == "diff":
         from . import policy_diff
         return policy_diff.main(words, values)
     return {"show": show, "explain": explain, "export": export}[action](words, values)
 
 
-def _wrong(what, reason=None):
-    return actions.wrong("policy", what, reason)
+def help_text(status):
+    """Prints the help and returns the status."""
+    from . import manual
+    write(1, manual.help_policy())
+    return status
+
+
+def wrong(what, reason=None, remedy=None):
+    """The SandboxError of a mistake in the command line."""
+    return actions.wrong("policy", what, reason, remedy)
 
 
 def machine(values):
@@ -56,7 +73,7 @@ def machine(values):
     from ..sandbox import policy
     arch = values.get("arch") or os.uname().machine
     if arch not in policy.ARCHES:
-        raise _wrong("--arch %s" % arch if "arch" in values else "no policy for this machine's architecture, %s" % arch,
+        raise wrong("--arch %s" % arch if "arch" in values else "no policy for this machine's architecture, %s" % arch,
                      "it is one of: %s" % ", ".join(policy.ARCHES))
     return arch
 
@@ -68,7 +85,7 @@ def load(what, arch):
     if what in policy.NAMES:
         return what, policy.program(what, arch)
     if not os.path.lexists(what):
-        raise _wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
+        raise wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
     from ..sandbox import policy_files
     return policy_files.read(what, arch)[:2]
@@ -174,7 +191,7 @@ def explain(words, values):
     from ..sandbox import call_names, peer_table, peers, policy
     first = values.get("policy", "default")
     if first not in policy.NAMES:
-        raise _wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
+        raise wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
     call = _call_name(words[0], machine(values) if _is_number(words[0]) or "arch" in values else None)
     numbers = {arch: policy.numbers(arch).NR[call] for arch in policy.ARCHES if call in policy.numbers(arch).NR}
     arch = values.get("arch") if values.get("arch") in numbers else next(iter(numbers))
@@ -219,9 +236,9 @@ def _call_name(word, arch):
         for name, number in tables[0].items():
             if number == int(word):
                 return name
-        raise _wrong("no system call of %s has the number %s" % (arch, word), "it gets ENOSYS")
+        raise wrong("no system call of %s has the number %s" % (arch, word), "it gets ENOSYS")
     if not any(word in table for table in tables):
-        raise _wrong("no system call%s is called %s%s" % (" of " + arch if arch else "", word,
+        raise wrong("no system call%s is called %s%s" % (" of " + arch if arch else "", word,
                                                           nearest(word, set().union(*tables))))
     return word
 
@@ -231,7 +248,7 @@ def export(words, values):
     import os
     arch, form = machine(values), values.get("format")
     if form not in ("bpf", "oci"):
-        raise _wrong("--format %s" % form if form else "policy export needs --format", "it is one of: bpf, oci")
+        raise wrong("--format %s" % form if form else "policy export needs --format", "it is one of: bpf, oci")
     name, program = load(words[0], arch)
     if form == "oci":
         from ..sandbox import filter_export
@@ -244,7 +261,7 @@ def export(words, values):
     target = values.get("output", "-")
     if target == "-":
         if form == "bpf" and os.isatty(1):
-            raise _wrong("the program is binary: not to a terminal", "-o FILE writes it to a file")
+            raise wrong("the program is binary: not to a terminal", "-o FILE writes it to a file")
         write_bytes(1, data)
         return 0
     special = os.path.exists(target) and not os.path.isfile(target)  # /dev/null, a FIFO: never replaced by a file
@@ -257,7 +274,7 @@ def export(words, values):
     except OSError as error:
         if not special and os.path.lexists(draft):
             os.unlink(draft)
-        raise _wrong("-o %s" % target, error.strerror)
+        raise wrong("-o %s" % target, error.strerror)
     return 0
 
 

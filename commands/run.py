@@ -28,8 +28,9 @@ def main(argv):
     return execute(values, words, typed[:-1] if typed[-1:] == ["--"] else typed, ["run"] + argv)
 
 
-def execute(values, words, typed=(), arguments=None):
-    """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line."""
+def execute(values, words, typed=(), arguments=None, study=None):
+    """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line;
+    study: what `policy learn` makes of the run (policy_learn), or None."""
     if values.get("help"):
         from . import manual
         return manual.help_run()
@@ -41,6 +42,8 @@ def execute(values, words, typed=(), arguments=None):
     settings["changes"], settings["samples"] = "changes" in values, "report" in values
     settings["ledger"] = "ledger" in values
     spec = Spec(words, **settings)
+    if study is not None:
+        study.prepare(spec)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
         from ..sandbox import cgroup_scope, spec_limits
         cgroup_scope.become(spec_limits.asked(spec), spec.best_effort, arguments)
@@ -56,6 +59,8 @@ def execute(values, words, typed=(), arguments=None):
     outputs, ledger = [], None
     try:
         outputs = open_outputs(values, spec)
+        if study is not None:
+            outputs += study.outputs(spec)
         if "ledger" in values:
             from .ledger_file import LedgerFile
             ledger = LedgerFile(values["ledger"], [source for source, _ in spec.rw])
@@ -64,7 +69,8 @@ def execute(values, words, typed=(), arguments=None):
             say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
         result = launch.launch(plan, ledger and ledger.stream)
     except SandboxError as error:
-        error = explain_missing(error, spec, typed, plan.tier.own_tree)
+        if study is None:
+            error = explain_missing(error, spec, typed, plan.tier.own_tree)
         from ..sandbox.result import Result
         result = Result().planned(plan)
         result.failed(error)
@@ -104,7 +110,7 @@ def execute(values, words, typed=(), arguments=None):
         complain(wrong)
         say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
-    return result.returncode
+    return result.returncode if study is None else study.ends(result, values.get("quiet"))
 
 
 def open_outputs(values, spec):

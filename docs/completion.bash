@@ -79,10 +79,11 @@ _mrunc() {
         case $before in
         --arch) COMPREPLY=($(compgen -W "x86_64 aarch64" -- "$word")) ;;
         --policy) COMPREPLY=($(compgen -W "default strict process process-nosignal debug" -- "$word")) ;;
-        --format) COMPREPLY=($(compgen -W "bpf oci" -- "$word")) ;;
+        --format) COMPREPLY=($(compgen -W "bpf oci text" -- "$word")) ;;
         -o|--output) COMPREPLY=($(compgen -f -- "$word")) ;;
+        --verify) COMPREPLY=($(compgen -f -- "$word")) ;;
         --against) : ;;
-        *) COMPREPLY=($(compgen -f -W "show explain export diff --arch --bpf --policy --format -o --output --against --markdown --json -h --help" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -W "show explain export diff learn --arch --bpf --policy --format -o --output --merge --verify --against --markdown --json -h --help" -- "$word")) ;;
         esac ;;
     rootfs)
         case $before in

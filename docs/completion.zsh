@@ -11,7 +11,7 @@ _mrunc() {
         'shell:an interactive shell in a sandbox (run --tty -- sh -l)'
         'doctor:which tier would run here, and what to do about the rest'
         'selftest:try to get out of a sandbox on this host, and say what holds'
-        'policy:the system call policies\: show, explain, export, diff'
+        'policy:the system call policies\: show, explain, export, diff, learn'
         'rootfs:root file systems for run --rootfs\: build, check'
         'report:a result (run --report FILE) as text or as one page of HTML'
     )
@@ -149,15 +149,17 @@ _mrunc() {
         policy) _arguments -S '--arch=[x86_64 or aarch64; this machine'\''s unless said (diff\: both)]:ARCH:(x86_64 aarch64)' \
             '--bpf[show\: the program, one instruction a line]' \
             '--policy=[explain\: which policy'\''s decision comes first (default\: default)]:NAME:(default strict process process-nosignal debug)' \
-            '--format=[export\: a struct sock_filter array, as bwrap --seccomp FD takes it, or JSON for runc, crun and docker --security-opt seccomp=]:bpf|oci:(bpf oci)' \
-            '(-o --output)-o[export\: write there instead of to standard output]:FILE:_files' \
-            '(-o --output)--output=[export\: write there instead of to standard output]:FILE:_files' \
+            '--format=[export\: bpf, a struct sock_filter array as bwrap --seccomp FD takes it, or oci, JSON for runc, crun and docker --security-opt seccomp=; learn\: oci (of a FILE in .json) or text]:bpf|oci|text:(bpf oci text)' \
+            '(-o --output)-o[export\: write there instead of to standard output; learn\: instead of to stderr]:FILE:_files' \
+            '(-o --output)--output=[export\: write there instead of to standard output; learn\: instead of to stderr]:FILE:_files' \
+            '--merge[learn\: add to what the FILE of -o holds from earlier runs]' \
+            '--verify=[learn\: run the program behind this policy, list each call that it refused, exit status 1 if there is one]:FILE:_files' \
             '--against=[diff\: compare with other sandboxes, call by call\: all, or some of docker, podman, snapd, systemd, flatpak, firejail, bubblewrap, nsjail, minijail, chromium, gvisor]:PEERS: ' \
             '--markdown[diff --against\: as Markdown]' \
             '--json[JSON]' \
             '(-h --help)-h[this text]' \
             '(-h --help)--help[this text]' \
-            '1:action:(show explain export diff)' \
+            '1:action:(show explain export diff learn)' \
             '*:file:_files' && ret=0 ;;
         rootfs) _arguments -S '*--from=[build\: a directory, a tar (plain, gzip, xz) or an OCI image layout; several are laid over one another in order]:SOURCE:_files' \
             '*--from-host=[build\: packages of this host with all that they depend on (python3,bash), or programs that belong to no package, with their libraries]:NAMES: ' \

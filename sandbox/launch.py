@@ -240,10 +240,13 @@ class Run(Provisions):
         return notify.Handover(self.plan.listening.program)
 
     def _hear(self, packet, fd):
-        from . import hearing
         if fd is not None:
             self._keep(fd)
-        self.hearing = step("listener", hearing.Hearing, self.plan.listening, packet, fd)
+        if self.plan.spec.learn == "record":
+            from .learning import Lesson as Hearing
+        else:
+            from .hearing import Hearing
+        self.hearing = step("listener", Hearing, self.plan.listening, packet, fd)
         self.facts.update(self.hearing.facts)
         self.group_notes = dict(self.group_notes, **self.hearing.notes)
 

@@ -5,7 +5,7 @@ A call that was seen passes; of those in HELD only with the arguments that were 
 argument keeps its tests if everything seen keeps to them, so a learned policy lets nothing pass that the default refuses,
 but for lines that say so.
 """
-from . import filters, policy
+from . import filters, policy, policy_arms
 from .. import seccomp_bpf as bpf
 
 #: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars, which a filter sees.
@@ -19,7 +19,7 @@ WIDENED = ("ioctl", "prctl", "fcntl")
 OTHERWISE = {"ioctl": "ENOTTY", "socket": "EAFNOSUPPORT", "clone": "EPERM", "prctl": "EINVAL", "fcntl": "EINVAL"}
 #: Refused while learning as by the default policy, ENOSYS: no filter can see into them, so that one that lets them pass
 #: holds nothing.  libc and libuv have another way.
-BLIND = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")
+BLIND = tuple(policy_arms.BLIND[0][1].split())
 #: With every learned policy: what mrunc's pid 1 needs to start and end the program, and what the hand-over of --ledger does
 #: behind the filter.  (call, the condition that is enough or None)
 BASE = tuple((call, enough) for call, _, enough in filters.STARTER if call != "ioctl") + tuple(

@@ -59,7 +59,7 @@ def arm(plan):
         return
     out = Listening(bool(spec.ledger),
                     policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset(),
-                    policy_arms.numbers(policy_arms.QUIET, NR), _audit_arch())
+                    policy_arms.numbers(policy_arms.QUIET if spec.learn is None else policy_arms.BLIND, NR), _audit_arch())
     option = "--ledger" if out.record else "--seccomp-action kill"
     # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
     shipped = named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)

@@ -84,13 +84,16 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     else:
         from . import host_tree
         host_tree.fill(plan, spec, host)
-    if not plan.left_out("seccomp"):
+    if not plan.left_out("seccomp") and spec.learn != "record":
         plan.filters.append(_policy(plan, spec))
     # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
     plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root or not tier.own_tree
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
-    if (spec.ledger or spec.seccomp_action == "kill") and not plan.left_out("ledger"):
+    if spec.learn == "record":
+        from . import learning
+        learning.arm(plan)
+    elif (spec.ledger or spec.seccomp_action == "kill") and not plan.left_out("ledger"):
         from . import listening
         listening.arm(plan)
     plan.controls = _controls(plan)

@@ -13,6 +13,9 @@ QUIET = (
     ("libc and runtimes ask how large the machine is", "sysinfo"),
 )
 
+#: The same for a run behind a learned policy, whose every other refusal is a gap in it.
+BLIND = (("refused while learning too", "clone3 io_uring_setup io_uring_enter io_uring_register"),)
+
 #: (reason, names) of what only an attack calls in a sandbox.  None of the workload suite's programs makes one of these.
 HIGH_RISK = (
     ("loads code into the kernel", "init_module finit_module delete_module kexec_load kexec_file_load"),

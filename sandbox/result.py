@@ -24,7 +24,8 @@ class Result:
     system calls added to the policy), then what `changes` and --export could not take.
     """
 
-    __slots__ = FIELDS + ("stdout", "stderr")  # the library's, where it captured them; not in the JSON
+    #: Not in the JSON: stdout, stderr are the library's, where it captured them; learned is a learned.Learned or None.
+    __slots__ = FIELDS + ("stdout", "stderr", "learned")
 
     def __init__(self, **fields):
         from .. import __version__ as version
@@ -32,7 +33,7 @@ class Result:
         self.argv, self.controls = [], []
         self.refused = self.processes = self.samples = self.changes = None  # None: not looked at
         self.kernel = self.machine = self.policy = None
-        self.notes, self.stdout, self.stderr = [], None, None
+        self.notes, self.stdout, self.stderr, self.learned = [], None, None, None
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
         self.returncode, self.started, self.limits_hit = CANNOT_CONTAIN, None, {}
         self.usage = dict.fromkeys(USAGE)

@@ -43,7 +43,7 @@ class Spec:
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
                  "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
                  "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
-                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples")
+                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "learn")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
@@ -86,6 +86,7 @@ class Spec:
         self.tier = _tiers(tier)
         self.ledger = ledger if ledger == "if-possible" else _switch(ledger, "ledger")
         self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "--seccomp-action")
+        self.learn = None  # or "record", "verify": of `policy learn` alone, since no option may open the filter
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
             raise usage("--unsafe-without seccomp", "contradicts %s" % ("--seccomp" if seccomp is not None else
                                                                        "--seccomp-add"))

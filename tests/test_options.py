@@ -63,7 +63,7 @@ def test_every_option_has_one_place_and_one_meaning():
     assert len(names) == len(set(names)) and all(name.startswith("-") for name in names)
     dests = [option.dest for option in options.OPTIONS]
     assert len(dests) == len(set(dests))
-    assert set(dests) - NOT_OF_SPEC == set(Spec.__slots__) - {"argv", "samples"}  # --report asks for samples
+    assert set(dests) - NOT_OF_SPEC == set(Spec.__slots__) - {"argv", "samples", "learn"}  # asked for by --report, by policy learn
     for option in options.OPTIONS:
         assert option.names[0].startswith("--") or len(option.names) > 1
         assert option.metavar or not option.many

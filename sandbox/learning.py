@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learning: the filter asks about everything but the hand-over, and the supervisor notes each call and lets it go on.
+
+For a program that is trusted: what the policy would refuse is carried out.  The other layers stand as in any run, and a file
+on the host still gets no set-id mode.  Scalars alone are noted, which come with the call: nothing is read of the program's
+memory.
+"""
+import errno
+import select
+import time
+
+from . import arms, learned, learned_text, policy
+from .errors import SandboxError, usage
+from .hearing import Hearing
+from .ledger import SLICE, SOON
+from .. import seccomp_bpf as bpf
+from ..syscalls.libc import ARCH, NR
+
+OPEN = "learning: system calls pass to the kernel and are noted"
+#: Different values of one call that are kept, of those that are never widened; answers of the default policy that are.
+MOST_KEPT, MOST_ANSWERS = 1000, 4096
+#: Numbers without a name of which a note is made.
+MOST_UNKNOWN = 20
+_WORD = 0xFFFFFFFF
+
+
+class Learning:
+    """What the listener is for, as listening.Listening has it.  program: bytes of the filter that asks."""
+
+    record, kill = False, frozenset()
+
+    def __init__(self, others):
+        """others: [program] that stay in force beside it."""
+        self.program = arms.combine(others + [asking()], lambda value: None)
+
+    def describe(self):
+        """One line for people."""
+        return "every call but the hand-over's: noted, and let go on"
+
+    def as_dict(self):
+        """The JSON object of --print-plan."""
+        return {"learn": True, "instructions": len(self.program) // 8}
+
+
+def arm(plan):
+    """Gives a Plan its `listening` in place of a policy.  Raises SandboxError, exit status 2."""
+    if not plan.tier.own_tree:
+        raise usage("learning in the %s tier" % plan.tier.name, "it stands on its own policy")
+    plan.spec.seccomp = "learning"  # the name of what a foreign architecture's call is ended by
+    plan.lacks = dict(plan.lacks, seccomp=OPEN, ledger=OPEN)
+    plan.listening = Learning([program for _, program in plan.filters])
+
+
+def asking():
+    """The program that asks about every call but those of learned.BASE, and refuses those of learned.BLIND."""
+    rules = {}
+    for call, enough in learned.BASE:
+        rules[NR[call]] = bpf.ALLOW if enough is None else [(bpf.ALLOW, learned_text.conditions_of(call, enough))]
+    rules.update((NR[call], bpf.errno(errno.ENOSYS)) for call in learned.BLIND if call in NR)
+    return bpf.compile_policy(bpf.Policy(policy.numbers(ARCH).AUDIT_ARCH, bpf.NOTIFY, rules))
+
+
+class Lesson(Hearing):
+    """A run's listener that learns."""
+
+    def __init__(self, listening, packet, fd):
+        Hearing.__init__(self, listening, packet, fd)
+        if self.listener is None:
+            raise SandboxError("learning", "no listener", reason=self.notes["ledger"], control="seccomp")
+        self.listener.continued = frozenset(NR.values()) - {NR[call] for call in learned.BLIND if call in NR}
+        self.learner = Learner(self.listener)
+
+    def start(self, begun, stream):
+        """The Learner, a member of the supervision."""
+        return self.learner
+
+    def tell(self, result, outcome):
+        """Gives the result what was learned."""
+        result.learned = self.learner.found([word for word in outcome.spec.argv])
+        result.notes += self.learner.notes()
+
+
+class Learner:
+    """A member of the supervision: wanted(), wait(), serve(events), close().  listener: notify.Listener."""
+
+    killed = None
+
+    def __init__(self, listener):
+        self.listener, self.over, self.last_call = listener, False, 0.0
+        self.names = dict((number, name) for name, number in NR.items())
+        self.judge = learned.Judge(ARCH)
+        self.held = dict((NR[call], indices) for call, indices in learned.HELD.items())
+        self.tested = dict((NR[call], self.judge.tested(call)) for call in self.judge.rules
+                           if call in NR and call not in learned.HELD and self.judge.tested(call))
+        self.seen = {}  # number: {values or None: count}
+        self.outside, self.crowded, self.unknown, self.answers = set(), set(), set(), {}
+        self.poll = select.poll()
+        self.poll.register(listener.fd, select.POLLIN)
+
+    def wanted(self):
+        """{fd: events}"""
+        return {} if self.over else {self.listener.fd: select.POLLIN}
+
+    def wait(self):
+        """Nothing is due at a time."""
+        return None
+
+    def close(self):
+        """The listener itself goes after the sandbox has."""
+
+    def serve(self, events):
+        """Answers what waits, for ledger.SLICE seconds at most."""
+        event = events.get(self.listener.fd, 0)
+        if event & select.POLLIN:
+            self._answer_all(time.monotonic())
+        elif event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+            self.over = True  # nobody is left under the filter: another RECV would block for ever on old kernels
+
+    def _answer_all(self, now):
+        ends = now + SLICE
+        while True:
+            busy = now - self.last_call < SOON
+            self._answer()
+            now = self.last_call = time.monotonic()
+            if now >= ends or not busy:
+                return
+            ready = self.poll.poll(1)
+            if not ready:
+                return
+            if not ready[0][1] & select.POLLIN:
+                self.over = True
+                return
+
+    def _answer(self):
+        call = self.listener.receive()
+        if call is None:
+            return
+        ident, _, number, _, arguments = call
+        if number not in self.listener.continued:
+            self.listener.refuse(ident, errno.ENOSYS)
+            if len(self.unknown) < MOST_UNKNOWN:
+                self.unknown.add(number)
+            return
+        try:
+            if self.listener.go_on(ident, number):
+                self._note(number, arguments)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise SandboxError("learning", "letting a call go on", reason="this kernel does not have it: Linux 5.5")
+
+    def _note(self, number, arguments):
+        seen = self.seen.get(number)
+        if seen is None:
+            seen = self.seen[number] = {}
+        indices = self.held.get(number)
+        values = None if indices is None else tuple(arguments[index] & _WORD for index in indices)
+        if values in seen or len(seen) < MOST_KEPT:
+            seen[values] = seen.get(values, 0) + 1
+        else:
+            self.crowded.add(number)
+        if number in self.tested and number not in self.outside:
+            self._ask_default(number, arguments)
+
+    def _ask_default(self, number, arguments):
+        """Whether the default policy, which decides this call by its arguments, would let it pass."""
+        key = number, tuple(arguments[index] for index in self.tested[number])
+        if key not in self.answers:
+            if len(self.answers) >= MOST_ANSWERS:
+                self.answers.clear()
+            self.answers[key] = self.judge.allows(self.names[number], dict(enumerate(arguments)))
+        if not self.answers[key]:
+            self.outside.add(number)
+
+    def found(self, argv):
+        """A learned.Learned of this run.  argv: its command line."""
+        out = learned.Learned(1, [learned_text.shown(argv)])
+        for number, seen in self.seen.items():
+            for values, count in seen.items():
+                out.see(self.names[number], values, count)
+        out.outside = {self.names[number] for number in self.outside}
+        return out
+
+    def notes(self):
+        """[sentence] about what the policy will not hold."""
+        out = []
+        if self.crowded:
+            out.append("more than %d different values of %s: the rest is not in the policy" % (
+                MOST_KEPT, ", ".join(sorted(self.names[number] for number in self.crowded))))
+        if self.unknown:
+            out.append("system calls without a name were refused: %s" % " ".join(map(str, sorted(self.unknown))))
+        return out
