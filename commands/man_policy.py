@@ -69,8 +69,8 @@ def _learned():
         "mrunc policy learn runs a program with every system call allowed, notes what it calls, and writes that as a policy, "
         "in minijail text or, with --format oci or a FILE in .json, as OCI JSON. It is for a program that you trust: this one "
         "layer is open meanwhile, and the result says so. A call that was seen passes; of %s only with the arguments "
-        "seen (up to %d different ones of %s, then with any that the default policy lets pass). What the default decides by argument "
-        "keeps its tests, and a line that is looser than the default says so." % (
+        "seen (up to %d different ones of %s, then with any that the default policy lets pass). What the default decides by "
+        "argument keeps its tests, and a line that is looser than the default says so." % (
             ", ".join("%s (argument%s %s)" % (call, "s" * (len(held) > 1), " and ".join(map(str, held)))
                       for call, held in sorted(learned.HELD.items())), learned.MOST_VALUES, ", ".join(learned.WIDENED)))]
     out += rows((
