@@ -38,13 +38,17 @@ class Worker:
 
     def work(self, kind, count):
         """(wall ns, cpu ns) of `count` times `kind`.  Raises RuntimeError where it has ended."""
+        return self.calls(kind, count)[:2]
+
+    def calls(self, kind, count, threads=1):
+        """(wall ns, cpu ns, how many were refused with EPERM), by so many threads."""
         try:
-            self.process.stdin.write(b"%s %d\n" % (kind.encode(), count))
+            self.process.stdin.write(b"%s %d %d\n" % (kind.encode(), count, threads))
             self.process.stdin.flush()
-            wall, cpu = self.process.stdout.readline().split()
+            wall, cpu, refused = self.process.stdout.readline().split()
         except (BrokenPipeError, ValueError):
             raise RuntimeError("it ended with status %s" % self.process.wait())
-        return int(wall), int(cpu)
+        return int(wall), int(cpu), int(refused)
 
     def close(self):
         for stream in (self.process.stdin, self.process.stdout):

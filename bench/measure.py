@@ -56,11 +56,11 @@ def scratch():
 scratch.kept = []
 
 
-def program(place):
-    """Compiles bench/worker.c into a directory; its path.  Raises RuntimeError where there is no C compiler."""
-    path = os.path.join(place, "worker")
+def program(place, name="worker"):
+    """Compiles bench/NAME.c into a directory; its path.  Raises RuntimeError where there is no C compiler."""
+    path = os.path.join(place, name)
     try:
-        subprocess.run(["gcc", "-O2", "-static", "-o", path, os.path.join(HERE, "bench", "worker.c")], check=True,
+        subprocess.run(["gcc", "-O2", "-static", "-pthread", "-o", path, os.path.join(HERE, "bench", name + ".c")], check=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     except OSError:
         raise RuntimeError("gcc is not installed: apt-get install gcc libc6-dev")

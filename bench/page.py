@@ -12,6 +12,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from measure import milliseconds, table  # noqa: E402
 
+#: The worker's kinds of work.
+CALLS = {"plain": "`getppid`", "file": "`read` of 1 byte", "tested": "`personality` (argument tested)",
+         "denied": "`acct` of a path (refused)", "numbers": "`setns` (refused)", "various": "`setns`, no two alike"}
 PYTHON = "python3 -I -S -c 'import ctypes'"
 
 
@@ -107,6 +110,35 @@ def lasting(results):
         found["aged"]["median"], found["memory_kb"], found["descriptors"], found["sandboxes"]), holds
 
 
+def ledger_allowed(results):
+    found = results["ledger"]["allowed"]
+    return ", ".join("%s %.3f (%.3f to %.3f)" % (CALLS[kind], row["median"], row["low"], row["high"])
+                     for kind, row in found.items()), max(row["median"] for row in found.values()) <= 1.02
+
+
+def ledger_refused(results):
+    found = results["ledger"]["refused"]
+    return ", ".join("%s %.2f (%.2f to %.2f)" % (CALLS[kind], *[row["ratio"][key] for key in ("median", "low", "high")])
+                     for kind, row in found.items()), found["numbers"]["ratio"]["median"] <= 1.6
+
+
+def ledger_counts(results):
+    floods = results["ledger"]["floods"]
+    wrong = sum(abs(row["made"] - row["counted"]) + abs(row["made"] - row["refused"]) for row in floods)
+    return "%d of %d calls off" % (wrong, sum(row["made"] for row in floods)), wrong == 0
+
+
+def ledger_memory(results):
+    peak = max(row["peak_kb"] for row in results["ledger"]["floods"]) / 1024
+    return "%.1f MB" % peak, peak <= 50
+
+
+def ledger_share(results):
+    paced = [row for row in results["ledger"]["floods"] if row["paced"]]
+    return ", ".join("%.1f %% (%d thread%s)" % (100 * row["share"], row["threads"], "s"[:row["threads"] > 1])
+                     for row in paced), max(row["share"] for row in paced) <= 0.05
+
+
 TARGETS = [
     ("startup", "`python3 -I -S mrunc.py run -- /bin/true` / `%s` <= 1.30" % PYTHON, command_line),
     ("startup", "their difference, mrunc's own part, / bwrap with a filter <= 0.55", own_part),
@@ -119,6 +151,11 @@ TARGETS = [
     ("burn", "CPU burn inside / outside <= 1.005", burnt),
     ("burn", "extra cost of an allowed call, mrunc's filter: the same as any peer's or less", filtered),
     ("throughput", "cost of the 10,000th sandbox / the 10th <= 1.05, no growth of memory or descriptors", lasting),
+    ("ledger", "allowed calls with the ledger / without <= 1.02", ledger_allowed),
+    ("ledger", "a repeated refused call with its record / the supervisor in C <= 1.6, of numbers alone", ledger_refused),
+    ("ledger", "floods by 1 and 4 threads: each call refused and counted", ledger_counts),
+    ("ledger", "supervisor's memory in them <= 50 MB", ledger_memory),
+    ("ledger", "supervisor's share of a processor once the burst is spent <= 5 %", ledger_share),
 ]
 
 
@@ -174,9 +211,7 @@ def burn(result):
             "%.0f" % row[kind]["ns"]["median"] if name == "outside" else "%.0f (%+.0f, %+.0f to %+.0f)" % (
                 row[kind]["ns"]["median"], *[row[kind]["extra"][key] for key in ("median", "low", "high")])
             for kind in kinds])
-    shown = {"plain": "`getppid`", "file": "`read` of 1 byte", "tested": "`personality` (argument tested)",
-             "denied": "`acct` (refused)"}
-    text += "\n\n" + table(["ns per call (beyond outside, 95 % interval)"] + [shown.get(kind, kind) for kind in kinds], rows)
+    text += "\n\n" + table(["ns per call (beyond outside, 95 % interval)"] + [CALLS[kind] for kind in kinds], rows)
     for name, why in result["missing"].items():
         text += "\n\n%s: %s." % (name, why)
     return text
@@ -214,6 +249,26 @@ def throughput(result):
     text += "\n\n" + table(("how it grows", ""), rows)
     for name, why in result["missing"].items():
         text += "\n\n%s: %s." % (name, why)
+    return text
+
+
+def ledger(result):
+    """The tables of bench/ledger.py."""
+    def us(found):
+        return "%.2f (%.2f to %.2f)" % tuple(found[key] / 1000 for key in ("median", "low", "high"))
+    text = table(("allowed calls", "with the ledger / without, processor time", "95 % interval"), [
+        (CALLS[kind], "%.4f" % row["median"], "%.4f to %.4f" % (row["low"], row["high"]))
+        for kind, row in result["allowed"].items()])
+    text += "\n\n" + table(("refused calls, us each", "by the filter alone", "supervisor in C", "ledger", "ledger / C"), [
+        [CALLS[kind]] + [us(row[name]) for name in ("plain", "supervisor", "ledger")]
+        + ["%.2f (%.2f to %.2f)" % tuple(row["ratio"][key] for key in ("median", "low", "high"))]
+        for kind, row in result["refused"].items()])
+    head = ("flood", "threads", "calls", "counted", "records", "seconds", "supervisor's peak MB", "its share of a processor",
+            "file kB")
+    text += "\n\n" + table(head, [
+        ("%s, %s" % (CALLS[row["kind"]], "as shipped" if row["paced"] else "without the pace"), row["threads"], row["made"],
+         row["counted"], row["records"], row["seconds"], "%.1f" % (row["peak_kb"] / 1024), "%.1f %%" % (100 * row["share"]),
+         "%.0f" % (row["file_bytes"] / 1024)) for row in result["floods"]])
     return text
 
 

@@ -208,7 +208,7 @@ class Ledger:
         record = self.records.get(key)
         if record is None:
             record = self.records[key] = Record(name, args, shown, pid, exe, now)
-            record.pointers = any(value > 65535 for value in arguments)
+            record.pointers = _may_point(name, arguments)
             self.distinct[number] = self.distinct.get(number, 0) + 1
         record.looked = now
         record.due = max(CERTAIN, 2 * record.count)
@@ -252,3 +252,9 @@ class Ledger:
         if self.stream is not None:
             for record in records:
                 self.stream.add("capped" if record.rest else "refused", record.as_dict(self.begun))
+
+
+def _may_point(name, arguments):
+    """Whether one of the registers that the kernel takes of this call could be an address."""
+    from ..syscalls.widths import WIDTHS  # the decoder has loaded it
+    return any(value > 65535 and width in "w?" for value, width in zip(arguments, WIDTHS.get(name, "??????")))

@@ -64,3 +64,12 @@ def test_a_burst_of_one_call_has_a_line_each_time_its_count_has_grown_tenfold(in
     counts = [line["count"] for line in lines]
     assert counts[0] >= 1 and counts[-1] == 12345 and len(counts) <= 6
     assert all(later >= 10 * before for before, later in zip(counts, counts[1:-1]))
+
+
+def test_what_lies_in_registers_that_a_call_does_not_take_is_no_address():
+    from mrunc.sandbox.ledger import _may_point
+    stray = 0x7FFC00001234
+    assert not _may_point("setns", (3, 0x40000000, stray, stray, stray, stray)), "ints alone, and what was left in the others"
+    assert not _may_point("setns", (0xFFFFFFFF, 0, 0, 0, 0, 0)), "-1"
+    assert _may_point("acct", (stray, 0, 0, 0, 0, 0)) and not _may_point("acct", (0, stray, 0, 0, 0, 0))
+    assert _may_point("syscall_600", (0, 0, 0, 0, 0, stray)), "of what is not known every register counts"
