@@ -8,7 +8,7 @@ import os
 
 from .controls import GROUP_LIMITS, Control
 from .errors import SandboxError
-from .host import mount_points
+from .host import mount_points, whole
 from .plan import NAMESPACES
 from .base_tree import INODES
 from ..syscalls import process
@@ -32,14 +32,13 @@ class Reading:
     def __init__(self, pid, group=None):
         base = "/proc/%d" % pid
         self.pid, self.group = pid, group
-        with open(base + "/status", errors="surrogateescape") as stream:
-            self.status = dict(line.rstrip("\n").split(":", 1) for line in stream if ":" in line)
-        self.status = dict((key, value.strip()) for key, value in self.status.items())
+        rows = (line.partition(":") for line in os.fsdecode(whole(base + "/status")).split("\n"))
+        self.status = dict((key, value.strip()) for key, _, value in rows)
         self.mounts = mount_points(base + "/mountinfo")
-        with open(base + "/limits") as stream:
-            self.limits = dict((line[:26].strip(), tuple(line[26:].split()[:2])) for line in stream)
-        with open(base + "/stat", errors="surrogateescape") as stream:
-            self.session = int(stream.read().rpartition(")")[2].split()[3])
+        self.limits = dict((line[:26].strip(), tuple(line[26:].split()[:2]))
+                           for line in whole(base + "/limits").decode().split("\n"))
+        self.session = os.getsid(pid)
+        self.own_filters = own_filters()
         self.descriptors = dict((int(number), os.readlink("%s/fd/%s" % (base, number)))
                                 for number in os.listdir(base + "/fd"))
         self.cwd = os.fsdecode(os.readlink(os.fsencode(base + "/cwd")))
@@ -62,11 +61,8 @@ def own_namespace(name):
 
 def own_filters():
     """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
-    with open("/proc/self/status") as stream:
-        for line in stream:
-            if line.startswith("Seccomp_filters:"):
-                return int(line.split()[1])
-    return None
+    _, found, rest = whole("/proc/self/status").partition(b"\nSeccomp_filters:")
+    return int(rest.split(None, 1)[0]) if found else None
 
 
 def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None):
@@ -298,7 +294,7 @@ def _nnp(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _seccomp(name, plan, reading, facts, features, identity, control_fds):
-    mode, count, own = reading.status.get("Seccomp"), reading.status.get("Seccomp_filters"), own_filters()
+    mode, count, own = reading.status.get("Seccomp"), reading.status.get("Seccomp_filters"), reading.own_filters
     asking = "listener" in facts  # one filter then stands for all
     expected = None if own is None else own + (1 if asking else len(plan.filters))
     if name == "setid-filter":

@@ -7,6 +7,8 @@ from .etc import HOST_ENTRIES
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")
+#: Room for most files of /proc in one read.
+PIECE = 16384
 CPU_FILES = ("online", "possible", "present")
 #: Of --proc full: files that tell of the host or act on it, and directories likewise.
 PROC_MASKED_FILES = ("kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "kallsyms",
@@ -21,6 +23,13 @@ class Host:
     lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist; stdio_files: 0, 1 or 2 is a file."""
 
     __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts", "stdio_files")
+
+    def __getattr__(self, name):
+        if name != "proc":  # forty looks, and only --proc full asks
+            raise AttributeError(name)
+        self.proc = frozenset(name for name in PROC_MASKED_FILES + PROC_MASKED_DIRECTORIES + ("sys",)
+                              if os.path.exists("/proc/" + name))
+        return self.proc
 
     def kind(self, path):
         """"file", "directory", a word for anything else, or None where there is nothing.  Follows links."""
@@ -42,20 +51,17 @@ class Host:
                 self.layout[name] = os.readlink(b"/" + name.encode())
             elif stat.S_ISDIR(mode):
                 self.layout[name] = b""
+        stores = [store for store in STORES if os.path.isdir(store)]
         paths = [os.path.realpath(os.fsencode(entry)) + b"/"
-                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":") if entry]
-        self.stores = [store for store in STORES
-                       if any(path.startswith(store + b"/") for path in paths) and os.path.isdir(store)]
+                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":") if entry and stores]
+        self.stores = [store for store in stores if any(path.startswith(store + b"/") for path in paths)]
         self.etc = [(b"/etc/" + name, directory) for name, directory in _etc_entries()]
         self.cpu = {}
         for name in CPU_FILES:
             try:
-                with open("/sys/devices/system/cpu/" + name, "rb") as stream:
-                    self.cpu[name] = stream.read()
+                self.cpu[name] = whole("/sys/devices/system/cpu/" + name)
             except OSError:
                 self.cpu[name] = b"0\n"
-        self.proc = frozenset(name for name in PROC_MASKED_FILES + PROC_MASKED_DIRECTORIES + ("sys",)
-                              if os.path.exists("/proc/" + name))
         self.hard_limits = dict((name, resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
                                 for name in ("nofile", "nproc", "cpu"))
         self.mounts = mount_points("/proc/self/mountinfo")
@@ -83,13 +89,23 @@ def kind_of(mode):
 def mount_points(path):
     """[(mount point, options, optional fields, file system type, its options)] of a mountinfo file.  proc(5)"""
     out = []
-    with open(path, "rb") as stream:
-        for line in stream:
-            fields = line.rstrip(b"\n").split(b" ")
-            dash = fields.index(b"-", 6)
-            out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1],
-                        fields[-1].split(b",")))
+    for line in whole(path).split(b"\n")[:-1]:
+        fields = line.split(b" ")
+        dash = fields.index(b"-", 6)
+        out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1], fields[-1].split(b",")))
     return out
+
+
+def whole(path):
+    """The contents of a small file, as bytes, in four system calls where open() makes seven.  Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(fd, PIECE)]
+        while parts[-1]:
+            parts.append(os.read(fd, PIECE))
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def unescape(field):
@@ -103,10 +119,11 @@ def unescape(field):
 def _etc_entries():
     """(name, is a directory) of the table's entries that this host has, in the order of the table."""
     names = sorted(os.listdir(b"/etc"))
+    there = set(names)
     for pattern, _ in HOST_ENTRIES:
         head, star, _ = pattern.partition("*")
         head = head.encode()
-        for name in [n for n in names if n.startswith(head)] if star else [head]:
+        for name in [n for n in names if n.startswith(head)] if star else [head] * (head.partition(b"/")[0] in there):
             try:
                 mode = os.stat(b"/etc/" + name).st_mode
             except OSError:

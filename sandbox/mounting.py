@@ -19,25 +19,39 @@ class Tree:
 
     def __init__(self, root, sources, copies, uppers=None, remount=None):
         self.root, self.sources, self.copies, self.uppers, self.remount = root, sources, copies, uppers, remount
+        self.held = None  # (path, fd) of the last parent: neighbours follow each other
 
     def apply(self, op):
         """Does one operation.  Raises OSError."""
         getattr(self, "_" + op.kind.replace("-", "_"))(op)
 
+    def close(self):
+        """Lets go of the last parent."""
+        if self.held is not None:
+            os.close(self.held[1])
+            self.held = None
+
     def _parent(self, path):
-        return mount.open_in_root(self.root, os.path.dirname(path)), os.path.basename(path)
+        """(descriptor, name) of a path of the new tree."""
+        folder, _, name = path.rpartition(b"/")
+        if not folder:
+            return self.root, name
+        if self.held is None or self.held[0] != folder:
+            self.close()
+            self.held = folder, mount.open_in_root(self.root, folder)
+        return self.held[1], name
 
     def attach(self, tree, path, attributes=0, recursive=True):
         """Adds MOUNT_ATTR_* bits to a detached mount, moves it to a path of the new tree, and closes it."""
         if attributes and self.remount is None:
             mount.mount_setattr(tree, attributes, recursive)
         before = self.remount.table() if attributes and self.remount is not None else None
-        target = mount.open_in_root(self.root, path)
         try:
-            mount.move_mount(tree, target)
+            mount.move_mount(tree, *self._parent(path))
         finally:
-            os.close(target)
             os.close(tree)
+        if self.held is not None and not path.startswith(self.held[0] + b"/"):
+            self.close()  # it may lie under what has been mounted
         if before is not None:
             self.remount.restrict(self.root, before, attributes)
 
@@ -47,18 +61,16 @@ class Tree:
             os.mkdir(name, op.options["mode"], dir_fd=parent)
         except FileExistsError:
             pass
-        finally:
-            os.close(parent)
 
     def _create(self, op, mode):
         parent, name = self._parent(op.dst)
-        try:
-            return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode,
-                           dir_fd=parent)
-        finally:
-            os.close(parent)
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=parent)
 
     def _file(self, op):
+        if not op.src:  # most are mount points
+            parent, name = self._parent(op.dst)
+            os.mknod(name, op.options["mode"], dir_fd=parent)
+            return
         fd = self._create(op, op.options["mode"])
         try:
             write_all(fd, op.src)
@@ -67,10 +79,7 @@ class Tree:
 
     def _symlink(self, op):
         parent, name = self._parent(op.dst)
-        try:
-            os.symlink(op.src, name, dir_fd=parent)
-        finally:
-            os.close(parent)
+        os.symlink(op.src, name, dir_fd=parent)
 
     def _copy(self, op):
         fd = self._create(op, 0o700)

@@ -120,7 +120,7 @@ class Uppers:
 def _attached(root, name, tree):
     os.mkdir(name, 0o700, dir_fd=root)
     target = mount.open_in_root(root, name)
-    mount.move_mount(tree, target)
+    mount.move_mount(tree, target, b"")
     os.close(target)
     os.close(tree)
     return mount.open_in_root(root, name, os.O_RDONLY | os.O_DIRECTORY)

@@ -9,6 +9,7 @@ import time
 from ..syscalls import landlock, libc, process
 from . import idmap
 from .errors import step
+from .host import whole
 from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
@@ -147,8 +148,7 @@ def boot_offsets():
 
 def ignored_signals():
     """The numbers of the signals that this process ignores: Python's SIGPIPE and SIGXFSZ, nohup's SIGHUP, ..."""
-    with open("/proc/self/status") as stream:
-        mask = [int(line.split()[1], 16) for line in stream if line.startswith("SigIgn:")][0]
+    mask = int(whole("/proc/self/status").partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
 
 

@@ -157,6 +157,7 @@ def populate(child):
             tree.apply(op)
         except OSError as error:
             raise OSError(error.errno, error.strerror, op.dst)
+    tree.close()
     for place, upper in child.uppers.made if child.uppers and child.plan.watched else ():
         sockets = libc.sockets
         child.sock.sendmsg([b"O" + place], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, upper.to_bytes(4, "little"))])

@@ -61,15 +61,13 @@ def open_tree(path, recursive=True, dirfd=AT_FDCWD):
     return _open_tree(dirfd, path, flags)
 
 
-def move_mount(tree, target=None):
-    """Attaches the detached mount `tree` (fd) at the directory or file `target` (fd), or over "/".  move_mount(2), 5.2
+def move_mount(tree, target=AT_FDCWD, name=b"/"):
+    """Attaches the detached mount `tree` (fd) at the directory or file `name` (bytes) below the directory `target` (fd), at
+    `target` itself where the name is empty, or over "/".  A name that is a link is not followed.  move_mount(2), 5.2
 
     ENOTDIR, EINVAL: a directory on a file or the reverse; EPERM: a Landlock domain is in force.
     """
-    if target is None:
-        _move_mount(tree, b"", AT_FDCWD, b"/", MOVE_MOUNT_F_EMPTY_PATH)
-    else:
-        _move_mount(tree, b"", target, b"", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+    _move_mount(tree, b"", target, name, MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH))
 
 
 def mount_setattr(tree, attributes, recursive=True, userns=0):
