@@ -52,6 +52,9 @@ class Hearing:
             result.notes.append("the ledger was full: %d calls of %s are counted, and not described" % (
                 sum(record.count for record in ledger.rest.values()),
                 ", ".join(sorted(record.syscall for record in ledger.rest.values()))))
+        if ledger.gone:
+            result.notes.append("%d calls that ask were taken back before they could be looked at: a signal came, or the caller"
+                                " died" % ledger.gone)
         if ledger.killed is not None:
             record = ledger.killed
             text = ", ".join("%s=%s" % item for item in record.args.items())

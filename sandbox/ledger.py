@@ -16,9 +16,12 @@ from .arms import ACTION, ERRNO
 from .origin import Origins
 from ..syscalls.libc import ARCH, NR
 
-#: Distinct records in all; a system call may have an eighth of them.
+#: Distinct records in all; a system call may have an eighth of them, and each has some, however full the ledger is.
 CAP = 2048
 SHARE = 8
+CERTAINLY = 8
+#: A record that tells much counts for several: one more for each so many characters.
+WEIGHT = 1024
 #: Calls that are answered at full speed, then so many per second, a batch at a time.
 BURST, PACE, BATCH = 20000, 2000, 40
 #: Seconds after which the loop gets its turn, though calls are waiting.
@@ -64,11 +67,11 @@ class Ledger:
         self.decode, self.read, self.stream = decode, read, stream
         self.cap, self.share, self.burst, self.pace = cap, max(1, cap // SHARE), burst, pace
         self.origins = Origins()
-        self.seen, self.records, self.distinct, self.rest = {}, {}, {}, {}
+        self.seen, self.records, self.used, self.full, self.rest = {}, {}, {}, 0, {}
         self.killed, self.gone, self.over = None, 0, False
         self.tokens, self.marked, self.resume = float(burst), time.monotonic(), None
         self.last_call, self.fresh = 0.0, []
-        self.names = None
+        self.names = dict((value, name) for name, value in NR.items())
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
 
@@ -194,22 +197,27 @@ class Ledger:
         if value & ACTION in (0x80000000, 0):
             answer = 0
         shown = errno.errorcode.get(answer, str(answer)) if answer else "SIGKILL"
-        if len(self.records) >= self.cap or self.distinct.get(number, 0) >= self.share:
+        kind = number if number in self.names else None  # there are 2^32 numbers without a call
+        used = self.used.get(kind, 0)
+        if used >= self.share or self.full >= self.cap and used >= CERTAINLY:
             known = self.seen.get(raw)  # what is known stays known; nothing new is decoded
             if known is not None and not known[0].pointers:
                 known[0].looked = now
                 return known
-            return self._beyond(number, shown, now), answer
+            return self._beyond(kind, shown, now), answer
         name, args = self._decode(ident, thread, number, arguments)
         pid, exe = self.origins.of(thread)
         if not self.listener.valid(ident):  # it may be another process's by now
             pid, exe = 0, None
-        key = pid, exe, number, answer, repr(args)
+        text = repr(args)
+        key = pid, exe, number, answer, hash(text)  # keyed: nobody can choose texts that clash
         record = self.records.get(key)
         if record is None:
             record = self.records[key] = Record(name, args, shown, pid, exe, now)
             record.pointers = _may_point(name, arguments)
-            self.distinct[number] = self.distinct.get(number, 0) + 1
+            weight = 1 + len(text) // WEIGHT
+            self.used[kind] = used + weight
+            self.full += weight
         record.looked = now
         record.due = max(CERTAIN, 2 * record.count)
         if len(self.seen) >= 4 * self.cap:
@@ -217,10 +225,10 @@ class Ledger:
         self.seen[raw] = known = record, answer
         return known
 
-    def _beyond(self, number, shown, now):
-        record = self.rest.get(number)
+    def _beyond(self, kind, shown, now):
+        record = self.rest.get(kind)
         if record is None:
-            record = self.rest[number] = Record(self._name(number), {}, shown, 0, None, now)
+            record = self.rest[kind] = Record(self.names.get(kind, "other numbers"), {}, shown, 0, None, now)
             record.rest = True
         record.errno = shown
         return record
@@ -236,12 +244,7 @@ class Ledger:
         try:
             return self.decode(ARCH, number, arguments, peek)
         except Exception as error:  # of a decoder: the call is refused all the same
-            return self._name(number), {"arguments": {"unreadable": type(error).__name__}}
-
-    def _name(self, number):
-        if self.names is None:
-            self.names = dict((value, name) for name, value in NR.items())
-        return self.names.get(number, "syscall_%d" % number)
+            return self.names.get(number, "syscall_%d" % number), {"arguments": {"unreadable": type(error).__name__}}
 
     # -- telling -------------------------------------------------------------------------------------------------
 
