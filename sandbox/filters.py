@@ -19,7 +19,7 @@ _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
 STARTER = (
     ("execveat", [(fd, _SOME, _SOME, _SOME, 0x1000) for fd in _FDS], "arg4 == 0x1000"),
     ("write", [(fd, _SOME, size) for fd in _FDS for size in (4, 152)], None),
-    ("read", [(fd, _SOME, 8) for fd in _FDS], None),
+    ("recvmsg", [(fd, _SOME, 0x40000000) for fd in _FDS], None),
     ("prctl", [(4, 0)], "arg0 == 4"),
     ("clone", [(0x4111,)], "arg0 == 0x4111"),
     ("rt_sigtimedwait", [(_SOME, 0, 0, 8)], None),

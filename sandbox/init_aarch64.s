@@ -6,8 +6,9 @@
 //   aarch64-linux-gnu-as init_aarch64.s -o i.o && aarch64-linux-gnu-objcopy -O binary -j .text i.o init_aarch64
 //
 // Kept in registers: w19 workload's pid, w20 control socket, x21 -> record (status, 4 zero bytes, struct rusage),
-// x22 -> argv[1], x23 envp, x24 -> argv[0].  The set of signals lies at [x21, #-16],
-// the empty one at [x21, #-8].
+// x23 the room, x24 -> argv[0]; at the gate x22 -> where the next packet goes; in the workload x22 -> the next path.  The
+// set of signals lies at [x21, #-16], the empty one at [x21, #-8], what recvmsg needs at sp: the message's head, 16 bytes
+// for where its bytes go, 32 for its descriptors.
 
         .set SIGKILL, 9
         .set SIGCHLD, 17
@@ -16,6 +17,8 @@
         .set EAGAIN, 11
         .set RECORD, 8 + 144
         .set LOAD, 0x400000
+        .set ROOM, LOAD + 0x10000
+        .set PACKET, 0x8000
 
         .text
 base:   .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0           // 64-bit, little endian
@@ -25,15 +28,15 @@ base:   .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0           // 64-bit, little endian
         .quad LOAD + start - base                       // entry
         .quad phdr - base, 0                            // program headers, no sections
         .word 0
-        .hword 64, 56, 2, 64, 0, 0
+        .hword 64, 56, 3, 64, 0, 0
 phdr:   .word 1, 5                                      // PT_LOAD, r-x; aligned for pages of up to 64 KiB
         .quad 0, LOAD, LOAD, end - base, end - base, 0x10000
+        .word 1, 6                                      // PT_LOAD, rw-: the room
+        .quad 0, ROOM, ROOM, 0, 0x10000, 0x10000
         .word 0x6474e551, 6                             // PT_GNU_STACK, rw-
         .quad 0, 0, 0, 0, 0, 16
 
-start:  ldp     x0, x24, [sp]                           // argc, argv[0]
-        add     x22, sp, #16                            // &argv[1]
-        add     x23, x22, x0, lsl #3                    // envp
+start:  ldr     x24, [sp, #8]                           // argv[0]
         ldrb    w20, [x24]                              // control socket
         sub     sp, sp, #16 + RECORD + 8                // two sets, the record, and 8 to keep sp a multiple of 16
         add     x21, sp, #16
@@ -44,13 +47,54 @@ start:  ldp     x0, x24, [sp]                           // argc, argv[0]
         stp     x1, xzr, [sp]                           // and behind it the empty set
 
         bl      tell                                    // ready
-        mov     w0, w20                                 // read(fd, record, 8): the gate
-        mov     x2, #8                                  // (tell left the buffer in place)
-        mov     x8, #63
+        mov     x23, #ROOM
+        mov     x22, x23
+        sub     sp, sp, #112
+
+gate:   stp     xzr, xzr, [sp]                          // recvmsg(fd, {0, 0, {{next, PACKET}}, 1, control, 32, 0},
+        add     x0, sp, #56                             //         MSG_CMSG_CLOEXEC)
+        mov     x1, #1
+        stp     x0, x1, [sp, #16]
+        add     x0, sp, #72
+        mov     x1, #32
+        stp     x0, x1, [sp, #32]
+        mov     x1, #PACKET
+        str     xzr, [sp, #48]
+        stp     x22, x1, [sp, #56]
+        mov     w0, w20
+        mov     x1, sp
+        mov     x2, #0x40000000
+        mov     x8, #212
         svc     #0
-        cmp     w0, #4
+        cmp     w0, #0
+        b.le    leave
+        add     x22, x22, x0
+        ldp     w1, w2, [x23]                           // the length of all packets together, and the word
+        mov     w3, #0x6f67                             // "go!\n"
+        movk    w3, #0x0a21, lsl #16
+        cmp     w2, w3
+        b.ne    leave
+        add     x1, x1, x23
+        cmp     x22, x1
+        b.lo    gate
         b.ne    leave
 
+        ldr     x1, [sp, #40]                           // descriptors: all three, or none
+        cbz     x1, 1f
+        ldr     x1, [sp, #72]
+        cmp     x1, #16 + 3 * 4
+        b.ne    leave
+        add     x22, sp, #88
+        mov     w19, wzr
+2:      ldr     w0, [x22], #4                           // dup3(theirs, 0 to 2, 0)
+        mov     w1, w19
+        mov     x2, xzr
+        mov     x8, #24
+        bl      must
+        add     w19, w19, #1
+        cmp     w19, #3
+        b.ne    2b
+1:
         mov     x0, #4                                  // prctl(PR_SET_DUMPABLE, 0)
         mov     x1, xzr
         mov     x8, #167
@@ -147,10 +191,14 @@ workload:                                               // on pid 1's stack, whi
         mov     x2, #1
         mov     x8, #25
         bl      must
-        ldr     x0, [x22]                               // execve(argv[1], argv + 2, envp)
-        add     x1, x22, #8
-        mov     x2, x23
-        mov     x8, #221                                // which comes back only when it failed
+        ldr     x22, [x23, #8]
+next:   ldr     x1, [x22], #8                           // execve(path, argv, envp) for one path after the other
+        cbz     x1, failed
+        mov     x0, x1
+        ldp     x1, x2, [x23, #16]
+        mov     x8, #221
+        svc     #0
+        b       next
 
 must:   svc     #0
         tbnz    w0, #31, failed

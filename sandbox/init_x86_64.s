@@ -9,7 +9,8 @@
 # that failed is repeated but rt_sigtimedwait after EINTR: pid 1 either does its work or leaves.
 #
 # Kept in registers: %ebx workload's pid, %ebp control socket, %r12 -> record (status, 4 zero bytes, struct rusage),
-# %r13 -> argv[1], %r14 envp, %r15 -> argv[0].  The set of signals lies at -8(%r12).
+# %r15 -> argv[0]; at the gate %r13 -> where the next packet goes, %r14 -> behind the 32 bytes for its descriptors; in the
+# workload %r13 -> the next path.  The set of signals lies at -8(%r12), what came through the gate at ROOM.
 
         .set SIGKILL, 9
         .set SIGCHLD, 17
@@ -18,6 +19,9 @@
         .set EAGAIN, 11
         .set RECORD, 8 + 144
         .set LOAD, 0x400000
+        .set ROOM, LOAD + 0x10000                       # a page of 64 KiB further
+        .set GO, 0x0a216f67
+        .set PACKET, 0x8000
 
         .text
 base:   .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0           # 64-bit, little endian
@@ -27,16 +31,15 @@ base:   .byte 0x7f, 'E', 'L', 'F', 2, 1, 1, 0           # 64-bit, little endian
         .quad LOAD + start - base                       # entry
         .quad phdr - base, 0                            # program headers, no sections
         .long 0
-        .word 64, 56, 2, 64, 0, 0
+        .word 64, 56, 3, 64, 0, 0
 phdr:   .long 1, 5                                      # PT_LOAD, r-x
         .quad 0, LOAD, LOAD, end - base, end - base, 0x10000
+        .long 1, 6                                      # PT_LOAD, rw-: the room, whose size the supervisor writes here
+        .quad 0, ROOM, ROOM, 0, 0x10000, 0x10000
         .long 0x6474e551, 6                             # PT_GNU_STACK, rw-: no executable stack on any kernel
         .quad 0, 0, 0, 0, 0, 16
 
-start:  mov     (%rsp), %eax                            # argc
-        lea     16(%rsp,%rax,8), %r14                   # envp
-        lea     16(%rsp), %r13                          # &argv[1]
-        mov     8(%rsp), %r15                           # argv[0]
+start:  mov     8(%rsp), %r15                           # argv[0]
         movzbl  (%r15), %ebp                            # control socket
         lea     -144(%rsp), %rsp                        # struct rusage
         mov     $-4096, %eax
@@ -45,12 +48,52 @@ start:  mov     (%rsp), %eax                            # argc
         push    $0x10014a07                             # HUP INT QUIT USR1 USR2 TERM CHLD IO
 
         call    tell                                    # ready
-        mov     $8, %dl                                 # read(fd, record, 8): the gate (tell left fd and buffer in
-        xor     %eax, %eax                              # place); 8, so that a longer packet isn't cut down to a go
+        mov     $ROOM, %r13d
+        mov     %rsp, %r14
+
+gate:   lea     -32(%r14), %rsp                         # recvmsg(fd, {0, 0, {{next, PACKET}}, 1, control, 32, 0},
+        mov     %rsp, %rdi                              #         MSG_CMSG_CLOEXEC)
+        push    $PACKET
+        push    %r13
+        mov     %rsp, %rsi
+        push    $0
+        push    $32
+        push    %rdi
+        push    $1
+        push    %rsi
+        push    $0
+        push    $0
+        mov     %rsp, %rsi
+        mov     %ebp, %edi
+        mov     $0x40000000, %edx
+        push    $47
+        pop     %rax
         syscall
-        cmp     $4, %eax
+        test    %eax, %eax                              # behind the room nothing is mapped: EFAULT
+        jle     leave
+        add     %rax, %r13
+        cmpl    $GO, ROOM + 4                           # in the first packet already, or it is none of ours
+        jne     leave
+        mov     ROOM, %eax                              # the length of all packets together
+        add     $ROOM, %rax
+        cmp     %rax, %r13
+        jb      gate
         jne     leave
 
+        cmpb    $0, 40(%rsp)                            # descriptors with the last packet: all three, or none
+        je      1f
+        cmpb    $16 + 3 * 4, -32(%r14)
+        jne     leave
+        xor     %ebx, %ebx
+2:      mov     -16(%r14,%rbx,4), %edi                  # dup3(theirs, 0 to 2, 0)
+        mov     %ebx, %esi
+        xor     %edx, %edx
+        mov     $292, %eax
+        call    must
+        inc     %ebx
+        cmp     $3, %ebx
+        jne     2b
+1:
         push    $4                                      # prctl(PR_SET_DUMPABLE, 0): after the gate, so that an
         pop     %rdi                                    # ordinary user's supervisor could read us back
         xor     %esi, %esi
@@ -176,11 +219,17 @@ workload:                                               # on pid 1's stack, whic
         push    $72
         pop     %rax
         call    must
-        mov     (%r13), %rdi                            # execve(argv[1], argv + 2, envp)
-        lea     8(%r13), %rsi
-        mov     %r14, %rdx
+        mov     ROOM + 8, %r13d
+next:   mov     (%r13), %rdi                            # execve(path, argv, envp) for one path after the other, each of
+        test    %rdi, %rdi                              # which comes back only when it failed; none of these addresses
+        jz      failed                                  # is looked at here: the kernel says what is wrong with one
+        mov     ROOM + 16, %esi
+        mov     ROOM + 24, %edx
+        add     $8, %r13
         push    $59
-        pop     %rax                                    # which comes back only when it failed
+        pop     %rax
+        syscall
+        jmp     next
 
 must:   syscall
         test    %eax, %eax

@@ -18,6 +18,8 @@ from .result import Result, now_utc
 SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
 SETUP_DEADLINE = 60.0
+#: As struct timeval: an init that takes nothing of a long go for so long is stopped or dead.
+SEND_DEADLINE = (10).to_bytes(8, "little") + bytes(8)
 STAGE_CONTROLS = {
     "cgroup namespace": "cgroupns",
     "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
@@ -97,7 +99,8 @@ class Run(Provisions):
         if not plan.tier.own_tree:
             self._private_directory(copies)
         trees = self._open_trees()
-        image = self._keep(step("init image", process.sealed_program, init.IMAGE[libc.ARCH]))
+        room = init.room(plan.spec.argv, plan.environment())
+        image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, room)))
         stdin = self._private_stdin()
         carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
@@ -251,14 +254,22 @@ class Run(Provisions):
         self.group_notes = dict(self.group_notes, **self.hearing.notes)
 
     def let_go(self):
-        """Opens the gate."""
+        """Opens the gate: init learns what it is to start."""
         if self.group is not None:
             self.group.start_counting()
         if self.aftermath is not None:
             self.aftermath.remember(self.pid, self.uppers)
-        self._send(init.GO)
+        self._send_go([os.fsencode(self.facts["program"])])
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))
+
+    def _send_go(self, paths):
+        packets = init.go(paths, self.plan.spec.argv, self.plan.environment())
+        if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none
+            sockets = libc.sockets
+            self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, SEND_DEADLINE)
+        for packet in packets:
+            self._send(packet)
 
     def _count_cpu(self):
         """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""
@@ -289,8 +300,6 @@ class Run(Provisions):
         number, status = int(number), int(status)
         if stage == "exec":
             return SandboxError("exec", what, number or None, reason="", status=status)
-        if stage == "init" and number == 7:
-            return SandboxError("exec", "the arguments and the environment are too long together", number, status=USAGE)
         from . import remedies
         cause, words = remedies.child_cause(stage, what, number)
         remedy = remedies.line(cause, **words)

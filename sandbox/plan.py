@@ -37,6 +37,10 @@ class Plan:
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
                  "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening")
 
+    def environment(self):
+        """The program's, as exec takes it: a list of bytes."""
+        return [name + b"=" + value for name, value in self.env.items()]
+
     def left_out(self, name):
         """Whether the user asked to go without a control."""
         return name in self.spec.unsafe_without

@@ -301,7 +301,7 @@ def restrict(child):
 
 def find(child):
     """Where the workload's program lies, seen with the workload's own rights."""
-    child.program = find_program(child.plan)
+    child.facts["program"] = os.fsdecode(find_program(child.plan))
 
 
 def self_check(child):
@@ -348,8 +348,7 @@ def become_init(child):
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
     name = init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)
-    argv = libc.string_array([name, child.program] + plan.spec.argv)
-    env = libc.string_array([key + b"=" + value for key, value in plan.env.items()])
+    argv, env = libc.string_array([name]), libc.string_array([])
     if not plan.left_out("fds"):
         if child.inherited is None:
             process.cloexec_from(3)

@@ -201,7 +201,7 @@ def test_an_argument_longer_than_the_kernel_takes_is_exit_2(inside):
 
 def test_arguments_that_are_too_long_together_are_exit_2(inside):
     done = attempt(inside, "--rlimit", "stack=512K", argv=ECHO + ("x" * 100000, "y" * 100000))
-    check(done, 2, "exec: the arguments and the environment are too long together: Argument list too long")
+    check(done, 2, "exec: /bin/echo: the arguments and the environment are too long together")
 
 
 # Programs that can't be executed

@@ -218,7 +218,7 @@ def test_a_policy_without_what_pid_1_needs_says_what_is_missing_and_takes_it_by_
              " set_robust_list rseq prlimit64 getrandom exit_group rt_sigaction futex gettid tgkill getuid getgid geteuid getegid getpid faccessat").split()
     path = put("small.json", {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": calls, "action": "SCMP_ACT_ALLOW"}]})
     done = inside.run(*ECHO, options=["--seccomp", path])
-    check(done, 2, "policy: %s: refuses execveat, prctl, clone, rt_sigtimedwait, kill, recvfrom, wait4, setsid, " % path,
+    check(done, 2, "policy: %s: refuses execveat, recvmsg, prctl, clone, rt_sigtimedwait, kill, recvfrom, wait4, setsid, " % path,
           "the file can stay as it is", "--seccomp-add execve", "--seccomp-add 'clone: arg0 == 0x4111'")
     import shlex
     words = shlex.split(done.err.splitlines()[1].partition("what you name: ")[2])
