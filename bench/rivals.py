@@ -99,8 +99,8 @@ def _written(place, name, data):
 def same_set_up(place):
     """bwrap's options for what mrunc's default plan has on this host: the same namespaces, mounts, files and environment.
     It has no Landlock, no resource limits, no id but the caller's outside, and it reads nothing back."""
-    from mrunc.sandbox import launch, plan as planning, spec
-    plan = planning.as_dict(launch.prepare(spec.Spec(["/bin/true"])))
+    from mrunc.sandbox import launch, plan_text, spec
+    plan = plan_text.as_dict(launch.prepare(spec.Spec(["/bin/true"])))
     files = {}
     for number, operation in enumerate(op for op in launch.prepare(spec.Spec(["/bin/true"])).operations if op.kind == "file"):
         files[os.fsdecode(operation.dst)] = _written(place, "file-%d" % number, operation.src or b"")

@@ -21,15 +21,16 @@ def main(argv, leave=False):
 
 
 def _run(argv):
-    from .output import complain, say
     from ..sandbox.errors import SandboxError
     try:
         _fill_standard_descriptors()
         return _dispatch(argv)
     except SandboxError as error:
+        from .output import complain
         complain(error)
         return error.status
     except KeyboardInterrupt:  # before run has taken over the signals nothing has been started
+        from .output import say
         say("interrupted")
         return 130
     except BrokenPipeError:
@@ -37,10 +38,12 @@ def _run(argv):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
+        from .output import say
         stage = "output" if error.errno in NO_OUTPUT else "start"
         say("%s: %s" % (stage, ": ".join(str(part) for part in (error.filename, error.strerror) if part)))
         return 125
     except Exception as error:  # a bug of ours; exit status 1 would read as the program's own
+        from .output import say
         say("internal error: %s: %s" % (type(error).__name__, error))
         return 125
 

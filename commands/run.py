@@ -5,11 +5,16 @@ import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from . import options
-from .output import complain, escaped, say, write
 
 #: So many changes are listed by -v.
 SHOWN = 20
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
+
+
+def say(text):
+    """One line for people; most runs have nothing to say."""
+    from . import output
+    output.say(text)
 
 
 def shell(argv):
@@ -77,6 +82,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
         write_outputs(outputs, result)
         if ledger is not None:
             ledger.discard()
+        from .output import complain
         complain(error)
         return error.status
     except BaseException:
@@ -107,6 +113,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
         for note in result.notes[len(plan.warnings):]:  # those were said before the start
             say("note: " + note)
     if wrong:
+        from .output import complain
         complain(wrong)
         say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
@@ -138,12 +145,13 @@ def write_outputs(outputs, result):
 
 def print_plan(plan, as_json):
     """Shows the plan on stdout."""
-    from ..sandbox import plan as planning
+    from ..sandbox import plan_text
+    from .output import escaped, write
     if as_json:
         import json
-        write(1, json.dumps(planning.as_dict(plan), indent=2) + "\n")
+        write(1, json.dumps(plan_text.as_dict(plan), indent=2) + "\n")
     else:
-        for line in planning.describe(plan):
+        for line in plan_text.describe(plan):
             write(1, escaped(line) + "\n")
     return 0
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
-from . import base_tree, etc, tiers, tree
+from . import base_tree, etc, tiers
 from .controls import CONTROLS, GROUP_LIMITS
 from .errors import SandboxError, usage
 from .base_tree import NOEXEC, RO
@@ -111,7 +111,10 @@ def _own_tree(plan, spec, host):
         from . import rootfs_run
         userland = rootfs_run.operations(rootfs_run.Userland(spec.rootfs), own_files, plan.home)
     ops = base_tree.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
-    plan.operations = tree.add_user_mounts(ops, spec, host)
+    plan.operations = ops
+    if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
+        from . import tree
+        plan.operations = tree.add_user_mounts(ops, spec, host)
     if spec.overlay:
         from . import overlay
         plan.operations = overlay.apply(plan.operations, spec, host)
@@ -234,75 +237,6 @@ def _controls(plan):
             asked = asked and (name in plan.group_notes or any(setting.control == name for setting in plan.group))
         out[name] = asked
     return out
-
-
-def describe(plan):
-    """The plan as lines for people."""
-    spec = plan.spec
-
-    def text(data):
-        return data.decode("utf-8", "surrogateescape")
-    who = "one of %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
-        if plan.root else "%d:%d (the caller's own)" % plan.caller
-    yield "command       %s" % " ".join(text(word) for word in spec.argv)
-    yield "tier          %s: %s" % (plan.tier.name, plan.tier.summary)
-    inside = "inside and outside:" if plan.tier.real_id else "%d:%d inside is" % (plan.uid, plan.gid)
-    yield "identity      %s host id %s" % (inside, who)
-    timens = [] if plan.left_out("timens") or "timens" in plan.lacks else ["time (where the kernel has it)"]
-    yield "namespaces    %s" % (" ".join([name for _, name, _ in plan.namespaces] + timens) or "none") + \
-        (", and a second user namespace" if plan.nested else "")
-    yield "directory     %s" % text(plan.cwd)
-    yield "host name     %s" % ("the host's" if "hostname" in plan.lacks else text(plan.hostname))
-    yield "environment   %s" % " ".join("%s=%s" % (text(k), text(v)) for k, v in sorted(plan.env.items()))
-    yield "limits        %s" % " ".join("%s=%s:%s" % (k, v[0], v[1]) for k, v in sorted(plan.limits.items()))
-    if plan.group:
-        yield "control group %s" % "; ".join("%s %s" % (setting.file, setting.value) for setting in plan.group)
-    yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
-    yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
-                                         for name, program in plan.filters) or "none")
-    if plan.listening is not None:
-        yield "listener      %s" % plan.listening.describe()
-    deadlines = ["%g s%s" % (seconds, what) for seconds, what in ((spec.timeout, ""), (spec.cpu_time, " of processor time"))
-                 if seconds is not None]
-    yield "deadline      %s" % (" or ".join(deadlines) + ", grace %g s" % spec.grace if deadlines else "none")
-    if spec.max_output is not None:
-        yield "output        at most %d bytes" % spec.max_output
-    yield "controls      %s" % " ".join(name for name, asked in plan.controls.items() if asked)
-    if spec.unsafe_without:
-        yield "LEFT OUT      %s" % " ".join(sorted(spec.unsafe_without))
-    yield "file system"
-    for op in plan.operations:
-        yield "  " + op.describe()
-    if plan.tier.own_tree:
-        yield "  read-only      /"
-    for path, rights in () if plan.tier.own_tree else plan.landlock_rules:
-        yield "  %-14s %s" % (landlock.describe(rights), text(path))
-
-
-def as_dict(plan):
-    """The JSON object of --print-plan --json."""
-    def text(data):
-        return data.decode("utf-8", "surrogateescape")
-    spec = plan.spec
-    return {
-        "schema": 1, "argv": [text(word) for word in spec.argv], "tier": plan.tier.name,
-        "identity": {"uid": plan.uid, "gid": plan.gid, "host_ranges": [list(r) for r in plan.id_ranges],
-                     "caller": list(plan.caller), "unprivileged_host_id": plan.root},
-        "namespaces": [name for _, name, _ in plan.namespaces], "nested_userns": plan.nested,
-        "cwd": text(plan.cwd), "hostname": text(plan.hostname),
-        "env": dict((text(k), text(v)) for k, v in plan.env.items()),
-        "limits": dict((k, list(v)) for k, v in plan.limits.items()), "capabilities": plan.cap_mask,
-        "group": [setting.as_dict() for setting in plan.group],
-        "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
-                    for name, program in plan.filters],
-        "listener": None if plan.listening is None else plan.listening.as_dict(),
-        "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,
-        "proc": spec.proc, "tty": spec.tty,
-        "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
-        "operations": [op.as_dict() for op in plan.operations],
-        "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],
-        "mounts": dict((text(path), sorted(flags)) for path, flags in plan.mounts.items()),
-    }
 
 
 def digest(program):

@@ -10,7 +10,6 @@ from ..syscalls import landlock, libc, process
 from . import idmap
 from .errors import step
 from .host import whole
-from .sources import idmapped_tree, open_source, refuse_sockets, unmapped_tree
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 SIGWINCH, SIGTSTP = 28, 20
@@ -70,6 +69,7 @@ class Provisions:
         copies = {}
         for op in self.plan.operations:
             if op.kind == "copy" and op.src not in copies:
+                from .sources import open_source
                 copies[op.src] = self._keep(step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
         return copies
 
@@ -98,6 +98,7 @@ class Provisions:
             for op in self.plan.operations:
                 system = op.options.get("system")
                 if op.kind in ("bind", "overlay") and (op.options["user"] or system):
+                    from .sources import idmapped_tree, refuse_sockets, unmapped_tree
                     if not system:
                         step("sources", refuse_sockets, op)
                     if self.plan.root:

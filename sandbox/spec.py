@@ -55,20 +55,20 @@ class Spec:
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
         environ = os.environ if environ is None else environ
         self.argv = _argv(argv)
-        self.ro = [_bind(value, "--ro") for value in _list(ro)]
-        self.rw = [_bind(value, "--rw") for value in _list(rw)]
-        self.copy = [_copy(value) for value in _list(copy)]
+        self.ro = _each("bind", ro, "--ro")
+        self.rw = _each("bind", rw, "--rw")
+        self.copy = _each("copy", copy)
         self.overlay = _overlay(overlay)
-        self.changes, self.export = _switch(changes, "changes"), _export(export)
+        self.changes, self.export = _switch(changes, "changes"), None if export is None else _one("export", export)
         self.here, self.tty, self.samples = bool(here), bool(tty), _switch(samples, "samples")
-        self.tmpfs = [_tmpfs(value, "--tmpfs") for value in _list(tmpfs)]
+        self.tmpfs = _each("tmpfs", tmpfs, "--tmpfs")
         self.rootfs = None if rootfs is None else _bytes(rootfs, "--rootfs")
-        self.harden, self.writable = bool(harden), [_tmpfs(value, "--writable") for value in _list(writable)]
-        self.chdir = None if chdir is None else _inside(_bytes(chdir, "--chdir"), "--chdir")
-        self.hostname = None if hostname is None else _hostname(hostname)
-        self.user = None if user is None else _user(user)
-        self.cap_add = frozenset(_capability(name) for name in _list(cap_add))
-        self.rlimit = dict(_rlimit(value) for value in (rlimit.items() if isinstance(rlimit, dict) else _list(rlimit)))
+        self.harden, self.writable = bool(harden), _each("tmpfs", writable, "--writable")
+        self.chdir = None if chdir is None else _one("inside", _bytes(chdir, "--chdir"), "--chdir")
+        self.hostname = None if hostname is None else _one("hostname", hostname)
+        self.user = None if user is None else _one("user", user)
+        self.cap_add = frozenset(_each("capability", cap_add))
+        self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit))
         self.timeout = None if timeout is None else units.duration(timeout, "--timeout")
         self.cpu_time = None if cpu_time is None else units.duration(cpu_time, "--cpu-time")
         self.max_output = None if max_output is None else units.size(max_output, "--max-output")
@@ -123,21 +123,22 @@ def _switch(value, name):
 def _overlay(value):
     if value in (True, False, None):
         value = ["/"] if value else []
-    return [b"/" if place in (True, "/", b"/") else _destination(_bytes(place, "--overlay"), "--overlay")
+    return [b"/" if place in (True, "/", b"/") else _one("destination_inside", _bytes(place, "--overlay"), "--overlay")
             for place in _list(value)]
-
-
-def _export(value):
-    if value is None:
-        return None
-    path = _bytes(value, "--export").rstrip(b"/")
-    if not path:
-        raise usage("--export %s" % _show(_bytes(value, "--export")), "name a directory of its own, or a file in .tar")
-    return path
 
 
 def _show(data):
     return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
+
+
+def _one(kind, value, *name):
+    """A checked value of an option that most runs do without: the module of these is loaded where one is given."""
+    from . import spec_values
+    return getattr(spec_values, kind)(value, *name)
+
+
+def _each(kind, given, *name):
+    return [_one(kind, value, *name) for value in _list(given)]
 
 
 def _list(value):
@@ -167,177 +168,6 @@ def _argv(argv):
             raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
                         (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with --copy")
     return out
-
-
-def split_pair(text):
-    """`SRC[:DST]` (bytes), `\\:` for a colon in a path, as (source, destination or None)."""
-    parts, current, i = [], bytearray(), 0
-    while i < len(text):
-        char = text[i:i + 1]
-        if char == b"\\" and text[i + 1:i + 2] in (b":", b"\\"):
-            current += text[i + 1:i + 2]
-            i += 2
-            continue
-        if char == b":":
-            parts.append(bytes(current))
-            current = bytearray()
-        else:
-            current += char
-        i += 1
-    parts.append(bytes(current))
-    return parts
-
-
-def _pair(value, name):
-    if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise usage("%s %r" % (name, value), "a pair is (source, destination)")
-        source, destination = value
-        return _bytes(source, name), None if destination is None else _bytes(destination, name)
-    text = _bytes(value, name)
-    parts = split_pair(text)
-    if len(parts) > 2:
-        raise usage("%s %s" % (name, _show(text)), "more than one colon", "write a colon in a path as \\:")
-    if not parts[0]:
-        raise usage("%s %s" % (name, _show(text)), "the source is empty")
-    if len(parts) == 2 and not parts[1]:
-        raise usage("%s %s" % (name, _show(text)), "the destination is empty")
-    return parts[0], parts[1] if len(parts) == 2 else None
-
-
-def _inside(path, name):
-    """A path inside the sandbox, normalised."""
-    if not path.startswith(b"/"):
-        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox must be absolute")
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if b".." in parts:
-        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox can't hold ..")
-    if any(len(part) > 255 for part in parts) or len(path) > 4000:
-        raise usage("%s %s" % (name, _show(path[:60]) + "..."), "the path is too long")
-    return b"/" + b"/".join(parts)
-
-
-def _destination(path, name):
-    path = _inside(path, name)
-    top = path.split(b"/")[1]
-    if path == b"/":
-        raise usage("%s /" % name, "the root itself can't be a destination")
-    if top in (b"proc", b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
-        raise usage("%s %s" % (name, _show(path)), "/proc, /sys and /dev are mrunc's own")
-    return path
-
-
-def _bind(value, name):
-    source, destination = _pair(value, name)
-    if destination is None:
-        if not source.startswith(b"/"):
-            source_in = os.path.join(_cwd(name), source)
-            return source, _destination(os.path.normpath(source_in), name)
-        return source, _destination(os.path.normpath(source), name)
-    return source, _destination(destination, name)
-
-
-def _cwd(name):
-    try:
-        return os.getcwdb()
-    except OSError as error:
-        raise usage("%s with a relative path" % name, "the current directory is gone (%s)" % error.strerror)
-
-
-def _copy(value):
-    source, destination = _pair(value, "--copy")
-    if destination is None:
-        name = os.path.basename(os.path.normpath(source))
-        if name in (b"", b".", b".."):
-            raise usage("--copy %s" % _show(source), "a file is copied; this names a directory")
-        destination = b"/box/" + name
-    return source, _destination(destination, "--copy")
-
-
-def _tmpfs(value, name):
-    if isinstance(value, (tuple, list)):
-        destination, size = value
-        destination = _bytes(destination, name)
-    else:
-        text = _bytes(value, name)
-        destination, equals, size = text.rpartition(b"=")
-        if not equals:
-            destination, size = text, GIB
-        else:
-            size = _show(size)
-    return _destination(destination, name), units.size(size, name)
-
-
-def _hostname(value):
-    name = _bytes(value, "--hostname")
-    if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
-        raise usage("--hostname %s" % _show(name), "1 to 64 letters, digits, dots and hyphens")
-    return name
-
-
-def _user(value):
-    if isinstance(value, (tuple, list)):
-        parts = list(value)
-    elif isinstance(value, int):
-        parts = [value]
-    else:
-        parts = _show(_bytes(value, "--user")).split(":")
-    try:
-        ids = [int(part) for part in parts]
-        if any(isinstance(part, str) and not part.isdigit() for part in parts):
-            raise ValueError
-    except (ValueError, TypeError):
-        raise usage("--user %s" % (value,), "write it as numbers: UID or UID:GID")
-    if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff for number in ids) or 65534 in ids:
-        raise usage("--user %s" % (value,), "ids are 0 to 4294967294, but not 65534 (nobody)")
-    return ids[0], ids[-1]
-
-
-def _capability(name):
-    from ..syscalls.caps import NAMES
-    plain = str(name).lower()
-    plain = plain[4:] if plain.startswith("cap_") else plain
-    if plain not in NAMES:
-        raise usage("--cap-add %s" % name, "no such capability", "the names are those of capabilities(7)")
-    if plain == "sys_admin":
-        raise usage("--cap-add %s" % name, "CAP_SYS_ADMIN is never given: it can undo the mounts")
-    return NAMES.index(plain)
-
-
-def _rlimit(value):
-    if isinstance(value, (tuple, list)):
-        name, limit = value
-    else:
-        name, equals, limit = _show(_bytes(value, "--rlimit")).partition("=")
-        if not equals:
-            raise usage("--rlimit %s" % name, "write it as NAME=VALUE or NAME=SOFT:HARD")
-    name = str(name).lower()
-    name = name[7:] if name.startswith("rlimit_") else name
-    if name not in RLIMITS:
-        raise usage("--rlimit %s" % name, "no such limit", "the names are: " + " ".join(RLIMITS))
-    if name == "core":
-        raise usage("--rlimit core", "core dumps are always off: the host's handler would get them")
-    parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
-    if not 1 <= len(parts) <= 2:
-        raise usage("--rlimit %s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
-    values = [_rlimit_value(name, part) for part in parts]
-    if values[0] > values[-1]:
-        raise usage("--rlimit %s=%s" % (name, limit), "the soft limit is above the hard one")
-    return name, (values[0], values[-1])
-
-
-def _rlimit_value(name, value):
-    if str(value).lower() in ("unlimited", "infinity"):
-        return RLIMIT_INFINITY
-    if name in ("fsize", "data", "stack", "rss", "memlock", "as", "msgqueue"):
-        return units.size(value, "--rlimit " + name)
-    try:
-        number = int(str(value))
-        if not 0 <= number < 1 << 63:
-            raise ValueError
-    except ValueError:
-        raise usage("--rlimit %s=%s" % (name, value), "a whole number, or unlimited")
-    return number
 
 
 def _policy(value):

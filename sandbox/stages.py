@@ -12,7 +12,6 @@ from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_tmpfs, write_all
 from .base_tree import RO
-from .sources import clone_source
 
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
 
@@ -138,8 +137,11 @@ def open_sources(child):
     for op in child.plan.operations:
         if op.kind in ("bind", "overlay", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
-            child.trees[op.kind, op.dst] = clone_source(op) if op.options.get("user") else \
-                mount.open_tree(op.src, recursive=op.kind in ("bind", "overlay"))
+            if op.options.get("user"):
+                from .sources import clone_source  # loaded by the parent already
+                child.trees[op.kind, op.dst] = clone_source(op)
+            else:
+                child.trees[op.kind, op.dst] = mount.open_tree(op.src, recursive=op.kind in ("bind", "overlay"))
 
 
 def new_root(child):

@@ -242,14 +242,14 @@ def test_more_processes_asked_for_than_the_usual_limit_are_not_cut_by_it():
 
 
 def test_the_plan_shows_the_files_and_asks_for_the_controls_alone_that_were_given():
-    from mrunc.sandbox import plan as planning
+    from mrunc.sandbox import controls, plan_text
     from test_plan import make
     made = make(memory="64M", pids=20)
-    assert [name for name, asked in made.controls.items() if asked and name in planning.GROUP_LIMITS] == \
+    assert [name for name, asked in made.controls.items() if asked and name in controls.GROUP_LIMITS] == \
         ["limits.memory", "limits.pids"]
     assert "control group memory.max 67108864; memory.swap.max 0; memory.oom.group 1; pids.max 20" in \
-        list(planning.describe(made))
-    assert planning.as_dict(made)["group"][0] == {"control": "limits.memory", "file": "memory.max", "value": "67108864"}
+        list(plan_text.describe(made))
+    assert plan_text.as_dict(made)["group"][0] == {"control": "limits.memory", "file": "memory.max", "value": "67108864"}
 
 
 # What can't be

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox import base_tree, controls, etc, host, plan, tree
+from mrunc.sandbox import base_tree, controls, etc, host, plan, plan_text, tree
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.spec import Spec
 from mrunc.syscalls import landlock
@@ -352,13 +352,13 @@ def test_this_host_can_be_planned_for():
 def test_the_plan_can_be_read_by_people_and_by_programs(here):
     made = make(ro=[("d", "/mnt/\udcff")], copy=["f"], timeout="2s", cap_add=["chown"], unsafe_without="caps", env=["A=b"],
                 rlimit=["as=unlimited"])
-    lines = list(plan.describe(made))
+    lines = list(plan_text.describe(made))
     text = "\n".join(lines)
     for words in ("command       true", "1000:1000 (the caller's own)", "deadline      2 s, grace 0.5 s", "LEFT OUT      caps", "A=b",
                   "capabilities  0x1", "bind           /mnt/\udcff", "copy           /box/f", "at most 1G, 100000 inodes",
                   "hidepid=2,subset=pid"):
         assert words in text, words
-    shown = json.loads(json.dumps(plan.as_dict(made)))
+    shown = json.loads(json.dumps(plan_text.as_dict(made)))
     assert shown["schema"] == 1 and shown["argv"] == ["true"] and shown["tier"] == "full" and shown["timeout"] == 2.0
     assert {row["name"] for row in shown["controls"]} == set(controls.CONTROLS)
     assert [op["kind"] for op in shown["operations"]] == [op.kind for op in made.operations]
@@ -368,15 +368,15 @@ def test_the_plan_can_be_read_by_people_and_by_programs(here):
 
 def test_the_plan_of_root_names_the_range(here):
     made = make(facts=made_up(uid=0), ids=[(2000000000, 65536)], proc="full", unsafe_without="seccomp,timens")
-    text = "\n".join(plan.describe(made))
+    text = "\n".join(plan_text.describe(made))
     assert "one of 2000000000..2000065535" in text and "deadline      none" in text and "filters       none" in text
     assert "capabilities  none" in text and "time (where" not in text and "second user namespace" in text
-    assert plan.as_dict(made)["identity"]["unprivileged_host_id"] is True
+    assert plan_text.as_dict(made)["identity"]["unprivileged_host_id"] is True
 
 
 def test_planning_changes_nothing_and_is_always_the_same(here):
     before = sorted(os.listdir(here))
-    first, second = (plan.as_dict(make(ro=["d:/mnt/d"], copy=["f"], tmpfs=["/x"])) for _ in range(2))
+    first, second = (plan_text.as_dict(make(ro=["d:/mnt/d"], copy=["f"], tmpfs=["/x"])) for _ in range(2))
     assert first == second and sorted(os.listdir(here)) == before
 
 
@@ -441,14 +441,14 @@ def test_the_rootns_tier_has_no_user_namespace_and_the_hosts_own_number():
     made = in_tier("rootns", ids=[(2000000000, 16)], facts=made_up(uid=0))
     assert "user" not in [name for _, name, _ in made.namespaces] and not made.nested
     assert not made.controls["userns"] and made.controls["caps"]
-    assert "rootns" in list(plan.describe(made))[1] and plan.as_dict(made)["tier"] == "rootns"
+    assert "rootns" in list(plan_text.describe(made))[1] and plan_text.as_dict(made)["tier"] == "rootns"
 
 
 def test_the_process_tier_has_no_mounts_and_a_filter_of_its_own():
     made = in_tier("process")
     assert made.namespaces == [] and made.mounts == {} and not made.controls["mountns"] and made.controls["landlock"]
     assert made.filters[0][0].startswith("process") and [name for name, _ in made.filters][1:] == ["setid"]
-    lines = list(plan.describe(made))
+    lines = list(plan_text.describe(made))
     assert "  read-only      /" not in lines and any("/usr" in line for line in lines)
 
 
@@ -474,7 +474,7 @@ def test_processor_time_has_a_backstop_that_comes_later():
     made = make(cpu_time="3s", grace="1s", max_output="1K")
     assert made.limits["cpu"] == (6, 7)
     assert make(made_up(hard_limits={"nofile": (1024, 4096), "nproc": (99, 99), "cpu": (4, 5)}), cpu_time="3s").limits["cpu"] == (5, 5)
-    text = "\n".join(plan.describe(made))
+    text = "\n".join(plan_text.describe(made))
     assert "3 s of processor time" in text and "at most 1024 bytes" in text
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, USER
-from mrunc.sandbox import base_tree, plan, rootfs_run
+from mrunc.sandbox import base_tree, plan_text, rootfs_run
 from mrunc.sandbox.errors import SandboxError
 from test_plan import at, made_up, make
 from test_workloads import PYTHON as PYTHON_WORKLOADS
@@ -352,9 +352,9 @@ def test_the_plan_binds_the_trees_entries_and_nothing_of_the_hosts(tmp_path):
     assert made.mounts[b"/etc/hosts"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/usr"] == {"ro", "nosuid", "nodev"}
     assert set(make(rootfs=str(tree), user="1000").mounts) >= {b"/root", b"/home/user"} and \
         b"/home" not in make(rootfs=str(tree), user="1000").mounts
-    text = "\n".join(plan.describe(made))
+    text = "\n".join(plan_text.describe(made))
     assert "cover          /etc/hosts" in text and str(tree) + "/usr" in text
-    assert json.loads(json.dumps(plan.as_dict(made)))["mounts"]["/data"] == ["nodev", "nosuid", "ro"]
+    assert json.loads(json.dumps(plan_text.as_dict(made)))["mounts"]["/data"] == ["nodev", "nosuid", "ro"]
     assert make(rootfs=str(tree), facts=made_up(uid=0), ids=[(5, 5)]).mounts == made.mounts
 
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 import mrunc
-from mrunc.sandbox import spec, units
+from mrunc.sandbox import spec, spec_values, units
 from mrunc.sandbox.errors import SandboxError, usage
 
 Spec = spec.Spec
@@ -123,7 +123,7 @@ def test_text_that_the_locale_cannot_encode(monkeypatch):
                                         (b"a\\b:c", [b"a\\b", b"c"]), (b":", [b"", b""]), (b"a\\", [b"a\\"]),
                                         (b"a:b:c", [b"a", b"b", b"c"])])
 def test_pairs_in_one_text(text, parts):
-    assert spec.split_pair(text) == parts
+    assert spec_values.split_pair(text) == parts
 
 
 def test_sources_and_destinations(tmp_path, monkeypatch):
