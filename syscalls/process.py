@@ -57,7 +57,7 @@ def clone3(namespaces, cgroup=-1):
     pidfd = buffer(struct.pack("=i", -1), 4)
     flags = namespaces | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
     arguments = struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0))
-    pid = _clone3(arguments, 88)
+    pid = _clone3(arguments, 88 if cgroup >= 0 else 80)  # the field came with the flag
     return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
 
 

@@ -5,6 +5,7 @@
 outside it must succeed, so a probe that can't fail can't be written.
 """
 import collections
+import glob
 import json
 import os
 import re
@@ -205,6 +206,8 @@ def pythons():
     found = {}
     base = os.path.expanduser("~/.pyenv/versions")
     candidates = [os.path.join(base, name, "bin", "python3") for name in os.listdir(base)] if os.path.isdir(base) else []
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mrunc-pythons")  # .ci/pythons
+    candidates += sorted(glob.glob(os.path.join(glob.escape(cache), "3.*", "usr", "bin", "python3.*[0-9]")))
     candidates += ["/usr/bin/python3"] + ["/usr/bin/python3.%d" % minor for minor in range(6, 20)]
     for path in candidates:
         if os.access(path, os.X_OK):

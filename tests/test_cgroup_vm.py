@@ -17,6 +17,7 @@ import pytest
 import mrunc  # noqa: F401  registers the package
 from conftest import ROOT, USER, need
 from mrunc.sandbox import cgroup, cgroup_place
+from outer_filter import EINVAL, behind
 
 pytestmark = pytest.mark.vm(cgroup="v2")
 
@@ -374,7 +375,7 @@ def test_many_at_a_time_each_have_their_own(sandbox):
 def test_a_kernel_without_clone_into_cgroup_moves_the_child_in_first(sandbox):
     """Its clone3 says EINVAL; the cgroup namespace is then unshared after the move, or its root would be elsewhere."""
     report = os.path.join(sandbox.scratch, "report.json")
-    command = ["strace", "-o", "/dev/null", "-e", "trace=clone3", "-e", "inject=clone3:error=EINVAL:when=1",
+    command = [*behind(sandbox, ("clone3", 1, 88, EINVAL)),
                *sandbox.command("/bin/cat", "/proc/self/cgroup", options=["--report", report, *LIMIT])]
     done = sandbox.outside(command)
     assert (done.returncode, done.stdout) == (0, "0::/\n"), done

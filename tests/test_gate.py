@@ -291,7 +291,6 @@ def test_a_lifeline_that_only_pretends_is_refused(as_root):
     assert [(hit[2].returncode, hit[3]) for hit in armed] == [(125, None)] * 2
 
 
-@pytest.mark.also_vm
 def test_a_failed_set_up_is_reported_with_its_stage(as_root):
     traced, _, _, _ = as_root
     process, audit, _, _ = traced.run("-e", "trace=pivot_root", "-e", "inject=pivot_root:error=EBUSY:when=1")
