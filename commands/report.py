@@ -97,7 +97,7 @@ def read(path):
     if result["schema"] != 1:
         raise _no_result(path, "of schema %d, and this mrunc knows 1" % result["schema"])
     for name, shape in schema.FIELDS.items():
-        result.setdefault(name, [] if name == "notes" else {} if name == "limits_hit" else None)
+        result.setdefault(name, [] if name in ("notes", "evidence") else {} if name == "limits_hit" else None)
     return result
 
 

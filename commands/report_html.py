@@ -64,14 +64,15 @@ def _head(title):
 def _hero(result):
     kind = REASONS.get(result["reason"], ("", "warn"))[1]
     advice = '<p class="advice">%s</p>' % show(_sentence(result["advice"])) if result["advice"] else ""
+    seen = '<ul class="seen">%s</ul>' % "".join("<li>%s</li>" % show(words) for words in result["evidence"][:MOST])
     rows = [("started", result["started"]), ("lasted", story.seconds(result["usage"].get("wall_s"))), ("tier", result["tier"]),
             ("kernel", " ".join(part for part in ("Linux", result["kernel"], result["machine"]) if part)),
             ("policy", result["policy"] and result["policy"]["name"]), ("mrunc", result["version"]),
             ("exit status", result["returncode"])]
     rows += [("limit hit", "%s %s" % item) for item in sorted(result["limits_hit"].items())]
     return ('<p class="brand">mrunc report</p><header class="card hero %s"><div class="verdict"><span class="pill %s">%s</span>'
-            '<span class="soft">%s</span></div><h1>%s</h1>%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
-                kind, kind, show(result["reason"]), show(story.ending(result)), show(_sentence(result["detail"])), advice,
+            '<span class="soft">%s</span></div><h1>%s</h1>%s%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
+                kind, kind, show(result["reason"]), show(story.ending(result)), show(_sentence(result["detail"])), seen if result["evidence"] else "", advice,
                 show(story.command(result["argv"])),
                 "".join("<div><dt>%s</dt><dd>%s</dd></div>" % (name, show(value)) for name, value in rows
                         if value not in (None, "-"))))

@@ -30,7 +30,8 @@ code,.m{font-family:var(--mono);font-size:.88em;unicode-bidi:isolate;direction:l
 .pill.ok{background:var(--okbg);color:var(--ok)}.pill.warn{background:var(--warnbg);color:var(--warn)}
 .pill.bad{background:var(--badbg);color:var(--bad)}
 h1{font-size:23px;line-height:1.3;letter-spacing:-.015em;margin:12px 0 0;overflow-wrap:anywhere}
-.advice{margin-top:8px;color:var(--soft)}
+.advice{margin-top:8px}
+.seen{margin:10px 0 0;padding-left:1.2em;color:var(--soft);font-size:14px}
 .cmd{display:block;margin-top:16px;padding:11px 14px;background:var(--faint);border-radius:8px;max-height:11em;overflow:auto}
 .meta{display:flex;flex-wrap:wrap;gap:4px 24px;margin-top:14px;font-size:13px}
 .meta dt{display:inline;color:var(--soft)}.meta dd{display:inline;margin-left:6px}

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run does with the listener that its child hands over: receipt, ledger, and what the result gets of it."""
-import os
-
 from . import notify, policy_arms
 from .arms import Answers
 from .ledger import Ledger
@@ -58,5 +56,5 @@ class Hearing:
         if ledger.killed is not None:
             record = ledger.killed
             text = ", ".join("%s=%s" % item for item in record.args.items())
-            outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), \
-                policy_arms.reason(record.syscall) or "policy %s answers so" % os.fsdecode(outcome.spec.seccomp)
+            why = policy_arms.reason(record.syscall) if outcome.spec.seccomp_action == "kill" else None
+            outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), why

@@ -343,7 +343,7 @@ class Run(Provisions):
         counted = None if self.group is None else self.group.evidence
         if counted is not None:
             result.counted(counted)
-        result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted)))
+        result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted, result.refused)))
         if self.survivors:
             result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))
         if self.private is not None and self.private.left:

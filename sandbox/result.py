@@ -2,24 +2,29 @@
 """What happened, as one class and one JSON."""
 import os
 
-from .errors import CANNOT_CONTAIN
+from . import errors
 
 SCHEMA = 1
-FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "returncode", "exit_code", "signal", "stage",
-          "errno", "started", "kernel", "machine", "policy", "usage", "limits_hit", "controls", "refused", "processes",
+FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "evidence", "returncode", "exit_code", "signal",
+          "stage", "errno", "started", "kernel", "machine", "policy", "usage", "limits_hit", "controls", "refused", "processes",
           "samples", "changes", "notes")
 USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes",
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
+
+#: What to do next where an error knows no remedy of its own, by exit status.
+NEXT = {errors.USAGE: "mrunc --man describes every option", errors.CANNOT_CONTAIN: "mrunc doctor tells what this host has",
+        errors.NOT_EXECUTABLE: "make it a program that this machine can execute",
+        errors.NOT_FOUND: "check its name; --copy brings a program in"}
 
 
 class Result:
     """The outcome of a run.
 
     returncode: int, as the exit status; reason: exited, signal, seccomp, timeout-wall, timeout-cpu, output-limit, oom,
-    pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; exit_code,
-    signal, errno: int or None; stage: the step that failed or None; started: RFC 3339 UTC; kernel, machine: as uname(2) says
-    them; policy: {name, sha256} of the system call policy, None without one; usage: dict (None = not measured); controls:
-    [{name, asked, in_force, how}]; refused, processes, samples, changes: lists of the rows that sandbox/schema.py describes,
+    pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; evidence: [str],
+    what speaks for the reason, each with who saw it; exit_code, signal, errno: int or None; stage: the step that failed or
+    None; started: RFC 3339 UTC; kernel, machine: as uname(2) says them; policy: {name, sha256} of the system call policy, None
+    without one; usage: dict (None = not measured); controls: [{name, asked, in_force, how}]; refused, processes, samples, changes: lists of the rows that sandbox/schema.py describes,
     None where nobody looked; notes: [str], what the command line says beside it: warnings of the plan (tiers passed over,
     system calls added to the policy), then what `changes` and --export could not take.
     """
@@ -30,12 +35,12 @@ class Result:
     def __init__(self, **fields):
         from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
-        self.argv, self.controls = [], []
+        self.argv, self.controls, self.evidence = [], [], []
         self.refused = self.processes = self.samples = self.changes = None  # None: not looked at
         self.kernel = self.machine = self.policy = None
         self.notes, self.stdout, self.stderr, self.learned = [], None, None, None
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
-        self.returncode, self.started, self.limits_hit = CANNOT_CONTAIN, None, {}
+        self.returncode, self.started, self.limits_hit = errors.CANNOT_CONTAIN, None, {}
         self.usage = dict.fromkeys(USAGE)
         for name, value in fields.items():
             if name in FIELDS:  # a newer mrunc may say more; unknown keys are ignored
@@ -44,7 +49,7 @@ class Result:
     def as_dict(self):
         """The JSON object."""
         out = dict((name, getattr(self, name)) for name in FIELDS)
-        for name in ("argv", "controls"):
+        for name in ("argv", "controls", "evidence"):
             out[name] = list(out[name])
         return out
 
@@ -67,7 +72,7 @@ class Result:
 
     def take(self, verdict):
         """Takes a verdict.Verdict: how the program ended."""
-        for name in ("reason", "detail", "advice", "returncode", "exit_code", "signal"):
+        for name in ("reason", "detail", "advice", "evidence", "returncode", "exit_code", "signal"):
             setattr(self, name, getattr(verdict, name))
         self.limits_hit.update(verdict.limits_hit)
 
@@ -93,7 +98,9 @@ class Result:
         """Nothing ran.  error: SandboxError."""
         self.reason = "exec" if error.stage == "exec" else "setup"
         self.returncode, self.stage, self.errno = error.status, error.stage, error.errno
-        self.detail, self.advice = error.line(), error.remedy
+        self.detail, self.advice = error.line(), error.remedy or NEXT.get(error.status, "run it again: nothing of it has run")
+        self.evidence = ["step: %s" % error.stage] + (["control: %s" % error.control] if error.control else []) + (
+            ["errno: %d, %s" % (error.errno, os.strerror(error.errno))] if error.errno else [])
 
     def message(self):
         """The line for people where mrunc, the filter or a limit ended the program, else None."""

@@ -69,6 +69,7 @@ FIELDS = {
     "tier": _type("string", enum=list(TIERS)),
     "reason": _type("string", enum=list(REASONS)),
     "detail": TEXT, "advice": TEXT_OR_NULL,
+    "evidence": _list(TEXT, description="what speaks for the reason, each with who saw it"),
     "returncode": _type("integer", minimum=0, maximum=255), "exit_code": INTEGER_OR_NULL, "signal": INTEGER_OR_NULL,
     "stage": TEXT_OR_NULL, "errno": INTEGER_OR_NULL,
     "started": _type("string", "null", description="RFC 3339, UTC, milliseconds"),

@@ -54,28 +54,31 @@ def read_signal(fd):
 
 class Outcome:
     """How it ended.  status: wait status or None; rusage; exec_errno; deadline, cpu_deadline, overflow: whether the time,
-    the processor time or the output was used up; forbidden: whether a call of high risk ended it; insisted: signal; failure:
-    what went wrong in the supervisor itself, a sentence or None."""
+    the processor time or the output was used up; stopped: whether all of it was stopped then; forbidden: whether a call of high
+    risk ended it; insisted: signal; passed_on: {signal: how often} of those that the program got from the caller; failure: what
+    went wrong in the supervisor itself, a sentence or None."""
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
         self.deadline = self.cpu_deadline = self.overflow = self.forbidden = False
         self.forbidden_call = None  # (name, arguments, why)
         self.insisted, self.failure = 0, None
+        self.passed_on, self.stopped = {}, False
 
     def failed(self, error):
         """The supervisor itself failed while the program ran."""
         self.failure = "the supervisor failed while the program ran: %r" % error
 
-    def evidence(self, init_status, limits=None, counted=None):
+    def evidence(self, init_status, limits=None, counted=None, refused=None):
         """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; limits: plan.limits; counted:
-        cgroup.Group.evidence."""
+        cgroup.Group.evidence; refused: the ledger's rows, or None."""
         spec, limits = self.spec, limits or {}
         return Evidence(group=counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
                         status=self.status, init_status=init_status, policy=spec.seccomp, insisted=self.insisted,
                         deadline=spec.timeout if self.deadline else None, failure=self.failure,
                         cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
                         overflow=spec.max_output if self.overflow else None, forbidden=self.forbidden_call, rlimits=limits,
+                        passed_on=self.passed_on, stopped=self.stopped, refused=None if refused is None else len(refused),
                         cpu_time=spec.cpu_time if "cpu" not in spec.rlimit else None,
                         cpu_used=self.rusage.ru_utime + self.rusage.ru_stime if self.rusage is not None else None)
 
@@ -258,6 +261,7 @@ class Supervision:
             self.ending = True
             self._stop()
         else:
+            self.outcome.passed_on[number] = self.outcome.passed_on.get(number, 0) + 1
             self._send(number)
 
     def _send(self, number):
@@ -278,7 +282,8 @@ class Supervision:
         if self.over:
             self.given_up = True
         elif not self.ending:
-            self.outcome.deadline = True
+            from .stopped import all_stopped
+            self.outcome.deadline, self.outcome.stopped = True, all_stopped(self.run.pid)
             self._ask_to_end()
 
     def _cpu_sample(self):

@@ -25,9 +25,11 @@ class Evidence:
     insisted: the number of the caller's third signal, or 0; failure: a sentence where the supervisor itself failed;
     group: what the control group counted (cgroup.Group.evidence), or None; memory, cpus, pids: the limits on it, or None;
     cpu_deadline: seconds of processor time that the sandbox used up, or None; overflow: bytes of output that were too few,
-    or None; forbidden: (name, arguments as text, why) of a call of high risk that ended it, or None; rlimits: name -> (soft,
-    hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is only its backstop, or None;
-    cpu_used: seconds that the program used, with the children it waited for, or None.
+    or None; forbidden: (name, arguments as text, why) of a call that ended it, why None where the policy says so, or None;
+    rlimits: name -> (soft, hard) of the program's own limits; cpu_time: seconds of --cpu-time where RLIMIT_CPU is only its
+    backstop, or None; cpu_used: seconds that the program used, with the children it waited for, or None; passed_on:
+    {number: how often} of the caller's signals that the program was sent; stopped: whether all its processes were stopped when
+    the deadline was reached; refused: how many kinds of refused calls the ledger holds, or None without one.
     """
 
     def __init__(self, **given):
@@ -36,7 +38,8 @@ class Evidence:
         self.group = self.memory = self.cpus = self.pids = None
         self.forbidden = None
         self.cpu_deadline = self.overflow = self.cpu_time = self.cpu_used = None
-        self.rlimits = {}
+        self.rlimits, self.passed_on = {}, {}
+        self.stopped, self.refused = False, None
         for name, value in given.items():
             if name not in self.__dict__:
                 raise TypeError("no such evidence: %s" % name)
@@ -51,16 +54,49 @@ class Evidence:
         """What the control group counted, 0 where it did not."""
         return (self.group or {}).get(name) or 0
 
+    def seen(self):
+        """[str]: everything that speaks for one end or another, each with who saw it; the plainest facts come last."""
+        out = []
+        if self.failure is not None:
+            out.append("mrunc: %s" % self.failure)
+        if self.forbidden is not None:
+            out.append("the filter's listener: %s(%s)" % self.forbidden[:2])
+        for value, what in ((self.deadline, "the clock: %g s were over"),
+                            (self.overflow, "mrunc: more than %d bytes came through stdout and stderr"),
+                            (self.cpu_deadline, "processor time of all processes: %g s were used up")):
+            if value is not None:
+                out.append(what % value)
+        if self.stopped:
+            out.append("/proc: all processes of the program were stopped")
+        if self.insisted:
+            out.append("mrunc was told to end it" if self.insisted == SIGKILL else
+                       "mrunc got the third of SIGINT, SIGQUIT and SIGTERM: %s" % signal_name(self.insisted))
+        for number in sorted(self.passed_on):
+            out.append("mrunc got %s%s and passed it on" % (signal_name(number), _times(self.passed_on[number])))
+        for name, place in (("oom", "memory.events: oom"), ("oom_kill", "memory.events: oom_kill"),
+                            ("pids_max", "pids.events: max"), ("throttled", "cpu.stat: nr_throttled")):
+            if self.counted(name):
+                out.append("the control group, %s %d" % (place, self.counted(name)))
+        if "cpu" in self.rlimits and self.cpu_used is not None:
+            out.append("wait4: %.2f s of processor time; RLIMIT_CPU %d and %d s" % (
+                (self.cpu_used,) + tuple(self.rlimits["cpu"])))
+        if self.status is None:
+            out.append("pid 1 of the sandbox said nothing about the program, and %s" % _ended(self.init_status))
+        else:
+            out.append("pid 1 of the sandbox: the program %s" % _ended(self.status))
+        return out
+
 
 class Verdict:
-    """reason; detail, advice: one sentence or None; returncode: int; exit_code, signal: int or None; limits_hit: dict."""
+    """reason; detail, advice: one sentence, or None after a success; evidence: [str], as Evidence.seen; returncode: int;
+    exit_code, signal: int or None; limits_hit: dict."""
 
-    __slots__ = ("reason", "detail", "advice", "returncode", "exit_code", "signal", "limits_hit")
+    __slots__ = ("reason", "detail", "advice", "evidence", "returncode", "exit_code", "signal", "limits_hit")
 
     def __init__(self, evidence):
         status = evidence.ended_by
         self.reason = self.detail = self.advice = self.exit_code = self.signal = None
-        self.limits_hit = {}
+        self.limits_hit, self.evidence = {}, evidence.seen()
         if status & 127:
             self.signal, self.returncode = status & 127, 128 + (status & 127)
         else:
@@ -91,10 +127,33 @@ def signal_name(number):
     return SIGNALS.get(number, "signal %d" % number)
 
 
+def _ended(status):
+    """A wait status in words."""
+    if not status & 127:
+        return "exited with status %d" % (status >> 8)
+    return "was killed by %s%s" % (signal_name(status & 127), ", dumping core" if status & 128 else "")
+
+
+def _times(count):
+    return "" if count == 1 else " %d times" % count
+
+
+def _refusals(evidence):
+    """Where to look when it failed and nobody knows why: a refused call may be behind it."""
+    if evidence.refused is None:
+        return "see whether a refused call is behind it: --ledger FILE lists them"
+    if evidence.refused:
+        return "see whether one of the refused calls is behind it"
+    return "it was refused no system call: look at what it wrote"
+
+
 def _deadline(evidence, verdict):
     if evidence.deadline is None:
         return False
     verdict.limits_hit["timeout"] = evidence.deadline
+    if evidence.stopped:
+        return verdict.set("timeout-wall", "the time limit of %g s was reached, and all its processes were stopped" % (
+            evidence.deadline), "find what sent SIGSTOP or SIGTSTP: a stopped program waits for SIGCONT", DEADLINE)
     return verdict.set("timeout-wall", "the time limit of %g s was reached" % evidence.deadline, "allow more with --timeout",
                        DEADLINE)
 
@@ -121,22 +180,24 @@ def _forbidden(evidence, verdict):
     """By our own kill, but as if the filter had done it, which can't say for which call."""
     if evidence.forbidden is None:
         return False
-    return verdict.set("seccomp", "killed for calling %s(%s), which %s" % evidence.forbidden,
-                       "to let it go on, refused: --seccomp-action errno", 128 + SIGSYS)
+    name, arguments, why = evidence.forbidden
+    return verdict.set("seccomp", "killed for calling %s(%s), which %s" % (
+        name, arguments, why or "policy %s answers so" % evidence.policy),
+        "let it go on, refused, with %s" % ("--seccomp-action errno" if why else "an errno in the policy"), 128 + SIGSYS)
 
 
 def _insisted(evidence, verdict):
     return evidence.insisted and verdict.set(
         "killed-by-caller", "killed by the caller" if evidence.insisted == 9 else
         "killed on the caller's third %s" % signal_name(evidence.insisted),
-        returncode=128 + evidence.insisted)
+        "let it end by itself: SIGTERM asks it to, --timeout with --grace does so and then kills", 128 + evidence.insisted)
 
 
 def _failed(evidence, verdict):
     """Where nobody knows how the program ended, it is no success."""
     if evidence.failure is None:
         return False
-    return verdict.set("lost", evidence.failure,
+    return verdict.set("lost", evidence.failure, "report it with this result: a mistake of mrunc's own",
                        returncode=128 + SIGKILL if evidence.status is None and not verdict.signal else None)
 
 
@@ -147,8 +208,8 @@ def _oom(evidence, verdict):
         return False
     if evidence.memory is None or not evidence.counted("oom"):
         return verdict.set("oom", "killed because the host ran out of memory", "bound it with --memory")
-    return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (human(evidence.memory), _split(evidence)),
-                       "allow more with --memory")
+    return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (
+        human(evidence.memory), _split(evidence)), "allow more with --memory")
 
 
 def _split(evidence):
@@ -177,9 +238,10 @@ def _lost(evidence, verdict):
     if evidence.status is not None:
         return False
     if verdict.signal:
-        return verdict.set("lost", "pid 1 of the sandbox was killed from outside; the program ended with it")
+        return verdict.set("lost", "pid 1 of the sandbox was killed from outside; the program ended with it",
+                           "look on the host for who did: somebody's kill, or the kernel for want of memory (dmesg)")
     return verdict.set("lost", "pid 1 of the sandbox left without a word about the program, which ended with it",
-                       returncode=128 + SIGKILL)
+                       "report it with this result: a mistake of mrunc's own", 128 + SIGKILL)
 
 
 def _seccomp(evidence, verdict):
@@ -187,9 +249,10 @@ def _seccomp(evidence, verdict):
         return False
     if evidence.policy == "default":
         return verdict.set("seccomp", "killed by SIGSYS: the system call filter's answer to a call of another architecture "
-                                      "(a program can also send itself this signal)")
+                                      "(a program can also send itself this signal)",
+                           "build it for this machine: a 32-bit program, or one with x32 calls, does not run here")
     return verdict.set("seccomp", "killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)"
-                       % evidence.policy)
+                       % evidence.policy, "with --ledger FILE the result names the call")
 
 
 def _rlimit_cpu(evidence, verdict):
@@ -217,12 +280,27 @@ def _file_size(evidence, verdict):
 
 
 def _signal(evidence, verdict):
-    return verdict.signal is not None and verdict.set("signal", "killed by %s" % signal_name(verdict.signal))
+    if verdict.signal is None:
+        return False
+    name = signal_name(verdict.signal)
+    if verdict.signal in evidence.passed_on:
+        return verdict.set("signal", "killed by %s, which the caller had sent" % name,
+                           "handle %s in the program to end in order" % name)
+    if verdict.signal == SIGKILL:
+        return verdict.set("signal", "killed by SIGKILL", "see whether it did so itself, or the host's memory ran out (dmesg): "
+                                                          "--memory bounds it")
+    return verdict.set("signal", "killed by %s" % name, _refusals(evidence))
 
 
 def _exited(evidence, verdict):
     killed = "; a process in it was killed for memory" if evidence.counted("oom_kill") else ""
-    return verdict.set("exited", "exited with status %d%s" % (verdict.returncode, killed))
+    if killed:
+        advice = "allow more with --memory" if evidence.memory is not None else "bound it with --memory"
+    elif verdict.returncode in (126, 127):
+        advice = "bring in with --copy or --ro what it did not find: a shell ends so for a missing command"
+    else:
+        advice = _refusals(evidence) if verdict.returncode else None
+    return verdict.set("exited", "exited with status %d%s" % (verdict.returncode, killed), advice)
 
 
 #: First our own failure and deeds, then what the kernel counted, then what the status says.

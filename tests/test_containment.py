@@ -790,7 +790,9 @@ def test_the_third_sigterm_is_the_last(inside):
             assert run.process.stdout.readline() == "no\n"
         run.process.send_signal(signal.SIGTERM)
         assert run.process.wait(DEADLINE) == 143
-    assert run.rest[1] == "mrunc: killed on the caller's third SIGTERM\n"
+    assert run.rest[1] == (
+        "mrunc: killed on the caller's third SIGTERM; let it end by itself: SIGTERM asks it to, --timeout with --grace does so and then "
+        "kills\n")
     with open(report) as stream:
         result = json.load(stream)
     assert (result["reason"], result["returncode"]) == ("killed-by-caller", 143)

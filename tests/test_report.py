@@ -40,7 +40,7 @@ def full(**changed):
 def hostile():
     """The same with EVIL wherever a program can put text, and in the rest too."""
     return full(
-        argv=[EVIL, "x" * 5000 + EVIL], reason=EVIL, detail=EVIL, advice=EVIL, tier=EVIL, started=EVIL, kernel=EVIL, version=EVIL,
+        argv=[EVIL, "x" * 5000 + EVIL], reason=EVIL, detail=EVIL, advice=EVIL, evidence=[EVIL], tier=EVIL, started=EVIL, kernel=EVIL, version=EVIL,
         machine=EVIL, policy={"name": EVIL, "sha256": EVIL}, notes=[EVIL], limits_hit={EVIL: EVIL},
         controls=[{"name": EVIL, "asked": True, "in_force": False, "how": EVIL}],
         refused=[dict(ROW, syscall=EVIL, exe=EVIL, errno=EVIL, args={EVIL: EVIL, "b": {"c": {"unreadable": EVIL}}})],
@@ -75,7 +75,7 @@ class Page(html.parser.HTMLParser):
 
 
 TAGS = set("html head meta title style body main p header section div span h1 h2 h3 code dl dt dd i b br table thead tbody tr th td "
-           "svg rect line polygon polyline text footer".split())
+           "ul li svg rect line polygon polyline text footer".split())
 
 
 @pytest.mark.parametrize("result", [full(), hostile(), sample_result()], ids=["full", "hostile", "bare"])

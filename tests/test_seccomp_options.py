@@ -266,7 +266,8 @@ def test_a_policy_that_kills_is_named(inside, put):
     path = put("kill.json", {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": calls, "action": "SCMP_ACT_KILL_PROCESS"}]})
     done = inside.run("/bin/true", options=["--seccomp", path])
     assert (done.rc, done.result["reason"], done.out) == (159, "seccomp", "")
-    assert done.err == "mrunc: killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)\n" % path
+    assert done.err == ("mrunc: killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal); with --ledger FILE "
+                        "the result names the call\n") % path
 
 
 # Mistakes

@@ -70,6 +70,35 @@ def test_evidence_of_an_unknown_kind_is_a_mistake_of_ours():
         Evidence(statu=1)
 
 
+@pytest.mark.parametrize("given", [
+    dict(status=1 << 8), dict(status=KILLED), dict(status=11), dict(status=31), dict(status=31, policy="p"), dict(init_status=KILLED),
+    dict(init_status=125 << 8), dict(init_status=0, failure="the supervisor failed"), dict(status=KILLED, deadline=2.0),
+    dict(status=KILLED, deadline=2.0, stopped=True), dict(status=KILLED, cpu_deadline=2.0), dict(status=KILLED, overflow=100),
+    dict(status=24, rlimits={"cpu": (1, 2)}, cpu_used=0.98), dict(status=25, rlimits={"fsize": (10, 10)}),
+    dict(status=KILLED, insisted=2), dict(status=KILLED, insisted=KILLED), dict(status=15, passed_on={15: 1}),
+    dict(status=KILLED, forbidden=("bpf", "cmd=BPF_PROG_LOAD", None)), dict(status=KILLED, group=dict(oom=1, oom_kill=2), memory=1 << 20),
+    dict(status=KILLED, group=dict(oom_kill=2)), dict(status=0, group=dict(oom_kill=2)), dict(status=1 << 8, group=dict(pids_max=3)),
+    dict(status=1 << 8, refused=0), dict(status=1 << 8, refused=2), dict(status=127 << 8)])
+def test_every_end_but_success_has_evidence_and_advice_in_one_sentence(given):
+    found = judge(Evidence(**given))
+    assert found.advice and "\n" not in found.advice and len(found.advice) < 100 and not found.advice.endswith(".")
+    assert found.evidence and all(isinstance(words, str) for words in found.evidence)
+
+
+def test_a_success_needs_no_advice():
+    found = judge(Evidence(status=0))
+    assert (found.advice, found.evidence) == (None, ["pid 1 of the sandbox: the program exited with status 0"])
+
+
+def test_the_evidence_says_who_saw_what():
+    group = dict(oom=1, oom_kill=2, pids_max=3, throttled=4)
+    assert judge(Evidence(status=9 | 128, group=group, memory=1 << 20, passed_on={15: 2, 1: 1})).evidence == [
+        "mrunc got SIGHUP and passed it on", "mrunc got SIGTERM 2 times and passed it on",
+        "the control group, memory.events: oom 1", "the control group, memory.events: oom_kill 2",
+        "the control group, pids.events: max 3", "the control group, cpu.stat: nr_throttled 4",
+        "pid 1 of the sandbox: the program was killed by SIGKILL, dumping core"]
+
+
 # What a control group counted
 
 def counted(**changed):
