@@ -72,8 +72,8 @@ def _hero(result):
     rows += [("limit hit", "%s %s" % item) for item in sorted(result["limits_hit"].items())]
     return ('<p class="brand">mrunc report</p><header class="card hero %s"><div class="verdict"><span class="pill %s">%s</span>'
             '<span class="soft">%s</span></div><h1>%s</h1>%s%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
-                kind, kind, show(result["reason"]), show(story.ending(result)), show(_sentence(result["detail"])), seen if result["evidence"] else "", advice,
-                show(story.command(result["argv"])),
+                kind, kind, show(result["reason"]), show(story.ending(result)), show(_sentence(result["detail"])),
+                seen if result["evidence"] else "", advice, show(story.command(result["argv"])),
                 "".join("<div><dt>%s</dt><dd>%s</dd></div>" % (name, show(value)) for name, value in rows
                         if value not in (None, "-"))))
 
