@@ -298,7 +298,7 @@ def test_there_is_a_provoked_state_for_every_finding(inside):
 
 @pytest.mark.parametrize("patch,evidence", [
     (UNAME % ("real[2]", "'riscv64'"), "no filter for riscv64"),
-    ("import ctypes\nsize = ctypes.sizeof\nctypes.sizeof = lambda kind: 4 if kind is ctypes.c_void_p else size(kind)",
+    ("import _ctypes\nsize = _ctypes.sizeof\n_ctypes.sizeof = lambda kind: 4 if kind._type_ == 'P' else size(kind)",
      "no filter for a 32-bit Python on %s" % os.uname().machine),
 ], ids=["riscv64", "32-bit Python"])
 def test_another_machine_is_said_and_nothing_is_tried(inside, patch, evidence):
