@@ -83,6 +83,8 @@ OPTIONS = (
     Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
     Option("--ledger", "ledger", "FILE", "write each refused system call as a line of JSON, while the program runs; - is "
            "stderr", OUTPUT),
+    Option("--trace", "trace", "exec", "record each program that is executed, with arguments, times, and SHA-256 where it "
+           "could be written inside: evidence, which a hostile program can blur", OUTPUT),
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
     Option("--json", "json", None, "JSON where something is printed", OUTPUT),
     Option("-q --quiet", "quiet", None, "no messages but errors", OUTPUT),

@@ -96,6 +96,14 @@ def execute(values, words, typed=(), arguments=None, study=None):
             say("%-17s %-3s %s" % (control["name"], state, control["how"]))
         say("%s; %s" % (result.detail, " ".join("%s=%s" % item for item in sorted(result.usage.items())
                                                 if item[1] is not None)))
+        if result.processes is not None:
+            from ..sandbox import story
+            say("executed: %s" % story.many(len(result.processes), "program"))
+            for depth, row, _ in story.tree(result.processes)[:SHOWN]:
+                say("  %s%s%s" % ("  " * depth, story.command(row["argv"]) or row["path"],
+                                  "" if row["confirmed"] else " (asked for, not seen to run)"))
+            if len(result.processes) > SHOWN:
+                say("  and %d more; --report FILE has all" % (len(result.processes) - SHOWN))
         if result.changes is not None:
             from ..sandbox.changes import summary
             say("changed: %s" % summary(result.changes))

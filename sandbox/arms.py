@@ -8,6 +8,7 @@ import struct
 
 ALLOW, LOG, TRACE, NOTIFY, ERRNO, KILL = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000, 0x00050000, 0x80000000
 ACTION = 0xffff0000
+PASSES = ALLOW, LOG
 _LD, _JEQ, _JA, _RET, _RET_A = 0x20, 0x15, 0x05, 0x06, 0x16
 _NR, _ARCH = 0, 4  # offsets in struct seccomp_data
 LONGEST = 4096  # BPF_MAXINSNS
@@ -27,6 +28,23 @@ def asking_about(audit_arch, numbers):
 def killing(audit_arch, numbers):
     """Leaves that kill the process for a refused call of these numbers."""
     return lambda value: _tail(value, audit_arch, numbers, KILL, value, KILL)
+
+
+def asking_when_allowed(audit_arch, numbers):
+    """Leaves that ask the listener about allowed calls of these numbers, and are otherwise as they were."""
+    def leaf(value):
+        if value & ACTION not in PASSES:
+            return None
+        out = [(_LD, 0, 0, _ARCH), (_JEQ, 1, 0, audit_arch), (_RET, 0, 0, value), (_LD, 0, 0, _NR)]
+        for number in sorted(numbers):
+            out += [(_JEQ, 0, 1, number), (_RET, 0, 0, NOTIFY)]
+        return out + [(_RET, 0, 0, value)]
+    return leaf
+
+
+def unchanged(value):
+    """Leaves that stay as they are."""
+    return None
 
 
 def _tail(value, audit_arch, numbers, listed, others, killed):

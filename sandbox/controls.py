@@ -38,6 +38,7 @@ CONTROLS = {
     "nnp": ("no_new_privs", True),
     "seccomp": ("deny-by-default system call filter", True),
     "ledger": ("refused system calls are recorded: the filter asks a listener about them", True),
+    "trace": ("executed programs are recorded: the filter asks a listener about each execve", True),
     "setid-filter": ("with --rw, or a file as a user's output: no set-uid or set-gid file can be made", True),
     "fds": ("no descriptor but 0, 1, 2", True),
     "cwd": ("working directory and umask as planned", False),

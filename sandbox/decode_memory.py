@@ -54,7 +54,12 @@ class Memory:
         return int.from_bytes(self.bytes(address, size), "little")
 
     def text(self, address, limit):
-        """A C string as text, at most so many bytes of it: one that is longer ends in "...".
+        """A C string as text, at most so many bytes of it: one that is longer ends in "..."."""
+        data, whole = self.string(address, limit)
+        return shown(data) + ("" if whole else "...")
+
+    def string(self, address, limit):
+        """(bytes of a C string, whether that is all of it); at most so many.
 
         Read up to page borders, so that a string at the end of the mapped memory is whole.
         """
@@ -68,11 +73,11 @@ class Memory:
                 raise Unreadable(error.reason, shown(out))
             end = part.find(b"\0")
             if end >= 0:
-                return shown(out + part[:end])
+                return out + part[:end], True
             out += part
             if len(part) < size:
                 raise Unreadable("EFAULT", shown(out))
-        return shown(out) + "..."
+        return out, False
 
 
 def shown(data):

@@ -317,6 +317,13 @@ def _ledger(name, plan, reading, facts, features, identity, control_fds):
     return "listener" in facts, plan.listening.how(facts.get("listener", "no listener"), plan.tier)
 
 
+def _trace(name, plan, reading, facts, features, identity, control_fds):
+    if plan.listening is None or not plan.listening.trace:
+        return False, "not asked for"
+    return "listener" in facts, "%s; evidence only: a program without libc, or a hostile one, can blur it" % facts.get(
+        "listener", "no listener")
+
+
 def _fds(name, plan, reading, facts, features, identity, control_fds):
     extra = sorted(number for number in reading.descriptors if number > 2)
     return len(extra) == control_fds, "0, 1, 2 and %d of init's own, closed at its exec of the workload" % len(extra)
@@ -334,5 +341,5 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
          "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "landlock": _landlock,
          "landlock-signals": _landlock_signals,
-         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger,
+         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "trace": _trace,
          "setid-filter": _seccomp, "fds": _fds, "cwd": _cwd}

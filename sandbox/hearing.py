@@ -1,42 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run does with the listener that its child hands over: receipt, ledger, and what the result gets of it."""
+"""What a run does with the listener that its child hands over: receipt, ledger, trace, and what the result gets of them."""
 from . import notify, policy_arms
 from .arms import Answers
+from .errors import SandboxError
 from .ledger import Ledger
+from ..syscalls.landlock import WRITE_FILE
 from ..syscalls.libc import ARCH, NR
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
+POLLIN = 1
 
 
 class Hearing:
-    """listener: notify.Listener, or None where this process can't have one.  facts, notes: for the gate."""
+    """listener: notify.Listener, or None where this process can't have one.  facts, notes: for the gate.  awaited: its
+    descriptor as long as the child's exec of init waits for `admit`, else -1."""
 
     def __init__(self, listening, packet, fd):
         """packet: what came with the descriptor, a word of notify.  Raises OSError for a descriptor that is no listener."""
-        self.listening, self.listener, self.ledger = listening, None, None
+        self.listening, self.listener, self.ledger, self.trace, self.awaited = listening, None, None, None, -1
         self.facts, self.notes = {}, {}
         if fd is None:
-            self.notes["ledger"] = notify.unavailable(int(packet[len(notify.REFUSED):]))
+            why = notify.unavailable(int(packet[len(notify.REFUSED):]))
+            self.notes = {"ledger": why, "trace": why}
             return
-        self.listener = notify.Listener(fd, packet == notify.KILLABLE)
+        self.listener = notify.Listener(fd, packet == notify.KILLABLE, listening.trace)
         if not self.listener.is_one():
             raise OSError(9, "is no listener", "descriptor")
         self.facts["listener"] = "a listener, %s, %s" % (
             "waiting calls undisturbed by signals" if self.listener.killable else "signals interrupt waiting calls",
             "woken on one processor" if self.listener.synchronous else "no synchronous wake-up")
+        self.awaited = fd if listening.trace else -1
 
-    def start(self, begun, stream):
-        """The Ledger, a member of the supervision.  begun: monotonic time of the result's `started`; stream: for its lines, or
-        None."""
+    def admit(self, events, child):
+        """Lets the child's exec of init go on, the one call that is traced before the gate.  events: of poll; child: its pid.
+        Raises SandboxError."""
+        if not events & POLLIN:  # nobody is left under the filter; the control socket says why
+            self.awaited = -1
+            return
+        call = self.listener.receive()
+        if call is None:  # a signal took it away; it comes again
+            return
+        ident, thread, number, arch, _ = call
+        if (thread, number, arch) != (child, NR["execveat"], self.listening.audit_arch):
+            raise SandboxError("listener", "an unexpected call %d before the gate" % number)
+        try:
+            if self.listener.go_on(ident, number):
+                self.awaited = -1
+        except OSError as error:
+            if error.errno != notify.EINVAL:
+                raise
+            raise SandboxError("listener", "letting a call go on", reason="this kernel does not have it: Linux 5.5",
+                               control="trace")
+
+    def start(self, run):
+        """The Ledger, a member of the supervision.  run: launch.Run past the gate."""
+        stream, plan = run.stream, run.plan
         if stream is not None:
             stream.begin()
         # The tables are loaded now, while the program starts, and not while it waits for its first answer.
         from .decode import decode
         from .peek import Peek
         decode(ARCH, NR["mount"], (0,) * 6, None)
-        self.ledger = Ledger(self.listener, self.listening, Answers(self.listening.programs, self.listening.audit_arch), begun,
-                             decode, Peek().read, stream if self.listening.record else None)
+        peek = Peek()
+        answers = Answers(self.listening.programs, self.listening.audit_arch)
+        self.ledger = Ledger(self.listener, self.listening, answers, run.begun, decode, peek.read,
+                             stream if self.listening.record else None)
+        if self.listening.trace:
+            from .trace import Trace
+            places = None if plan.tier.own_tree else [path for path, rights in plan.landlock_rules if rights & WRITE_FILE]
+            self.trace = self.ledger.trace = Trace(self.listener, run.begun, peek.read, run.pid, self.ledger.stream,
+                                                   places)
         return self.ledger
 
     def tell(self, result, outcome):
@@ -46,6 +80,9 @@ class Hearing:
             return
         if self.listening.record:
             result.refused = ledger.rows()
+        if self.trace is not None:
+            result.processes = self.trace.rows(outcome.status)
+            result.notes += self.trace.notes()
         if ledger.rest:
             result.notes.append("the ledger was full: %d calls of %s are counted, and not described" % (
                 sum(record.count for record in ledger.rest.values()),

@@ -53,6 +53,8 @@ class Job:
         wanted = {}
         if self.state is SETUP:
             wanted[self.run.sock.fileno()] = POLLIN
+            if self.run.awaited >= 0:
+                wanted[self.run.awaited] = POLLIN
         elif self.state is RUNS:
             wanted = self.supervision.wanted()
         elif self.state is ENDS:
@@ -99,6 +101,8 @@ class Job:
                     run.read_back()
                     run.let_go()
                     self._runs()
+            elif self.run.awaited in events:
+                self.run.hearing.admit(events[self.run.awaited], self.run.pid)
             elif not self.wait():
                 raise SandboxError("start", "the sandbox is not ready after %d s" % launch.SETUP_DEADLINE)
         except Exception as error:

@@ -196,14 +196,21 @@ class Run(Provisions):
         from . import gate, supervise, verdict  # noqa: F401 - here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
-            kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late)
+            kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late, self.awaited)
             if kind == "interrupted":
                 raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
             if kind == "late":
                 raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
-            if self.take(packet, fd):
+            if kind == "call":
+                self.hearing.admit(packet, self.pid)
+            elif self.take(packet, fd):
                 break
         self.read_back()
+
+    @property
+    def awaited(self):
+        """The listener's descriptor, where init's own exec waits for `hearing.admit`; else -1."""
+        return -1 if self.hearing is None else self.hearing.awaited
 
     def take(self, packet, fd):
         """Takes one packet of the set-up, with the descriptor that came along.  Returns whether init is ready; raises

@@ -27,11 +27,11 @@ _WORD = 0xFFFFFFFF
 class Learning:
     """What the listener is for, as listening.Listening has it.  program: bytes of the filter that asks."""
 
-    record, kill = False, frozenset()
+    record, kill, trace = False, frozenset(), frozenset()
 
     def __init__(self, others):
         """others: [program] that stay in force beside it."""
-        self.program = arms.combine(others + [asking()], lambda value: None)
+        self.program = arms.combine(others + [asking()], arms.unchanged)
 
     def describe(self):
         """One line for people."""
@@ -70,7 +70,7 @@ class Lesson(Hearing):
         self.listener.continued = frozenset(NR.values()) - {NR[call] for call in learned.BLIND if call in NR}
         self.learner = Learner(self.listener)
 
-    def start(self, begun, stream):
+    def start(self, run):
         """The Learner, a member of the supervision."""
         return self.learner
 

@@ -12,7 +12,7 @@ import errno
 import select
 import time
 
-from .arms import ACTION, ERRNO
+from .arms import ACTION, ERRNO, PASSES
 from .origin import Origins
 from ..syscalls.libc import ARCH, NR
 
@@ -59,7 +59,8 @@ class Ledger:
 
     listener: notify.Listener; listening: listening.Listening; answers: arms.Answers of its programs; begun: monotonic time of
     the Result's `started`; decode: as decode.decode; read: read(pid, address, size) -> bytes, of a thread's memory; stream:
-    ledger_stream.Stream or None.  killed: the record of the call that kills, once there was one.
+    ledger_stream.Stream or None.  killed: the record of the call that kills, once there was one; trace: trace.Trace, to which
+    allowed calls go, or None.
     """
 
     def __init__(self, listener, listening, answers, begun, decode, read, stream=None, cap=CAP, burst=BURST, pace=PACE):
@@ -72,6 +73,7 @@ class Ledger:
         self.tokens, self.marked, self.resume = float(burst), time.monotonic(), None
         self.last_call, self.fresh = 0.0, []
         self.names = dict((value, name) for name, value in NR.items())
+        self.trace = None
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
 
@@ -82,11 +84,14 @@ class Ledger:
         wanted = {} if self.stream is None else self.stream.wanted()
         if not self.over and self.killed is None and self.resume is None:
             wanted[self.listener.fd] = select.POLLIN
+        if self.trace is not None:
+            wanted.update(self.trace.wanted())
         return wanted
 
     def wait(self):
-        """Seconds until the bucket holds a batch again, or None."""
-        return None if self.resume is None else max(0.0, self.resume - time.monotonic())
+        """Seconds until the bucket holds a batch again, or the trace wants to look, or None."""
+        due = [at for at in (self.resume, self.trace and self.trace.due()) if at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def serve(self, events):
         """Answers what waits, for SLICE seconds at most."""
@@ -100,11 +105,15 @@ class Ledger:
             self.over = True  # nobody is left under the filter: another RECV would block for ever on old kernels
         if self.fresh:
             self._tell()
+        if self.trace is not None:
+            self.trace.serve(events)
         if self.stream is not None:
             self.stream.serve(events)
 
     def close(self):
         """Tells the last counts.  The listener itself goes after the sandbox has."""
+        if self.trace is not None:
+            self.trace.close()
         if self.stream is not None:
             self.fresh = [record for record in self._all() if record.told != (record.count, record.interrupted)]
             self._tell()
@@ -155,6 +164,10 @@ class Ledger:
             return
         ident, thread, number, arch, arguments = call
         now = time.monotonic()
+        if self.trace is not None and number in self.listening.trace and arch == self.listening.audit_arch and \
+                self.answers.of(number, arguments) & ACTION in PASSES:
+            self.trace.heard(ident, thread, number, arguments, now)
+            return
         raw = (thread, number) + arguments
         known = self.seen.get(raw)
         if known is None or known[0].count >= known[0].due or self._is_stale(known[0], now):

@@ -39,7 +39,7 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     harden, writable, overlay, changes (True: the Result has them), export, chdir, env (a dict, adds to the sandbox's own),
     hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, tier,
     unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; samples (True: the
-    Result has them).
+    Result has them), trace ("exec": the Result has `processes`).
 
     Returns a Result, whatever the program did; a deadline is no exception, its reason is timeout-wall.  Raises SandboxError
     for what mrunc could not do: its status is 2 for a mistake in the options, 125 where this host can't, 126 or 127 where

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of a plan about the listener: which refused calls ask it, and which kill.  Data and bytes, nothing is done.
+"""The part of a plan about the listener: which calls ask it, and which kill.  Data and bytes, nothing is done.
 
-With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk.  What is
-refused, and with which errno, is the same in all of them.
+With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
+--trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
 from . import arms, policy, policy_arms
 from .errors import usage
@@ -15,29 +15,35 @@ _SOME = 0x7FFC0A0B1000
 HANDOVER = (("sendmsg", [(fd, _SOME, 0x4000) for fd in _FDS]), ("sendto", [(fd, _SOME, 9, 0, 0, 0) for fd in _FDS]),
             ("brk", [(_SOME,)]), ("mmap", [(0, 1 << 20, 3, 0x22, 0xFFFFFFFFFFFFFFFF, 0)]), ("munmap", [(_SOME, 1 << 20)]),
             ("futex", [(_SOME, 0x81, 1, 0, 0, 0)]))
+#: What --trace exec asks about where the policy allows it: what is to be executed, and the first call of most new programs.
+TRACED = ("execve", "execveat", "set_tid_address")
 
 
 class Listening:
     """What the listener is for.  program: bytes of the filter that asks; programs: the chain that it stands for, the policy
-    first; record: whether refused calls are recorded; kill, quiet: frozensets of numbers; audit_arch: int."""
+    first; record: whether refused calls are recorded; trace: frozenset of the numbers whose allowed calls ask; kill, quiet:
+    frozensets of numbers; audit_arch: int."""
 
-    __slots__ = ("program", "programs", "record", "kill", "quiet", "audit_arch")
+    __slots__ = ("program", "programs", "record", "trace", "kill", "quiet", "audit_arch")
 
     def __init__(self, record, kill, quiet, audit_arch):
         self.program, self.programs = b"", []
         self.record, self.kill, self.quiet, self.audit_arch = record, kill, quiet, audit_arch
+        self.trace = frozenset()
 
     def describe(self):
         """One line for people."""
         parts = ["each refused call but " + " ".join(self._names(self.quiet))] if self.record else []
+        if self.trace:
+            parts.append("allowed calls of " + " ".join(self._names(self.trace)))
         if self.kill:
             parts.append("kills for " + " ".join(self._names(self.kill)))
         return "; ".join(parts)
 
     def as_dict(self):
         """The JSON object of --print-plan."""
-        return {"record": self.record, "kill": self._names(self.kill), "quiet": self._names(self.quiet) if self.record else [],
-                "instructions": len(self.program) // 8}
+        return {"record": self.record, "trace": self._names(self.trace), "kill": self._names(self.kill),
+                "quiet": self._names(self.quiet) if self.record else [], "instructions": len(self.program) // 8}
 
     def how(self, listener, tier):
         """The receipt's phrase.  listener: what it can do, or why there is none."""
@@ -54,25 +60,34 @@ def arm(plan):
     spec = plan.spec
     named = [name for name, _ in plan.filters if name != "setid"]
     if not named:
-        if spec.ledger is True or spec.seccomp_action is not None:
-            raise usage("--ledger" if spec.ledger is True else "--seccomp-action", "contradicts --unsafe-without seccomp")
+        if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
+            raise usage("--ledger" if spec.ledger is True else "--trace" if spec.trace else "--seccomp-action",
+                        "contradicts --unsafe-without seccomp")
         return
-    out = Listening(bool(spec.ledger),
-                    policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" else frozenset(),
+    traced = spec.trace and not plan.left_out("trace")
+    if plan.left_out("ledger") and not traced:
+        return
+    out = Listening(bool(spec.ledger) and not plan.left_out("ledger"),
+                    policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" and not
+                    plan.left_out("ledger") else frozenset(),
                     policy_arms.numbers(policy_arms.QUIET if spec.learn is None else policy_arms.BLIND, NR), _audit_arch())
-    option = "--ledger" if out.record else "--seccomp-action kill"
+    if traced:
+        out.trace = frozenset(NR[name] for name in TRACED)
+    if not (out.record or out.trace or out.kill):
+        return
+    option = "--ledger" if out.record else "--trace exec" if traced else "--seccomp-action kill"
     # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
     shipped = named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
-    if out.record and not shipped:
+    if (out.record or traced) and not shipped:
         missing = _refused(plan.filters[0][1], out.audit_arch)
-        if missing and spec.ledger is not True:
+        if missing and spec.ledger is not True and not traced:
             plan.warnings.append("no ledger: policy %s refuses %s, over which its listener is handed over" %
                                  (named[0], ", ".join(missing)))
             out.record = False
             if not out.kill:
                 return
         elif missing:
-            raise usage(option, "policy %s refuses %s, over which the ledger's listener is handed over" %
+            raise usage(option, "policy %s refuses %s, over which the listener is handed over" %
                         (named[0], ", ".join(missing)), "allow them: " + " ".join("--seccomp-add " + call for call in missing),
                         stage="policy")
     try:
@@ -87,7 +102,9 @@ def arm(plan):
             out.program = policy.asking_program(named[0], ARCH, len(plan.filters) > 1)
         else:
             out.program = arms.combine(out.programs, arms.asking_but(out.audit_arch, out.quiet) if out.record else
-                                       arms.asking_about(out.audit_arch, out.kill))
+                                       arms.asking_about(out.audit_arch, out.kill) if out.kill else arms.unchanged)
+        if out.trace:
+            out.program = arms.combine([out.program], arms.asking_when_allowed(out.audit_arch, out.trace))
     except ValueError as error:
         raise usage(option, "policy %s: %s" % (named[0], error), stage="policy")
     plan.listening = out

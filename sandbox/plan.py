@@ -97,7 +97,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     if spec.learn == "record":
         from . import learning
         learning.arm(plan)
-    elif (spec.ledger or spec.seccomp_action == "kill") and not plan.left_out("ledger"):
+    elif spec.ledger or spec.trace or spec.seccomp_action == "kill":
         from . import listening
         listening.arm(plan)
     plan.controls = _controls(plan)
@@ -233,6 +233,8 @@ def _controls(plan):
             asked = plan.root
         if name == "ledger":
             asked = plan.listening is not None and plan.listening.record
+        if name == "trace":
+            asked = plan.listening is not None and bool(plan.listening.trace)
         if name in GROUP_LIMITS:
             asked = asked and (name in plan.group_notes or any(setting.control == name for setting in plan.group))
         out[name] = asked

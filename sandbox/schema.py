@@ -43,9 +43,13 @@ REFUSED = _object({
     "interrupted": _type("integer", "boolean", "null", description="answers that came too late for a caller that a signal took "
                                                                    "away")})
 PROCESS = _object({
-    "pid": _type("integer"), "parent": INTEGER_OR_NULL, "exe": TEXT_OR_NULL, "argv": _list(TEXT, null=True),
+    "pid": _type("integer", description="inside; 0: beyond the cap, counted by path"), "parent": INTEGER_OR_NULL,
+    "path": _type("string", "null", description="what was asked for"), "exe": TEXT_OR_NULL, "argv": _list(TEXT, null=True),
     "cwd": TEXT_OR_NULL, "uid": INTEGER_OR_NULL, "started_s": _type("number", "null"), "ended_s": _type("number", "null"),
-    "sha256": SHA256,
+    "exit_code": INTEGER_OR_NULL, "signal": INTEGER_OR_NULL,
+    "exit_missing": _type("string", "null", description="why neither exit_code nor signal is known"),
+    "sha256": _type("string", "null", description="of what was executed, a script's too, where it could be written to inside"),
+    "sha256_missing": _type("string", "null", description="why it was not read, where it should have been"),
     "confirmed": _type("boolean", "null", description="whether the new program was seen to run, not only asked for"),
     "count": _type("integer", "null")}, required=["pid", "parent", "exe", "argv", "started_s", "ended_s"])
 SAMPLE = _object({
@@ -89,7 +93,8 @@ _LINE = {"schema": FIELDS["schema"], "event": _type("string", enum=list(LEDGER_E
 LEDGER = {"type": "object", "properties": _LINE, "required": list(_LINE), "oneOf": [
     _object(dict({"event": {"const": "refused"}}, **REFUSED["properties"])),
     _object(dict({"event": {"const": "exec"}}, **PROCESS["properties"]), required=["event", "pid", "exe", "argv"]),
-    _object({"event": {"const": "exit"}, "pid": _type("integer")}),
+    _object({"event": {"const": "exit"}, "pid": _type("integer"), "ended_s": _type("number"), "exit_code": INTEGER_OR_NULL,
+             "signal": INTEGER_OR_NULL, "exit_missing": TEXT_OR_NULL}, required=["event", "pid"]),
     _object({"event": {"const": "capped"}})]}
 
 

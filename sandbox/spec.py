@@ -37,19 +37,20 @@ class Spec:
     tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
     memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
     best_effort, require: frozensets of control names; ledger: True, "if-possible" (a policy may keep it away) or False;
-    seccomp_action: "errno", "kill" or None; samples: whether what it uses is noted while it runs, which --report asks for.
+    seccomp_action: "errno", "kill" or None; samples: whether what it uses is noted while it runs, which --report
+    asks for; trace: frozenset of what is recorded: "exec".
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
                  "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
                  "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
-                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "learn")
+                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "trace", "learn")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
                  proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
                  seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
-                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False,
+                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False, trace=(),
                  environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
         environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
@@ -85,6 +86,7 @@ class Spec:
         self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
         self.tier = _tiers(tier)
         self.ledger = ledger if ledger == "if-possible" else _switch(ledger, "ledger")
+        self.trace = frozenset(_choice(word, ("exec",), "--trace") for word in _list(trace))
         self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "--seccomp-action")
         self.learn = None  # or "record", "verify": of `policy learn` alone, since no option may open the filter
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):

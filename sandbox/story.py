@@ -96,6 +96,9 @@ def tree(rows):
     latest, below, tops, again = {}, {}, [], set()
     for number in order:
         row = rows[number]
+        if row.get("pid") == 0:  # many that were counted together
+            tops.append(number)
+            continue
         above = latest.get(row.get("pid"))
         if above is not None and _over(rows[above], row):
             above = None  # the number of a process that had ended was given again

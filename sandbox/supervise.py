@@ -18,22 +18,27 @@ INSISTENCE = 3
 DRAIN_SECONDS = 2.0
 
 
-def receive(sock, signals, deadline):
-    """The next packet before the gate: ("packet", bytes, fd or None), ("interrupted", signal, None), ("late", ...)."""
+def receive(sock, signals, deadline, listener=-1):
+    """The next packet before the gate: ("packet", bytes, fd or None), ("interrupted", signal, None), ("late", ...).  listener:
+    a descriptor that is waited for too, ("call", its events, None), or -1."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     poll.register(signals, select.POLLIN)
+    if listener >= 0:
+        poll.register(listener, select.POLLIN)
     while True:
         left = deadline - time.monotonic()
         if left <= 0:
             return "late", None, None
-        ready = [fd for fd, _ in poll.poll(left * 1000 + 1)]
+        ready = dict(poll.poll(left * 1000 + 1))
         if signals in ready:
             number = read_signal(signals)
             if number in (1, 2, 3, 15):
                 return "interrupted", number, None
         if sock.fileno() in ready:
             return ("packet",) + take_packet(sock)
+        if listener in ready:
+            return "call", ready[listener], None
 
 
 def take_packet(sock):
@@ -123,7 +128,7 @@ class Supervision:
             from .cgroup import Watch
             self.listeners.append(Watch(run.group))
         if run.hearing is not None and run.hearing.listener is not None:
-            self.hearing = run.hearing.start(run.begun, run.stream)
+            self.hearing = run.hearing.start(run)
             self.listeners.append(self.hearing)
         if run.sampler is not None:
             self.listeners.append(run.sampler.start())

@@ -35,6 +35,9 @@ _close_range = bind("close_range", c_uint, c_uint, c_uint)
 _execveat = bind("execveat", c_int, c_bytes, c_pointer, c_pointer, c_int)
 _memfd_create = bind("memfd_create", c_bytes, c_uint)
 _pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
+#: struct pidfd_info, linux/pidfd.h: mask first, exit_code last
+_PIDFD_INFO = struct.Struct("=Q52xi")
+PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8
 _pidfd_open = bind("pidfd_open", c_int, c_uint)
 _signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
 _sethostname = bind("sethostname", c_bytes, c_size)
@@ -210,6 +213,18 @@ def notify_io(sock):
 def pidfd_open(pid):
     """A descriptor (close-on-exec) for a process, readable when it has ended.  ESRCH: there is none.  pidfd_open(2), 5.3"""
     return _pidfd_open(pid, 0)
+
+
+def pidfd_status(pidfd):
+    """The wait status of the ended process behind a pidfd, when its parent has taken it; None before.  PIDFD_GET_INFO, 6.15
+
+    OSError (ENOTTY, ESRCH): a kernel that tells it to nobody but the parent.
+    """
+    import fcntl
+    info = bytearray(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, 0))
+    fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
+    mask, status = _PIDFD_INFO.unpack(info)
+    return status if mask & PIDFD_INFO_EXIT else None
 
 
 def pidfd_kill(pidfd, number):

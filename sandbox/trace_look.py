@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /proc says of a process that waits for its answer.  Evidence, never a decision."""
+import os
+
+from .decode_memory import shown
+
+#: Bytes of a command line that are read, and arguments that are kept of it.
+LINE, WORDS = 8192, 32
+
+
+class Seen:
+    """process, parent: pids as the supervisor sees them; pid: its own, inside; uid: as the supervisor sees it; started: clock
+    ticks since boot; image: what tells one program of a process from the next, None where that can't be seen."""
+
+    __slots__ = ("process", "parent", "pid", "uid", "started", "image")
+
+    def __init__(self, process, parent, pid, uid, started):
+        self.process, self.parent, self.pid, self.uid, self.started = process, parent, pid, uid, started
+        self.image = None
+
+
+def look(thread):
+    """The Seen of a thread's process, or None where /proc does not tell."""
+    try:
+        found = dict(line.split(b":", 1) for line in _read("/proc/%d/status" % thread, 16384).split(b"\n") if b":" in line)
+        process = int(found[b"Tgid"])
+        numbers = _read("/proc/%d/stat" % process, 4096).rpartition(b")")[2].split()
+        out = Seen(process, int(found[b"PPid"]), int(found.get(b"NStgid", found[b"Tgid"]).split()[-1]),
+                   int(found[b"Uid"].split()[1]), numbers[19])
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+    try:
+        if int(numbers[25]):  # where the stack starts; 0 without the right to know.  proc_pid_stat(5): field 28
+            running = os.stat("/proc/%d/exe" % out.process)
+            out.image = running.st_dev, running.st_ino, numbers[25]
+    except (OSError, ValueError, IndexError):
+        pass
+    return out
+
+
+def inside(process):
+    """The pid that a process has inside, by the pid that it has here, or None."""
+    try:
+        for line in _read("/proc/%d/status" % process, 16384).split(b"\n"):
+            if line.startswith(b"NStgid:"):
+                return int(line.split()[-1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def link(process, name):
+    """Where a link of /proc/PID leads, as text, or None."""
+    try:
+        return shown(os.readlink(b"/proc/%d/%s" % (process, name)))
+    except OSError:
+        return None
+
+
+def command_line(process):
+    """[argument], as text, of what a process runs, or None."""
+    try:
+        data = _read("/proc/%d/cmdline" % process, LINE)
+    except OSError:
+        return None
+    if not data:
+        return None
+    words = (data[:-1] if data[-1:] == b"\0" else data).split(b"\0")
+    out = [shown(word) for word in words[:WORDS]]
+    return out + ["..."] if len(data) == LINE or len(words) > WORDS else out
+
+
+def uid_map(process):
+    """[(first inside, first here, count)] of a process's user namespace."""
+    try:
+        lines = _read("/proc/%d/uid_map" % process, 4096).splitlines()
+        return [tuple(int(number) for number in line.split()) for line in lines]
+    except (OSError, ValueError):
+        return []
+
+
+def _read(path, size):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, size)
+    finally:
+        os.close(fd)

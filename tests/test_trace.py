@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process story: what was executed, by whom, and how it ended, whatever a hostile program puts into it."""
+import hashlib
+import html.parser
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import mrunc  # noqa: F401  registers the package
+from conftest import IN_VM
+from mrunc import seccomp_bpf as bpf
+from mrunc.sandbox import arms, listening, policy
+from mrunc.syscalls.libc import ARCH, NR
+
+TRACE = ("--trace", "exec")
+TRUE = os.path.realpath("/bin/true")
+#: What a process's status looks like is told since Linux 6.15.
+TOLD = [int(part) for part in os.uname().release.split("-")[0].split(".")[:2]] >= [6, 15]
+
+
+def traced(inside, *argv, options=(), **settings):
+    """(Finished, its rows)"""
+    done = inside.run(*argv, options=[*TRACE, *options], **settings)
+    return done, done.result["processes"]
+
+
+def sha256(path):
+    with open(path, "rb") as stream:
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+def brief(rows):
+    """[(path, executable, status)] of those that were seen to run."""
+    return [(row["path"], row["exe"], row["exit_code"]) for row in rows if row["confirmed"]]
+
+
+def compiled(inside, code, *options):
+    """The path of a C program."""
+    assert shutil.which("gcc"), "apt-get install gcc libc6-dev (as root, .ci/test does it)"
+    path = os.path.join(inside.scratch, "program")
+    with open(path + ".c", "w") as stream:
+        stream.write(code)
+    subprocess.run(["gcc", "-w", *options, "-o", path, path + ".c"], check=True, timeout=60)
+    return path
+
+
+STORY = """
+cp /bin/true ./copy; ./copy one 'two words'
+cp /bin/true script; printf '#!/bin/sh\\nexit 3\\n' > script; ./script
+cd /; "$OLDPWD/copy"
+exec /bin/sh -c 'kill -9 $$'
+"""
+
+
+@pytest.mark.parametrize("tier", ["full", "process"])
+def test_each_program_is_told_with_its_parent_its_arguments_and_its_end(inside, tier):
+    done, rows = traced(inside, "/bin/sh", "-c", STORY, options=["--tier", tier])
+    assert done.rc == 137, done
+    shell = os.path.realpath("/bin/sh")
+    place = rows[0]["cwd"]
+    if tier == "process" and inside.who == "user":  # the first is asked for from the memory of mrunc's own, undumpable pid 1
+        assert rows[0]["path"] in ("/bin/sh", "<unreadable: EPERM>")
+        rows[0]["path"] = "/bin/sh"
+    assert [(row["path"].replace(place + "/", "./"), row["exe"].replace(place + "/", "./")) for row in rows] == [
+        ("/bin/sh", shell), ("/usr/bin/cp", os.path.realpath("/bin/cp")), ("./copy", "./copy"),
+        ("/usr/bin/cp", os.path.realpath("/bin/cp")), ("./script", shell), ("./copy", "./copy"), ("/bin/sh", shell)]
+    assert all(row["confirmed"] and row["count"] == 1 for row in rows)
+    assert rows[2]["argv"] == ["./copy", "one", "two words"] and rows[4]["argv"] == ["/bin/sh", "./script"]
+    assert [row["cwd"] for row in rows] == [place] * 5 + ["/"] * 2
+    first = rows[0]["pid"]
+    assert rows[6]["pid"] == first and {row["parent"] for row in rows[1:6]} == {first}
+    assert len({row["pid"] for row in rows}) == 6 and rows[6]["parent"] == rows[0]["parent"]
+    assert {row["uid"] for row in rows} == ({0} if tier == "full" else {int(inside.outside(["id", "-u"]).stdout)}) \
+        or inside.who == "root"
+    times = [row["started_s"] for row in rows]
+    assert times == sorted(times) and all(row["started_s"] <= row["ended_s"] for row in rows)
+    assert all(row["ended_s"] <= later["started_s"] for row, later in zip(rows[1:6], rows[2:]))
+    assert rows[6]["signal"] == 9 and rows[6]["exit_missing"] is None
+    assert rows[0]["ended_s"] == rows[6]["started_s"] and "another program" in rows[0]["exit_missing"]
+    if TOLD:
+        assert [row["exit_code"] for row in rows[1:6]] == [0, 0, 0, 3, 0]
+    else:
+        assert all("6.15" in row["exit_missing"] for row in rows[1:6])
+    assert rows[2]["sha256"] == rows[5]["sha256"] == sha256(TRUE)
+    assert rows[4]["sha256"] == hashlib.sha256(b"#!/bin/sh\nexit 3\n").hexdigest()
+    assert [row["sha256"] for row in (rows[0], rows[1], rows[3], rows[6])] == [None] * 4
+    row = [row for row in done.result["controls"] if row["name"] == "trace"][0]
+    assert row["asked"] and row["in_force"] and "evidence only" in row["how"]
+
+
+def test_without_it_nobody_looks(inside):
+    done = inside.run("/bin/true")
+    assert done.result["processes"] is None
+    assert not [row for row in done.result["controls"] if row["name"] == "trace"][0]["in_force"]
+
+
+def test_the_ledgers_file_has_the_same(inside):
+    path = os.path.join(inside.scratch, "ledger.jsonl")
+    done, rows = traced(inside, "/bin/sh", "-c", "cp /bin/true x; ./x; unshare -n true; ./x", options=["--ledger", path])
+    with open(path) as stream:
+        lines = [json.loads(line) for line in stream]
+    from mrunc.sandbox import schema
+    assert [list(schema.mistakes(line, schema.LEDGER)) for line in lines] == [[]] * len(lines)
+    told = sorted((line for line in lines if line["event"] == "exec"), key=lambda line: line["started_s"])
+    assert [line["argv"] for line in told] == [row["argv"] for row in rows] and len(rows) == 5
+    ends = {line["pid"]: line for line in lines if line["event"] == "exit"}
+    for row in rows:
+        assert ends[row["pid"]]["ended_s"] == row["ended_s"]
+    assert [row["syscall"] for row in done.result["refused"]] == ["unshare"]
+    assert [line["syscall"] for line in lines if line["event"] == "refused"] == ["unshare"]
+
+
+def test_what_fails_is_no_program(inside):
+    """A shell asks for each directory of PATH; a missing program, a FIFO and a directory are not executed."""
+    done, rows = traced(inside, "/bin/sh", "-c", "mkfifo /tmp/f; chmod 755 /tmp/f; /tmp/f; /tmp; ls >/dev/null; chmod 644 /tmp/f",
+                        timeout=60)
+    assert [row["path"] for row in rows if row["confirmed"]] == [
+        "/bin/sh", "/usr/bin/mkfifo", "/usr/bin/chmod", "/usr/bin/ls", "/usr/bin/chmod"]
+    assert {row["path"] for row in rows if not row["confirmed"]} <= {"/tmp/f", "/tmp"}
+    assert all(row["sha256"] is None and row["exe"] is None for row in rows if not row["confirmed"])
+
+
+def test_a_program_without_a_file_is_told_by_its_content(inside):
+    code = """
+import os
+data = open("/bin/true", "rb").read()
+for way in ("memory", "deleted"):
+    if way == "memory":
+        fd = os.memfd_create("nothing to see")
+    else:
+        fd = os.open("/tmp/gone", os.O_RDWR | os.O_CREAT, 0o700)
+    os.write(fd, data)
+    read = os.open("/proc/self/fd/%d" % fd, os.O_RDONLY)
+    os.close(fd)
+    if way == "deleted":
+        os.unlink("/tmp/gone")
+    pid = os.fork()
+    if not pid:
+        os.execve(read, [way], {})
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(read)
+"""
+    done = inside.python(code, options=TRACE)
+    rows = done.result["processes"]
+    assert done.rc == 0 and len(rows) == 3, done
+    assert [row["argv"] for row in rows[1:]] == [["memory"], ["deleted"]]
+    assert [row["exe"] for row in rows[1:]] == ["/memfd:nothing to see (deleted)", "/tmp/gone (deleted)"]
+    assert [row["sha256"] for row in rows[1:]] == [sha256(TRUE)] * 2 and all(row["confirmed"] for row in rows)
+
+
+SILENT = r"""
+static long call(long nr, long a, long b, long c) {
+    long out;
+    __asm__ volatile ("syscall" : "=a"(out) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return out;
+}
+void _start(void) {
+    long *stack = (long *)__builtin_frame_address(0) + 1;
+    char **argv = (char **)(stack + 1);
+    char byte;
+    if (argv[1] && argv[1][0] == 'w')
+        call(0, 0, (long)&byte, 1);
+    if (argv[1] && argv[1][0] == 'n') {
+        char *next[] = {"/bin/true", 0};
+        call(59, (long)next[0], (long)next, (long)(next + 1));
+    }
+    call(60, 5, 0, 0);
+}
+"""
+
+
+@pytest.mark.skipif(ARCH != "x86_64", reason="the program is written for x86_64")
+@pytest.mark.skipif(IN_VM, reason="there is no compiler in the virtual machine")
+def test_a_static_program_is_seen_when_it_is_looked_at(inside):
+    """It makes no call at its start.  One that ends at once is told as asked for, with its content; one that stays, or executes
+    another, as confirmed."""
+    path = compiled(inside, SILENT, "-static", "-nostdlib", "-fno-stack-protector")
+    command = "/box/program quick; /box/program next; echo | /box/program short; (sleep 1 | /box/program wait); true"
+    done, rows = traced(inside, "/bin/sh", "-c", command, options=["--copy", path])
+    assert done.rc == 0
+    told = {row["argv"][1]: row for row in rows if row["path"] == "/box/program"}
+    assert set(told) == {"quick", "next", "short", "wait"}
+    assert {row["sha256"] for row in told.values()} == {sha256(path)}
+    assert told["wait"]["confirmed"] and told["wait"]["exe"] == "/box/program"
+    assert not told["quick"]["confirmed"] and told["quick"]["exe"] is None
+    assert told["next"]["confirmed"] and [row["path"] for row in rows if row["pid"] == told["next"]["pid"]] == [
+        "/box/program", "/bin/true"]
+    if TOLD:
+        assert told["quick"]["exit_code"] == told["wait"]["exit_code"] == 5
+
+
+def test_hostile_arguments_are_text(inside):
+    code = r"""
+import os
+hostile = [b"\x1b[2J\r\n\0"[:6], b"<script>alert(1)</script><!--", b"\xff\xfe", "\u202egnp.exe".encode(), b"'\"&", b"x" * 120000]
+pid = os.fork()
+if not pid:
+    os.execve("/bin/true", hostile, {})
+pid, status = os.waitpid(pid, 0)
+pid = os.fork()
+if not pid:
+    os.execve("/bin/true", [b"true"] + [b"y" * 1000] * 1000, {})
+os.waitpid(pid, 0)
+"""
+    path = os.path.join(inside.scratch, "hostile.json")
+    done = inside.python(code, options=TRACE)
+    rows = done.result["processes"]
+    assert done.rc == 0 and len(rows) == 3 and all(row["confirmed"] for row in rows)
+    assert rows[1]["argv"][:5] == ["\x1b[2J\r\n", "<script>alert(1)</script><!--", "\\xff\\xfe", "\u202egnp.exe", "'\"&"]
+    assert rows[1]["argv"][5].startswith("x" * 1000) and rows[1]["argv"][-1] == "..."
+    assert sum(len(word) for word in rows[1]["argv"] + rows[2]["argv"]) < 20000
+    with open(path, "w") as stream:
+        json.dump(done.result, stream)
+    for options in ((), ("--html", "-")):
+        shown = inside.outside(inside.command(path, options=options, verb="report") if not options else
+                               inside.command(verb="report", options=["--html", path + ".html"]) + [path])
+        assert shown.returncode == 0, shown
+        assert "\x1b[2J" not in shown.stdout and "\u202e" not in shown.stdout
+    with open(path + ".html", encoding="utf-8") as stream:
+        page = stream.read()
+
+    class Tags(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            assert tag != "script"
+    Tags().feed(page)
+    assert "alert(1)" in page and "\u202e" not in page and "\x1b" not in page
+
+
+def test_a_flood_is_counted_and_hides_nothing(inside):
+    """More executions than are described: each is counted, and a program of another path still has its row."""
+    code = """
+import os
+for _ in range(700):
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+for number in range(3):
+    os.symlink("/bin/true", "/tmp/other%d" % number)
+    os.waitpid(os.posix_spawn("/tmp/other%d" % number, ["other"], {}), 0)
+"""
+    done = inside.python(code, options=TRACE)
+    rows = done.result["processes"]
+    assert done.rc == 0
+    assert sum(row["count"] for row in rows if row["path"] == "/bin/true") == 700
+    last = rows[-1]
+    assert (last["pid"], last["path"], last["count"], last["argv"]) == (0, "/bin/true", 700 - 256, None)
+    assert [row["path"] for row in rows if row["path"].startswith("/tmp/")] == ["/tmp/other0", "/tmp/other1", "/tmp/other2"]
+    assert [note for note in done.result["notes"] if "trace was full: 444 programs" in note]
+    assert all(row["ended_s"] is not None for row in rows if row["pid"])
+
+
+def test_a_path_that_another_thread_changes_changes_the_record_and_not_the_outcome(inside):
+    code = """
+import ctypes, os, threading
+libc = ctypes.CDLL(None)
+seen = set()
+for turn in range(40):
+    pid = os.fork()
+    if not pid:
+        path = ctypes.create_string_buffer(b"/bin/true ")
+        path[9] = b"\\0"
+        other = ctypes.create_string_buffer(b"/bin/false")
+        one = path.raw
+        def flip():
+            while True:
+                ctypes.memmove(path, other, 11)
+                ctypes.memmove(path, one, 11)
+        threading.Thread(target=flip, daemon=True).start()
+        argv = (ctypes.c_char_p * 2)(b"either", None)
+        while True:
+            libc.execve(path, argv, None)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, 256), status
+    print(pid, status >> 8)
+"""
+    done = inside.python(code, options=TRACE)
+    assert done.rc == 0
+    ended = dict(line.split() for line in done.out.splitlines())
+    assert len(ended) == 40
+    rows = [row for row in done.result["processes"] if row["confirmed"] and row["argv"] == ["either"]]
+    assert {str(row["pid"]) for row in rows} == set(ended)
+    for row in rows:  # what really ran is what ended so
+        assert row["exe"] == os.path.realpath("/bin/true" if ended[str(row["pid"])] == "0" else "/bin/false")
+        assert row["exit_code"] in (int(ended[str(row["pid"])]), None)
+
+
+REFUSING = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+    {"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13, "args": [{"index": 2, "value": 0, "op": "SCMP_CMP_EQ"}]}]}
+
+
+@pytest.mark.parametrize("ledger", [False, True])
+def test_a_call_that_the_policy_refuses_is_refused(inside, ledger):
+    """Where a policy has conditions for execve, what it refuses never goes on, whatever the trace does with the rest."""
+    path = os.path.join(inside.scratch, "policy.json")
+    with open(path, "w") as stream:
+        json.dump(REFUSING, stream)
+    code = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+argv = (ctypes.c_char_p * 2)(b"true", None)
+for _ in range(3):
+    print(libc.execve(b"/bin/true", argv, None), ctypes.get_errno(), flush=True)
+libc.execve(b"/bin/true", argv, argv)
+"""
+    options = ["--seccomp", path, *(["--ledger", "/dev/null"] if ledger else [])]
+    plain = inside.python(code, options=options)
+    done = inside.python(code, options=[*options, *TRACE])
+    assert plain.out == done.out == "-1 13\n" * 3 and done.rc == 0
+    assert [row["path"] for row in done.result["processes"]] == ["/usr/bin/python3", "/bin/true"]
+    if ledger:
+        assert [(row["syscall"], row["errno"], row["count"]) for row in done.result["refused"]] == [("execve", "EACCES", 3)]
+    else:
+        assert done.result["refused"] is None
+
+
+@pytest.mark.parametrize("name", policy.NAMES)
+@pytest.mark.parametrize("record", [False, True])
+def test_only_allowed_calls_of_the_named_numbers_ask_and_nothing_else_changes(name, record):
+    audit_arch = policy.numbers(ARCH).AUDIT_ARCH
+    programs = [policy.program(name, ARCH), policy.setid_program(ARCH)]
+    traced_numbers = frozenset(NR[call] for call in listening.TRACED)
+    whole = arms.combine(programs, arms.asking_but(audit_arch, frozenset()) if record else arms.unchanged)
+    before, after = bpf.decode(whole), bpf.decode(arms.combine([whole], arms.asking_when_allowed(audit_arch, traced_numbers)))
+    for arch in (audit_arch, 0x40000003, 0xC00000B7, 0xC000003E):
+        for number in list(range(600)) + [0x40000000 + 59, 0xffffffff]:
+            for arguments in ((0,) * 6, (1 << 32, 2, 3, 4, 0x1000, 6)):
+                was, now = (bpf.run(code, number, arch, arguments)[0] for code in (before, after))
+                asks = arch == audit_arch and number in traced_numbers and was & arms.ACTION in arms.PASSES
+                assert now == (arms.NOTIFY if asks else was), (arch, number)
+
+
+def test_mistakes_are_named(inside):
+    assert inside.run("true", options=["--trace", "open"]).rc == 2
+    done = inside.run("true", options=[*TRACE, "--unsafe-without", "seccomp"])
+    assert done.rc == 2 and "--trace" in done.err
+    done = inside.run("true", options=[*TRACE, "--unsafe-without", "trace"])
+    assert done.rc == 0 and done.result["processes"] is None and "trace" in done.err
+
+
+def test_people_see_it(inside):
+    done = inside.outside(inside.command("sh", "-c", "ls / > /dev/null; true", options=["-v", *TRACE]))
+    assert "mrunc: executed: 2 programs\nmrunc:   sh -c 'ls / > /dev/null; true'\nmrunc:     ls /\n" in done.stderr
+    plan = inside.outside(inside.command("true", options=[*TRACE, "--print-plan"])).stdout
+    assert "allowed calls of execve execveat set_tid_address" in plan
+
+
+def test_the_library_has_it(inside):
+    code = ("import sys; sys.path.insert(0, %r); import mrunc\n"
+            "for trace in ('exec', ('exec',)):\n"
+            "    result = mrunc.run(['sh', '-c', 'ls >/dev/null; true'], trace=trace)\n"
+            "    print([row['path'] for row in result.processes])\n"
+            "print(mrunc.run(['true']).processes)\n" % inside.tool[:-len("mrunc.py")])
+    done = inside.outside(["/usr/bin/python3", "-c", code])
+    assert done.stdout == "['/usr/bin/sh', '/usr/bin/ls']\n" * 2 + "None\n", done
