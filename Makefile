@@ -22,8 +22,9 @@ lint:  ## ruff, vermin, mypy
 ci:  ## everything that must hold: suite as root and as a user, coverage, virtual machines, linters
 	.ci/run
 
-bench:  ## the measurements
-	@for file in bench/*.py; do echo "== $$file"; $(PYTHON) $$file || exit 1; done
+bench:  ## measure beside other sandboxes and write docs/benchmarks.*: ten minutes on a quiet machine, QUICK=1 for three
+	-.ci/install gcc libc6-dev python3-seccomp bubblewrap crun runc firejail systemd-container runsc
+	$(PYTHON) bench/everything.py $(if $(QUICK),--quick) docs
 
 freeze:  ## regenerate the generated files: call numbers, filters, peers, init
 	$(PYTHON) .ci/generate_nr.py

@@ -112,16 +112,16 @@ def turns(found, kinds, counts, rounds):
 
 
 def burnt(found, seconds, rounds):
-    """{name: {"wall", "cpu": spread of inside / outside, "seconds"}}: what has less in force gets half the time."""
+    """{name: {"wall", "cpu": spread of inside / outside, "seconds"}}: what has less in force gets a quarter of the time."""
     count = calibrated(found["outside"], "burn", SLICE)
     names = [name for name in ("mrunc", *LEFT_OUT, "bwrap + filter") if name in found]
     rounds = rounds or int(seconds / (SLICE / 1e9))
     ratios = {name: {"wall": [], "cpu": []} for name in names}
     spent = {name: 0.0 for name in names}
-    for half, some in ((1, ["mrunc"]), (0, names)):
+    for some, number in ((["mrunc"], rounds - rounds // 4), (names, rounds // 4)):
         used = {name: found[name] for name in ["outside", *some]}
         counts = {(name, "burn"): count for name in used}
-        for row in turns(used, ["burn"], counts, max(1, rounds // 2 + (rounds & 1 if half else 0))):
+        for row in turns(used, ["burn"], counts, max(1, number)):
             for name in some:
                 for place, clock in enumerate(("wall", "cpu")):
                     ratios[name][clock].append(row[name, "burn"][place] / row["outside", "burn"][place])
@@ -170,8 +170,7 @@ def main():
     result = measured(asked.seconds or (5 if asked.quick else 60), None if asked.seconds else asked.rounds,
                       asked.rounds or (8 if asked.quick else 50))
     measure.finish(result, asked.json)
-    print(page.burn(result))
-    print(page.verdicts({"burn": result}))
+    print(page.alone(result))
     return 0
 
 

@@ -146,8 +146,7 @@ def main():
     result = measured(asked.rounds or (12 if asked.quick else 90), asked.rounds or (3 if asked.quick else 15),
                       asked.flood or (50000 if asked.quick else 1000000), asked.paced or (3 if asked.quick else 15))
     measure.finish(result, asked.json)
-    print(page.ledger(result))
-    print(page.verdicts({"ledger": result}))
+    print(page.alone(result))
     return 0
 
 

@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,11 @@ DOOR = os.path.join(HERE, "mrunc.py")
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
                "TERM": "dumb"}
 SLEEP = os.path.realpath("/usr/bin/sleep")
+#: What is said of a Pool where there is none yet.
+NO_POOL = "this version of mrunc has none"
+#: The worker's kinds of work.
+CALLS = {"plain": "`getppid`", "file": "`read` of 1 byte", "tested": "`personality` (argument tested)",
+         "denied": "`acct` of a path (refused)", "numbers": "`setns` (refused)", "various": "`setns`, no two alike"}
 NULL = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
 
 
@@ -235,7 +241,7 @@ def host():
         if os.path.exists("/etc/os-release") else {}
     revision = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, universal_newlines=True).stdout.strip() \
-        if os.path.isdir(os.path.join(HERE, ".git")) else ""
+        if os.path.isdir(os.path.join(HERE, ".git")) and shutil.which("git") else ""
     with open("/proc/self/mountinfo") as stream:
         mounts = len(stream.readlines())
     return {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

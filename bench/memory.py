@@ -159,6 +159,8 @@ def measured(largest, names=WAYS):
     ways = {"mrunc.run": (Library(), True)}  # the first, as long as nothing but the launcher lies below this process
     if hasattr(mrunc, "Pool"):
         ways["mrunc.Pool"] = Warm(), False
+    else:
+        result["missing"]["mrunc.Pool"] = measure.NO_POOL
     for rival in others.rivals(place):
         if rival.name in names:
             if rival.missing():
@@ -182,8 +184,7 @@ def main():
     measure.urgent()
     result = measured(asked.rounds or (10 if asked.quick else 100))
     measure.finish(result, asked.json)
-    print(page.memory(result))
-    print(page.verdicts({"memory": result}))
+    print(page.alone(result))
     return 0
 
 

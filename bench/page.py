@@ -1,183 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/benchmarks.md: what the measurements wrote as JSON, as tables, a chart, and the targets with what was reached.
-
-    python3 bench/page.py --check FILE...            prints `target | reached | holds` from these JSON files
-    python3 bench/page.py --write FOLDER FILE...     writes FOLDER/benchmarks.md and benchmarks.svg
-"""
-import json
+"""docs/benchmarks.md: what the measurements wrote as JSON, as tables, and the targets with what was reached."""
 import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from measure import milliseconds, table  # noqa: E402
+import targets  # noqa: E402
+from measure import CALLS, milliseconds, table  # noqa: E402
 
-#: The worker's kinds of work.
-CALLS = {"plain": "`getppid`", "file": "`read` of 1 byte", "tested": "`personality` (argument tested)",
-         "denied": "`acct` of a path (refused)", "numbers": "`setns` (refused)", "various": "`setns`, no two alike"}
-PYTHON = "python3 -I -S -c 'import ctypes'"
-
-
-# The targets: each a function of {bench: result} -> (reached, as text; whether it holds).  KeyError: not measured.
-
-def median(results, name):
-    return results["startup"]["rows"][name]["median"]
-
-
-def ratio(results, name, against, limit):
-    reached = median(results, name) / median(results, against)
-    return "%.2f" % reached, reached <= limit
-
-
-def command_line(results):
-    return ratio(results, "mrunc run", PYTHON, 1.30)
-
-
-def own_part(results):
-    part = median(results, "mrunc run") - median(results, PYTHON)
-    reached = part / median(results, "bwrap + filter")
-    return "%.2f (beside bwrap with few mounts %.2f)" % (
-        reached, part / median(results, "bwrap, few mounts + filter")), reached <= 0.55
-
-
-def in_process(results):
-    return ratio(results, "mrunc.run", "subprocess.run, bwrap + mrunc's filter", 0.75)
-
-
-def warm(results):
-    return ratio(results, "mrunc.Pool.run", "subprocess.run, bwrap + mrunc's filter", 0.25)
-
-
-def warm_beside_none(results):
-    return ratio(results, "mrunc.Pool.run", "subprocess.run, plain", 1.5)
-
-
-def per_second(results):
-    cells = results["throughput"]["cells"]
-    found, ways = [], sorted(name for name in cells if name.startswith("mrunc"))
-    for count in ("1", "2"):
-        best = max(ways, key=lambda way: cells[way][count]["median"])
-        found.append((cells[best][count]["median"] / cells["bwrap + filter"][count]["median"], best))
-    return ", ".join("%.2f (%s)" % each for each in found), min(each for each, _ in found) >= 2.2
-
-
-def memory_each(results):
-    rows = results["memory"]["rows"]
-    way = "mrunc.run" if "mrunc.run" in rows else "mrunc run"
-    found = []
-    for count in ("1", "10", "100"):
-        if count in rows[way] and count in rows["bwrap"]:
-            found.append((rows[way][count]["pss"] / rows["bwrap"][count]["pss"], count))
-    return ", ".join("%.3f at %s" % each for each in found), max(each for each, _ in found) <= 0.10
-
-
-def memory_supervisor(results):
-    rows = results["memory"]["rows"]
-    reached = rows["mrunc run"]["1"]["largest_rss"] / rows["runc + docker"]["1"]["largest_rss"]
-    return "%.2f (%.1f of %.1f MB)" % (reached, rows["mrunc run"]["1"]["largest_rss"] / 1024,
-                                       rows["runc + docker"]["1"]["largest_rss"] / 1024), reached <= 0.9
-
-
-def burnt(results):
-    """Wall time where the machine was quiet enough to tell; processor time, which others hardly touch, always."""
-    wall, cpu = [results["burn"]["burn"]["mrunc"][clock] for clock in ("wall", "cpu")]
-    return "wall %.4f (95 %%: %.4f to %.4f), processor time %.4f (%.4f to %.4f)" % tuple(
-        found[key] for found in (wall, cpu) for key in ("median", "low", "high")), \
-        cpu["high"] <= 1.005 and wall["low"] <= 1.005 and min(wall["median"], cpu["median"]) <= 1.005
-
-
-#: Two filters cost the same when they differ by less than this, ns per call: what repeating the measurement changes.
-SAME = 4.0
-UNFILTERED = ("outside", "bwrap", "runsc", "nsjail", "minijail0")
-
-
-def filtered(results):
-    cost, ours, theirs = results["burn"]["calls"], [], []
-    for kind in ("plain", "file"):
-        peers = {name: row[kind]["extra"]["median"] for name, row in cost.items()
-                 if name not in UNFILTERED and not name.startswith("mrunc") and kind in row}
-        least = min(peers, key=peers.get)
-        ours.append(cost["mrunc"][kind]["extra"]["median"])
-        theirs.append((peers[least], least))
-    return "; ".join("%.0f ns beside %.0f (%s)" % (own, peer, name) for own, (peer, name) in zip(ours, theirs)), all(
-        own <= peer + SAME for own, (peer, _) in zip(ours, theirs))
-
-
-def lasting(results):
-    found = results["throughput"]["growth"]
-    holds = found["aged"]["median"] <= 1.05 and found["descriptors"] <= 0 and found["memory_kb"] <= found["memory_allowed_kb"]
-    return "%.3f (beside a fresh process; %+d kB, %+d descriptors after %d)" % (
-        found["aged"]["median"], found["memory_kb"], found["descriptors"], found["sandboxes"]), holds
-
-
-def ledger_allowed(results):
-    found = results["ledger"]["allowed"]
-    return ", ".join("%s %.3f (%.3f to %.3f)" % (CALLS[kind], row["median"], row["low"], row["high"])
-                     for kind, row in found.items()), max(row["median"] for row in found.values()) <= 1.02
-
-
-def ledger_refused(results):
-    found = results["ledger"]["refused"]
-    return ", ".join("%s %.2f (%.2f to %.2f)" % (CALLS[kind], *[row["ratio"][key] for key in ("median", "low", "high")])
-                     for kind, row in found.items()), found["numbers"]["ratio"]["median"] <= 1.6
-
-
-def ledger_counts(results):
-    floods = results["ledger"]["floods"]
-    wrong = sum(abs(row["made"] - row["counted"]) + abs(row["made"] - row["refused"]) for row in floods)
-    return "%d of %d calls off" % (wrong, sum(row["made"] for row in floods)), wrong == 0
-
-
-def ledger_memory(results):
-    peak = max(row["peak_kb"] for row in results["ledger"]["floods"]) / 1024
-    return "%.1f MB" % peak, peak <= 50
-
-
-def ledger_share(results):
-    paced = [row for row in results["ledger"]["floods"] if row["paced"]]
-    return ", ".join("%.1f %% (%d thread%s)" % (100 * row["share"], row["threads"], "s"[:row["threads"] > 1])
-                     for row in paced), max(row["share"] for row in paced) <= 0.05
-
-
-TARGETS = [
-    ("startup", "`python3 -I -S mrunc.py run -- /bin/true` / `%s` <= 1.30" % PYTHON, command_line),
-    ("startup", "their difference, mrunc's own part, / bwrap with a filter <= 0.55", own_part),
-    ("startup", "`mrunc.run(['/bin/true'])` / `subprocess.run(['bwrap', same set-up, same filter])` <= 0.75", in_process),
-    ("startup", "`Pool.run` / the same <= 0.25", warm),
-    ("startup", "`Pool.run` / `subprocess.run(['/bin/true'])` <= 1.5", warm_beside_none),
-    ("throughput", "sandboxes per second from one parent, 1 and 2 at once / bwrap with a filter >= 2.2", per_second),
-    ("memory", "PSS per running sandbox, launcher shared / bwrap's two processes <= 0.10", memory_each),
-    ("memory", "RSS of the command line's supervisor / runc's <= 0.9", memory_supervisor),
-    ("burn", "CPU burn inside / outside <= 1.005", burnt),
-    ("burn", "extra cost of an allowed call, mrunc's filter: the same as any peer's or less", filtered),
-    ("throughput", "cost of the 10,000th sandbox / the 10th <= 1.05, no growth of memory or descriptors", lasting),
-    ("ledger", "allowed calls with the ledger / without <= 1.02", ledger_allowed),
-    ("ledger", "a repeated refused call with its record / the supervisor in C <= 1.6, of numbers alone", ledger_refused),
-    ("ledger", "floods by 1 and 4 threads: each call refused and counted", ledger_counts),
-    ("ledger", "supervisor's memory in them <= 50 MB", ledger_memory),
-    ("ledger", "supervisor's share of a processor once the burst is spent <= 5 %", ledger_share),
-]
-
-
-def judged(results):
-    """[(target, reached, "yes" | "no" | "not measured")] of the benches that are there."""
-    rows = []
-    for bench, text, function in TARGETS:
-        if bench not in results:
-            continue
-        try:
-            reached, holds = function(results)
-            rows.append((text, reached, "yes" if holds else "**no**"))
-        except (KeyError, ValueError):
-            rows.append((text, "-", "not measured"))
-    return rows
-
-
-def verdicts(results):
-    return table(("target", "reached", "holds"), judged(results))
-
-
-# Startup
 
 def startup(result):
     """The table of bench/startup.py."""
@@ -185,17 +15,13 @@ def startup(result):
     base, beside = rows.get("plain"), rows.get("bwrap + filter")
     lines = []
     for name, row in sorted(rows.items(), key=lambda item: item[1]["median"]):
-        lines.append(["`%s`" % name if name in (PYTHON, "python3 -I -S -c pass") else name]
+        lines.append(["`%s`" % name if name.startswith("python3 ") else name]
                      + [milliseconds(row[key]) for key in ("median", "min", "p90")]
                      + ["%.1f" % (row["median"] / other["median"]) if other else "-" for other in (base, beside)]
                      + ["%d of %d" % (row["clean"], row["samples"]), row["note"]])
     text = table(("what", "median ms", "min", "p90", "/ plain", "/ bwrap + filter", "quiet samples", "isolation"), lines)
-    for name, why in result["missing"].items():
-        text += "\n\n%s: %s." % (name, why)
     return text
 
-
-# While the program runs
 
 def burn(result):
     """The two tables of bench/burn.py."""
@@ -212,8 +38,6 @@ def burn(result):
                 row[kind]["ns"]["median"], *[row[kind]["extra"][key] for key in ("median", "low", "high")])
             for kind in kinds])
     text += "\n\n" + table(["ns per call (beyond outside, 95 % interval)"] + [CALLS[kind] for kind in kinds], rows)
-    for name, why in result["missing"].items():
-        text += "\n\n%s: %s." % (name, why)
     return text
 
 
@@ -226,8 +50,6 @@ def memory(result):
                          found["largest_rss"], found["before_pss"] or "-"))
     text = table(("what", "sandboxes", "processes each", "RSS kB each", "PSS kB each", "largest process, RSS kB",
                   "shared by all, PSS kB"), rows)
-    for name, why in result["missing"].items():
-        text += "\n\n%s: %s." % (name, why)
     return text
 
 
@@ -247,8 +69,6 @@ def throughput(result):
             ("memory, host process and launcher: second round to last", "%+d kB of %d" % (found["memory_kb"], found["rss_kb"])),
             ("descriptors, the same", "%+d" % found["descriptors"]), ("processes, the same", "%+d" % found["processes"])]
     text += "\n\n" + table(("how it grows", ""), rows)
-    for name, why in result["missing"].items():
-        text += "\n\n%s: %s." % (name, why)
     return text
 
 
@@ -272,61 +92,80 @@ def ledger(result):
     return text
 
 
-def escape(text):
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+#: (bench, heading, what it is, function), in the page's order.
+SECTIONS = [
+    ("startup", "From start to end", """
+`/bin/true` from before its start until it is reaped. Command lines are started by posix_spawn from a small process; what the
+library does stands beside `subprocess.run` from the same process.""", startup),
+    ("throughput", "Many", """
+Sandboxes of `/bin/true` per second from one parent, and what it holds when it has started thousands.""", throughput),
+    ("memory", "Memory", """
+What the sandbox's own processes hold while the program in it sleeps, without the program. RSS counts a shared page once for
+each process, PSS once in all.""", memory),
+    ("burn", "While the program runs", """
+A program in C takes turns in and out of sandboxes, also in some where one control is left out.""", burn),
+    ("ledger", "The ledger", """
+With the ledger a supervisor is asked about each refused call and keeps a record; allowed calls don't meet it. The supervisor
+in C does the least that one can do: poll, receive, answer.""", ledger),
+]
+HOW = """
+Each measurement takes turns: in each round every candidate runs once, in an order drawn anew, after the machine has become
+quiet (at most 50 ms are waited). Medians are of the samples that began in quiet, where there are enough of them; intervals
+are of 95 %. Ratios within one run travel to other machines, milliseconds don't. The other tools are set up as close to
+mrunc's default as they can be, and the tables say what they lack: none of them reads back what is in force. Those that
+need it run in a mount namespace with fewer mounts, which makes most tools faster; "bwrap + filter (apart)" is the row
+to compare them with. What each program in `bench/` does is said at its head; [benchmarks.json](benchmarks.json) has the
+figures that this page is made of."""
 
 
-def chart(result):
-    """An SVG of bench/startup.py: a dot for the median, a line from the minimum to p90, on a logarithmic axis."""
-    import math
-    rows = sorted(result["rows"].items(), key=lambda item: item[1]["median"])
-    left, right, step, top = 300, 700, 22, 40
-    low = min(row["min"] for _, row in rows) / 1e6
-    high = max(row["p90"] for _, row in rows) / 1e6
-    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low * 0.9 <= tick <= high * 1.1]
-
-    def across(ns):
-        return left + (right - left) * math.log(max(ns / 1e6, low) / low) / math.log(max(high / low, 1.01))
-    height = top + step * len(rows) + 34
-    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="780" height="%d" font-family="sans-serif" font-size="12">' % height,
-           '<rect width="780" height="%d" fill="#fff"/>' % height,
-           '<text x="12" y="20" font-size="14">/bin/true from start to end, ms (median; minimum to 90th percentile; '
-           'logarithmic)</text>']
-    for tick in ticks:
-        x = across(tick * 1e6)
-        out.append('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#ddd"/>' % (x, top - 8, x, height - 26))
-        out.append('<text x="%.1f" y="%d" text-anchor="middle" fill="#555">%g</text>' % (x, height - 10, tick))
-    for number, (name, row) in enumerate(rows):
-        y = top + step * number + 8
-        color = "#b3261e" if name.startswith("mrunc") else "#777" if row["note"] == "no sandbox" else "#1f5fa8"
-        out.append('<text x="%d" y="%d" text-anchor="end" fill="%s">%s</text>' % (left - 10, y + 4, color, escape(name)))
-        out.append('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s" stroke-width="2"/>' % (
-            across(row["min"]), y, across(row["p90"]), y, color))
-        out.append('<circle cx="%.1f" cy="%d" r="4.5" fill="%s"><title>%s: %s ms</title></circle>' % (
-            across(row["median"]), y, color, escape(name), milliseconds(row["median"])))
-        out.append('<text x="%.1f" y="%d" fill="#333">%s</text>' % (across(row["p90"]) + 8, y + 4,
-                                                                    milliseconds(row["median"])))
-    return "\n".join(out + ["</svg>"]) + "\n"
+def absent(results):
+    """What could not be measured, one line each."""
+    why = {}
+    for result in results.values():
+        why.update(result.get("missing", ()))
+        if "failed" in result:
+            why["bench/%s.py" % result["bench"]] = "failed: " + result["failed"]
+    return "\n".join("- %s: %s" % item for item in sorted(why.items()))
 
 
-def read(paths):
-    """{bench: result} of JSON files."""
-    results = {}
-    for path in paths:
-        with open(path) as stream:
-            result = json.load(stream)
-        results[result["bench"]] = result
-    return results
+def alone(result):
+    """What one bench prints when it is run by itself."""
+    function, = [row[3] for row in SECTIONS if row[0] == result["bench"]]
+    return "\n\n".join(filter(None, (function(result), absent({"": result}), targets.verdicts({result["bench"]: result}))))
 
 
-def main():
-    words = sys.argv[1:]
-    if words[:1] == ["--check"] and words[1:]:
-        print(verdicts(read(words[1:])))
-        return 0
-    print(__doc__)
-    return 2
+def machine(data):
+    """The first paragraph: on what, and when."""
+    hosts = [result["host"] for result in data["results"].values() if "host" in result]
+    host, versions = hosts[0], {}
+    for result in data["results"].values():
+        versions.update(result.get("versions", ()))
+    text = "%s. %s, %d processors%s, %d MB, %s, Linux %s %s, Python %s, uid %d; mrunc at %s." % (
+        host["date"], host["model"] or "an unnamed processor", host["cpus"], " of a virtual machine" if host["virtual"] else "",
+        host["memory_mb"], host["distribution"] or "an unnamed distribution", host["kernel"], host["machine"], host["python"],
+        host["uid"], host["revision"] or "an unknown revision")
+    text += " Beside it: %s." % ", ".join(
+        "%s %s" % item if item[1] else item[0] for item in sorted(versions.items())) if versions else ""
+    text += " %d seconds in all; the load was %.1f before and at most %.1f after a measurement." % (
+        data["seconds"], host["load"][0], max(host["load_after"][0] for host in hosts))
+    if data["quick"]:
+        text += "\n\n**A quick run: what it says is rough**, and some targets want more than it does."
+    return text
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def markdown(data):
+    """The page.  data: what everything.py wrote to benchmarks.json."""
+    results = {name: result for name, result in data["results"].items() if "failed" not in result}
+    rows = targets.judged(results, targets.LIGHT)
+    out = ["<!-- made by bench/everything.py: make bench -->\n# Benchmarks", machine(data),
+           "![/bin/true from start to end in each sandbox](benchmarks.svg)" if "startup" in results else None,
+           "## Targets", targets.verdicts(results, targets.LIGHT),
+           "%d of %d hold." % (sum(row[-1] == "yes" for row in rows), len(targets.LIGHT))]
+    if "ledger" in results:
+        out += ["The ledger's:", targets.verdicts(results, targets.LEDGER)]
+    for name, heading, what, function in SECTIONS:
+        if name in results:
+            out += ["## " + heading, what.strip(), function(results[name])]
+    if absent(data["results"]):
+        out += ["## Not measured", absent(data["results"])]
+    return "\n\n".join(filter(None, out + ["## How", HOW.strip()])) + "\n"

@@ -20,7 +20,7 @@ from measure import DOOR, PYTHON  # noqa: E402
 #: name -> how it is installed.
 INSTALL = {
     "bwrap": "apt-get install bubblewrap", "firejail": "apt-get install firejail", "crun": "apt-get install crun",
-    "runc": "apt-get install runc", "runsc": "apt-get install runsc, or from gvisor.dev",
+    "runc": "apt-get install runc", "runsc": "apt-get install runsc",
     "systemd-nspawn": "apt-get install systemd-container", "nsjail": "no package in Debian 13: build it from its source",
     "minijail0": "no package in Debian 13: build it from its source"}
 #: They have no --version.

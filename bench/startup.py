@@ -14,6 +14,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import chart  # noqa: E402
 import measure  # noqa: E402
 import page  # noqa: E402
 import rivals as others  # noqa: E402
@@ -28,7 +29,7 @@ PLAIN = {"plain": TRUE, "python3 -I -S -c pass": [PYTHON, "-I", "-S", "-c", "pas
          "python3 -I -S -c 'import ctypes'": [PYTHON, "-I", "-S", "-c", "import ctypes"]}
 
 
-def library(jobs, notes, stack):
+def library(jobs, notes, missing, stack):
     """Adds mrunc.run, mrunc.Pool where there is one, and what they are compared with, from this very process."""
     null = open(os.devnull, "r+b", buffering=0)
     stack.append(null.close)
@@ -55,6 +56,8 @@ def library(jobs, notes, stack):
             return taken
         jobs["mrunc.Pool.run"] = warm
         notes["mrunc.Pool.run"] = "the same, made before it is asked for"
+    else:
+        missing["mrunc.Pool"] = measure.NO_POOL
     return streams
 
 
@@ -72,7 +75,7 @@ def candidates(place, wanted, stack):
 
     for name, argv in PLAIN.items():
         jobs[name], notes[name] = once(measure.once, argv), "no sandbox"
-    streams = library(jobs, notes, stack)
+    streams = library(jobs, notes, missing, stack)
     notes["subprocess.run, plain"] = "no sandbox"
     helper = None
     for rival in others.rivals(place):
@@ -145,9 +148,8 @@ def main():
     measure.finish(result, asked.json)
     if asked.svg:
         with open(asked.svg, "w") as out:
-            out.write(page.chart(result))
-    print(page.startup(result))
-    print(page.verdicts({"startup": result}))
+            out.write(chart.svg(result))
+    print(page.alone(result))
     return 0
 
 

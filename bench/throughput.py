@@ -169,6 +169,8 @@ def measured(total, rounds, seconds, pairs=20):
     result = {"bench": "throughput", "host": measure.host(), "missing": {}}
     null = open(os.devnull, "r+b", buffering=0)
     ways, stack = library({"stdin": null, "stdout": null, "stderr": null})
+    if "mrunc.Pool" not in ways:
+        result["missing"]["mrunc.Pool"] = measure.NO_POOL
     for rival in others.rivals(place):
         if rival.name in ("bwrap + filter", "bwrap, few mounts + filter"):
             if rival.missing():
@@ -227,15 +229,15 @@ def main():
     def more(parser):
         parser.add_argument("--total", type=int, help="sandboxes of mrunc.run in all")
         parser.add_argument("--seconds", type=float, help="no further round begins after so many")
+        parser.add_argument("--pairs", type=int, help="of blocks that the old process and a new one run in the end")
     if sys.argv[1:] == ["--young"]:
         return young()
     asked = measure.arguments(__doc__, more)
     measure.urgent()
     result = measured(asked.total or (800 if asked.quick else 10000), asked.rounds or (4 if asked.quick else 10),
-                      asked.seconds or 240, 4 if asked.quick else 20)
+                      asked.seconds or 240, asked.pairs or (4 if asked.quick else 20))
     measure.finish(result, asked.json)
-    print(page.throughput(result))
-    print(page.verdicts({"throughput": result}))
+    print(page.alone(result))
     return 0
 
 

@@ -132,7 +132,7 @@ def test_every_page_is_reached_from_the_readme():
 
 
 #: These name options of other programs too.
-FOREIGN = {"CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/coverage.md"}
+FOREIGN = {"CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/coverage.md", "docs/benchmarks.md"}
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - FOREIGN))
