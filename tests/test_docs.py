@@ -207,3 +207,24 @@ def test_every_control_is_explained_and_nothing_else():
     rows = table("docs/layers.md", "# The layers, and why each default is what it is")
     assert {name for row in rows for name in re.findall("`([^`]+)`", row[1])} == set(CONTROLS)
     assert all(len(row) == 4 and row[2] and row[3] for row in rows)
+
+
+def test_a_row_of_the_ledger_has_the_fields_that_the_page_names():
+    from mrunc.sandbox import schema
+    assert names_in(table("docs/ledger.md", "## A row")) == list(schema.REFUSED["properties"])
+
+
+def test_the_page_names_every_quiet_call_and_every_one_of_high_risk():
+    from mrunc.sandbox import policy_arms
+    for heading, rows in (("## Blind spots", policy_arms.QUIET), ("## The call that ends it", policy_arms.HIGH_RISK)):
+        assert [(" ".join(re.findall("`([^`]+)`", row[0])), row[1]) for row in table("docs/ledger.md", heading)] == [
+            (names, reason) for reason, names in rows]
+
+
+def test_the_bounds_of_the_ledger_are_those_of_the_page():
+    from mrunc.sandbox import ledger, ledger_stream
+    text = text_of("docs/ledger.md")
+    for told in ("- %d rows in all, an eighth of them" % ledger.CAP, "- %d calls are answered at full speed, then %d in a second" % (
+            ledger.BURST, ledger.PACE), "kept up to %d MiB" % (ledger_stream.BACKLOG >> 20)):
+        assert told in text
+    assert ledger.SHARE == 8 and ledger.AGAIN == 10
