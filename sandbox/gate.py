@@ -161,8 +161,7 @@ def _userns_limit(name, plan, reading, facts, features, identity, control_fds):
 def _nested(name, plan, reading, facts, features, identity, control_fds):
     # The sandbox's first user namespace is named by the owner of its uts namespace; from outside, the map tells: a
     # nested one maps our id from the level above, not from the host.
-    with open("/proc/%d/uid_map" % reading.pid) as stream:
-        line = stream.read().split()
+    line = whole("/proc/%d/uid_map" % reading.pid).decode().split()
     inner = reading.namespace("user")
     nested = inner is not None and facts.get("outer-userns") not in (None, inner)
     return nested, "%s, inside %s; uid_map %s" % (inner, facts.get("outer-userns"), " ".join(line))

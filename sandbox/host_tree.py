@@ -46,10 +46,11 @@ def fill(plan, spec, host):
     rules = [(base, PRIVATE), (b"/usr", READ | landlock.EXECUTE)]
     rules += [(b"/" + name.encode(), READ | landlock.EXECUTE) for name, target in sorted(host.layout.items()) if not target]
     rules += [(store, READ | landlock.EXECUTE) for store in host.stores]
-    rules += [(path, READ) for path, _ in host.etc]
+    rules += [(path, READ if directory else landlock.READ_FILE) for path, directory in host.etc]
     rules += [(b"/sys/devices/system/cpu/" + name.encode(), landlock.READ_FILE) for name in sorted(host.cpu)]
     rules += [(path, READ_WRITE) for path in DEVICES]
-    rules += [(real, READ | landlock.EXECUTE) for real in _shown(plan, spec)]
+    rules += [(real, (READ if directory else landlock.READ_FILE) | landlock.EXECUTE)
+              for real, directory in _shown(plan, spec)]
     plan.landlock_rules = rules
     for source, destination in spec.copy:
         real, found = resolve_source(source, "--copy")
@@ -80,7 +81,7 @@ def policy(abi):
 
 
 def _shown(plan, spec):
-    """[real path] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
+    """[(real path, is a directory)] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
     out = []
     for source, _ in spec.ro:
         real, found = resolve_source(source, "--ro")
@@ -92,7 +93,7 @@ def _shown(plan, spec):
         if not os.access(real, os.R_OK):
             raise usage("--ro %s" % show(source), "Permission denied")
         refuse_sockets(Operation("bind", real, real, directory=directory))
-        out.append(real)
+        out.append((real, directory))
     return out
 
 

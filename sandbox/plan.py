@@ -201,7 +201,8 @@ def expected_mounts(operations, host, root_writable=False):
 
 
 def _landlock_rules(operations):
-    """[(path, rights)], for every ABI at once; the child masks what the kernel doesn't know.
+    """[(path, rights)], for every ABI at once; the child masks what the kernel doesn't know.  Those over a file are such as
+    files can have, or the rule is EINVAL.
 
     "/" gives listing and nothing else, so that a file directly below it is under no rule for reading.
     """
@@ -212,12 +213,21 @@ def _landlock_rules(operations):
         if op.kind == "tmpfs" and op.dst != b"/":
             rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
         elif op.kind in ("bind", "overlay"):
-            rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
+            rights = READ | execute | (WRITE if not op.flags & RO else 0)
+            rules.append((op.dst, rights if op.options["directory"] else rights & landlock.FILE_RIGHTS))
         elif op.kind == "copy":
             rules.append((op.dst, landlock.READ_FILE | landlock.EXECUTE))
         elif op.kind == "proc":
             rules.append((op.dst, READ))
-    return rules
+    needed = []
+    for path, rights in rules:
+        granted = 0  # what lies below a directory has its rights too, across mounts.  landlock(7)
+        for other, more in needed:
+            if path.startswith(other.rstrip(b"/") + b"/"):
+                granted |= more
+        if rights & ~granted:
+            needed.append((path, rights))
+    return needed
 
 
 def _controls(plan):

@@ -9,6 +9,7 @@ import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
 from .errors import CANNOT_CONTAIN
+from .host import whole
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_tmpfs, write_all
 from .base_tree import RO
@@ -122,8 +123,7 @@ def userns_limit(child):
         raise OSError(1, "still in the caller's user namespace", "max_user_namespaces")
     path = b"/proc/sys/user/max_user_namespaces"
     write_file(path, b"1" if child.plan.nested else b"0")
-    with open(path, "rb") as stream:
-        child.facts["userns-limit"] = stream.read().strip().decode()
+    child.facts["userns-limit"] = whole(path).strip().decode()
 
 
 def private(child):
@@ -265,8 +265,7 @@ def landlock_rules(child):
         for path, rights in child.plan.landlock_rules:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
-                is_file = not os.fstat(fd).st_mode & 0o170000 == 0o040000
-                landlock.allow_beneath(child.rulesets[0], fd, rights & known & (landlock.FILE_RIGHTS if is_file else ~0))
+                landlock.allow_beneath(child.rulesets[0], fd, rights & known)
             finally:
                 os.close(fd)
         for fd, rights in child.stdio:
