@@ -23,7 +23,7 @@ ci:  ## everything that must hold: suite as root and as a user, coverage, virtua
 	.ci/run
 
 bench:  ## measure beside other sandboxes and write docs/benchmarks.*: ten minutes on a quiet machine, QUICK=1 for three
-	-.ci/install gcc libc6-dev python3-seccomp bubblewrap crun runc firejail systemd-container runsc
+	-.ci/install gcc libc6-dev strace python3-seccomp bubblewrap crun runc firejail systemd-container runsc
 	$(PYTHON) bench/everything.py $(if $(QUICK),--quick) docs
 
 freeze:  ## regenerate the generated files: call numbers, filters, peers, init

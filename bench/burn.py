@@ -131,20 +131,21 @@ def burnt(found, seconds, rounds):
 
 
 def called(found, rounds):
-    """{name: {kind: {"ns": spread, "extra": spread of the difference to outside}}}."""
+    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside}}}."""
     counts = {(name, kind): calibrated(found["outside"], kind, CALLS) for name in found for kind in KINDS}
     for name, kind in counts:
         if name in BY_WALL:
             counts[name, kind] = max(1, counts[name, kind] // 20)
     each = {pair: [] for pair in counts}
-    extra = {pair: [] for pair in counts}
+    extra, ratio = {pair: [] for pair in counts}, {pair: [] for pair in counts}
     for row in turns(found, KINDS, counts, rounds):
         for name, kind in counts:
             clock = 0 if name in BY_WALL else 1
             each[name, kind].append(row[name, kind][clock])
             extra[name, kind].append(row[name, kind][clock] - row["outside", kind][clock])
-    return {name: {kind: {"ns": measure.spread(each[name, kind]), "extra": measure.spread(extra[name, kind])}
-                   for kind in KINDS} for name in found}
+            ratio[name, kind].append(row[name, kind][clock] / row["outside", kind][clock])
+    return {name: {kind: {"ns": measure.spread(each[name, kind]), "extra": measure.spread(extra[name, kind]),
+                          "ratio": measure.spread(ratio[name, kind])} for kind in KINDS} for name in found}
 
 
 def measured(seconds, rounds, call_rounds):

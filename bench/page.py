@@ -27,8 +27,10 @@ def burn(result):
     """The two tables of bench/burn.py."""
     def percent(found):
         return "%+.2f %% (%+.2f to %+.2f)" % tuple(100 * (found[key] - 1) for key in ("median", "low", "high"))
-    head = ("CPU burn, inside beside outside", "wall, median and its 95 % interval", "processor time", "seconds inside")
-    text = table(head, [(name, percent(row["wall"]), percent(row["cpu"]), row["seconds"])
+    head = ("inside beside outside (95 %)", "CPU burn, wall", "processor time", "seconds inside") + tuple(
+        "a loop of %s" % CALLS[kind] for kind in ("plain", "file"))
+    text = table(head, [[name, percent(row["wall"]), percent(row["cpu"]), row["seconds"]]
+                        + [percent(result["calls"][name][kind]["ratio"]) for kind in ("plain", "file")]
                         for name, row in result["burn"].items()])
     kinds = list(next(iter(result["calls"].values())))
     rows = []
@@ -92,6 +94,25 @@ def ledger(result):
     return text
 
 
+def imports(result):
+    """The tables of bench/imports.py: how much, and the dearest."""
+    us, names = result["us"], list(result["us"])
+    at = names.index("mrunc.sandbox.gate") if "mrunc.sandbox.gate" in names else len(names)
+    text = table(("`-X importtime`, medians", "modules", "of mrunc", "ms"), [
+        (phase, len(found), sum(name.startswith("mrunc.") for name in found), "%.2f" % (sum(us[name] for name in found) / 1000))
+        for phase, found in (("before clone3", names[:at]), ("after it, while the child sets itself up", names[at:]))])
+    text += "\n\n" + table(("the dearest", "us"), sorted(us.items(), key=lambda item: -item[1])[:8])
+    return "\n\n".join([text] + result["wrong"])
+
+
+def calls(result):
+    """The table of bench/calls.py."""
+    text = table(("who", "system calls", "most of them"), [
+        (who, sum(found.values()), ", ".join("%s %d" % item for item in sorted(found.items(), key=lambda item: -item[1])[:6]))
+        for who, found in result["calls"].items()])
+    return "\n\n".join([text] + result["wrong"])
+
+
 #: (bench, heading, what it is, function), in the page's order.
 SECTIONS = [
     ("startup", "From start to end", """
@@ -107,6 +128,10 @@ A program in C takes turns in and out of sandboxes, also in some where one contr
     ("ledger", "The ledger", """
 With the ledger a supervisor is asked about each refused call and keeps a record; allowed calls don't meet it. The supervisor
 in C does the least that one can do: poll, receive, answer.""", ledger),
+    ("imports", "What a start imports", """
+A plain run of the command line. Times under `-X importtime` are dearer than without it.""", imports),
+    ("calls", "What a start asks the kernel", """
+`strace -f` of a plain run's set-up, the interpreter's own calls left out; `bench/calls.json` gives a reason for each.""", calls),
 ]
 HOW = """
 Each measurement takes turns: in each round every candidate runs once, in an order drawn anew, after the machine has become
