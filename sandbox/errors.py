@@ -7,6 +7,7 @@ DEADLINE = 124
 CANNOT_CONTAIN = 125  # this host or kernel can't do it; nothing ran
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+ENOSYS = 38
 
 
 class SandboxError(Exception):
@@ -42,4 +43,8 @@ def step(stage, function, *arguments):
         return function(*arguments)
     except OSError as error:
         what = error.filename if isinstance(error.filename, (str, bytes)) else function.__name__.strip("_")
-        raise SandboxError(stage, os.fsdecode(what), error.errno, error.strerror)
+        remedy = None
+        if error.errno == ENOSYS:
+            from . import remedies
+            remedy = remedies.line("kernel-old")
+        raise SandboxError(stage, os.fsdecode(what), error.errno, error.strerror, remedy)

@@ -143,3 +143,22 @@ def test_an_overlay_is_refused_without_mount_setattr(inside_as_user):
     inside = inside_as_user
     done = inside.outside(behind(inside, ("mount_setattr", ENOSYS)) + inside.command("/bin/echo", "ran", options=["--overlay"]))
     assert (done.returncode, done.stdout) == (125, ""), done
+
+
+#: What nothing stands in for: Linux 5.10 has them all.
+NEEDED = ("clone3", "openat2", "open_tree", "move_mount", "fsopen", "fsmount", "seccomp", "memfd_create")
+
+
+@pytest.mark.parametrize("call", NEEDED)
+def test_a_call_without_a_way_round_is_refused_with_the_remedy_and_the_doctor_knows(inside, call):
+    wrap = behind(inside, (call, ENOSYS))
+    done = inside.outside([*wrap, *inside.command("/bin/echo", "ran")])
+    assert (done.returncode, done.stdout) == (125, ""), done
+    first, remedy = done.stderr.splitlines()
+    assert first.startswith("mrunc: ") and first.endswith(": Function not implemented"), done
+    assert remedy.startswith("mrunc: remedy: "), done
+    report = json.loads(inside.outside([*wrap, *inside.command(verb="doctor", options=["--json"])]).stdout)
+    finding = [row for row in report["findings"] if row["name"] == "calls"][0]
+    assert report["tiers"]["full"]["reason"] == first[len("mrunc: "):]
+    if call != "fsmount":  # fsopen stands for the three
+        assert finding["state"] == "missing" and call in finding["evidence"], finding
