@@ -131,7 +131,8 @@ in C does the least that one can do: poll, receive, answer.""", ledger),
     ("imports", "What a start imports", """
 A plain run of the command line. Times under `-X importtime` are dearer than without it.""", imports),
     ("calls", "What a start asks the kernel", """
-`strace -f` of a plain run's set-up, the interpreter's own calls left out; `bench/calls.json` gives a reason for each.""", calls),
+`strace -f` of a plain run's set-up, without what the interpreter itself calls; `bench/calls.json` has a reason for each.
+""", calls),
 ]
 HOW = """
 Each measurement takes turns: in each round every candidate runs once, in an order drawn anew, after the machine has become
@@ -172,7 +173,7 @@ def machine(data):
     text += " Beside it: %s." % ", ".join(
         "%s %s" % item if item[1] else item[0] for item in sorted(versions.items())) if versions else ""
     text += " %d seconds in all; the load was %.1f before and at most %.1f after a measurement." % (
-        data["seconds"], host["load"][0], max(host["load_after"][0] for host in hosts))
+        data["seconds"], host["load"][0], max(host.get("load_after", host["load"])[0] for host in hosts))
     if data["quick"]:
         text += "\n\n**A quick run: what it says is rough**, and some targets want more than it does."
     return text

@@ -189,8 +189,9 @@ def test_the_page_has_each_target_the_machine_and_what_is_missing():
     assert all(word in text for word in (host["date"], host["kernel"], host["model"], host["python"], "bwrap 0."))
     assert ("A quick run" in text) == DATA["quick"]
     for result in RESULTS.values():
-        for name, why in result["missing"].items():
+        for name, why in result.get("missing", {}).items():
             assert "- %s: %s" % (name, why) in text
+    assert {row[0] for row in page.SECTIONS} == set(RESULTS) and all("## " + row[1] in text for row in page.SECTIONS)
 
 
 def test_the_chart_has_a_dot_for_each_row():
