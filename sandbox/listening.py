@@ -77,7 +77,7 @@ def arm(plan):
         return
     option = "--ledger" if out.record else "--trace exec" if traced else "--seccomp-action kill"
     # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
-    shipped = named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
+    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
     if (out.record or traced) and not shipped:
         missing = _refused(plan.filters[0][1], out.audit_arch)
         if missing and spec.ledger is not True and not traced:

@@ -373,7 +373,7 @@ def test_a_policy_that_refuses_the_hand_over_is_refused_with_the_ledger(inside):
     plain = inside.run("/bin/echo", "ran", options=["--seccomp", policy])
     assert (plain.rc, plain.out) == (0, "ran\n"), plain
     done = inside.run("/bin/echo", "ran", options=["--seccomp", policy, *NOTHING])
-    assert (done.rc, done.out) == (2, "") and "sendmsg, over which the ledger's listener is handed over" in done.err
+    assert (done.rc, done.out) == (2, "") and "sendmsg, over which the listener is handed over" in done.err
     assert "--seccomp-add sendmsg" in done.err
 
 
