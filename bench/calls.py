@@ -4,8 +4,9 @@
     python3 bench/calls.py [--json FILE]
 
 A plain run of /bin/true is traced (strace -f) with every module loaded beforehand, so that what is counted is the sandbox's
-own work: `plan` and `supervisor` in the parent, `child` from clone3 to the exec of init, `init` from there to the gate.  Each row of the table says why the call is made and how many there may be: a number, and so many for each
-mount, directory, ... of the plan.  Exit status 1: a call that no row names, or more of them than a row allows.
+own work: `plan` and `supervisor` in the parent, `child` from clone3 to the exec of init, `init` from there to the gate.  Each
+row of the table says why the call is made and how many there may be: a number, and so many for each mount, directory, ... of
+the plan.  Exit status 1: a call that no row names, or more of them than a row allows.
 """
 import collections
 import json
