@@ -25,7 +25,7 @@ LONGEST = 450
 LONGER = {"seccomp_bpf.py": 500, "mrunc.py": 60}
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
 CHEAP = {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "ctypes", "ctypes._endian", "errno",
-         "fcntl", "genericpath", "marshal", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
+         "fcntl", "gc", "genericpath", "marshal", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
          "_collections_abc", "os.path"}
 
 
