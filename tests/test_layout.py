@@ -24,9 +24,9 @@ LONGEST = 450
 #: The compiler is pure, tested as a whole and meant to be copied out as one file; the door is compiled at every start.
 LONGER = {"seccomp_bpf.py": 500, "mrunc.py": 60}
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
-CHEAP = {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "ctypes", "ctypes._endian", "errno",
-         "fcntl", "gc", "genericpath", "marshal", "os", "posix", "posixpath", "resource", "select", "stat", "struct", "sys", "time", "types",
-         "_collections_abc", "os.path"}
+CHEAP = {"_abc", "_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "abc", "ctypes", "ctypes._endian",
+         "errno", "fcntl", "gc", "genericpath", "marshal", "os", "posix", "posixpath", "resource", "select", "stat", "struct",
+         "sys", "time", "types", "_collections_abc", "os.path"}
 
 
 def shipped():
