@@ -88,7 +88,7 @@ OPTIONS = (
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
     Option("--json", "json", None, "JSON where something is printed", OUTPUT),
     Option("-q --quiet", "quiet", None, "no messages but errors", OUTPUT),
-    Option("-v --verbose", "verbose", None, "print what is in force and what was used", OUTPUT),
+    Option("-v --verbose", "verbose", None, "sum up at the end what ended it, what it tried, changed and used", OUTPUT),
     Option("-h --help", "help", None, "this text", OUTPUT),
     Option("--unsafe-without", "unsafe_without", "NAMES", "leave controls out (never for hostile code)", EXPERT, True),
     Option("--spec-fd", "spec_fd", "N", None, EXPERT),

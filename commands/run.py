@@ -6,8 +6,6 @@ import sys
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from . import options
 
-#: So many changes are listed by -v.
-SHOWN = 20
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
 
@@ -91,26 +89,9 @@ def execute(values, words, typed=(), arguments=None, study=None):
         raise
     wrong = write_outputs(outputs, result) or ledger and ledger.wrong()
     if values.get("verbose"):
-        for control in result.controls:
-            state = "yes" if control["in_force"] else "NO" if control["asked"] else "-"  # -: not asked for
-            say("%-17s %-3s %s" % (control["name"], state, control["how"]))
-        say("%s; %s" % (result.detail, " ".join("%s=%s" % item for item in sorted(result.usage.items())
-                                                if item[1] is not None)))
-        if result.processes is not None:
-            from ..sandbox import story
-            say("executed: %s" % story.many(len(result.processes), "program"))
-            for depth, row, _ in story.tree(result.processes)[:SHOWN]:
-                say("  %s%s%s" % ("  " * depth, story.command(row["argv"]) or row["path"],
-                                  "" if row["confirmed"] else " (asked for, not seen to run)"))
-            if len(result.processes) > SHOWN:
-                say("  and %d more; --report FILE has all" % (len(result.processes) - SHOWN))
-        if result.changes is not None:
-            from ..sandbox.changes import summary
-            say("changed: %s" % summary(result.changes))
-            for row in result.changes[:SHOWN]:
-                say("  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]))
-            if len(result.changes) > SHOWN:
-                say("  and %d more; --changes FILE lists all" % (len(result.changes) - SHOWN))
+        from . import summary
+        for line in summary.lines(result):
+            say(line)
     elif not values.get("quiet"):
         missing = [row for row in result.controls if row["asked"] and not row["in_force"] and row["name"] != "timens"]
         for how in sorted(set(row["how"] for row in missing)):

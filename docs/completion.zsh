@@ -72,8 +72,8 @@ _mrunc() {
             '--json[JSON where something is printed]' \
             '(-q --quiet)-q[no messages but errors]' \
             '(-q --quiet)--quiet[no messages but errors]' \
-            '(-v --verbose)-v[print what is in force and what was used]' \
-            '(-v --verbose)--verbose[print what is in force and what was used]' \
+            '(-v --verbose)-v[sum up at the end what ended it, what it tried, changed and used]' \
+            '(-v --verbose)--verbose[sum up at the end what ended it, what it tried, changed and used]' \
             '(-h --help)-h[this text]' \
             '(-h --help)--help[this text]' \
             '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' \
@@ -129,8 +129,8 @@ _mrunc() {
             '--json[JSON where something is printed]' \
             '(-q --quiet)-q[no messages but errors]' \
             '(-q --quiet)--quiet[no messages but errors]' \
-            '(-v --verbose)-v[print what is in force and what was used]' \
-            '(-v --verbose)--verbose[print what is in force and what was used]' \
+            '(-v --verbose)-v[sum up at the end what ended it, what it tried, changed and used]' \
+            '(-v --verbose)--verbose[sum up at the end what ended it, what it tried, changed and used]' \
             '(-h --help)-h[this text]' \
             '(-h --help)--help[this text]' \
             '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' && ret=0 ;;

@@ -24,9 +24,10 @@ class Result:
     pids-max, rlimit-cpu, file-size, setup, exec, killed-by-caller, lost; detail, advice: one sentence or None; evidence: [str],
     what speaks for the reason, each with who saw it; exit_code, signal, errno: int or None; stage: the step that failed or
     None; started: RFC 3339 UTC; kernel, machine: as uname(2) says them; policy: {name, sha256} of the system call policy, None
-    without one; usage: dict (None = not measured); controls: [{name, asked, in_force, how}]; refused,
-    processes, samples, changes: lists of the rows that sandbox/schema.py describes, None where nobody looked; notes: [str], what the command line says beside it: warnings of the plan (tiers passed over,
-    system calls added to the policy), then what `changes` and --export could not take.
+    without one; usage: dict (None = not measured); controls: [{name, asked, in_force, how}]; refused, processes, samples,
+    changes: lists of the rows that sandbox/schema.py describes, None where nobody looked; notes: [str], what the command line
+    says beside it: warnings of the plan (tiers passed over, system calls added to the policy), then what `changes` and --export
+    could not take.
     """
 
     #: Not in the JSON: stdout, stderr are the library's, where it captured them; learned is a learned.Learned or None.

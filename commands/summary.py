@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `-v` says at the end: what ended it, what it tried, what it changed, what it used, what was in force."""
+from ..sandbox import story
+
+#: So many refused calls are listed, and so many programs and changes.
+TRIED, LISTED = 5, 20
+
+
+def lines(result):
+    """[str] of a Result."""
+    out = ["ended: %s%s" % (result.detail, "; " + result.advice if result.advice else "")]
+    out += ["  %s" % words for words in result.evidence]
+    out += _tried(result.refused) + _executed(result.processes) + _changed(result.changes)
+    out.append("used: %s" % ", ".join("%s %s" % row for row in story.used(result.usage)))
+    held, missing, _ = story.receipt(result.controls)
+    out.append("in force: %d of %d that were asked for: %s" % (len(held), len(held) + len(missing),
+                                                               " ".join(row["name"] for row in held)))
+    return out + ["not in force: %s: %s" % (row["name"], row["how"]) for row in missing]
+
+
+def _tried(rows):
+    if rows is None:
+        return ["tried: refused calls were not recorded; --ledger FILE does"]
+    top = story.top_refused(rows, TRIED)
+    count = sum(row["count"] for row in rows)
+    out = ["tried: %s" % (story.many(count, "refused call") if count else "nothing that was refused")]
+    out += ["  %dx %s = %s" % row for row in top]
+    kinds = len(story.top_refused(rows, len(rows)))
+    return out + (["  and %s more" % story.many(kinds - len(top), "kind")] if kinds > len(top) else [])
+
+
+def _executed(rows):
+    if rows is None:
+        return []
+    out = ["executed: %s" % story.many(len(rows), "program")]
+    out += ["  %s%s%s" % ("  " * depth, story.command(row["argv"]) or row["path"],
+                          "" if row["confirmed"] else " (asked for, not seen to run)")
+            for depth, row, _ in story.tree(rows)[:LISTED]]
+    return out + (["  and %d more; --report FILE has all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])
+
+
+def _changed(rows):
+    if rows is None:
+        return ["changed: not looked at; --changes FILE does"]
+    from ..sandbox.changes import summary
+    out = ["changed: %s" % summary(rows)]
+    out += ["  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]) for row in rows[:LISTED]]
+    return out + (["  and %d more; --changes FILE lists all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])
