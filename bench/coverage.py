@@ -34,13 +34,13 @@ CALL = re.compile(r"^(\d+) +(?:(\w+)\(|<\.\.\. (\w+) resumed>)(.*)$")
 RESULT = re.compile(r"\) += (-?\d+|0x[0-9a-f]+|\?)(?: (E[A-Z0-9]+))?[^=]*$")
 
 
-def trace(command, options=(), **settings):
+def trace(command, options=(), verb=("run",), **settings):
     """(exit status, {call: [succeeded, failed]}, {call: [errnos]}) of a command in the sandbox.  Raises SystemExit where
     ptrace is forbidden."""
     with tempfile.NamedTemporaryFile() as log:
         tracer = ["strace", "-f", "-qq", "-s", "0", "-e", "signal=none", "-o", log.name]
-        mrunc_run = [sys.executable, "-I", "-S", os.path.join(HERE, "mrunc.py"), "run"]
-        done = subprocess.run(tracer + mrunc_run + list(options) + ["--"] + list(command), **settings)
+        ours = [sys.executable, "-I", "-S", os.path.join(HERE, "mrunc.py")] + list(verb)
+        done = subprocess.run(tracer + ours + list(options) + ["--"] + list(command), **settings)
         text = log.read().decode("utf-8", "replace")
     if not text.strip():
         try:
@@ -100,12 +100,17 @@ def needed():
         return set()
 
 
+def workloads():
+    """[(title, command, text of its program.py)] of the workload suite."""
+    rows = runpy.run_path(os.path.join(HERE, "tests", "test_workloads.py"))
+    return [(row[0], ["sh", "-c", row[2]], "") for row in rows["SHELL"]] + \
+        [(row[0], ["python3", "program.py"], row[1]) for row in rows["PYTHON"]]
+
+
 def suite():
     """The union over the workload suite, with what each call was first seen in."""
-    rows = runpy.run_path(os.path.join(HERE, "tests", "test_workloads.py"))
-    jobs = [(row[0], ["sh", "-c", row[2]], "") for row in rows["SHELL"]]
-    jobs += [(row[0], ["python3", "program.py"], row[1]) for row in rows["PYTHON"]]
     out, failed = {}, []
+    jobs = workloads()
     for title, command, text in jobs:
         with tempfile.NamedTemporaryFile("w") as program:
             program.write(text)

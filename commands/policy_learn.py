@@ -90,7 +90,7 @@ class Record:
             seen = [count for calls in self.found.calls.values() for count in calls.values()]
             say("learned in %d run%s: %d system calls, %d rules, %d seen once%s" % (
                 self.found.runs, "" if self.found.runs == 1 else "s", len(self.found.calls), len(seen), seen.count(1),
-                "" if self.path == "-" else "; mrunc run --seccomp %s" % self.path))
+                "; mrunc run --seccomp %s" % self.path if os.path.isfile(self.path) else ""))
         return result.returncode
 
 

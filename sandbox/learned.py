@@ -20,10 +20,11 @@ OTHERWISE = {"ioctl": "ENOTTY", "socket": "EAFNOSUPPORT", "clone": "EPERM", "prc
 #: Refused while learning as by the default policy, ENOSYS: no filter can see into them, so that one that lets them pass
 #: holds nothing.  libc and libuv have another way.
 BLIND = tuple(policy_arms.BLIND[0][1].split())
-#: With every learned policy: what mrunc's pid 1 needs to start and end the program, and what the hand-over of --ledger does
-#: behind the filter.  (call, the condition that is enough or None)
+#: With every learned policy: what mrunc's pid 1 needs to start and end the program, what the hand-over of --ledger does behind
+#: the filter, how the kernel comes back from signals, of which a run may have seen none, and read, without which no program is
+#: and which learning would mostly wait for.  (call, the condition that is enough or None)
 BASE = tuple((call, enough) for call, _, enough in filters.STARTER if call != "ioctl") + tuple(
-    (call, None) for call in ("sendmsg", "sendto", "brk", "mmap", "munmap", "futex"))
+    (call, None) for call in ("sendmsg", "sendto", "brk", "mmap", "munmap", "futex", "rt_sigreturn", "restart_syscall", "read"))
 #: The answer to calls without a rule.
 DEFAULT = "ENOSYS"
 #: Command lines that are kept.

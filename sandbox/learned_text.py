@@ -37,8 +37,8 @@ def write(found, arch):
         lines, beyond = _lines(call, found, judge, names)
         (refused if beyond else sections.setdefault(place.get(call, len(SECTIONS)), [])).extend(lines)
     parts = [_head(found)]
-    parts.append(["# Always there: what mrunc's pid 1 needs to start and end the program, and --ledger"] + sorted(
-        "%s: %s" % (call, _base(call, enough, names)) for call, enough in BASE))
+    parts.append(["# Always there: what mrunc's pid 1 needs to start and end the program, --ledger, and returns from signals"] +
+                 sorted("%s: %s" % (call, _base(call, enough, names)) for call, enough in BASE))
     titles = [title for title, _ in SECTIONS] + ["Others"]
     parts += [["# " + titles[section]] + sections[section] for section in sorted(sections)]
     if refused:

@@ -86,7 +86,7 @@ class Learner:
     killed = None
 
     def __init__(self, listener):
-        self.listener, self.over, self.last_call = listener, False, 0.0
+        self.listener, self.over, self.last_call, self.gone = listener, False, 0.0, 0
         self.names = dict((number, name) for name, number in NR.items())
         self.judge = learned.Judge(ARCH)
         self.held = dict((NR[call], indices) for call, indices in learned.HELD.items())
@@ -134,6 +134,7 @@ class Learner:
     def _answer(self):
         call = self.listener.receive()
         if call is None:
+            self.gone += 1
             return
         ident, _, number, _, arguments = call
         if number not in self.listener.continued:
@@ -144,6 +145,8 @@ class Learner:
         try:
             if self.listener.go_on(ident, number):
                 self._note(number, arguments)
+            else:
+                self.gone += 1
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -184,6 +187,9 @@ class Learner:
     def notes(self):
         """[sentence] about what the policy will not hold."""
         out = []
+        if self.gone:
+            out.append("%d call%s interrupted while waiting to be noted, by a signal or the caller's end: what failed for that "
+                       "reason should be run again" % (self.gone, "s were" if self.gone > 1 else " was"))
         if self.crowded:
             out.append("more than %d different values of %s: the rest is not in the policy" % (
                 MOST_KEPT, ", ".join(sorted(self.names[number] for number in self.crowded))))

@@ -2,6 +2,7 @@
 """`mrunc policy learn`: what a trusted program does becomes its policy, which lets it run again and nothing else."""
 import json
 import os
+import runpy
 import subprocess
 
 import pytest
@@ -227,6 +228,16 @@ def test_it_learns_under_each_python(version, python, tmp_path):
     assert found.runs == 1 and "openat" in found.calls
 
 
+def test_strace_sees_the_same_calls(inside_as_root):
+    bench = runpy.run_path(os.path.join(ROOT, "bench", "learning.py"))
+    for command, text in ((["sh", "-c", "seq 9 | sort -r | head -n 1; (exit 3) & wait $!; mkdir d; ls -l d"], ""),
+                          (["python3", "program.py"], BUSY)):
+        status, seen, noted = bench["sets"](command, text)
+        found = bench["differences"](seen, noted)
+        assert status == 0 and not found["missed by learning"] and not found["missed by strace"], found
+        assert {"read", "write", "mmap"} <= set(found["never noted, always allowed"]) and len(noted) > 12
+
+
 class Calls:
     """A listener that hands over what the test says."""
 
@@ -266,6 +277,9 @@ def test_memory_is_bounded_and_what_is_left_out_is_told():
     assert listener.answers[-101:] == [38] * 101 and len(learner.unknown) == learning.MOST_UNKNOWN
     assert "mknodat" in learner.found([]).outside and "getppid" not in learner.found([]).outside
     first, second = learner.notes()
+    listener.next = None
+    learner._answer()
+    assert "1 call was interrupted" in learner.notes()[0]
     assert "more than 1000 different values of socket" in first and "without a name were refused: 5000 5001" in second
 
 
