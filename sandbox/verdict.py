@@ -140,6 +140,8 @@ def _times(count):
 
 def _refusals(evidence):
     """Where to look when it failed and nobody knows why: a refused call may be behind it."""
+    if evidence.policy == "learning":
+        return "hardly any call was refused while learning: look at what it wrote"
     if evidence.refused is None:
         return "see whether a refused call is behind it: --ledger FILE lists them"
     if evidence.refused:
