@@ -52,7 +52,7 @@ class Threads:
                     left[0] -= 1
                 begun = time.perf_counter_ns()
                 try:
-                    code = self.call(at_once).returncode
+                    code = self.call().returncode
                 except Exception as error:  # of any kind: the block must end, and say why
                     code = error
                 taken.append(time.perf_counter_ns() - begun)
@@ -92,14 +92,15 @@ class Spawned:
         return time.monotonic() - begun, int(statistics.median(taken))
 
 
-def library(streams):
-    """{name: Threads or Spawned} of mrunc's ways, and what closes them."""
-    ways, stack = {"mrunc.run": Threads(lambda at_once: mrunc.run(TRUE, python=PYTHON, **streams))}, []
-    if hasattr(mrunc, "Pool"):
-        pools = {count: mrunc.Pool(min(2 * count, 16), python=PYTHON) for count in AT_ONCE}
-        stack += [pool.close for pool in pools.values()]
-        ways["mrunc.Pool"] = Threads(lambda at_once: pools[at_once].run(TRUE, **streams))
-    return ways, stack
+class Pooled:
+    """Blocks of calls of a Pool that is ready when the clock starts, and gone afterwards."""
+
+    def __init__(self, streams):
+        self.streams = streams
+
+    def block(self, at_once, number):
+        with mrunc.Pool(min(2 * at_once, 16), python=PYTHON) as pool:
+            return Threads(lambda: pool.run(TRUE, **self.streams)).block(at_once, number)
 
 
 def held():
@@ -138,7 +139,7 @@ class Young:
 def young():
     """The other side: reads how many, writes the median."""
     with open(os.devnull, "r+b", buffering=0) as null:
-        way = Threads(lambda at_once: mrunc.run(TRUE, python=PYTHON, stdin=null, stdout=null, stderr=null))
+        way = Threads(lambda: mrunc.run(TRUE, python=PYTHON, stdin=null, stdout=null, stderr=null))
         for line in sys.stdin:
             print(way.block(1, int(line))[1], flush=True)
 
@@ -168,8 +169,11 @@ def measured(total, rounds, seconds, pairs=20):
     place, draw = measure.scratch(), random.Random(8)
     result = {"bench": "throughput", "host": measure.host(), "missing": {}}
     null = open(os.devnull, "r+b", buffering=0)
-    ways, stack = library({"stdin": null, "stdout": null, "stderr": null})
-    if "mrunc.Pool" not in ways:
+    streams = {"stdin": null, "stdout": null, "stderr": null}
+    ways = {"mrunc.run": Threads(lambda: mrunc.run(TRUE, python=PYTHON, **streams))}
+    if hasattr(mrunc, "Pool"):
+        ways["mrunc.Pool"] = Pooled(streams)
+    else:
         result["missing"]["mrunc.Pool"] = measure.NO_POOL
     for rival in others.rivals(place):
         if rival.name in ("bwrap + filter", "bwrap, few mounts + filter"):
@@ -202,8 +206,6 @@ def measured(total, rounds, seconds, pairs=20):
         result["growth"] = growth(states, alone, done)
         result["growth"]["aged"] = aged(ways["mrunc.run"], pairs, max(2, min(25, per_block)))
     finally:
-        for close in stack:
-            close()
         null.close()
     result["cells"] = {name: {str(count): dict(measure.spread(found), best=max(found)) for count, found in row.items()}
                        for name, row in rates.items()}
