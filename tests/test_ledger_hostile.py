@@ -41,6 +41,7 @@ def total(rows, syscall):
 
 # Many threads, many processes
 
+@pytest.mark.also_vm
 def test_the_calls_of_many_threads_are_counted_as_their_process_s(inside):
     done = inside.python(CALLS + """
 def work(flag):
@@ -57,6 +58,7 @@ print(os.getpid(), sorted(set().union(*got.values())))
         (int(pid), flag, 300) for flag in ("CLONE_NEWNS", "CLONE_NEWUSER", "CLONE_NEWNET", "CLONE_NEWIPC"))
 
 
+@pytest.mark.also_vm
 def test_each_process_of_a_forking_program_has_its_rows(inside):
     done = inside.python(CALLS + """
 for count in range(1, 13):
@@ -155,6 +157,7 @@ def test_the_calls_of_a_java_program_are_counted(inside):
 
 # Ends in the middle
 
+@pytest.mark.also_vm
 def test_processes_that_are_killed_in_the_middle_of_a_call_leave_the_ledger_whole(inside):
     done = inside.python(CALLS + """
 for at in range(40):
@@ -184,6 +187,7 @@ print([refused("chroot", b"/after") for _ in range(5)])
     assert brief(rows)[-1] == ("chroot", "EPERM", 5)
 
 
+@pytest.mark.also_vm
 def test_when_the_supervisor_dies_nothing_that_is_refused_ever_happens(inside):
     """A call that waits then returns ENOSYS, and the parent-death signal follows."""
     code = CALLS + """
@@ -206,6 +210,7 @@ while True:
 
 # What a program does about itself
 
+@pytest.mark.also_vm
 def test_a_program_that_makes_itself_undumpable_is_read_all_the_same(inside):
     done = inside.python(CALLS + """
 libc.prctl(4, 0)
@@ -216,6 +221,7 @@ print(refused("chroot", b"/hidden"))
     assert done.result["refused"][0]["args"] == {"path": "/hidden"}
 
 
+@pytest.mark.also_vm
 def test_an_undumpable_program_without_a_user_namespace_hides_its_pointers_and_the_receipt_says_so(inside_as_user):
     done = inside_as_user.python(CALLS + """
 libc.prctl(4, 0)
@@ -252,6 +258,7 @@ def put_on(*rows):
 """
 
 
+@pytest.mark.also_vm
 def test_a_program_s_own_filter_can_hide_its_refused_calls_and_allow_none(inside):
     done = inside.python(OWN_FILTER + """
 print(refused("unshare", 0x20000), refused("chroot", b"/"))
@@ -268,6 +275,7 @@ def test_a_program_can_not_have_a_listener_of_its_own(inside):
     assert [row["args"]["flags"] for row in done.result["refused"]] == ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]
 
 
+@pytest.mark.also_vm
 def test_a_path_that_another_thread_changes_is_recorded_as_one_or_the_other_and_refused_as_ever(inside):
     done = inside.python(CALLS + """
 path, stop = ctypes.create_string_buffer(b"/a"), []
@@ -379,6 +387,7 @@ def test_a_policy_that_refuses_the_hand_over_is_refused_with_the_ledger(inside):
 
 # The call that ends it
 
+@pytest.mark.also_vm
 def test_a_call_of_high_risk_is_recorded_and_kills_the_sandbox(inside):
     done, lines = ledger_of(inside, CALLS + """
 print(refused("chroot", b"/x"), flush=True)
