@@ -22,12 +22,12 @@ class Seen:
 def look(thread):
     """The Seen of a thread's process, or None where /proc does not tell."""
     try:
-        found = dict(line.split(b":", 1) for line in _read("/proc/%d/status" % thread, 16384).split(b"\n") if b":" in line)
-        process = int(found[b"Tgid"])
+        status = _read("/proc/%d/status" % thread, 16384)
+        process = int(_field(status, b"Tgid"))
         numbers = _read("/proc/%d/stat" % process, 4096).rpartition(b")")[2].split()
-        out = Seen(process, int(found[b"PPid"]), int(found.get(b"NStgid", found[b"Tgid"]).split()[-1]),
-                   int(found[b"Uid"].split()[1]), numbers[19])
-    except (OSError, ValueError, KeyError, IndexError):
+        out = Seen(process, int(_field(status, b"PPid")), int((_field(status, b"NStgid") or b"%d" % process).split()[-1]),
+                   int(_field(status, b"Uid").split()[1]), numbers[19])
+    except (OSError, ValueError, IndexError):
         return None
     try:
         if int(numbers[25]):  # where the stack starts; 0 without the right to know.  proc_pid_stat(5): field 28
@@ -41,12 +41,15 @@ def look(thread):
 def inside(process):
     """The pid that a process has inside, by the pid that it has here, or None."""
     try:
-        for line in _read("/proc/%d/status" % process, 16384).split(b"\n"):
-            if line.startswith(b"NStgid:"):
-                return int(line.split()[-1])
+        return int(_field(_read("/proc/%d/status" % process, 16384), b"NStgid").split()[-1])
     except (OSError, ValueError, IndexError):
-        pass
-    return None
+        return None
+
+
+def _field(status, name):
+    """A field of proc_pid_status(5), b"" where there is none."""
+    at = status.find(b"\n" + name + b":")
+    return status[at + len(name) + 2:status.find(b"\n", at + 1)] if at >= 0 else b""
 
 
 def link(process, name):

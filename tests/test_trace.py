@@ -353,3 +353,123 @@ def test_the_library_has_it(inside):
             "print(mrunc.run(['true']).processes)\n" % inside.tool[:-len("mrunc.py")])
     done = inside.outside(["/usr/bin/python3", "-c", code])
     assert done.stdout == "['/usr/bin/sh', '/usr/bin/ls']\n" * 2 + "None\n", done
+
+
+CROWD = """
+import os, random, threading, time
+os.system("cp /bin/true /tmp/copy")
+def work(number):
+    for turn in range(20):
+        os.waitpid(os.posix_spawn(random.choice(["/bin/true", "/tmp/copy", "/bin/false"]), ["work"], {}), 0)
+threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+pid = os.fork()
+if not pid:
+    threading.Thread(target=lambda: os.execv("/bin/echo", ["echo", "from another thread"])).start()
+    while True:
+        time.sleep(60)
+print(pid, os.waitpid(pid, 0)[1], flush=True)
+for turn in range(30):
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+for turn in range(10):
+    end, held = os.pipe()
+    pid = os.fork()
+    if not pid:
+        if os.fork():
+            os._exit(0)
+        os.execv("/bin/true", ["orphan"])
+    os.waitpid(pid, 0)
+    os.close(held)
+    os.read(end, 1)  # it has executed
+    os.close(end)
+"""
+
+
+def test_a_crowd_is_told_exactly(inside):
+    """Threads that execute at the same time, a thread that is not the first, processes that are killed at once, orphans."""
+    done = inside.python(CROWD, options=[*TRACE, "--timeout", "100"])
+    rows = done.result["processes"]
+    assert done.rc == 0
+    assert sum(row["count"] for row in rows) == 1 + 2 + 12 * 20 + 1 + 30 + 10
+    names = [(row["argv"] or ["?"])[0] for row in rows]
+    assert [names.count(name) for name in ("work", "echo", "sleep", "orphan")] == [240, 1, 30, 10]
+    echo = rows[names.index("echo")]
+    assert done.out == "from another thread\n%d 0\n" % echo["pid"] and echo["confirmed"]
+    assert len({row["pid"] for row in rows if row["argv"] == ["work"]}) == 240
+    if TOLD:
+        assert {row["signal"] for row in rows if row["argv"] == ["sleep", "60"]} == {9}
+        assert {row["exit_code"] for row in rows if row["argv"] == ["work"]} == {0, 1}
+        assert all(row["exit_code"] == (row["path"] == "/bin/false") for row in rows if row["argv"] == ["work"])
+
+
+def test_a_file_that_is_not_to_be_had_is_not_waited_for(inside):
+    """A lease on the file that is executed: whoever opens it waits until its holder gives it back, or the kernel takes it after
+    45 s.  The program waits for that, and mrunc's deadline does not."""
+    code = """
+import fcntl, os, shutil, signal
+shutil.copy("/bin/true", "/tmp/leased")
+os.chmod("/tmp/leased", 0o700)
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fd = os.open("/tmp/leased", os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print("leased", flush=True)
+if not os.fork():
+    os.execv("/tmp/leased", ["leased"])
+os.wait()
+"""
+    done = inside.python(code, options=[*TRACE, "--timeout", "3"])
+    assert done.out == "leased\n" and done.result["reason"] == "timeout-wall", done
+    assert done.result["usage"]["wall_s"] < 40
+    row = done.result["processes"][-1]
+    assert (row["path"], row["confirmed"], row["sha256"]) == ("/tmp/leased", False, None)
+
+
+def test_a_file_that_is_too_large_is_not_read(inside):
+    code = """
+import os, shutil
+shutil.copy("/bin/true", "/tmp/large")
+os.chmod("/tmp/large", 0o700)
+os.truncate("/tmp/large", 1 << 34)
+os.waitpid(os.posix_spawn("/tmp/large", ["large"], {}), 0)
+"""
+    row = inside.python(code, options=TRACE).result["processes"][-1]
+    assert (row["argv"], row["confirmed"], row["sha256"]) == (["large"], True, None)
+    assert row["sha256_missing"] == "larger than 64 MiB"
+
+
+def test_a_launcher_keeps_no_descriptor_of_it(inside):
+    """Many runs of one host process, each with ends that were still awaited."""
+    program = """
+import os
+os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
+for turn in range(3):
+    os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
+"""
+    code = """
+import sys; sys.path.insert(0, %r); import mrunc, os
+def launcher():
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%%s/cmdline" %% name, "rb") as stream:
+                words = stream.read().split(b"\\0")
+            if b"--spec-fd" in words and os.fsencode(%r) in words and os.stat("/proc/" + name).st_uid == os.getuid():
+                found.append(len(os.listdir("/proc/%%s/fd" %% name)))
+        except OSError:
+            pass
+    return sorted(found)
+box = mrunc.Sandbox(trace="exec")
+seen = []
+for turn in range(6):
+    rows = box.run(["/usr/bin/python3", "-I", "-S", "-c", %r]).processes
+    assert [row["argv"][0] for row in rows[1:]] == ["true"] + ["sleep"] * 3, rows
+    assert {row["exit_code"] for row in rows[2:]} == {None} and {row["signal"] for row in rows[2:]} <= {None, 9}, rows
+    seen.append(launcher())
+assert len(seen[0]) == 1 and seen[-1][0] < seen[0][0] + 5, seen  # the last answer's channel may still be open
+print("same")
+""" % (inside.tool[:-len("mrunc.py")], inside.tool, program)
+    done = inside.outside(["/usr/bin/python3", "-c", code])
+    assert done.stdout == "same\n", done
