@@ -222,6 +222,7 @@ print(refused("chroot", b"/hidden"))
 
 
 @pytest.mark.also_vm
+@pytest.mark.needs("landlock")
 def test_an_undumpable_program_without_a_user_namespace_hides_its_pointers_and_the_receipt_says_so(inside_as_user):
     done = inside_as_user.python(CALLS + """
 libc.prctl(4, 0)
@@ -388,18 +389,27 @@ def test_a_policy_that_refuses_the_hand_over_is_refused_with_the_ledger(inside):
 # The call that ends it
 
 @pytest.mark.also_vm
-def test_a_call_of_high_risk_is_recorded_and_kills_the_sandbox(inside):
+@pytest.mark.parametrize("options, call, target", [
+    (["--seccomp-action", "kill"], "'mount', b'none', b'/mnt', b'tmpfs', 0, None", ("target", "/mnt")),
+    (["--harden"], "'mount', b'none', b'/mnt', b'tmpfs', 0, None", ("target", "/mnt")),
+    (["--seccomp", "strict"], "'ptrace', 16, 1, None, None", ("request", "PTRACE_ATTACH"))], ids=["kill", "harden", "strict"])
+def test_a_call_that_kills_is_recorded_and_ends_the_sandbox(inside, options, call, target):
+    """All of it: the process that calls is not the first one."""
     done, lines = ledger_of(inside, CALLS + """
 print(refused("chroot", b"/x"), flush=True)
-os.fork()
-refused("mount", b"none", b"/mnt", b"tmpfs", 0, None)
-print("still there", flush=True)
-""", ["--seccomp-action", "kill"])
+if not os.fork():
+    refused(%s)
+    print("still there", flush=True)
+os.wait()
+print("and the parent", flush=True)
+time.sleep(600)
+""" % call, options)
     assert done.out == "EPERM\n"
-    assert done.result["reason"] == "seccomp" and "mount" in done.result["detail"]
-    rows = done.result["refused"]
-    assert brief(rows)[0] == ("chroot", "EPERM", 1) and brief(rows, "syscall", "errno")[1] == ("mount", "SIGKILL")
-    assert rows[1]["args"]["target"] == "/mnt" and lines[-1]["syscall"] == "mount"
+    first, last = done.result["refused"]
+    assert (first["syscall"], first["errno"], first["count"]) == ("chroot", "EPERM", 1)
+    assert (last["syscall"], last["errno"], last["count"]) == (call.split("'")[1], "SIGKILL", 1)
+    assert last["args"][target[0]] == target[1] and lines[-1]["syscall"] == last["syscall"]
+    assert done.result["reason"] == "seccomp" and last["syscall"] in done.result["detail"]
 
 
 def test_without_the_ledger_the_result_names_the_call_that_killed_all_the_same(inside):
