@@ -63,17 +63,17 @@ def _head(title):
 
 def _hero(result):
     kind = REASONS.get(result["reason"], ("", "warn"))[1]
-    advice = '<p class="advice">%s</p>' % show(_sentence(result["advice"])) if result["advice"] else ""
-    seen = '<ul class="seen">%s</ul>' % "".join("<li>%s</li>" % show(words) for words in result["evidence"][:MOST])
+    why = [("Evidence", words) for words in result["evidence"][:MOST]]
+    why += [("Advice", result["advice"])] if result["advice"] else []
+    why = '<dl class="seen">%s</dl>' % "".join("<dt>%s</dt><dd>%s</dd>" % (name, show(_sentence(words))) for name, words in why)
     rows = [("started", result["started"]), ("lasted", story.seconds(result["usage"].get("wall_s"))), ("tier", result["tier"]),
             ("kernel", " ".join(part for part in ("Linux", result["kernel"], result["machine"]) if part)),
-            ("policy", result["policy"] and result["policy"]["name"]), ("mrunc", result["version"]),
-            ("exit status", result["returncode"])]
+            ("policy", result["policy"] and result["policy"]["name"]), ("mrunc", result["version"])]
     rows += [("limit hit", "%s %s" % item) for item in sorted(result["limits_hit"].items())]
     return ('<p class="brand">mrunc report</p><header class="card hero %s"><div class="verdict"><span class="pill %s">%s</span>'
-            '<span class="soft">%s</span></div><h1>%s</h1>%s%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
-                kind, kind, show(result["reason"]), show(story.ending(result)), show(_sentence(result["detail"])),
-                seen if result["evidence"] else "", advice, show(story.command(result["argv"])),
+            '<span class="soft">%s</span></div><h1>%s</h1>%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
+                kind, kind, show(result["reason"]),
+                "never started" if result["stage"] else "exit status %d" % result["returncode"], show(_sentence(result["detail"])), why, show(story.command(result["argv"])),
                 "".join("<div><dt>%s</dt><dd>%s</dd></div>" % (name, show(value)) for name, value in rows
                         if value not in (None, "-"))))
 
@@ -95,7 +95,7 @@ def _tiles(result):
     tiles = [(story.seconds(usage.get("wall_s")), "from start to end", ""), (story.seconds(cpu), "processor time", ""),
              (story.size(memory), "memory at most", "")]
     if result["processes"] is not None:
-        tiles.append((len(result["processes"]), "programs executed", ""))
+        tiles.append((len(result["processes"]), "programs run", ""))
     if result["refused"] is not None:
         count = sum(row["count"] for row in result["refused"])
         tiles.append((_grouped(count), "refused attempts", "warn" if count else ""))
@@ -168,13 +168,17 @@ def _processes(result):
     for depth, row, again in story.tree(rows)[:MOST]:
         start = row["started_s"] or 0
         stop = end if row["ended_s"] is None else row["ended_s"]
-        details = [show(row["exe"] or "?", 200)]
+        details = [show(row["exe"] or row.get("path") or "?", 200)]
         if row.get("uid"):
             details.append("uid %s" % show(row["uid"]))
         if row.get("cwd"):
             details.append("in %s" % show(row["cwd"], 200))
+        if story.failure(row):
+            details.append('<span class="no">%s</span>' % show(story.failure(row)))
         if row.get("sha256"):
             details.append("sha256 %s" % show(row["sha256"], 64))
+        elif row.get("sha256_missing"):
+            details.append("not read: %s" % show(row["sha256_missing"], 80))
         if row.get("confirmed") is False:
             details.append("asked for, not seen to run")
         if (row.get("count") or 1) > 1:
@@ -183,7 +187,7 @@ def _processes(result):
         body.append('<tr><td><div class="%s">%s<code>%s</code>%s<br><span class="n m">%s</span></div></td>'
                     '<td class="num">%s</td><td class="num">%s</td><td class="num">%s</td><td class="lane">%s</td></tr>' % (
                         kin, '<span class="n">then </span>' if again else "",
-                        show(story.command(row["argv"]) or row["exe"] or "?"),
+                        show(story.command(row["argv"]) or row["exe"] or row.get("path") or "?"),
                         _chips_of(row, "processes"),
                         " &middot; ".join(details), show(row["pid"]), show(story.seconds(row["started_s"])),
                         show("-" if row["ended_s"] is None else story.seconds(max(0, stop - start))),
@@ -270,7 +274,7 @@ def _receipt(result):
     if policy:
         lead += ' System call policy <b>%s</b>, sha256 <span class="m">%s</span>.' % (
             show(policy["name"]), show(policy["sha256"], 64))
-    return _card("Receipt", lead, '<table><thead><tr><th>control</th><th>asked</th><th>in force</th><th>how it was read back'
+    return _card("Receipt", lead, '<table class="facts"><thead><tr><th>control</th><th>asked</th><th>in force</th><th>how it was read back'
                  "</th></tr></thead><tbody>%s</tbody></table>" % body, "receipt")
 
 

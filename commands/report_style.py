@@ -30,8 +30,8 @@ code,.m{font-family:var(--mono);font-size:.88em;unicode-bidi:isolate;direction:l
 .pill.ok{background:var(--okbg);color:var(--ok)}.pill.warn{background:var(--warnbg);color:var(--warn)}
 .pill.bad{background:var(--badbg);color:var(--bad)}
 h1{font-size:23px;line-height:1.3;letter-spacing:-.015em;margin:12px 0 0;overflow-wrap:anywhere}
-.advice{margin-top:8px}
-.seen{margin:10px 0 0;padding-left:1.2em;color:var(--soft);font-size:14px}
+.seen{display:grid;grid-template-columns:auto 1fr;gap:2px 14px;margin-top:11px;font-size:14px}
+.seen dt{color:var(--soft)}.seen dd{overflow-wrap:anywhere}
 .cmd{display:block;margin-top:16px;padding:11px 14px;background:var(--faint);border-radius:8px;max-height:11em;overflow:auto}
 .meta{display:flex;flex-wrap:wrap;gap:4px 24px;margin-top:14px;font-size:13px}
 .meta dt{display:inline;color:var(--soft)}.meta dd{display:inline;margin-left:6px}
@@ -45,7 +45,7 @@ h1{font-size:23px;line-height:1.3;letter-spacing:-.015em;margin:12px 0 0;overflo
 font-size:13px}
 .tid{font-family:var(--mono);font-size:12px;font-weight:600;color:var(--accent2);white-space:nowrap}
 .tid+.tid,code+.tid{margin-left:5px}
-.n{font-size:12px;color:var(--soft);font-variant-numeric:tabular-nums}
+.n{font-size:12px;font-weight:400;color:var(--soft);font-variant-numeric:tabular-nums}
 .lead{color:var(--soft);font-size:13px;margin-bottom:12px}
 .group th{padding:18px 0 5px;white-space:normal;font-weight:400}
 .group h3{color:var(--ink);font-size:14.5px}
@@ -57,7 +57,7 @@ white-space:nowrap}
 td{padding:5px 10px 5px 0;line-height:1.45;border-bottom:1px solid var(--faint);vertical-align:top}
 tr:last-child td{border-bottom:0}
 td:last-child,th:last-child{padding-right:0}
-.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.num{text-align:right;font-size:13px;font-variant-numeric:tabular-nums;white-space:nowrap}
 .nw{white-space:nowrap}
 .err{font-family:var(--mono);font-size:12px;color:var(--bad);white-space:nowrap}
 .tag{font-size:12px;font-weight:600;border-radius:5px;padding:1px 7px;background:var(--faint);white-space:nowrap}
@@ -78,8 +78,14 @@ td:last-child,th:last-child{padding-right:0}
 .chart text{font-size:10.5px;fill:var(--soft);font-family:system-ui,sans-serif}
 .cut{font-size:13px;color:var(--soft);padding-top:9px}
 footer{margin-top:26px;font-size:12px;color:var(--soft)}
-@media (max-width:640px){.w3,.fixed td:nth-child(4){display:none}.w2{width:100px}.w4{width:74px}
-main{padding:16px 12px 40px}.card{padding:16px 14px}.lane{display:none}h1{font-size:20px}}
+@media (max-width:640px){main{padding:16px 12px 40px}.card{padding:16px 14px}.lane{display:none}h1{font-size:20px}
+.fixed,.fixed tbody{display:block}.fixed thead,.fixed td:nth-child(4){display:none}
+.fixed tr{display:grid;grid-template-columns:auto 1fr auto;gap:0 9px;border-bottom:1px solid var(--faint);padding:5px 0}
+.fixed tr.group,.fixed tr:last-child{border-bottom:0}.fixed td{border:0;padding:0}.fixed .group th{grid-column:1/4}
+.fixed td:nth-child(2){grid-column:2/4}.fixed td:nth-child(3){grid-column:2}
+.facts,.facts tbody,.facts tr,.facts td{display:block}.facts thead{display:none}.facts tr{padding:6px 0;border-bottom:1px solid
+var(--faint)}.facts td{border:0;padding:0}.facts td:nth-child(2){display:none}.facts td:nth-child(1),.facts td:nth-child(3){
+display:inline;margin-right:10px}}
 @media print{:root{--bg:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--faint:#f2f2f2;--ok:#0b5c34;--warn:#7a4a00;
 --bad:#8f1912;--accent:#1c4bb8;--accent2:#5d2ca3;--okbg:#fff;--warnbg:#fff;--badbg:#fff;--bar:#6d93e8}
 html{color-scheme:light}

@@ -125,9 +125,10 @@ def _processes(out, result):
     for depth, row, again in story.tree(rows)[:MOST]:
         lasted = "" if row["ended_s"] is None or row["started_s"] is None else " for " + story.seconds(
             row["ended_s"] - row["started_s"])
-        times = "  %s%s" % (story.seconds(row["started_s"]), lasted)
+        ended = story.failure(row)
+        times = "  %s%s%s" % (story.seconds(row["started_s"]), lasted, ended and ", " + ended)
         line = "  %s%s[%s] %s" % ("  " * min(depth, 12), "= " if again else "", row["pid"],
-                                  story.command(row["argv"]) or row["exe"])
+                                  story.command(row["argv"]) or row["exe"] or row.get("path") or "?")
         line = escaped(line)
         room = WIDTH - len(times)
         out.add((line if len(line) <= room else line[:room - 3] + "...") + times)

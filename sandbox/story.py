@@ -89,6 +89,14 @@ def ending(result):
     return "exit status %s" % result["exit_code"] if result.get("exit_code") is not None else result["reason"]
 
 
+def failure(row):
+    """How an executed program ended, in words; "" where it ended well, or nobody knows."""
+    if row.get("signal"):
+        from .verdict import signal_name
+        return "killed by %s" % signal_name(row["signal"])
+    return "exit status %s" % row["exit_code"] if row.get("exit_code") else ""
+
+
 def tree(rows):
     """[(depth, row, again)] of the executed programs: children below the program that their parent ran at the time, what a
     process executed later below what it was before (`again`).  Whatever the rows say, each stands there once."""
