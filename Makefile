@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 PYTHON ?= /usr/bin/python3
 OUT ?= dist
+VM_RESULTS ?= build/hosts
 
-.PHONY: help test test-user vm lint ci bench freeze widths docs dist vendor clean
+.PHONY: help test test-user vm vm-all lint ci bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -13,8 +14,12 @@ test:  ## the test suite, as who you are (as root: for root and for a user)
 test-user:  ## the suite as an ordinary user, from a copy of the folder (needs root)
 	.ci/run user
 
-vm:  ## what is marked vm, in virtual machines (QEMU): Linux 6.12 as root and as a user
+vm:  ## what is marked vm, in virtual machines (QEMU): .ci/vm says in which
 	.ci/vm
+
+vm-all:  ## the same on Linux 5.10, 6.1, 6.12 and backports, x86_64 and aarch64; writes docs/hosts.md
+	RESULTS=$(VM_RESULTS) .ci/vm all
+	$(PYTHON) .ci/hosts.py $(VM_RESULTS)
 
 lint:  ## ruff, vermin, mypy
 	.ci/lint
