@@ -73,7 +73,8 @@ def _hero(result):
     return ('<p class="brand">mrunc report</p><header class="card hero %s"><div class="verdict"><span class="pill %s">%s</span>'
             '<span class="soft">%s</span></div><h1>%s</h1>%s<code class="cmd">%s</code><dl class="meta">%s</dl></header>' % (
                 kind, kind, show(result["reason"]),
-                "never started" if result["stage"] else "exit status %d" % result["returncode"], show(_sentence(result["detail"])), why, show(story.command(result["argv"])),
+                "never started" if result["stage"] else "exit status %d" % result["returncode"],
+                show(_sentence(result["detail"])), why, show(story.command(result["argv"])),
                 "".join("<div><dt>%s</dt><dd>%s</dd></div>" % (name, show(value)) for name, value in rows
                         if value not in (None, "-"))))
 
@@ -274,8 +275,8 @@ def _receipt(result):
     if policy:
         lead += ' System call policy <b>%s</b>, sha256 <span class="m">%s</span>.' % (
             show(policy["name"]), show(policy["sha256"], 64))
-    return _card("Receipt", lead, '<table class="facts"><thead><tr><th>control</th><th>asked</th><th>in force</th><th>how it was read back'
-                 "</th></tr></thead><tbody>%s</tbody></table>" % body, "receipt")
+    return _card("Receipt", lead, '<table class="facts"><thead><tr><th>control</th><th>asked</th><th>in force</th>'
+                 "<th>how it was read back</th></tr></thead><tbody>%s</tbody></table>" % body, "receipt")
 
 
 def _notes(result):
