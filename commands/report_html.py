@@ -96,7 +96,7 @@ def _tiles(result):
     tiles = [(story.seconds(usage.get("wall_s")), "from start to end", ""), (story.seconds(cpu), "processor time", ""),
              (story.size(memory), "memory at most", "")]
     if result["processes"] is not None:
-        tiles.append((len(result["processes"]), "programs run", ""))
+        tiles.append((_grouped(story.executed(result["processes"])), "programs run", ""))
     if result["refused"] is not None:
         count = sum(row["count"] for row in result["refused"])
         tiles.append((_grouped(count), "refused attempts", "warn" if count else ""))

@@ -121,7 +121,7 @@ def _processes(out, result):
     rows = result["processes"]
     if rows is None:
         return
-    out.head("Programs executed: %d" % len(rows))
+    out.head("Programs executed: %d" % story.executed(rows))
     for depth, row, again in story.tree(rows)[:MOST]:
         lasted = "" if row["ended_s"] is None or row["started_s"] is None else " for " + story.seconds(
             row["ended_s"] - row["started_s"])

@@ -32,7 +32,7 @@ def _tried(rows):
 def _executed(rows):
     if rows is None:
         return []
-    out = ["executed: %s" % story.many(len(rows), "program")]
+    out = ["executed: %s" % story.many(story.executed(rows), "program")]
     out += ["  %s%s%s" % ("  " * depth, story.command(row["argv"]) or row["path"],
                           "" if row["confirmed"] else " (asked for, not seen to run)")
             for depth, row, _ in story.tree(rows)[:LISTED]]

@@ -124,6 +124,11 @@ def tree(rows):
     return out
 
 
+def executed(rows):
+    """How many programs the rows stand for."""
+    return sum(row.get("count") or 1 for row in rows)
+
+
 def _over(before, row):
     ended, started = before.get("ended_s"), row.get("started_s")
     return ended is not None and started is not None and ended < started

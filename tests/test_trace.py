@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from conftest import IN_VM
+from conftest import IN_VM, also_in_vm
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, listening, policy
 from mrunc.syscalls.libc import ARCH, NR
@@ -55,7 +55,7 @@ exec /bin/sh -c 'kill -9 $$'
 """
 
 
-@pytest.mark.parametrize("tier", ["full", "process"])
+@pytest.mark.parametrize("tier", also_in_vm(["full", "process"], "full"))
 def test_each_program_is_told_with_its_parent_its_arguments_and_its_end(inside, tier):
     done, rows = traced(inside, "/bin/sh", "-c", STORY, options=["--tier", tier])
     assert done.rc == 137, done
@@ -113,6 +113,7 @@ def test_the_ledgers_file_has_the_same(inside):
     assert [line["syscall"] for line in lines if line["event"] == "refused"] == ["unshare"]
 
 
+@pytest.mark.also_vm
 def test_what_fails_is_no_program(inside):
     """A shell asks for each directory of PATH; a missing program, a FIFO and a directory are not executed."""
     done, rows = traced(inside, "/bin/sh", "-c", "mkfifo /tmp/f; chmod 755 /tmp/f; /tmp/f; /tmp; ls >/dev/null; chmod 644 /tmp/f",
@@ -123,6 +124,7 @@ def test_what_fails_is_no_program(inside):
     assert all(row["sha256"] is None and row["exe"] is None for row in rows if not row["confirmed"])
 
 
+@pytest.mark.also_vm
 def test_a_program_without_a_file_is_told_by_its_content(inside):
     code = """
 import os
@@ -250,6 +252,7 @@ for number in range(3):
     assert all(row["ended_s"] is not None for row in rows if row["pid"])
 
 
+@pytest.mark.also_vm
 def test_a_path_that_another_thread_changes_changes_the_record_and_not_the_outcome(inside):
     code = """
 import ctypes, os, threading
@@ -289,6 +292,7 @@ REFUSING = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
     {"names": ["execve"], "action": "SCMP_ACT_ERRNO", "errnoRet": 13, "args": [{"index": 2, "value": 0, "op": "SCMP_CMP_EQ"}]}]}
 
 
+@pytest.mark.also_vm
 @pytest.mark.parametrize("ledger", [False, True])
 def test_a_call_that_the_policy_refuses_is_refused(inside, ledger):
     """Where a policy has conditions for execve, what it refuses never goes on, whatever the trace does with the rest."""
@@ -341,6 +345,8 @@ def test_mistakes_are_named(inside):
 def test_people_see_it(inside):
     done = inside.outside(inside.command("sh", "-c", "ls / > /dev/null; true", options=["-v", *TRACE]))
     assert "mrunc: executed: 2 programs\nmrunc:   sh -c 'ls / > /dev/null; true'\nmrunc:     ls /\n" in done.stderr
+    many = inside.outside(inside.command("sh", "-c", "for i in $(seq 300); do /bin/true; done", options=["-v", *TRACE])).stderr
+    assert "mrunc: executed: 302 programs\n" in many
     plan = inside.outside(inside.command("true", options=[*TRACE, "--print-plan"])).stdout
     assert "allowed calls of execve execveat set_tid_address" in plan
 
