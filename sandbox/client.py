@@ -97,8 +97,8 @@ class Call:
     """One request that has been handed over.  channel: socket; `answer` is complete when the launcher has said the last
     word."""
 
-    def __init__(self, channel, giver):
-        self.channel, self.giver, self.parts, self.started = channel, giver, [], None
+    def __init__(self, channel, giver, link):
+        self.channel, self.giver, self.link, self.parts, self.started = channel, giver, link, [], None
 
     def take(self):
         """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
@@ -157,11 +157,11 @@ def pair():
     return tuple(out)
 
 
-def submit(request, stdio, python=None, alone=False, scope=None):
+def submit(request, stdio, python=None, alone=False, scope=None, link=None):
     """Hands a request (dict) to a launcher and returns a Call.
 
-    stdio: three descriptors; alone: it gets a launcher to itself; scope: what `before` is to be made of, or None.
-    Raises SandboxError.
+    stdio: three descriptors; alone: it gets a launcher to itself; scope: what `before` is to be made of, or None; link: the
+    one launcher that it is for; then None is returned where that one has ended.  Raises SandboxError.
     """
     import sys
     request["alone"] = alone
@@ -181,8 +181,14 @@ def submit(request, stdio, python=None, alone=False, scope=None):
             files[0].seek(0)
             packet = b""
         fds = [theirs.fileno()] + list(stdio) + [cwd] + [stream.fileno() for stream in files]
-        link, giver = _deliver(packet or b"@", fds, key, alone)
-        return Call(ours, giver)
+        if link is None:
+            link, giver = _deliver(packet or b"@", fds, key, alone)
+        elif link.sock.fileno() >= 0 and link.send(packet or b"@", fds):
+            giver = None
+        else:
+            ours.close()
+            return None
+        return Call(ours, giver, link)
     except OSError as error:
         ours.close()
         raise SandboxError("launcher", "handing the request over", error.errno)

@@ -20,6 +20,7 @@ STARTER = (
     ("execveat", [(fd, _SOME, _SOME, _SOME, 0x1000) for fd in _FDS], "arg4 == 0x1000"),
     ("write", [(fd, _SOME, size) for fd in _FDS for size in (4, 152)], None),
     ("recvmsg", [(fd, _SOME, 0x40000000) for fd in _FDS], None),
+    ("dup3", [(fd, number, 0) for fd in _FDS for number in range(3)], None),
     ("prctl", [(4, 0)], "arg0 == 4"),
     ("clone", [(0x4111,)], "arg0 == 0x4111"),
     ("rt_sigtimedwait", [(_SOME, 0, 0, 8)], None),
@@ -56,7 +57,7 @@ def choose(spec, arch, signals):
         program = compiled(name, model)
         name += " + " + ", ".join(spec.seccomp_add)
     _check_actions(name, program)
-    _check_starter(name, program, arch, spec.tty, signals, model is None)
+    _check_starter(name, program, arch, spec, signals, model is None)
     return name, program, warnings
 
 
@@ -99,12 +100,12 @@ def _check_actions(name, program):
                 word[0] if word else "%#x" % action), control="seccomp")
 
 
-def lacking(program, arch, tty=True, signals=True):
+def lacking(program, arch, tty=True, signals=True, warm=True):
     """[(call, the condition that is enough or None)]: what mrunc's own pid 1 needs and a program refuses."""
     table = policy.numbers(arch)
     code, missing = bpf.decode(program), []
     for call, vectors, enough in STARTER:
-        if call == "ioctl" and not tty or call == "landlock_restrict_self" and not signals:
+        if call == "ioctl" and not tty or call == "landlock_restrict_self" and not signals or call == "dup3" and not warm:
             continue
         answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
         if any(answer & 0xFFFF0000 not in (bpf.ALLOW, bpf.LOG) for answer in answers):
@@ -112,9 +113,9 @@ def lacking(program, arch, tty=True, signals=True):
     return missing
 
 
-def _check_starter(name, program, arch, tty, signals, finished):
+def _check_starter(name, program, arch, spec, signals, finished):
     """Raises where a call is refused without which no program can be started behind this filter."""
-    missing = lacking(program, arch, tty, signals)
+    missing = lacking(program, arch, spec.tty, signals, warm=not spec.argv)
     if not missing:
         return
     remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + " ".join(

@@ -23,9 +23,8 @@ class Job:
 
     def __init__(self, launcher, channel, stdio, request):
         self.launcher, self.channel, self.stdio, self.request = launcher, channel, stdio, request
-        channel.setblocking(False)
         self.state, self.run, self.supervision, self.outcome = SETUP, None, None, None
-        self.error, self.parts, self.heard = None, [], True
+        self.error, self.parts, self.heard = None, [], channel is not None
 
     def start(self, cwd):
         """Makes the plan and creates the child.  cwd: descriptor of the host's directory, taken over."""
@@ -37,7 +36,7 @@ class Job:
         os.close(cwd)
         try:
             launcher.lend(self.stdio)
-            self.run = Served(launcher.plan(self.request), launcher, self.stdio)
+            self.run = self.make_run(launcher.plan(self.request))
             self.run.start()
         except Exception as error:
             self._fail(error)
@@ -45,6 +44,10 @@ class Job:
             os.chdir("/")
             if not self.request["alone"]:
                 launcher.take_back()
+
+    def make_run(self, plan):
+        """The launch.Run."""
+        return Served(plan, self.launcher, self.stdio)
 
     # -- as a member of the loop ---------------------------------------------------------------------------------
 
@@ -99,14 +102,18 @@ class Job:
                 packet, fd = supervise.take_packet(run.sock)
                 if run.take(packet, fd):
                     run.read_back()
-                    run.let_go()
-                    self._runs()
+                    self.ready()
             elif self.run.awaited in events:
                 self.run.hearing.admit(events[self.run.awaited], self.run.pid)
             elif not self.wait():
                 raise SandboxError("start", "the sandbox is not ready after %d s" % launch.SETUP_DEADLINE)
         except Exception as error:
             self._fail(error)
+
+    def ready(self):
+        """Everything is in force, and init waits."""
+        self.run.let_go()
+        self._runs()
 
     def _runs(self):
         self.outcome = supervise.Outcome(self.run.plan.spec)
@@ -157,6 +164,10 @@ class Job:
         except SandboxError as error:
             answer = {"error": error_as_dict(error)}
         self._close_stdio()
+        self.answer(answer)
+
+    def answer(self, answer):
+        """The last word to the host."""
         data = marshal.dumps(answer, 2)
         pieces = [data[i:i + PART] for i in range(0, len(data), PART)]
         self.parts += [b"+" + piece for piece in pieces[:-1]] + [b"." + pieces[-1]]
@@ -178,7 +189,8 @@ class Job:
         self.launcher.loop.remove(self)
         self.launcher.jobs.discard(self)
         self._close_stdio()
-        self.channel.close()
+        if self.channel is not None:
+            self.channel.close()
         if self.request["alone"]:
             self.launcher.take_back()
 

@@ -79,10 +79,17 @@ class Run(Provisions):
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
         self.hearing = self.stream = None
-        if not plan.spec.tty and any(os.isatty(fd) for fd in self.stdio):
+        self._remember_terminals()
+        self.result = Result().planned(plan)
+
+    def _remember_terminals(self):
+        if not self.plan.spec.tty and any(os.isatty(fd) for fd in self.stdio):
             from . import terminals
             self.terminals = terminals.remember(self.stdio)
-        self.result = Result().planned(plan)
+
+    def room(self):
+        """Bytes of memory in init for what comes through the gate."""
+        return init.room(self.plan.spec.argv, self.plan.environment())
 
     # -- before the child ----------------------------------------------------------------------------------------
 
@@ -99,8 +106,7 @@ class Run(Provisions):
         if not plan.tier.own_tree:
             self._private_directory(copies)
         trees = self._open_trees()
-        room = init.room(plan.spec.argv, plan.environment())
-        image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, room)))
+        image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, self.room())))
         stdin = self._private_stdin()
         carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
@@ -178,9 +184,9 @@ class Run(Provisions):
             raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
                                remedy=remedies.line(remedies.capabilities_cause(error.errno)))
 
-    def _send(self, word):
+    def _send(self, word, fds=()):
         try:
-            if self.sock.send(word) == len(word):
+            if process.send(self.sock, word, fds) == len(word):
                 return
         except OSError as error:
             raise self._lost(error)
@@ -266,17 +272,18 @@ class Run(Provisions):
             self.group.start_counting()
         if self.aftermath is not None:
             self.aftermath.remember(self.pid, self.uppers)
-        self._send_go([os.fsencode(self.facts["program"])])
+        self._send_go([os.fsencode(self.facts.get("program", ""))], ())
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))
 
-    def _send_go(self, paths):
+    def _send_go(self, paths, fds):
         packets = init.go(paths, self.plan.spec.argv, self.plan.environment())
         if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none
             sockets = libc.sockets
             self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, SEND_DEADLINE)
-        for packet in packets:
+        for packet in packets[:-1]:
             self._send(packet)
+        self._send(packets[-1], fds)
 
     def _count_cpu(self):
         """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""

@@ -7,7 +7,8 @@ and leaves when the host has ended, however that came, by the socket's end of fi
 
 What goes over the socket N (SOCK_SEQPACKET): one packet for each sandbox, a dict by marshal, with the descriptors of a
 channel, the program's stdin, stdout and stderr, the host's directory, and where the dict is too long for a packet, a file
-with it.  Over the channel comes back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and
+with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes back:  `>` and a dict when the
+program has been started, where `tell` asks for it; `+` and
 `.`, the answer in parts, `.` being the last: a dict with `result` or `error`.  To the launcher: `k`, kill it; `s` and one
 byte, a signal for the program.  A channel that is closed kills it, too.  marshal reads what only the two ends have written;
 no byte of it is the program's.
@@ -55,7 +56,7 @@ class Launcher:
 
     def __init__(self, sock, host):
         import resource
-        self.sock, self.host, self.loop, self.jobs = sock, host, Loop(), set()
+        self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.take_back()
@@ -100,6 +101,8 @@ class Launcher:
         """The host has gone: nothing of it stays."""
         self.leaving = True
         self.sock.close()
+        for pool in list(self.pools.values()):
+            pool.close()
         for job in list(self.jobs):
             job.cancel()
             self.loop.ask(job)
@@ -119,8 +122,13 @@ class Launcher:
         if len(fds) > 5:
             with open(fds[5], "rb") as stream:
                 packet = stream.read()
+        request, host = marshal.loads(packet), sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel)
+        host.setblocking(False)
+        if "pool" in request:
+            from . import warm
+            return warm.serve(self, host, stdio, cwd, request)
         from .job import Job
-        job = Job(self, sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel), stdio, marshal.loads(packet))
+        job = Job(self, host, stdio, request)
         self.jobs.add(job)
         job.start(cwd)
         if job in self.jobs:  # and not answered already
@@ -137,7 +145,7 @@ class Launcher:
         for name in PAIRS:  # pairs come as lists
             if isinstance(options.get(name), list):
                 options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]
-        return launch.prepare(Spec(request["argv"], environ=request["environ"], **options), request["environ"])
+        return launch.prepare(Spec(request.get("argv"), environ=request["environ"], **options), request["environ"])
 
     def lend(self, stdio):
         """The program's descriptors become 0, 1 and 2, which the child takes over."""

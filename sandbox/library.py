@@ -151,9 +151,14 @@ def doctor(python=None):
 
 def request(argv, options, tell=False):
     """The dict that a launcher takes.  Raises SandboxError (2)."""
+    return {"argv": arguments(argv), "options": plain(options), "environ": environ(options), "tell": tell}
+
+
+def arguments(argv):
+    """The program's, as a request has them.  Raises SandboxError (2)."""
     if isinstance(argv, (str, bytes)):
         raise usage("the command", "must be a list of arguments, not one text")
-    return {"argv": [_text(word) for word in argv], "options": _plain(options), "environ": _environ(options), "tell": tell}
+    return [_text(word) for word in argv]
 
 
 def occupies(options):
@@ -173,7 +178,8 @@ def scope(options):
     return tuple(sorted(name for name in asked(options) if name not in best_effort)) or None
 
 
-def _environ(options):
+def environ(options):
+    """Of the host's environment, what a request with these options may depend on."""
     names = set(client.ENVIRONMENT)
     env = options.get("env")
     if env and not isinstance(env, dict):
@@ -188,12 +194,12 @@ def _text(value):
         raise usage("%r" % (value,), "not text, bytes or a path")
 
 
-def _plain(value):
-    """Options as marshal can carry them: bytes and paths as text."""
+def plain(value):
+    """Values as marshal can carry them: bytes and paths as text."""
     if isinstance(value, dict):
-        return dict((_text(key) if isinstance(key, (str, bytes)) else _plain(key), _plain(item)) for key, item in value.items())
+        return dict((_text(key) if isinstance(key, (str, bytes)) else plain(key), plain(item)) for key, item in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value if type(value) in (type(None), bool, int, float, str) else type(value).__mro__[-2](value)
     if isinstance(value, (bytes, os.PathLike)):

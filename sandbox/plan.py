@@ -91,7 +91,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     if not plan.left_out("seccomp") and spec.learn != "record":
         plan.filters.append(_policy(plan, spec))
     # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
-    plan.writes_host_files = bool(spec.rw) or host.stdio_files and not plan.root or not tier.own_tree
+    plan.writes_host_files = bool(spec.rw) or not tier.own_tree or not plan.root and (host.stdio_files or not spec.argv)
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", policy.setid_program(ARCH)))
     if spec.learn == "record":

@@ -40,7 +40,7 @@ class Provisions:
 
     def _private_stdin(self):
         """The read end for the workload, -1 where it may hold the caller's stdin itself."""
-        if self.plan.spec.tty or not needs_feed(self.plan.root):
+        if self.plan.spec.tty or not needs_feed(self.plan.root, self.stdio[0]):
             return -1
         read, self.stdin = os.pipe()
         self._keep(self.stdin)
@@ -132,10 +132,10 @@ class Provisions:
         return Uppers()
 
 
-def needs_feed(root):
-    """Whether the workload must not hold descriptor 0 itself (feed.py).  root: the sandbox runs under an id of its own."""
+def needs_feed(root, stdin=0):
+    """Whether the workload must not hold this stdin itself (feed.py).  root: the sandbox runs under an id of its own."""
     try:
-        return not root and os.fstat(0).st_mode & 0o170000 == 0o010000
+        return not root and os.fstat(stdin).st_mode & 0o170000 == 0o010000
     except OSError:
         return False
 

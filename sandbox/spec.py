@@ -52,10 +52,11 @@ class Spec:
                  seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
                  best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False, trace=(),
                  environ=None):
-        """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  environ: the caller's
-        environment, for `--env NAME` and TERM.  Raises SandboxError with exit status 2."""
+        """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  argv: None where `begin` names
+        the program later; environ: the caller's environment, for `--env NAME` and TERM.  Raises SandboxError with exit status
+        2."""
         environ = os.environ if environ is None else environ
-        self.argv = _argv(argv)
+        self.argv = [] if argv is None else _argv(argv)
         self.ro = _each("bind", ro, "--ro")
         self.rw = _each("bind", rw, "--rw")
         self.copy = _each("copy", copy)
@@ -104,6 +105,14 @@ class Spec:
             from . import harden as hardening
             hardening.check(self, seccomp)
             self.seccomp = hardening.POLICY
+
+    def begin(self, argv, env, timeout, environ):
+        """What a warm sandbox is used for, as of the constructor.  Returns the variables, dict of bytes, that it adds to the
+        environment.  Raises SandboxError (2)."""
+        self.argv = _argv(argv)
+        if timeout is not None:
+            self.timeout = units.duration(timeout, "--timeout")
+        return dict(_variables(env, environ))
 
     @property
     def wants_group(self):
@@ -222,6 +231,12 @@ def _environment(env, environ, home):
     term = environ.get("TERM", "")
     out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8", b"TERM": _bytes(term, "TERM") if term in PLAIN_TERMS
            else b"dumb"}
+    out.update(_variables(env, environ))
+    return out
+
+
+def _variables(env, environ):
+    """(name, value) pairs of bytes."""
     pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
     for word in () if isinstance(env, dict) else _list(env):
         if isinstance(word, (tuple, list)):
@@ -241,5 +256,4 @@ def _environment(env, environ, home):
             raise usage("--env %s" % _show(name), "a variable needs a name without =")
         if len(name) + len(value) + 2 >= LONGEST_STRING:
             raise usage("--env %s" % _show(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
-        out[name] = value
-    return out
+        yield name, value

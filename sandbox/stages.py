@@ -78,6 +78,8 @@ def stages(plan):
         steps = (("cgroup namespace", cgroup_namespace),) + steps
     skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
                "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
+    if not plan.spec.argv:  # what a warm sandbox will run, it learns at the gate
+        steps = tuple(step for step in steps if step[1] is not find)
     return [step for step in steps if not any(plan.left_out(name) and step[1] is function
                                               for name, function in skipped.items())]
 

@@ -179,6 +179,13 @@ def execveat(fd, argv, envp):
     _execveat(fd, b"", argv, envp, AT_EMPTY_PATH)
 
 
+def send(sock, data, fds=()):
+    """Sends one packet, with descriptors; returns how many bytes went."""
+    if not fds:
+        return sock.send(data)
+    return sock.sendmsg([data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, b"".join(fd.to_bytes(4, "little") for fd in fds))])
+
+
 def sealed_program(image):
     """`image` (bytes of a static program) as a sealed, executable memfd.  memfd_create(2), Linux 3.17
 

@@ -501,7 +501,7 @@ def test_show_says_what_a_run_needs_beside_a_file(cli, tmp_path):
     with open(path, "w") as out:
         out.write("read: 1\nexit_group: 1\n")
     said = " ".join(cli("show", path)[1].split())
-    assert "For mrunc run it lacks what its pid 1 needs: execveat write recvmsg prctl clone" in said
+    assert "For mrunc run it lacks what its pid 1 needs: execveat write recvmsg dup3 prctl clone" in said
     assert "execve. --seccomp-add gives them, to the program as well." in said
     assert "pid 1 needs" not in cli("show", "default")[1]
 

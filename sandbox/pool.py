@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Warm sandboxes, as their host sees them.  What makes and keeps them is the launcher (warm.py)."""
+import os
+import threading
+
+from . import client, library
+from .errors import SandboxError, usage
+from .streams import DEVNULL, Streams, exchange
+
+
+class Pool:
+    """A number of sandboxes that are ready before they are asked for, each used once and then replaced.
+
+    python and options: as of `mrunc.run`, but those that need the program's run to themselves: tty, changes, export, the tier
+    `process`, several tiers.  What they name of the host (`copy`, `ro`) is what it was when a sandbox was made.  A Pool may be
+    used by several threads; a forked process that uses it gets sandboxes of its own.  It is a context manager.
+    """
+
+    def __init__(self, size, *, python=None, **options):
+        """Returns when all are ready.  Raises SandboxError as `mrunc.run` does."""
+        self._call, self._pid, self._lock, self._closed = None, 0, None, False
+        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 256:
+            raise usage("a pool of %r" % (size,), "its size is a number from 1 to 256")
+        if library.occupies(options):
+            raise usage("a pool with these options", "tty, changes, export, the tier process and several tiers have no warm "
+                                                     "sandboxes")
+        self.size, self.python, self.options = size, python, options
+        self._opened()
+
+    def run(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None, stderr=None,
+            env=None, timeout=None):
+        """Runs a program in one of the sandboxes, or in the next one where none is ready, and returns its Result.
+
+        As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's.
+        """
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        try:
+            call = self._ask(argv, streams.theirs, env, timeout)
+            streams.handed_over()
+            try:
+                answer = exchange(call, streams)
+            except BaseException:
+                library.settle(call)
+                raise
+        finally:
+            streams.close()
+        if _not_executed(answer):
+            return library.run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
+                               stdout=stdout, stderr=stderr, python=self.python, **self._with(env, timeout))
+        return library.finished(answer, streams.output(1), streams.output(2), check)
+
+    async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
+                        stderr=None, env=None, timeout=None):
+        """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
+        from .popen import exchange_async
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        try:
+            call = self._ask(argv, streams.theirs, env, timeout)
+            streams.handed_over()
+            answer = await exchange_async(call, streams)
+        finally:
+            streams.close()
+        if _not_executed(answer):
+            return await library.Sandbox(python=self.python, **self._with(env, timeout)).run_async(
+                argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin, stdout=stdout,
+                stderr=stderr)
+        return library.finished(answer, streams.output(1), streams.output(2), check)
+
+    def close(self):
+        """Ends the sandboxes that wait; a run that is under way goes on.  No further run can begin."""
+        self._closed = True
+        call, self._call = self._call, None
+        if call is not None and self._pid == os.getpid():
+            call.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.close()
+
+    def __del__(self):
+        self.close()
+
+    def _with(self, env, timeout):
+        options = dict(self.options)
+        if env:
+            options["env"] = _pairs(self.options.get("env")) + _pairs(env)
+        if timeout is not None:
+            options["timeout"] = timeout
+        return options
+
+    def _ask(self, argv, stdio, env, timeout):
+        request = {"argv": library.arguments(argv), "env": library.plain(env), "timeout": timeout,
+                   "environ": library.environ({"env": env}), "tell": False}
+        for _ in range(2):
+            opened = self._opened()
+            request["pool"] = opened.started["pool"]
+            call = client.submit(request, stdio, self.python, link=opened.link)
+            if call is not None:
+                return call
+            with self._lock:
+                if self._call is opened:
+                    self._call = None
+                    opened.close()
+        raise SandboxError("launcher", "ends again and again")
+
+    def _opened(self):
+        """The Call of this process's pool."""
+        if self._pid != os.getpid():  # the first time, or forked: the parent's is not ours, and its lock may be held for ever
+            self._call, self._lock, self._pid = None, threading.Lock(), os.getpid()
+        with self._lock:
+            if self._closed:
+                raise usage("the pool", "is closed")
+            if self._call is None:
+                self._call = self._open()
+            return self._call
+
+    def _open(self):
+        request = {"pool": 0, "size": self.size, "options": library.plain(self.options), "tell": True,
+                   "environ": library.environ(self.options)}
+        streams = Streams(DEVNULL, DEVNULL, DEVNULL)
+        try:
+            call = client.submit(request, streams.theirs, self.python, scope=library.scope(self.options))
+        finally:
+            streams.close()
+        try:
+            while call.started is None:
+                answer = call.take()
+                if answer is not None:
+                    library.finished(answer)
+        except BaseException:
+            call.close()
+            raise
+        return call
+
+
+def _not_executed(answer):
+    """Whether there was no such program.  Nothing has run then, and an ordinary run says what is wrong with it."""
+    return answer.get("error", {}).get("stage") == "exec"
+
+
+def _pairs(env):
+    if isinstance(env, dict):
+        return list(env.items())
+    return [env] if isinstance(env, (str, bytes)) else list(env or ())
