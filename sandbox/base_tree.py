@@ -5,7 +5,6 @@ An operation only says what shall be there; mounting.py does it.  Mount points a
 """
 import os
 
-from . import units
 from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
@@ -31,6 +30,7 @@ class Operation:
 
     def describe(self):
         """One line for people."""
+        from . import units
         place = self.dst.decode("utf-8", "surrogateescape")
         src = "" if self.src is None else self.src.decode("utf-8", "surrogateescape")
         if self.kind in ("file", "cover"):

@@ -118,12 +118,12 @@ def unescape(field):
 
 def _etc_entries():
     """(name, is a directory) of the table's entries that this host has, in the order of the table."""
-    names = sorted(os.listdir(b"/etc"))
-    there = set(names)
+    names = set(os.listdir(b"/etc"))
     for pattern, _ in HOST_ENTRIES:
         head, star, _ = pattern.partition("*")
         head = head.encode()
-        for name in [n for n in names if n.startswith(head)] if star else [head] * (head.partition(b"/")[0] in there):
+        found = sorted(name for name in names if name.startswith(head)) if star else [head]
+        for name in found if star or head.partition(b"/")[0] in names else ():
             try:
                 mode = os.stat(b"/etc/" + name).st_mode
             except OSError:

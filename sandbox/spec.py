@@ -5,7 +5,6 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 """
 import os
 
-from . import units
 from .controls import CONTROLS
 from .errors import usage
 from .tiers import TIERS
@@ -20,6 +19,7 @@ RLIMIT_INFINITY = (1 << 64) - 1
 #: Landlock domain takes a capability.
 TOGETHER = {"utsns": ("hostname",), "nnp": ("landlock", "landlock-signals", "seccomp", "setid-filter")}
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GRACE = 0.5
 PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100", "vt220",
                "rxvt", "rxvt-unicode", "rxvt-unicode-256color", "dumb", "ansi", "alacritty", "xterm-kitty", "foot")
 
@@ -47,7 +47,7 @@ class Spec:
                  "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "trace", "learn")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=0.5, max_output=None,
+                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=GRACE, max_output=None,
                  proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
                  seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
                  best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False, trace=(),
@@ -71,10 +71,10 @@ class Spec:
         self.user = None if user is None else _one("user", user)
         self.cap_add = frozenset(_each("capability", cap_add))
         self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit))
-        self.timeout = None if timeout is None else units.duration(timeout, "--timeout")
-        self.cpu_time = None if cpu_time is None else units.duration(cpu_time, "--cpu-time")
-        self.max_output = None if max_output is None else units.size(max_output, "--max-output")
-        self.grace = units.duration(grace, "--grace", zero=True)
+        self.timeout = None if timeout is None else _amount("duration", timeout, "--timeout")
+        self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "--cpu-time")
+        self.max_output = None if max_output is None else _amount("size", max_output, "--max-output")
+        self.grace = GRACE if grace == GRACE else _amount("duration", grace, "--grace", zero=True)
         self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))
         self.memory = self.cpus = self.pids = None
@@ -140,6 +140,11 @@ def _overlay(value):
 
 def _show(data):
     return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
+
+
+def _amount(kind, value, name, **how):
+    from . import units
+    return getattr(units, kind)(value, name, **how)
 
 
 def _one(kind, value, *name):

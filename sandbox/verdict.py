@@ -6,7 +6,6 @@ the number 137 alone: what killed a program is known by who counted it.  A new w
 """
 
 from .errors import DEADLINE
-from .units import human
 
 SIGKILL, SIGXCPU, SIGXFSZ, SIGSYS = 9, 24, 25, 31
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
@@ -210,6 +209,7 @@ def _oom(evidence, verdict):
         return False
     if evidence.memory is None or not evidence.counted("oom"):
         return verdict.set("oom", "killed because the host ran out of memory", "bound it with --memory")
+    from .units import human
     return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (
         human(evidence.memory), _split(evidence)), "allow more with --memory")
 
