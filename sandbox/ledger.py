@@ -171,7 +171,7 @@ class Ledger:
         raw = (thread, number) + arguments
         known = self.seen.get(raw)
         if known is None or known[0].count >= known[0].due or self._is_stale(known[0], now):
-            known = self._look(ident, thread, number, arch, arguments, raw, now)
+            known = self._look(ident, thread, number, arch, arguments, raw, now, known and known[0])
         record, answer = known
         record.last = now
         if not answer:  # high risk: it stays blocked, and dies there
@@ -195,12 +195,14 @@ class Ledger:
 
     def _is_stale(self, record, now):
         """Whether the same numbers may by now come from another program, or point to another text."""
-        if record.pointers and self.tokens > self.burst / 2:
-            return True
+        return record.pointers and self.tokens > self.burst / 2 or self._is_stranger(record, now)
+
+    @staticmethod
+    def _is_stranger(record, now):
         return record.count < CERTAIN or now - record.looked > EVERY
 
-    def _look(self, ident, thread, number, arch, arguments, raw, now):
-        """(record, errno or 0 for a call that kills)"""
+    def _look(self, ident, thread, number, arch, arguments, raw, now, before):
+        """(record, errno or 0 for a call that kills).  before: the record of the last call with these numbers, or None."""
         if arch != self.listening.audit_arch:
             value = ERRNO | errno.ENOSYS
         else:
@@ -219,7 +221,8 @@ class Ledger:
                 return known
             return self._beyond(kind, shown, now), answer
         name, args = self._decode(ident, thread, number, arguments)
-        pid, exe = self.origins.of(thread)
+        fresh = before is None or self._is_stranger(before, now)
+        pid, exe = self.origins.of(thread) if fresh else (before.pid, before.exe)
         if not self.listener.valid(ident):  # it may be another process's by now
             pid, exe = 0, None
         text = repr(args)
@@ -231,7 +234,8 @@ class Ledger:
             weight = 1 + len(text) // WEIGHT
             self.used[kind] = used + weight
             self.full += weight
-        record.looked = now
+        if fresh:
+            record.looked = now
         record.due = max(CERTAIN, 2 * record.count)
         if len(self.seen) >= 4 * self.cap:
             self.seen.clear()

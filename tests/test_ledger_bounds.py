@@ -177,6 +177,18 @@ def test_every_store_of_the_ledger_is_bounded(made):
     assert sys.getsizeof(ledger.records) + sys.getsizeof(ledger.seen) < 1 << 21
 
 
+def test_a_caller_is_looked_up_less_often_than_what_it_points_to(made, monkeypatch):
+    """A text may change with each call, a program only by an exec."""
+    texts, looked = iter(range(1 << 20)), []
+    ledger = made([(NR["chroot"], (1 << 20, 0, 0, 0, 0, 0))] * 1000,
+                  read=lambda thread, address, size: b"/%d\0" % (next(texts) // 250))
+    monkeypatch.setattr(ledger.origins, "of", lambda thread: looked.append(thread) or (7, "/bin/sh"))
+    feed(ledger, 1000)
+    assert [(row["args"]["path"], row["count"], row["pid"], row["exe"]) for row in ledger.rows()] == [
+        ("/%d" % at, 250, 7, "/bin/sh") for at in range(4)]
+    assert 4 * module.CERTAIN <= len(looked) < 600
+
+
 # Pace
 
 def test_a_flood_is_answered_at_full_speed_for_a_burst_and_at_the_pace_from_then_on(made):
