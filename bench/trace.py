@@ -31,8 +31,8 @@ for line in sys.stdin:
 
 def started(options):
     """A sandbox whose program waits for numbers."""
-    return subprocess.Popen([PYTHON, "-I", "-S", DOOR, "run", "-q", *options, "--", "/usr/bin/python3", "-I", "-S", "-c", WORKER],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+    return subprocess.Popen([PYTHON, "-I", "-S", DOOR, "run", "-q", *options, "--", "/usr/bin/python3", "-I", "-S", "-c",
+                             WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
 
 
 def block(process, count):
