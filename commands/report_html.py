@@ -63,7 +63,9 @@ def _head(title):
 
 def _hero(result):
     kind = REASONS.get(result["reason"], ("", "warn"))[1]
-    why = [("Evidence", words) for words in result["evidence"][:MOST]]
+    why = [("" if number else "Evidence", words) for number, words in enumerate(result["evidence"][:MOST])]
+    without = story.left_out(result["controls"])
+    why += [("Weakened", "without %s, as --unsafe-without asked" % ", ".join(without))] if without else []
     why += [("Advice", result["advice"])] if result["advice"] else []
     why = '<dl class="seen">%s</dl>' % "".join("<dt>%s</dt><dd>%s</dd>" % (name, show(_sentence(words))) for name, words in why)
     rows = [("started", result["started"]), ("lasted", story.seconds(result["usage"].get("wall_s"))), ("tier", result["tier"]),
@@ -267,7 +269,7 @@ def _receipt(result):
     body = "".join('<tr><td class="nw m">%s</td><td>%s</td><td>%s</td><td>%s</td></tr>' % (
         show(row["name"], 60), "yes" if row["asked"] else '<span class="soft">no</span>',
         '<span class="yes">&#10003; yes</span>' if row["in_force"] else
-        '<span class="no">&#10007; NO</span>' if row["asked"] else '<span class="soft">-</span>', show(row["how"]))
+        '<span class="no">&#10007; NO</span>' if row in missing else '<span class="soft">-</span>', show(row["how"]))
         for row in missing + [row for row in result["controls"] if row not in missing])
     policy = result["policy"]
     lead = "%d of %d controls that were asked for were read back from the kernel before the program started." % (

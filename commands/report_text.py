@@ -70,6 +70,9 @@ def _head(out, result):
     out.fill("", result["detail"], indent=2)
     for words in result["evidence"][:MOST]:
         out.fill("", "evidence: %s" % words, indent=2)
+    without = story.left_out(result["controls"])
+    if without:
+        out.fill("", "weakened: without %s, as --unsafe-without asked" % ", ".join(without), "bad", 2)
     if result["advice"]:
         out.fill("", "advice: %s" % result["advice"], indent=2)
     out.lines.append("")

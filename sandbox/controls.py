@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controls: every single thing that is in force, by the short names that plan, gate, receipt and options use."""
 
+#: How the receipt begins to say that the caller left a control out, and a report knows it by.
+LEFT_OUT = "left out by --unsafe-without"
 #: name -> (what it does, whether --unsafe-without may leave it out).  What everything else stands on can't be left out.
 CONTROLS = {
     "userns": ("own user namespace", False),

@@ -6,7 +6,7 @@ few things that no file shows, what the child read back itself before the filter
 """
 import os
 
-from .controls import GROUP_LIMITS, Control
+from .controls import GROUP_LIMITS, LEFT_OUT, Control
 from .errors import SandboxError
 from .host import mount_points, whole
 from .plan import NAMESPACES
@@ -104,7 +104,7 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
             raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
                                remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "
                                       "--unsafe-without (not for hostile code)")
-        receipt.append(Control(name, asked, bool(in_force), how))
+        receipt.append(Control(name, asked, bool(in_force), "%s: %s" % (LEFT_OUT, how) if plan.left_out(name) else how))
     for name, limit in plan.limits.items():
         if "limits." + name not in plan.controls:
             in_force, how = _limit("limits." + name, plan, reading, facts, features, identity, control_fds)

@@ -153,8 +153,15 @@ def used(usage):
     return [(what, words(value)) for what, words, value in rows if value is not None]
 
 
+def left_out(controls):
+    """The names of the controls that the caller asked to leave out, against the default."""
+    from .controls import LEFT_OUT
+    return [row["name"] for row in controls if row["how"].startswith(LEFT_OUT)]
+
+
 def receipt(controls):
-    """(asked for and in force, asked for and not, in force though nobody asked): lists of rows."""
+    """(asked for and in force, asked for or left out and not in force, in force though nobody asked): lists of rows."""
+    without = left_out(controls)
     return ([row for row in controls if row["asked"] and row["in_force"]],
-            [row for row in controls if row["asked"] and not row["in_force"]],
+            [row for row in controls if not row["in_force"] and (row["asked"] or row["name"] in without)],
             [row for row in controls if row["in_force"] and not row["asked"]])

@@ -116,6 +116,16 @@ def test_a_long_argument_is_cut_in_the_page_and_in_the_text():
     assert len(report_text.text(result)) < 20000
 
 
+def test_a_control_that_was_left_out_stands_out(inside):
+    path = os.path.join(inside.scratch, "result.json")
+    assert inside.outside(inside.command("true", options=["--report", path, "--unsafe-without", "landlock,landlock-signals"])).returncode == 0
+    result = report.read(path)
+    text, page = report_text.text(result), report_html.page(result)
+    assert "weakened: without landlock, landlock-signals, as --unsafe-without asked" in text and "  NOT landlock: left out by" in text
+    assert page.count("&#10007; NO") == 2 and "Without landlock, landlock-signals, as --unsafe-without asked" in page
+    assert "weakened" not in report_text.text(full()).lower() and "Weakened" not in report_html.page(full())
+
+
 def test_long_lists_are_cut_and_say_so():
     many = full(refused=[dict(ROW, pid=number) for number in range(3000)], processes=[dict(PROCESS, pid=number)
                 for number in range(10, 3010)], changes=full()["changes"] * 3000)
