@@ -111,7 +111,7 @@ class Spec:
         environment.  Raises SandboxError (2)."""
         self.argv = _argv(argv)
         if timeout is not None:
-            self.timeout = units.duration(timeout, "--timeout")
+            self.timeout = _amount("duration", timeout, "--timeout")
         return dict(_variables(env, environ))
 
     @property
