@@ -68,10 +68,11 @@ class Row:
 class Process:
     """A process that made a call.  asked: {thread: Asked}; row: of the program that it runs, or None; pidfd: -1 without."""
 
-    __slots__ = ("host", "pid", "started", "pidfd", "asked", "row", "ended")
+    __slots__ = ("host", "pid", "uid", "started", "pidfd", "asked", "row", "ended")
 
     def __init__(self, seen, pidfd):
-        self.host, self.pid, self.started, self.pidfd = seen.process, seen.pid, seen.started, pidfd
+        self.host, self.pid, self.uid, self.started = seen.process, seen.pid, seen.uid, seen.started
+        self.pidfd = pidfd
         self.asked, self.row, self.ended = {}, None, False
 
 
@@ -95,7 +96,7 @@ class Trace:
     def heard(self, ident, thread, number, arguments, now):
         """Looks at an allowed call, and lets it go on."""
         over = self.poll.poll(0) if self.watched else ()  # what ended before it, ended before it
-        seen = trace_look.look(thread)
+        seen = trace_look.look(thread, self.known)
         asked = file = None
         if number != NR["set_tid_address"]:
             asked = self._asked(thread, number, arguments, seen, now)
@@ -376,12 +377,12 @@ class Trace:
                 continue
             for asked in process.asked.values():
                 asked.looks += asked.looks < len(LOOKS)
-            seen = trace_look.look(process.host)
+            seen = trace_look.look(process.host, self.known)
             running = seen and self._runs(seen)
             if not running:
                 continue
             file, facts = self.files.of_process(process.host), self._facts(process.host)
-            again = trace_look.look(process.host)
+            again = trace_look.look(process.host, self.known)
             if again is not None and (again.started, again.image) == (seen.started, seen.image):
                 self._settle(process, running, facts, file, True, now)
             elif file is not None:

@@ -19,14 +19,20 @@ class Seen:
         self.image = None
 
 
-def look(thread):
-    """The Seen of a thread's process, or None where /proc does not tell."""
+def look(thread, known):
+    """The Seen of a thread's process, or None where /proc does not tell.  known: {process: what was Seen of it before}, whose pid
+    and uid are not looked up again."""
     try:
-        status = _read("/proc/%d/status" % thread, 16384)
-        process = int(_field(status, b"Tgid"))
-        numbers = _read("/proc/%d/stat" % process, 4096).rpartition(b")")[2].split()
-        out = Seen(process, int(_field(status, b"PPid")), int((_field(status, b"NStgid") or b"%d" % process).split()[-1]),
-                   int(_field(status, b"Uid").split()[1]), numbers[19])
+        numbers = _stat(thread)
+        before = known.get(thread)
+        if before is not None and before.started == numbers[19]:
+            out = Seen(thread, int(numbers[1]), before.pid, before.uid, numbers[19])
+        else:
+            status = _read("/proc/%d/status" % thread, 16384)
+            process = int(_field(status, b"Tgid"))
+            numbers = numbers if process == thread else _stat(process)
+            out = Seen(process, int(numbers[1]), int((_field(status, b"NStgid") or b"%d" % process).split()[-1]),
+                       int(_field(status, b"Uid").split()[1]), numbers[19])
     except (OSError, ValueError, IndexError):
         return None
     try:
@@ -44,6 +50,11 @@ def inside(process):
         return int(_field(_read("/proc/%d/status" % process, 16384), b"NStgid").split()[-1])
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _stat(thread):
+    """proc_pid_stat(5) from field 3 on."""
+    return _read("/proc/%d/stat" % thread, 4096).rpartition(b")")[2].split()
 
 
 def _field(status, name):
