@@ -312,7 +312,8 @@ def _ledger(name, plan, reading, facts, features, identity, control_fds):
     if plan.listening is None:
         return False, "not asked for"
     if not plan.listening.record:
-        return False, "not asked for; calls of high risk ask a listener" if "listener" in facts else "not asked for"
+        asks = "listener" in facts and plan.listening.kill
+        return False, "not asked for; calls of high risk ask a listener" if asks else "not asked for"
     return "listener" in facts, plan.listening.how(facts.get("listener", "no listener"), plan.tier)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from conftest import IN_VM, also_in_vm
+from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, listening, policy
 from mrunc.syscalls.libc import ARCH, NR
@@ -479,3 +480,22 @@ print("same")
 """ % (inside.tool[:-len("mrunc.py")], inside.tool, program)
     done = inside.outside(["/usr/bin/python3", "-c", code])
     assert done.stdout == "same\n", done
+
+
+@pytest.mark.parametrize("kernel", ["before 5.19", "before 5.0"])
+def test_on_an_older_kernel_it_works_or_says_that_it_does_not(inside, kernel):
+    """An outer filter answers as such a kernel does: without the flag that keeps signals away, and without a listener."""
+    old = [("seccomp", 1, 8 | 32, EINVAL)] + ([("seccomp", 1, 8, EINVAL)] if kernel == "before 5.0" else [])
+    path = os.path.join(inside.scratch, "report.json")
+    done = inside.outside(behind(inside, *old) + inside.command(
+        "sh", "-c", "ls / >/dev/null; echo ran", options=[*TRACE, "--report", path]))
+    assert (done.returncode, done.stdout) == (0, "ran\n"), done
+    with open(path) as stream:
+        result = json.load(stream)
+    row = [row for row in result["controls"] if row["name"] == "trace"][0]
+    if kernel == "before 5.0":
+        assert result["processes"] is None and row["asked"] and not row["in_force"] and "Linux 5.0" in row["how"]
+        assert "without trace: " in done.stderr
+    else:
+        assert [row["path"] for row in result["processes"]] == ["/usr/bin/sh", "/usr/bin/ls"]
+        assert row["in_force"] and "signals interrupt waiting calls" in row["how"] and done.stderr == ""
