@@ -11,7 +11,7 @@ from .errors import SandboxError
 from .host import mount_points, whole
 from .plan import NAMESPACES
 from .base_tree import INODES
-from ..syscalls import process
+from ..syscalls import libc, process
 from ..syscalls.caps import SECUREBITS_LOCKED
 
 FREE_PROPAGATION = (b"shared:", b"master:", b"propagate_from:")
@@ -22,8 +22,8 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
               "rtprio": "Max realtime priority", "rttime": "Max realtime timeout"}
 
 
-#: All signals but SIGKILL and SIGSTOP, and the two that belong to glibc's threads.
-BLOCKED = sum(1 << number - 1 for number in range(1, 65) if number not in (9, 19, 32, 33))
+#: What init must find blocked: SIGKILL and SIGSTOP can't be.
+BLOCKED = sum(1 << number - 1 for number in libc.SIGNALS if number not in (9, 19))
 
 
 class Reading:

@@ -64,7 +64,7 @@ class Launcher:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         signals = libc.signals
         self.ignored = provisions.ignored_signals()
-        signals.pthread_sigmask(signals.SIG_BLOCK, [number for number in range(1, 65) if number not in (32, 33)])
+        signals.pthread_sigmask(signals.SIG_BLOCK, libc.SIGNALS)
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)
         self.signals = process.signal_descriptor(ENDING)
 

@@ -8,7 +8,7 @@ import time
 
 from ..syscalls import landlock, libc, process
 from . import idmap
-from .errors import step
+from .errors import ENOSYS, SandboxError, step
 from .host import whole
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
@@ -112,9 +112,8 @@ class Provisions:
     def _take_signals(self):
         """Blocks every signal: none is lost before init listens, and ours are read from a descriptor."""
         signals = libc.signals
-        everything = range(1, 65)
         self.ignored = ignored_signals()
-        before = signals.pthread_sigmask(signals.SIG_BLOCK, [n for n in everything if n not in (32, 33)])
+        before = signals.pthread_sigmask(signals.SIG_BLOCK, libc.SIGNALS)
         self.undo.append((signals.pthread_sigmask, (signals.SIG_SETMASK, before)))
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)  # ignored by some callers: then the usage would be lost
         self.signals = self._keep(process.signal_descriptor([n for n in WATCHED if n not in self.ignored]))
@@ -128,6 +127,9 @@ class Provisions:
     def _overlays(self):
         if not self.plan.spec.overlay:
             return None
+        if not self.features.mount_setattr:
+            from .remedies import line
+            raise SandboxError("overlay", "mount_setattr", ENOSYS, control="mounts", remedy=line("overlay"))
         from .overlay import Uppers
         return Uppers()
 

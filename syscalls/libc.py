@@ -21,6 +21,8 @@ except ImportError:
 
 sockets = _socket
 signals = _signal
+#: All but those that C libraries keep for themselves and let nobody block: 32 and 33, musl 34 too.
+SIGNALS = [number for number in range(1, 65) if number not in (32, 33, 34)]
 
 #: cdecl; PYTHONAPI keeps the interpreter lock across the call: the child of clone3 is then the owner of it; USE_ERRNO.
 _FLAGS = 0x1 | 0x4 | 0x8

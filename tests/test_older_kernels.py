@@ -141,8 +141,15 @@ def test_without_mount_setattr_a_user_keeps_both(inside_as_user):
 
 def test_an_overlay_is_refused_without_mount_setattr(inside_as_user):
     inside = inside_as_user
-    done = inside.outside(behind(inside, ("mount_setattr", ENOSYS)) + inside.command("/bin/echo", "ran", options=["--overlay"]))
+    tree = os.path.join(inside.scratch, "tree")
+    assert inside.outside(["mkdir", tree]).returncode == 0
+    command = inside.command("/bin/echo", "ran", options=["--ro", tree + ":/t", "--overlay=/t"])
+    assert inside.outside(command).stdout == "ran\n"
+    done = inside.outside(behind(inside, ("mount_setattr", ENOSYS)) + command)
     assert (done.returncode, done.stdout) == (125, ""), done
+    first, remedy = done.stderr.splitlines()
+    assert first == "mrunc: overlay: mount_setattr: Function not implemented", done
+    assert remedy.startswith("mrunc: remedy: an overlay needs ") or "start mrunc outside of it" in remedy, done
 
 
 #: What nothing stands in for: Linux 5.10 has them all.
