@@ -191,6 +191,23 @@ def make_inside(who, tool_folder):
 
 
 @pytest.fixture
+def head(inside):
+    """What a program that uses the library begins with."""
+    from hosting import HEAD
+    return HEAD % os.path.dirname(inside.tool)
+
+
+@pytest.fixture
+def host(inside, head):
+    """host(code) runs a program that uses the library, as the caller, and returns what it printed."""
+    def run(code, python=PYTHON, **settings):
+        done = inside.outside([python, "-I", "-c", head + code + "\nprint('the end')"], **settings)
+        assert done.returncode == 0 and done.stdout.endswith("the end\n"), (done.stdout, done.stderr)
+        return done.stdout[:-len("the end\n")]
+    return run
+
+
+@pytest.fixture
 def probe(inside):
     """probe(code, options=()) -> Finished of the run inside.  The same code must exit 0 outside first, as the same
     caller; wrap= may name a command that makes that safe (unshare ...)."""

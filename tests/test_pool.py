@@ -1,64 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Warm sandboxes: what a host gets from a Pool, and that nothing of one is left."""
-import os
-
 import pytest
-from conftest import PYTHON
-
-HEAD = """
-import os, pickle, subprocess, sys, time
-sys.path.insert(0, %r)
-import mrunc
-
-def launchers():
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open("/proc/%%s/cmdline" %% name, "rb") as stream:
-                    words = stream.read().split(b"\\0")
-            except OSError:
-                continue
-            if b"--spec-fd" in words and os.fsencode(mrunc.__path__[0] + "/mrunc.py") in words:
-                found.append(int(name))
-    return [pid for pid in found if parent(pid) not in found]  # a sandbox that is being made looks the same
-
-def alive(pid):
-    try:
-        with open("/proc/%%d/stat" %% pid) as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-def parent(pid):
-    try:
-        with open("/proc/%%d/stat" %% pid) as stream:
-            return int(stream.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
-
-def below(pid):
-    with open("/proc/%%d/task/%%d/children" %% (pid, pid)) as stream:
-        return [int(word) for word in stream.read().split()]
-
-def sandboxes():
-    return sorted(pid for launcher in launchers() for pid in below(launcher))
-
-def until(condition):
-    while not condition():
-        time.sleep(0.002)
-"""
-
-
-@pytest.fixture
-def host(inside):
-    """host(code) runs a host program as the caller and returns what it printed."""
-    def run(code, python=PYTHON, **settings):
-        code = HEAD % os.path.dirname(inside.tool) + code + "\nprint('the end')"
-        done = inside.outside([python, "-I", "-c", code], **settings)
-        assert done.returncode == 0 and done.stdout.endswith("the end\n"), (done.stdout, done.stderr)
-        return done.stdout[:-len("the end\n")]
-    return run
 
 
 def test_a_run_is_as_one_of_mrunc_run(host):

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a test's host program begins with: the library, and looking for the processes that it has started."""
+
+HEAD = """
+import os, pickle, subprocess, sys, time
+sys.path.insert(0, %r)
+import mrunc
+
+def launchers():
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%%s/cmdline" %% name, "rb") as stream:
+                    words = stream.read().split(b"\\0")
+            except OSError:
+                continue
+            if b"--spec-fd" in words and os.fsencode(mrunc.__path__[0] + "/mrunc.py") in words:
+                found.append(int(name))
+    return [pid for pid in found if parent(pid) not in found]  # a sandbox that is being made looks the same
+
+def alive(pid):
+    try:
+        with open("/proc/%%d/stat" %% pid) as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+def parent(pid):
+    try:
+        with open("/proc/%%d/stat" %% pid) as stream:
+            return int(stream.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+def below(pid):
+    with open("/proc/%%d/task/%%d/children" %% (pid, pid)) as stream:
+        return [int(word) for word in stream.read().split()]
+
+def sandboxes():
+    return sorted(pid for launcher in launchers() for pid in below(launcher))
+
+def until(condition):
+    while not condition():
+        time.sleep(0.002)
+"""

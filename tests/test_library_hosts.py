@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The library in every kind of host program: what it promises one, and that it leaves nothing behind.
+
+Each test is a program of its own (tests/hosting.py has what it begins with), as root and as an ordinary user.
+"""
+import os
+import shutil
+import signal
+import subprocess
+
+from conftest import become
+
+
+def test_a_host_of_many_threads(host):
+    host("""
+import threading
+got = []
+def work(number):
+    for turn in range(4):
+        done = mrunc.run(["sh", "-c", "cat; exit %d" % number], input=b"%d" % number, capture_output=True)
+        got.append((number, done.returncode, done.stdout))
+threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert sorted(got) == [(number, number, b"%d" % number) for number in range(12) for _ in range(4)]
+assert len(launchers()) == 1
+""")
+
+
+def test_a_host_with_an_event_loop(host):
+    host("""
+import asyncio
+async def main():
+    box = mrunc.Sandbox(hostname="box")
+    ticks = []
+    async def tick():
+        while True:
+            ticks.append(1)
+            await asyncio.sleep(0.001)
+    ticking = asyncio.ensure_future(tick())
+    done = await asyncio.gather(*[box.run_async(["sh", "-c", "cat; sleep 0.1; exit %d" % number], input=b"%d" % number,
+                                                capture_output=True) for number in range(8)])
+    assert [(one.returncode, one.stdout) for one in done] == [(number, b"%d" % number) for number in range(8)]
+    assert len(ticks) > 10
+    task = asyncio.ensure_future(box.run_async(["sleep", "1000"]))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        pass
+    else:
+        raise AssertionError
+    ticking.cancel()
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+until(lambda: not sandboxes())
+""")
+
+
+WORKER = """
+import sys
+sys.path.insert(0, %r)
+import mrunc
+
+def work(number):
+    result = mrunc.run(["sh", "-c", "echo out; exit %%d" %% number], capture_output=True)
+    return result  # pickled on its way
+
+def refused(number):
+    mrunc.run(["nope"])
+"""
+
+
+def test_hosts_of_multiprocessing_by_fork_and_spawn_and_what_is_pickled_on_the_way(inside, host):
+    with open(os.path.join(inside.scratch, "worker.py"), "w") as out:
+        out.write(WORKER % os.path.dirname(inside.tool))
+    host("""
+import multiprocessing
+sys.path.insert(0, os.getcwd())
+import worker
+assert mrunc.run(["true"]).returncode == 0  # the parent has a launcher of its own, which a fork inherits a socket of
+for method in ("fork", "spawn"):
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        done = pool.map(worker.work, range(6))
+        assert [(one.returncode, one.stdout, one.in_force("seccomp")) for one in done] == [(n, b"out\\n", True) for n in range(6)]
+        try:
+            pool.map(worker.refused, [1])
+        except mrunc.SandboxError as error:
+            assert error.status == 127 and "not found" in str(error)
+        else:
+            raise AssertionError
+        pool.close()
+        pool.join()
+until(lambda: len(launchers()) == 1)
+try:
+    mrunc.run(["false"], check=True)
+except mrunc.CalledProcessError as error:
+    copy = pickle.loads(pickle.dumps(error))
+    assert copy.returncode == 1 and copy.result.reason == "exited"
+""")
+
+
+def test_a_host_like_a_notebooks_kernel(host):
+    """The code runs in a thread beside one with a running loop; sys.stdout is no file."""
+    assert host("""
+import asyncio, io, threading
+class Stream(io.TextIOBase):
+    def write(self, text):
+        written.append(text)
+        return len(text)
+    def fileno(self):
+        raise io.UnsupportedOperation("fileno")
+written, real = [], sys.stdout
+sys.stdout = sys.stderr = Stream()
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+async def cell():
+    plain = mrunc.run(["echo", "to descriptor 1"])             # in the loop's own thread, while it runs
+    waited = await mrunc.Sandbox().run_async(["echo", "captured"], capture_output=True, text=True)
+    print(plain.returncode, waited.stdout, end="")
+asyncio.run_coroutine_threadsafe(cell(), loop).result()
+try:
+    mrunc.run(["true"], stdout=sys.stdout)
+except mrunc.SandboxError as error:
+    assert error.status == 2 and "no descriptor" in str(error)
+else:
+    raise AssertionError
+sys.stdout = real
+assert "".join(written) == "0 captured\\n", written
+""") == "to descriptor 1\n"
+
+
+def test_a_host_that_has_closed_or_redirected_its_0_1_and_2(host):
+    assert host("""
+kept = os.dup(1)
+for closed in ((0,), (1,), (2,), (0, 1, 2)):
+    before = [os.dup(number) for number in range(3)]
+    for number in closed:
+        os.close(number)
+    done = mrunc.run(["sh", "-c", "cat; echo out; echo err >&2; ls /proc/self/fd | wc -l"], input=b"in ", capture_output=True)
+    assert (done.stdout, done.stderr) == (b"in out\\n4\\n", b"err\\n"), done
+    assert mrunc.run(["sh", "-c", "cat; echo nowhere"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == 0
+    with mrunc.Pool(1) as pool:
+        assert pool.run(["echo", "x"], capture_output=True).stdout == b"x\\n"
+    for number in range(3):
+        os.dup2(before[number], number)
+        os.close(before[number])
+with open("file", "w+b") as out:
+    os.dup2(out.fileno(), 1)
+    assert mrunc.run(["echo", "to the file"]).returncode == 0
+    os.dup2(kept, 1)
+    out.seek(0)
+    assert out.read() == b"to the file\\n"
+""") == ""
+
+
+def test_a_host_that_handles_or_ignores_signals(host):
+    """Its own children are its own; it sees no child of ours but the start of the launcher, which it waits for."""
+    host("""
+import signal
+seen = []
+for action in (signal.SIG_IGN, lambda number, frame: seen.append(number)):
+    signal.signal(signal.SIGCHLD, action)
+    done = mrunc.run(["sh", "-c", "sleep 0.05; exit 3"])
+    assert (done.returncode, done.usage["user_s"] is not None) == (3, True)
+    seen.clear()
+    assert mrunc.run(["sh", "-c", "exit 4"]).returncode == 4 and not seen  # by the launcher that runs
+    if action is not signal.SIG_IGN:
+        assert subprocess.run(["sh", "-c", "exit 5"]).returncode == 5 and seen
+try:
+    os.waitpid(-1, os.WNOHANG)
+except ChildProcessError:
+    pass
+else:
+    raise AssertionError
+ticks = []
+signal.signal(signal.SIGALRM, lambda number, frame: ticks.append(number))
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+for number in range(5):
+    assert mrunc.run(["sh", "-c", "sleep 0.03; cat; exit %d" % number], input=b"x" * 100000, capture_output=True).stdout == b"x" * 100000
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert ticks
+for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+done = mrunc.run(["grep", "SigIgn", "/proc/self/status"], capture_output=True, proc="full")
+assert done.stdout.split()[1].strip(b"0") == b"", done.stdout
+""")
+
+
+def test_a_vendored_copy_under_another_name(inside, host):
+    shutil.copytree(os.path.dirname(inside.tool), os.path.join(inside.scratch, "tool", "contained"))
+    host("""
+sys.path.insert(0, os.path.join(os.getcwd(), "tool"))
+import contained
+with contained.Pool(1) as pool:
+    assert contained.run(["sh", "-c", "exit 3"]).returncode == pool.run(["sh", "-c", "exit 3"]).returncode == 3
+assert mrunc.run(["true"]).returncode == 0  # both in one process
+assert contained.SandboxError is not mrunc.SandboxError
+""")
+
+
+def test_a_host_without_sys_executable(host):
+    """python3 of PATH, or what `python` names."""
+    host("""
+real, sys.executable = sys.executable, ""
+os.environ["PATH"] = os.path.dirname(real) + ":/usr/bin:/bin"
+assert mrunc.run(["sh", "-c", "exit 3"]).returncode == 3
+os.environ["PATH"] = "/nowhere"
+assert mrunc.run(["sh", "-c", "exit 4"], python=real).returncode == 4
+sys.executable = None
+with mrunc.Pool(1, python=real) as pool:
+    assert pool.run(["sh", "-c", "exit 5"]).returncode == 5
+try:
+    mrunc.run(["true"], python="/nowhere/python3")
+except mrunc.SandboxError as error:
+    assert error.stage == "launcher" and error.errno == 2
+else:
+    raise AssertionError
+""")
+
+
+def test_kill_9_of_the_host_leaves_nothing(inside, head):
+    code = head + """
+import threading
+pool = mrunc.Pool(3)
+threading.Thread(target=pool.run, args=(["sleep", "1000"],), daemon=True).start()
+process = mrunc.Sandbox().popen(["sh", "-c", "trap '' TERM HUP INT; sleep 1000 & wait"])
+until(lambda: len(sandboxes()) >= 5)
+print(*launchers() + sandboxes() + [pid for one in sandboxes() for pid in below(one)], flush=True)
+mrunc.run(["sleep", "1000"])
+"""
+    command = inside.command()[:1] + ["-I", "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=inside.scratch, preexec_fn=become(inside.who)) as process:
+        pids = list(map(int, process.stdout.readline().split()))
+        assert len(pids) >= 6 and all(alive(pid) for pid in pids)
+        process.send_signal(signal.SIGKILL)
+        # Whoever is left holds the pipe: the sandboxes' 1, or is the launcher, which is asked for by its number.
+        assert process.stdout.read() == b""
+        process.wait()
+    while any(alive(pid) for pid in pids):
+        os.sched_yield()
+
+
+def alive(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as stream:
+            return stream.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_neither_descriptors_nor_memory_grow_over_hundreds_of_runs(host):
+    host("""
+def resident(pid):
+    with open("/proc/%s/status" % pid) as stream:
+        return [int(line.split()[1]) for line in stream if line.startswith("VmRSS:")][0]
+def held():
+    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/%d/fd" % launcher))
+for _ in range(60):
+    mrunc.run(["echo", "x"], capture_output=True)
+launcher, = launchers()
+until(lambda: not sandboxes())
+before, memory = held(), (resident("self"), resident(launcher))
+for _ in range(250):
+    mrunc.run(["echo", "x"], capture_output=True)
+until(lambda: held() == before)
+grown = [late - early for early, late in zip(memory, (resident("self"), resident(launcher)))]
+assert max(grown) < 512, grown  # KiB, of 250 runs: less than 2 for each
+""")
