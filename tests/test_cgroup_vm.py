@@ -143,6 +143,8 @@ def test_a_memory_bomb_ends_as_oom(sandbox, kind):
     assert (done.rc, result["reason"], result["returncode"], result["signal"]) == (137, "oom", 137, 9), done
     assert "got it all" not in done.out
     assert result["detail"].startswith("killed for memory: the limit of 128M was reached") and "--memory" in result["advice"]
+    assert [words.rpartition(" ")[0] for words in result["evidence"][:2]] == [
+        "the control group, memory.events: oom", "the control group, memory.events: oom_kill"], result["evidence"]
     assert said(done)[0].startswith("mrunc: killed for memory: the limit of 128M was reached"), done
     assert result["limits_hit"] == {"memory": 128 * MIB} and result["usage"]["oom_kill_events"] > 0
     assert peak(result, "memory") is None or 100 * MIB < peak(result, "memory") <= 128 * MIB
@@ -188,6 +190,7 @@ def test_a_fork_bomb_of_4096_is_refused_at_the_limit(sandbox):
     assert (done.rc, done.out) == (1, "62 4034\n"), done
     result = done.result
     assert (result["reason"], result["limits_hit"], result["exit_code"]) == ("pids-max", {"pids": 64}, 1)
+    assert "the control group, pids.events: max 4034" in result["evidence"] and result["advice"] == "allow more with --pids"
     assert peak(result, "pids") in (None, 64) and result["usage"]["pids_max_events"] == 4034
     assert "64" in done.err and "--pids" in done.err
 
