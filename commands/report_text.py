@@ -82,7 +82,7 @@ def _head(out, result):
         out.fill("started", result["started"])
     out.fill("ran on", "Linux %s %s, tier %s" % (result["kernel"] or "?", result["machine"] or "", result["tier"]))
     if result["policy"]:
-        out.fill("policy", "%s, sha256 %s" % (result["policy"]["name"], result["policy"]["sha256"][:16]))
+        out.fill("policy", "%s, sha256 %s" % (result["policy"]["name"], result["policy"]["sha256"]))
     used = story.used(result["usage"])
     if used:
         out.fill("used", ", ".join("%s %s" % row for row in used))
@@ -171,4 +171,4 @@ def _receipt(out, result):
     for row in missing:
         out.fill("  NOT", "%s: %s" % (row["name"], row["how"]), "bad", 6)
     for row in held:
-        out.add("  %-17s %s" % (row["name"], row["how"]))
+        out.fill("  %-17s" % story.clipped(row["name"], 60), row["how"], indent=20)
