@@ -11,7 +11,7 @@ import pytest
 
 from conftest import PYTHON
 from outer_filter import ENOSYS, EOPNOTSUPP, EPERM, behind
-from test_doctor import ECHO, doctor
+from test_doctor import ECHO, doctor, shimmed
 from test_policy_verb import bundle, need
 
 OPENED = ("docker, podman: start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
@@ -74,6 +74,16 @@ def test_below_no_new_privs_and_filters_of_others_all_is_in_force(inside, wrap):
     report = doctor(inside, wrap(inside))
     assert report.rc == 0 and report["outer-nnp"]["state"] == "weak" and report["outer-nnp"]["evidence"] == \
         "no_new_privs is set already", report["outer-nnp"]
+
+
+MUSL = ("import _signal; ours = _signal.pthread_sigmask; "
+        "_signal.pthread_sigmask = lambda how, numbers: ours(how, [n for n in numbers if n != 34])")
+
+
+def test_a_c_library_that_keeps_signal_34_to_itself_is_no_hindrance(inside):
+    """musl's mask never holds it; pid 1 ignores what it has no handler for."""
+    done = shimmed(inside, MUSL, "run", "--", *ECHO)
+    assert (done.returncode, done.stdout, done.stderr) == (0, ECHO[1] + "\n", ""), done
 
 
 # In a container
