@@ -20,8 +20,8 @@ class Seen:
 
 
 def look(thread, known):
-    """The Seen of a thread's process, or None where /proc does not tell.  known: {process: what was Seen of it before}, whose pid
-    and uid are not looked up again."""
+    """The Seen of a thread's process, or None where /proc does not tell.  known: {process: what was Seen of it before}, whose
+    pid and uid are not looked up again."""
     try:
         numbers = _stat(thread)
         before = known.get(thread)
