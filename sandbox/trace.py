@@ -89,22 +89,27 @@ class Trace:
         self.poll = select.poll()
         self.files = trace_files.Files(places)
         self.digests = trace_files.Digests(self._hashed)
-        self.first, self.closing = None, False
+        self.first, self.closing, self.unseen = None, False, 0
 
     # -- a call --------------------------------------------------------------------------------------------------
 
     def heard(self, ident, thread, number, arguments, now):
         """Looks at an allowed call, and lets it go on."""
         over = self.poll.poll(0) if self.watched else ()  # what ended before it, ended before it
-        seen = trace_look.look(thread, self.known)
-        asked = file = None
-        if number != NR["set_tid_address"]:
-            asked = self._asked(thread, number, arguments, seen, now)
-        pidfd = self._watch(seen) if asked is not None and seen is not None else -1
-        running = seen and self._runs(seen)
-        if running:
-            file = self.files.of_process(seen.process)
-            facts = self._facts(seen.process)
+        seen = asked = running = file = facts = None
+        pidfd = -1
+        try:
+            seen = trace_look.look(thread, self.known)
+            running = seen and self._runs(seen)
+            if running:
+                file, facts = self.files.of_process(seen.process), self._facts(seen.process)
+            if number != NR["set_tid_address"]:
+                asked = seen and self._asked(thread, number, arguments, seen, now)
+                pidfd = self._watch(seen) if asked else -1
+                self.unseen += asked is None
+        except Exception:  # of whoever looks: the call goes on all the same
+            self.unseen += 1
+            seen = running = None
         if not self.listener.valid(ident):  # what was read may be another process's
             seen = running = None
         sent = self.listener.go_on(ident, number)
@@ -137,8 +142,6 @@ class Trace:
 
     def _asked(self, thread, number, arguments, seen, now):
         out = Asked(thread, seen, now)
-        if seen is None:
-            return out
         at = number == NR["execveat"]
         call = Call(ARCH, "execveat" if at else "execve", arguments, lambda address, size: self.read(thread, address, size))
         out.path, raw = self._path(call, int(at))
@@ -418,10 +421,9 @@ class Trace:
 
     def notes(self):
         """[sentence] for people."""
-        if not self.rest:
-            return []
-        return ["the trace was full: %d programs are counted by path, and not described" %
-                sum(row.count for row in self.rest.values())]
+        out = ["the trace was full: %d programs are counted by path, and not described" %
+               sum(row.count for row in self.rest.values())] if self.rest else []
+        return out + ["the trace could not look at %d calls" % self.unseen] if self.unseen else out
 
 
 #: Seconds for what is still to be read when the run is over.

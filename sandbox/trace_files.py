@@ -44,10 +44,9 @@ class Files:
     def of_process(self, pid):
         """The File that a process runs, or None.  It is held for reading where it could be written to."""
         try:
-            fd = os.open("/proc/%d/exe" % pid, _READ)
+            return self._kept(os.open("/proc/%d/exe" % pid, _READ))
         except OSError:
             return None
-        return self._kept(fd)
 
     def at_path(self, pid, path):
         """The File at an absolute path (bytes) as a process sees it, or None; Linux 5.6.  Held as `of_process` does."""
@@ -85,11 +84,15 @@ class Files:
         return self._kept(os.open("/proc/self/fd/%d" % path_fd, _READ))
 
     def _kept(self, fd):
-        found = os.fstat(fd)
-        if stat.S_ISREG(found.st_mode) and self._is_writable(fd):
-            return File(fd, (found.st_dev, found.st_ino))
-        os.close(fd)
-        return None
+        kept = None
+        try:
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and self._is_writable(fd):
+                kept = File(fd, (found.st_dev, found.st_ino))
+            return kept
+        finally:
+            if kept is None:
+                os.close(fd)
 
     def _is_writable(self, fd):
         if os.fstatvfs(fd).f_flag & os.ST_RDONLY:

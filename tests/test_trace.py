@@ -13,7 +13,7 @@ import mrunc  # noqa: F401  registers the package
 from conftest import IN_VM, also_in_vm
 from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import arms, listening, policy
+from mrunc.sandbox import arms, listening, policy, trace
 from mrunc.syscalls.libc import ARCH, NR
 
 TRACE = ("--trace", "exec")
@@ -287,6 +287,31 @@ for turn in range(40):
     for row in rows:  # what really ran is what ended so
         assert row["exe"] == os.path.realpath("/bin/true" if ended[str(row["pid"])] == "0" else "/bin/false")
         assert row["exit_code"] in (int(ended[str(row["pid"])]), None)
+
+
+def test_a_mistake_of_its_own_lets_the_call_go_on():
+    """And is told.  The same where /proc does not tell whose call it is."""
+    class Listener:
+        went = []
+
+        def valid(self, ident):
+            return True
+
+        def go_on(self, ident, number):
+            self.went.append((ident, number))
+            return True
+
+    class Broken(trace.Trace):
+        def _asked(self, *arguments):
+            raise ZeroDivisionError
+    listener = Listener()
+    looking = Broken(listener, 0.0, None, os.getpid(), None)
+    looking.heard(1, os.getpid(), NR["execve"], (0,) * 6, 0.0)
+    looking.heard(2, 1 << 30, NR["execveat"], (0,) * 6, 0.0)
+    looking.heard(3, 1 << 30, NR["set_tid_address"], (0,) * 6, 0.0)
+    looking.close()
+    assert listener.went == [(1, NR["execve"]), (2, NR["execveat"]), (3, NR["set_tid_address"])]
+    assert looking.rows(None) == [] and looking.notes() == ["the trace could not look at 2 calls"]
 
 
 REFUSING = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
