@@ -26,8 +26,6 @@ DOOR = os.path.join(HERE, "mrunc.py")
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
                "TERM": "dumb"}
 SLEEP = os.path.realpath("/usr/bin/sleep")
-#: What is said of a Pool where there is none yet.
-NO_POOL = "this version of mrunc has none"
 #: The worker's kinds of work.
 CALLS = {"plain": "`getppid`", "file": "`read` of 1 byte", "tested": "`personality` (argument tested)",
          "denied": "`acct` of a path (refused)", "numbers": "`setns` (refused)", "various": "`setns`, no two alike"}

@@ -156,11 +156,8 @@ def measured(largest, names=WAYS):
     measure.adopt()
     place = measure.scratch()
     result = {"bench": "memory", "host": measure.host(), "rows": {}, "missing": {}}
-    ways = {"mrunc.run": (Library(), True)}  # the first, as long as nothing but the launcher lies below this process
-    if hasattr(mrunc, "Pool"):
-        ways["mrunc.Pool"] = Warm(), False
-    else:
-        result["missing"]["mrunc.Pool"] = measure.NO_POOL
+    # The first two, as long as nothing but the launcher lies below this process.
+    ways = {"mrunc.run": (Library(), True), "mrunc.Pool": (Warm(), False)}
     for rival in others.rivals(place):
         if rival.name in names:
             if rival.missing():

@@ -68,7 +68,8 @@ def throughput(result):
                 found["aged"][key] for key in ("median", "low", "high"))),
             ("last third of the rounds / first third", "%.2f (%s in the same rounds %.2f)" % (
                 found["late_to_early"], found["beside"], found["late_to_early_beside"])),
-            ("memory, host process and launcher: second round to last", "%+d kB of %d" % (found["memory_kb"], found["rss_kb"])),
+            ("memory, host process and launcher: after a third of the rounds to the last", "%+d kB of %d" % (
+                found["memory_kb"], found["rss_kb"])),
             ("descriptors, the same", "%+d" % found["descriptors"]), ("processes, the same", "%+d" % found["processes"])]
     text += "\n\n" + table(("how it grows", ""), rows)
     return text
@@ -92,6 +93,16 @@ def ledger(result):
          row["counted"], row["records"], row["seconds"], "%.1f" % (row["peak_kb"] / 1024), "%.1f %%" % (100 * row["share"]),
          "%.0f" % (row["file_bytes"] / 1024)) for row in result["floods"]])
     return text
+
+
+def trace(result):
+    """The table of bench/trace.py."""
+    rows = []
+    for way in ("plain", "ledger", "trace"):
+        found, ratio = result[way], result.get(way + " / plain")
+        rows.append((way, "%.3f (%.3f to %.3f)" % tuple(found[key] / 1e6 for key in ("median", "low", "high")),
+                     "%.2f (%.2f to %.2f)" % tuple(ratio[key] for key in ("median", "low", "high")) if ratio else "-"))
+    return table(("`/bin/true` executed inside", "ms", "/ plain"), rows)
 
 
 def imports(result):
@@ -128,6 +139,8 @@ A program in C takes turns in and out of sandboxes, also in some where one contr
     ("ledger", "The ledger", """
 With the ledger a supervisor is asked about each refused call and keeps a record; allowed calls don't meet it. The supervisor
 in C does the least that one can do: poll, receive, answer.""", ledger),
+    ("trace", "The story of the processes", """
+With `--trace exec` a supervisor is asked about each execution, and lets it go on.""", trace),
     ("imports", "What a start imports", """
 A plain run of the command line. Times under `-X importtime` are dearer than without it.""", imports),
     ("calls", "What a start asks the kernel", """
@@ -157,7 +170,9 @@ def absent(results):
 def alone(result):
     """What one bench prints when it is run by itself."""
     function, = [row[3] for row in SECTIONS if row[0] == result["bench"]]
-    return "\n\n".join(filter(None, (function(result), absent({"": result}), targets.verdicts({result["bench"]: result}))))
+    wanted = targets.judged({result["bench"]: result})
+    return "\n\n".join(filter(None, (function(result), absent({"": result}), targets.verdicts({result["bench"]: result})
+                                     if wanted else "")))
 
 
 def machine(data):

@@ -29,8 +29,8 @@ PLAIN = {"plain": TRUE, "python3 -I -S -c pass": [PYTHON, "-I", "-S", "-c", "pas
          "python3 -I -S -c 'import ctypes'": [PYTHON, "-I", "-S", "-c", "import ctypes"]}
 
 
-def library(jobs, notes, missing, stack):
-    """Adds mrunc.run, mrunc.Pool where there is one, and what they are compared with, from this very process."""
+def library(jobs, notes, stack):
+    """Adds mrunc.run, mrunc.Pool, and what they are compared with, from this very process."""
     null = open(os.devnull, "r+b", buffering=0)
     stack.append(null.close)
     streams = {"stdin": null, "stdout": null, "stderr": null}
@@ -46,18 +46,15 @@ def library(jobs, notes, missing, stack):
     jobs["subprocess.run, plain"] = lambda: timed(subprocess.run, TRUE, env=measure.ENVIRONMENT, **streams)
     jobs["mrunc.run"] = lambda: timed(mrunc.run, TRUE, python=PYTHON, **streams)
     notes["mrunc.run"] = "everything, read back; the launcher runs"
-    if hasattr(mrunc, "Pool"):
-        pool = mrunc.Pool(POOL, python=PYTHON)
-        stack.append(pool.close)
+    pool = mrunc.Pool(POOL, python=PYTHON)
+    stack.append(pool.close)
 
-        def warm():
-            taken = timed(pool.run, TRUE, **streams)
-            time.sleep(0.03)  # the next one is made meanwhile, and must not disturb who comes next
-            return taken
-        jobs["mrunc.Pool.run"] = warm
-        notes["mrunc.Pool.run"] = "the same, made before it is asked for"
-    else:
-        missing["mrunc.Pool"] = measure.NO_POOL
+    def warm():
+        taken = timed(pool.run, TRUE, **streams)
+        time.sleep(0.03)  # the next one is made meanwhile, and must not disturb who comes next
+        return taken
+    jobs["mrunc.Pool.run"] = warm
+    notes["mrunc.Pool.run"] = "the same, made before it is asked for"
     return streams
 
 
@@ -75,7 +72,7 @@ def candidates(place, wanted, stack):
 
     for name, argv in PLAIN.items():
         jobs[name], notes[name] = once(measure.once, argv), "no sandbox"
-    streams = library(jobs, notes, missing, stack)
+    streams = library(jobs, notes, stack)
     notes["subprocess.run, plain"] = "no sandbox"
     helper = None
     for rival in others.rivals(place):

@@ -170,11 +170,7 @@ def measured(total, rounds, seconds, pairs=20):
     result = {"bench": "throughput", "host": measure.host(), "missing": {}}
     null = open(os.devnull, "r+b", buffering=0)
     streams = {"stdin": null, "stdout": null, "stderr": null}
-    ways = {"mrunc.run": Threads(lambda: mrunc.run(TRUE, python=PYTHON, **streams))}
-    if hasattr(mrunc, "Pool"):
-        ways["mrunc.Pool"] = Pooled(streams)
-    else:
-        result["missing"]["mrunc.Pool"] = measure.NO_POOL
+    ways = {"mrunc.run": Threads(lambda: mrunc.run(TRUE, python=PYTHON, **streams)), "mrunc.Pool": Pooled(streams)}
     for rival in others.rivals(place):
         if rival.name in ("bwrap + filter", "bwrap, few mounts + filter"):
             if rival.missing():
@@ -220,7 +216,7 @@ def growth(states, alone, done):
     def later(name):
         return statistics.median(alone[name][-third:]) / statistics.median(alone[name][:third])
     beside = "bwrap + filter" if "bwrap + filter" in alone else "plain"
-    first, last = states[min(1, len(states) - 1)], states[-1]  # the first round is when threads and arenas are made
+    first, last = states[len(states) // 3], states[-1]  # until then threads and arenas are made
     return {"sandboxes": done, "late_to_early": later("mrunc.run"), "beside": beside, "late_to_early_beside": later(beside),
             "memory_kb": last["rss"] - first["rss"], "memory_allowed_kb": ROUNDING,
             "descriptors": last["descriptors"] - first["descriptors"], "processes": last["processes"] - first["processes"],

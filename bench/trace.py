@@ -14,6 +14,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import measure  # noqa: E402
+import page  # noqa: E402
 from measure import DOOR, PYTHON  # noqa: E402
 
 WAYS = {"plain": (), "ledger": ("--ledger", os.devnull), "trace": ("--trace", "exec")}
@@ -31,8 +32,8 @@ for line in sys.stdin:
 
 def started(options):
     """A sandbox whose program waits for numbers."""
-    return subprocess.Popen([PYTHON, "-I", "-S", DOOR, "run", "-q", *options, "--", "/usr/bin/python3", "-I", "-S", "-c",
-                             WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+    words = [PYTHON, "-I", "-S", DOOR, "run", "-q", *options, "--", "/usr/bin/python3", "-I", "-S", "-c", WORKER]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
 
 
 def block(process, count):
@@ -68,14 +69,10 @@ def main():
     asked = measure.arguments(__doc__)
     measure.compiled()
     measure.urgent()
-    result = {"host": measure.host()}
+    result = {"bench": "trace", "host": measure.host()}
     result.update(measured(asked.rounds or (15 if asked.quick else 100)))
     measure.finish(result, asked.json)
-    for way in WAYS:
-        print("%-8s %7.3f ms for one execution of /bin/true" % (way, result[way]["median"] / 1e6))
-    for way in ("ledger", "trace"):
-        found = result[way + " / plain"]
-        print("%-8s %7.2f times plain (%.2f to %.2f)" % (way, found["median"], found["low"], found["high"]))
+    print(page.alone(result))
     return 0
 
 

@@ -28,6 +28,9 @@ BURST, PACE, BATCH = 20000, 2000, 40
 SLICE = 0.002
 #: A call that comes so soon after the last one is waited for here, without a turn of the loop.
 SOON = 0.001
+#: For so many ms: longer than the scheduler's tick, 4 on most kernels.  A timer that is due before the tick is armed in
+#: hardware, which costs a virtual machine more than all of the rest.
+PATIENCE = 5
 #: A line is written for a record's first call, and again each time its count has grown tenfold: a bound on the file's size.
 AGAIN = 10
 #: Repeats of one call for which its origin is looked up each time, then at most each EVERY seconds.
@@ -140,7 +143,7 @@ class Ledger:
             now = self.last_call = time.monotonic()
             if self.tokens < 1 and not self._refill(now) or now >= ends or not busy:
                 return
-            ready = self.poll.poll(1)
+            ready = self.poll.poll(PATIENCE)
             if not ready:
                 return
             if not ready[0][1] & select.POLLIN:
