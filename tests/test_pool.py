@@ -110,6 +110,23 @@ with mrunc.Pool(1) as pool:
 """ % path)
 
 
+def test_options_mean_in_a_pool_what_they_mean_in_a_run(host):
+    """A warm sandbox is used under a ledger, a trace, limits and a filter as any other."""
+    host("""
+code = ["sh", "-c", "id -u; mount -t tmpfs x /mnt; exit 4"]
+for options in ({}, {"ledger": True, "trace": "exec"}, {"harden": True, "writable": ["/box"]}, {"seccomp_action": "kill"},
+                {"samples": True}, {"cpu_time": 60}, {"user": 1000}, {"proc": "full"}, {"rlimit": {"nofile": 64}}):
+    other = mrunc.run(code, capture_output=True, **options)
+    with mrunc.Pool(1, **options) as pool:
+        done = pool.run(code, capture_output=True)
+    for name in ("reason", "detail", "returncode", "signal", "policy", "tier", "stdout", "limits_hit"):
+        assert getattr(done, name) == getattr(other, name), (options, name, done, other)
+    seen = [[(row["syscall"], row["count"]) for row in result.refused or ()] for result in (done, other)]
+    assert seen[0] == seen[1]
+    assert len(done.processes or ()) == len(other.processes or ())
+""")
+
+
 def test_a_policy_has_to_let_a_warm_sandbox_take_its_descriptors(host):
     host("""
 with open("policy", "w") as out:
