@@ -56,6 +56,8 @@ def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm, undisturbed):
         expected.add("cgroup-kill")
     if landlock.abi() < 6:
         expected.add("landlock")
+    if os.path.exists("/proc/sys/kernel/yama/ptrace_scope") and text_of("/proc/sys/kernel/yama/ptrace_scope") in "23":
+        expected.add("yama")
     if vm.cgroup != "v2":
         expected |= {"cgroup"} | ({"cgroup-kill"} if vm.cgroup in ("v1", "none") else set())
     assert bad == expected, [report[name] for name in bad ^ expected if name in report.findings]
