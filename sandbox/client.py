@@ -99,6 +99,12 @@ class Call:
 
     def __init__(self, channel, giver, link):
         self.channel, self.giver, self.link, self.parts, self.started = channel, giver, link, [], None
+        self.pid = os.getpid()
+
+    @property
+    def is_own(self):
+        """Whether this process made it; a forked one has a copy, and its end is not the sandbox's."""
+        return self.pid == os.getpid()
 
     def take(self):
         """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
@@ -136,7 +142,8 @@ class Call:
         """Lets go: a sandbox that still is there is killed."""
         if self.channel.fileno() >= 0:
             try:
-                self.channel.shutdown(socket.SHUT_RDWR)  # a forked process may hold a copy
+                if self.is_own:
+                    self.channel.shutdown(socket.SHUT_RDWR)  # a forked process may hold a copy
             except OSError:
                 pass
             self.channel.close()

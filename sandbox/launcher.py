@@ -18,7 +18,7 @@ import os
 
 from ..syscalls import libc, process
 from . import launch, provisions
-from .errors import usage
+from .errors import SandboxError, usage
 from .features import Features
 from .loop import Loop
 from .spec import Spec
@@ -29,6 +29,8 @@ PACKET = 1 << 16
 #: A part of an answer; longer than the send buffer's share of some hosts it must not be.
 PART = 60000
 PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
+#: What one request may bring: while these are held back for it, no sandbox can leave the launcher deaf.
+MOST_FDS = 6
 #: How long the launcher waits for its sandboxes' ends when the host has gone.
 PATIENCE = 10.0
 
@@ -59,6 +61,7 @@ class Launcher:
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.spare, self.pool_number = [], 0
         self.take_back()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -67,6 +70,7 @@ class Launcher:
         signals.pthread_sigmask(signals.SIG_BLOCK, libc.SIGNALS)
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)
         self.signals = process.signal_descriptor(ENDING)
+        self.hold_back()
 
     def run(self):
         """Serves until the host has gone."""
@@ -110,6 +114,7 @@ class Launcher:
     def receive(self):
         """Takes one packet of the host and begins what it asks for."""
         sockets = libc.sockets
+        self.release()
         try:
             packet, control, _, _ = self.sock.recvmsg(PACKET, sockets.CMSG_SPACE(4 * 8), sockets.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
@@ -124,15 +129,41 @@ class Launcher:
                 packet = stream.read()
         request, host = marshal.loads(packet), sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel)
         host.setblocking(False)
+        from .job import Job
         if "pool" in request:
             from . import warm
+        try:
+            self.hold_back()
+        except OSError as error:
+            self.release()
+            os.close(cwd)
+            from .warm import Refused
+            Refused(self, host, stdio, request).answer({"error": error_as_dict(
+                SandboxError("launcher", "taking one more request", error.errno))})
+            return self.hold_back()
+        if "pool" in request:
             return warm.serve(self, host, stdio, cwd, request)
-        from .job import Job
         job = Job(self, host, stdio, request)
         self.jobs.add(job)
         job.start(cwd)
         if job in self.jobs:  # and not answered already
             self.loop.add(job)
+        return None
+
+    def hold_back(self):
+        """Keeps descriptors for the next request.  Raises OSError where there are not so many."""
+        while len(self.spare) < MOST_FDS:
+            self.spare.append(os.dup(self.null))
+
+    def release(self):
+        """Lets them go."""
+        while self.spare:
+            os.close(self.spare.pop())
+
+    def next_pool(self):
+        """A number that no pool of this launcher had before: a late request must not meet another pool's sandboxes."""
+        self.pool_number += 1
+        return self.pool_number
 
     # -- what a run's beginning needs of the process -------------------------------------------------------------
 

@@ -135,7 +135,8 @@ class Process:
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is not None:
+        own = self._call.is_own
+        if kind is not None and own:
             self.kill()
         for stream in (self.stdout, self.stderr, self.stdin):
             if stream is not None:
@@ -145,7 +146,7 @@ class Process:
                     pass
         if kind is None:
             self.wait()
-        elif self.result is None:
+        elif self.result is None and own:
             library.settle(self._call)
 
     def __del__(self):

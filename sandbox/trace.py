@@ -24,6 +24,8 @@ CAP, SHARE, COUNTED = 2048, 8, 128
 ARGUMENTS, ALL_ARGUMENTS, FEW = 8192, 4 << 20, 256
 #: Processes whose end is awaited; calls whose outcome is not known yet.
 WATCHED, PENDING = 256, 512
+#: With so many calls pending no more files of what they ask for are held: descriptors are shared with other sandboxes.
+HELD = 64
 #: Seconds after a call at which its process is looked at, where no call of its own said that the new program runs.
 LOOKS = (0.02, 0.2)
 EMPTY_PATH = 0x1000  # AT_EMPTY_PATH
@@ -153,11 +155,12 @@ class Trace:
         process = self.known.get(seen.parent)
         out.parent = process.pid if process else trace_look.inside(seen.parent)
         out.cwd = trace_look.link(seen.process, b"cwd")
+        held = self.pending < HELD
         directory = call.directory(0) if at else "AT_FDCWD"
         if at and raw == b"" and arguments[4] & EMPTY_PATH:
-            out.file = self.files.at_descriptor(seen.process, arguments[0] & 0xffffffff)
+            out.file = self.files.at_descriptor(seen.process, arguments[0] & 0xffffffff) if held else None
             out.path = trace_look.link(seen.process, b"fd/%d" % (arguments[0] & 0xffffffff)) or "?"
-        elif raw:
+        elif raw and held:
             start = b"cwd" if directory == "AT_FDCWD" else b"fd/%d" % (arguments[0] & 0xffffffff)
             base = b"" if raw.startswith(b"/") else _link(seen.process, start)
             out.file = self.files.at_path(seen.process, base + b"/" + raw)

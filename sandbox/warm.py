@@ -47,7 +47,7 @@ class Pool:
 
     def __init__(self, launcher, channel, cwd, request):
         self.launcher, self.channel, self.cwd, self.request = launcher, channel, cwd, request
-        self.number, self.size = channel.fileno(), request["size"]
+        self.number, self.size = launcher.next_pool(), request["size"]
         self.warm, self.coming, self.waiting = [], set(), []
         self.full, self.due = False, None
 

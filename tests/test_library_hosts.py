@@ -268,3 +268,46 @@ until(lambda: held() == before)
 grown = [late - early for early, late in zip(memory, (resident("self"), resident(launcher)))]
 assert max(grown) < 512, grown  # KiB, of 250 runs: less than 2 for each
 """)
+
+
+def test_a_forked_hosts_end_is_not_the_end_of_its_parents_sandbox(host):
+    host("""
+def fork(leave):
+    pid = os.fork()
+    if not pid:
+        leave()
+    assert os.waitpid(pid, 0)[1] == 0
+with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    fork(sys.exit)
+    def within():
+        with process:
+            sys.exit()
+    fork(within)
+    assert process.communicate(b"still here")[0] == b"still here"
+assert process.returncode == 0
+""")
+
+
+def test_a_launcher_without_descriptors_refuses_and_serves_on(host):
+    host("""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+running, refused = [], None
+while refused is None and len(running) < 64:
+    try:
+        running.append(mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE))
+    except mrunc.SandboxError as error:
+        refused = error
+assert len(running) > 4 and refused.errno == 24, (len(running), refused)
+for _ in range(3):
+    try:
+        mrunc.run(["true"])
+    except mrunc.SandboxError as error:
+        assert error.errno == 24, error
+    else:
+        raise AssertionError
+for process in running:
+    process.stdin.close()
+assert [process.wait() for process in running] == [0] * len(running)
+assert mrunc.run(["true"]).returncode == 0
+""")

@@ -282,3 +282,21 @@ with mrunc.Pool(2) as pool:
         pool.run(["true"])
     until(lambda: made() and held() == before)
 """)
+
+
+def test_a_request_that_comes_late_meets_no_other_pools_sandbox(host):
+    host("""
+first = mrunc.Pool(1, env={"WHOSE": "first"})
+opened = first._opened()
+first.close()
+until(lambda: not sandboxes())
+with mrunc.Pool(1, env={"WHOSE": "second"}) as second:
+    assert second.run(["sh", "-c", "echo $WHOSE"], capture_output=True).stdout == b"second\\n"
+    first._opened = lambda: opened  # as a thread has it that another one's close has overtaken
+    try:
+        first.run(["true"])
+    except mrunc.SandboxError as error:
+        assert error.stage == "launcher"
+    else:
+        raise AssertionError
+""")
