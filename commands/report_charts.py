@@ -5,6 +5,8 @@ WIDE, HIGH, LEFT, BOTTOM, TOP = 360, 112, 46, 18, 6
 #: Steps that a scale may have, in units of a power of ten or of 1024.
 STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 WINDOW = 0.2
+#: Smaller values lie on the floor of a chart.
+SMALLEST = 1e-9
 
 
 def processors(samples):
@@ -39,7 +41,7 @@ def ceiling(most, base=1):
     else:
         while most > scale * 10:
             scale *= 10
-        while 0 < most <= scale:
+        while SMALLEST < most <= scale:
             scale /= 10
     for step in STEPS:
         if most <= step * scale:

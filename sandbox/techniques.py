@@ -66,10 +66,12 @@ def _argument(program, *words):
 
 
 def _path(pattern, change=("added", "modified"), kinds=("file", "symlink")):
-    found = re.compile(pattern)
+    found = re.compile(pattern, re.DOTALL)
     return lambda row: row["change"] in change and row["kind"] in kinds and found.match(row["path"])
 
 
+#: As deep as units lie.  A second ".*" would take time that grows with the square of a path's length.
+UNITS = r"(/etc|/usr/lib|/lib|.*/\.config)/systemd/([^/]+/){0,3}[^/]+"
 NETWORK = "the sandbox has no network, and its filter lets no socket but AF_UNIX be made"
 RULES = tuple(Rule(*row) for row in (
     # What the filter refused
@@ -145,9 +147,9 @@ RULES = tuple(Rule(*row) for row in (
     ("changes", "T1053.003", "Cron", "cron runs what stands there",
      _path(r"/etc/(cron\.(d|hourly|daily|weekly|monthly)/|crontab$|anacrontab$)|/var/spool/cron/")),
     ("changes", "T1053.006", "Systemd Timers", "systemd starts what a timer names",
-     _path(r"(/etc|/usr/lib|/lib|.*/\.config)/systemd/.*\.timer$")),
+     _path(UNITS + r"\.timer$")),
     ("changes", "T1543.002", "Systemd Service", "systemd starts what a unit names",
-     _path(r"(/etc|/usr/lib|/lib|.*/\.config)/systemd/.*\.service$")),
+     _path(UNITS + r"\.service$")),
     ("changes", "T1546.004", "Unix Shell Configuration Modification", "every shell that starts reads it",
      _path(r".*/\.(bashrc|bash_profile|bash_login|bash_logout|profile|zshrc|zprofile|zshenv)$|/etc/(profile$|profile\.d/|"
            r"bash\.bashrc$|zsh/)")),

@@ -206,6 +206,7 @@ def refused(data, tmp_path):
     (json.dumps(full(returncode=1)).replace('"returncode": 1', '"returncode": ' + "9" * 10000), "no JSON: a number"),
     (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": NaN'), "no JSON: a number"),
     (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e999'), "no JSON: a number"),
+    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e308'), "no JSON: a number"),
     (json.dumps(full(refused=[dict(ROW, args=eval("{'a':" * 20 + "1" + "}" * 20))])), "nested too deep"),
     ("[" + "[]," * 4000001 + "1]", "more than 4000000 values"),
     (" " * ((64 << 20) + 1), "longer than 64 MiB")],
@@ -271,3 +272,8 @@ def test_colours_need_a_terminal_that_has_them(monkeypatch):
 
 def test_reading_a_result_imports_nothing_of_a_run():
     assert "mrunc.sandbox.launch" not in report.__dict__ and sys.modules["mrunc.commands.report"] is report
+
+
+def test_a_chart_of_next_to_nothing_is_drawn():
+    samples = [{"t_s": at, "cpu_s": at * 5e-324, "memory_bytes": 0, "processes": 0} for at in (0, 1, 2)]
+    assert report_html.page(full(samples=samples)).count("<svg") >= 3

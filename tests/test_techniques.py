@@ -124,3 +124,13 @@ def test_groups_hold_every_row_once_with_the_techniques_first():
     assert groups[-1][:2] == ("", "") and groups[-1][2] == [(rows[-1], None)]
     counted = techniques.all_of({"refused": rows})
     assert counted["T1611", "Escape to Host"] == {"refused": 5} and not [key for key in counted if not key[0]]
+
+
+@pytest.mark.parametrize("part", ["/.config/systemd/", "/.config/systemd/a", "/.ssh/", "/pam_", "/.ko", "/.", "/etc/rc.d/"])
+def test_a_long_path_costs_no_more_than_its_length(part):
+    row = changed((part * 200000)[:1000000])[1]
+    techniques.of(row, "changes")  # with time that grows with the square it would not come back today
+
+
+def test_a_line_break_hides_no_path():
+    assert [rule.technique for rule in techniques.of(changed("/tmp/\n/x.ko")[1], "changes")] == ["T1547.006"]
