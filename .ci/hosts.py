@@ -67,7 +67,7 @@ def order(row):
 
 def page(results):
     """The text of docs/hosts.md."""
-    folders = [os.path.join(results, name) for name in os.listdir(results)]
+    folders = [os.path.join(results, name) for name in os.listdir(results) if name.count("-") == 2]  # not the odd ones
     cells = sorted((cell(folder) for folder in folders if os.path.exists(os.path.join(folder, "junit.xml"))),
                    key=lambda pair: order(pair[0]))
     lines = ["| %s |" % " | ".join(COLUMNS), "|" + "---|" * len(COLUMNS)]
