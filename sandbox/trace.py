@@ -20,8 +20,8 @@ from .decode_memory import Unreadable, shown
 
 #: Rows in all; one path may have an eighth of them.  Beyond, so many paths are counted by name, and the others together.
 CAP, SHARE, COUNTED = 2048, 8, 128
-#: Bytes of arguments of one row, and of all rows; then of each further row.
-ARGUMENTS, ALL_ARGUMENTS, FEW = 8192, 4 << 20, 256
+#: Characters of arguments of one row; of arguments and paths of all rows; then of the arguments, and of each path, of one more.
+ARGUMENTS, ALL_TEXT, FEW = 8192, 4 << 20, 256
 #: Processes whose end is awaited; calls whose outcome is not known yet.
 WATCHED, PENDING = 256, 512
 #: With so many calls pending no more files of what they ask for are held: descriptors are shared with other sandboxes.
@@ -84,7 +84,7 @@ class Trace:
 
     def __init__(self, listener, begun, read, first, stream, places=None, cap=CAP):
         self.listener, self.begun, self.read, self.stream = listener, begun, read, stream
-        self.cap, self.share, self.text = cap, max(1, cap // SHARE), ALL_ARGUMENTS
+        self.cap, self.share, self.text = cap, max(1, cap // SHARE), ALL_TEXT
         self.users = trace_look.uid_map(first)
         self.all, self.by_path, self.rest = [], {}, {}
         self.known, self.watched, self.pending = {}, {}, 0
@@ -162,7 +162,7 @@ class Trace:
             out.path = trace_look.link(seen.process, b"fd/%d" % (arguments[0] & 0xffffffff)) or "?"
         elif raw and held:
             start = b"cwd" if directory == "AT_FDCWD" else b"fd/%d" % (arguments[0] & 0xffffffff)
-            base = b"" if raw.startswith(b"/") else _link(seen.process, start)
+            base = b"" if raw.startswith(b"/") else trace_look.target(seen.process, start)
             out.file = self.files.at_path(seen.process, base + b"/" + raw)
         return out
 
@@ -185,6 +185,10 @@ class Trace:
             out.append(word if len(word) <= left else word[:left] + "...")
             left -= len(word) + 1
         return out
+
+    def _short(self, path):
+        """A path as it is kept: whole as long as there is room for text."""
+        return path if path is None or len(path) <= max(self.text, FEW) else path[:FEW] + "..."
 
     def _facts(self, host):
         """(path of the executable, arguments, directory) of what a process runs."""
@@ -249,9 +253,10 @@ class Trace:
         row = self._row(process, asked)
         if row.pid:
             exe, argv, cwd = facts or (None, None, None)
-            row.exe, row.argv, row.cwd = exe, argv or asked.argv, cwd or asked.cwd
+            row.argv = argv or asked.argv
+            row.exe, row.cwd = self._short(exe), self._short(cwd or asked.cwd)
             row.confirmed, row.parent = bool(confirmed), asked.parent
-            self.text -= sum(len(word) for word in row.argv or ())
+            self.text -= sum(len(word) for word in (row.argv or []) + [row.path, row.exe, row.cwd] if word)
             for inside, here, count in self.users:
                 if here <= asked.seen.uid < here + count:
                     row.uid = asked.seen.uid - here + inside
@@ -272,10 +277,10 @@ class Trace:
                     held.close()
 
     def _row(self, process, asked):
-        path = asked.path
-        used = self.by_path.get(path, 0)
+        path, name = self._short(asked.path), hash(asked.path)
+        used = self.by_path.get(name, 0)
         if len(self.all) < self.cap and used < self.share:
-            self.by_path[path] = used + 1
+            self.by_path[name] = used + 1
             row = Row(process.pid, path, asked.at)
             self.all.append(row)
             return row
@@ -440,10 +445,3 @@ def _take(row, status):
         row.signal = os.WTERMSIG(status)
     else:
         row.exit_code = os.WEXITSTATUS(status)
-
-
-def _link(host, name):
-    try:
-        return os.readlink(b"/proc/%d/%s" % (host, name))
-    except OSError:
-        return b""

@@ -63,12 +63,17 @@ def _field(status, name):
     return status[at + len(name) + 2:status.find(b"\n", at + 1)] if at >= 0 else b""
 
 
-def link(process, name):
-    """Where a link of /proc/PID leads, as text, or None."""
+def target(process, name):
+    """Where a link of /proc/PID leads, b"" where that can't be told."""
     try:
-        return shown(os.readlink(b"/proc/%d/%s" % (process, name)))
+        return os.readlink(b"/proc/%d/%s" % (process, name))
     except OSError:
-        return None
+        return b""
+
+
+def link(process, name):
+    """The same as text, or None."""
+    return shown(target(process, name)) or None
 
 
 def command_line(process):

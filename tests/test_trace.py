@@ -524,3 +524,25 @@ def test_on_an_older_kernel_it_works_or_says_that_it_does_not(inside, kernel):
     else:
         assert [row["path"] for row in result["processes"]] == ["/usr/bin/sh", "/usr/bin/ls"]
         assert row["in_force"] and "signals interrupt waiting calls" in row["how"] and done.stderr == ""
+
+
+def test_long_paths_make_no_result_that_is_too_long_to_read(inside):
+    code = r"""
+import os
+os.chdir("/tmp")
+for _ in range(14):
+    os.mkdir(b"\xff" * 250)
+    os.chdir(b"\xff" * 250)
+for number in range(700):
+    if not os.fork():
+        try:
+            os.execv(b"/" + (b"\xfe" * 250 + b"/") * 15 + b"%d" % number, [b"\xff" * 8000])
+        except OSError:
+            os._exit(0)
+    os.wait()
+"""
+    done = inside.python(code, options=TRACE)
+    rows = done.result["processes"]
+    assert done.rc == 0 and len(rows) == 701 and len(rows[1]["path"]) > 15000
+    assert all(len(row[name]) < 300 for row in rows[600:] for name in ("path", "cwd"))
+    assert len(json.dumps(done.result)) < 12 << 20
