@@ -26,8 +26,8 @@ LONGEST = 64 << 20
 MOST_VALUES = 4000000
 #: A number with more digits than any number in a result has: reading it would take time that grows with the square.
 LONGEST_NUMBER = 64
-#: No register, size or time is larger.
-LARGEST = 1 << 64
+#: No size or time is larger, nor the sum of a vector of lengths that a hostile program chose.
+LARGEST = 1 << 96
 
 
 def main(argv):

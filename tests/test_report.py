@@ -277,3 +277,10 @@ def test_reading_a_result_imports_nothing_of_a_run():
 def test_a_chart_of_next_to_nothing_is_drawn():
     samples = [{"t_s": at, "cpu_s": at * 5e-324, "memory_bytes": 0, "processes": 0} for at in (0, 1, 2)]
     assert report_html.page(full(samples=samples)).count("<svg") >= 3
+
+
+def test_lengths_that_a_hostile_program_chose_can_be_read(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(full(refused=[dict(ROW, args={"iov": {"len": 1024 * ((1 << 64) - 1)}})])))
+    result = report.read(str(path))
+    assert "0x3fffffffffffffffc00" in report_text.text(result) and report_html.page(result)
