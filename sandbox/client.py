@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's end of the launchers (launcher.py): starting them, one for all threads, and handing requests over.
 
-There is one launcher for each process, identity and interpreter, and more where a request needs one to itself (`alone`) or
-inside a scope of the user's systemd manager.  A forked host finds none of its parent's and starts its own.
+There is one launcher for each process, identity, view of the file system and interpreter, and more where a request needs one
+to itself (`alone`) or inside a scope of the user's systemd manager.  A forked host finds none of its parent's and starts its
+own.
 """
 import atexit
 import marshal
@@ -151,6 +152,19 @@ class Call:
                 self.giver(done)
 
 
+def view():
+    """What paths mean to this process: its root and its mount namespace.  A launcher that was started before a chroot or an
+    unshare would show others."""
+    out = []
+    for path in ("/", "/proc/self/ns/mnt"):
+        try:
+            found = os.stat(path)
+            out.append((found.st_dev, found.st_ino))
+        except OSError:
+            out.append(None)
+    return tuple(out)
+
+
 def pair():
     """Two ends of a SOCK_SEQPACKET pair, none of them 0, 1 or 2: where the host has closed these, others use them."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -173,14 +187,17 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
     import sys
     request["alone"] = alone
     python = python or sys.executable or "python3"
-    key = (python, os.geteuid(), os.getegid(), scope)
-    packet, files = marshal.dumps(request, 2), []
-    ours, theirs = pair()
+    key = (python, os.geteuid(), os.getegid(), scope, tuple(os.getgroups()), view())
+    packet, files, cwd = marshal.dumps(request, 2), [], -1
     try:
-        cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        ours, theirs = pair()
+    except OSError as error:
+        raise SandboxError("launcher", "handing the request over", error.errno)
     try:
+        try:
+            cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if len(packet) > PACKET:
             import tempfile
             files.append(tempfile.TemporaryFile())
@@ -204,7 +221,8 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
         raise
     finally:
         theirs.close()
-        os.close(cwd)
+        if cwd >= 0:
+            os.close(cwd)
         for stream in files:
             stream.close()
 

@@ -311,3 +311,54 @@ for process in running:
 assert [process.wait() for process in running] == [0] * len(running)
 assert mrunc.run(["true"]).returncode == 0
 """)
+
+
+def test_a_host_that_moves_to_another_view_of_the_files_shows_that_one(host):
+    host("""
+import ctypes, shutil, tempfile
+libc, uid, gid = ctypes.CDLL(None, use_errno=True), os.geteuid(), os.getegid()
+place = tempfile.mkdtemp()
+os.chmod(place, 0o755)
+with open(place + "/before", "w"):
+    pass
+def shown():
+    return mrunc.run(["ls", place], ro=[place], capture_output=True).stdout
+assert shown() == b"before\\n"
+def do(result):
+    assert result == 0, os.strerror(ctypes.get_errno())
+do(libc.unshare(0x20000 if uid == 0 else 0x10020000))
+if uid:
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+do(libc.mount(None, b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE
+do(libc.mount(b"none", place.encode(), b"tmpfs", 0, None))
+os.chmod(place, 0o755)
+with open(place + "/after", "w"):
+    pass
+assert shown() == b"after\\n", shown()
+do(libc.umount2(place.encode(), 2))
+shutil.rmtree(place)
+""")
+
+
+def test_a_host_without_descriptors_is_told_so(host):
+    host("""
+import resource
+assert mrunc.run(["true"]).returncode == 0
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held, told = [], 0
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+for free in range(6):
+    try:
+        assert mrunc.run(["true"]).returncode == 0
+    except mrunc.SandboxError as error:
+        assert error.errno == 24
+        told += 1
+    os.close(held.pop())
+assert 0 < told < 6, told
+""")
