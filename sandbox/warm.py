@@ -239,13 +239,12 @@ class Later(Served):
         self.result.started, self.begun = now_utc(time.time()), time.monotonic()
 
     def _send_go(self, paths, fds):
-        if init.room(self.plan.spec.argv, self.plan.environment()) > ROOM:
+        name, search = self.plan.spec.argv[0], self.plan.env[b"PATH"]
+        places = search.split(b":") if b"/" not in name and name else []
+        tried = len(search) + len(places) * (len(name) + 10)  # known before the paths are made: they may be gigabytes
+        if init.room(self.plan.spec.argv, self.plan.environment()) + tried > ROOM:
             raise SandboxError("exec", "the arguments and the environment are too long together", 7, status=USAGE)
-        name = self.plan.spec.argv[0]
-        if b"/" not in name and name:
-            paths = [os.path.join(place or b".", name) for place in self.plan.env[b"PATH"].split(b":")]
-        else:
-            paths = [name]
+        paths = [os.path.join(place or b".", name) for place in places] or [name]
         Served._send_go(self, paths, self.lent)
         if self.lent[0] != self.stdio[0]:
             self._close_now(self.lent[0])

@@ -300,3 +300,19 @@ with mrunc.Pool(1, env={"WHOSE": "second"}) as second:
     else:
         raise AssertionError
 """)
+
+
+def test_a_long_name_on_a_long_path_is_refused_before_its_paths_are_made(host):
+    host("""
+with mrunc.Pool(1) as pool:
+    try:
+        pool.run(["x" * 20000], env={"PATH": ":" * 100000})
+    except mrunc.SandboxError as error:
+        assert error.stage == "exec", error
+    else:
+        raise AssertionError
+    with open("/proc/%d/status" % launchers()[0]) as stream:
+        peak = [int(line.split()[1]) for line in stream if line.startswith("VmHWM")][0]
+    assert peak < 300 << 10, peak
+    assert pool.run(["true"]).returncode == 0
+""")
