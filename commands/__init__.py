@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one verb, one module.  Nothing is imported before it is known which verb runs."""
-import os
+import posix
 import sys
 
 #: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
@@ -18,7 +18,7 @@ def main(argv, leave=False):
         import gc
         gc.set_threshold(COLLECT_AFTER)
         from . import bytecode
-        bytecode.install(__package__.rpartition(".")[0], os.path.dirname(__path__[0]))
+        bytecode.install(__package__.rpartition(".")[0], __path__[0].rpartition("/")[0])
     status = _run(argv)
     if leave:
         _leave(status)
@@ -40,7 +40,7 @@ def _run(argv):
         return 130
     except BrokenPipeError:
         # The reader of our output is gone; nothing more can be said, and the interpreter must not try at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
         return 141
     except OSError as error:
         from .output import say
@@ -62,7 +62,7 @@ def _leave(status):
                 stream.flush()
     except (OSError, ValueError):
         sys.exit(status)
-    os._exit(status)
+    posix._exit(status)
 
 
 def _dispatch(argv):
@@ -104,16 +104,16 @@ def _fill_standard_descriptors():
     from ..sandbox.errors import usage
     for fd in (0, 1, 2):
         try:
-            if os.fstat(fd).st_mode & 0o170000 == 0o040000:
+            if posix.fstat(fd).st_mode & 0o170000 == 0o040000:
                 raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
 
 
 def program_name():
     """What the user typed to start us, for command lines to paste."""
     path = sys.argv[0] if sys.argv else ""
-    name = os.path.basename(path)
+    name = path.rpartition("/")[2]
     if name in ("__main__.py", "-m", "-c", ""):
         return "python3 -m mrunc"
     if name == "mrunc":

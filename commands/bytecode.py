@@ -6,7 +6,7 @@ Bytecode is held against the source's time and size, as Python does it.  Whateve
 one that goes by a hash) is left to the import system.
 """
 import marshal
-import os
+import posix
 import sys
 from _frozen_importlib import ModuleSpec
 from _frozen_importlib_external import MAGIC_NUMBER, SourceFileLoader
@@ -26,13 +26,13 @@ class Loader(SourceFileLoader):
     def get_code(self, fullname):
         """The module's code."""
         try:
-            fd = os.open(self.cached, os.O_RDONLY | os.O_CLOEXEC)
+            fd = posix.open(self.cached, posix.O_RDONLY | posix.O_CLOEXEC)
         except OSError:
             return SourceFileLoader.get_code(self, fullname)
         try:
-            data = os.read(fd, MOST)
+            data = posix.read(fd, MOST)
         finally:
-            os.close(fd)
+            posix.close(fd)
         head = MAGIC_NUMBER + b"\0\0\0\0" + (int(self.found.st_mtime) & 0xffffffff).to_bytes(4, "little") + \
             (self.found.st_size & 0xffffffff).to_bytes(4, "little")
         if len(data) == MOST or data[:16] != head:
@@ -56,7 +56,7 @@ class Finder:
             folder, last = folder + "/" + last, "__init__"
         source, cached = "%s/%s.py" % (folder, last), "%s/__pycache__/%s%s" % (folder, last, self.tail)
         try:
-            found = os.stat(source)
+            found = posix.stat(source)
         except OSError:
             return None
         spec = ModuleSpec(name, Loader(name, source, cached, found), origin=source, is_package=last == "__init__")

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
-import os
 import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
@@ -68,8 +67,9 @@ def execute(values, words, typed=(), arguments=None, study=None):
             from .ledger_file import LedgerFile
             ledger = LedgerFile(values["ledger"], [source for source, _ in spec.rw])
         if values.get("verbose"):
+            from os import fsdecode
             say("tier %s" % plan.tier.name)
-            say("starting %s" % " ".join(os.fsdecode(word) for word in spec.argv))
+            say("starting %s" % " ".join(fsdecode(word) for word in spec.argv))
         result = launch.launch(plan, ledger and ledger.stream)
     except SandboxError as error:
         if study is None:
@@ -154,6 +154,7 @@ def explain_missing(error, spec, typed=(), own_tree=True):
     closed = not own_tree and error.errno == 13
     if error.stage != "exec" or error.status != 127 and not closed or error.remedy or not spec.argv[0]:
         return error
+    import os
     import shlex
     import shutil
     from . import program_name

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one error type, and the exit statuses."""
-import os
+from posix import strerror
 
 USAGE = 2            # a mistake in options, whatever the host
 DEADLINE = 124
@@ -20,7 +20,7 @@ class SandboxError(Exception):
 
     def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None, status=CANNOT_CONTAIN):
         self.stage, self.what, self.errno, self.remedy = stage, what, errno, remedy
-        self.reason = reason if reason is not None else os.strerror(errno) if errno else None
+        self.reason = reason if reason is not None else strerror(errno) if errno else None
         self.control, self.status = control, status
         Exception.__init__(self, self.line())
 
@@ -42,9 +42,10 @@ def step(stage, function, *arguments):
     try:
         return function(*arguments)
     except OSError as error:
+        from os import fsdecode
         what = error.filename if isinstance(error.filename, (str, bytes)) else function.__name__.strip("_")
         remedy = None
         if error.errno == ENOSYS:
             from . import remedies
             remedy = remedies.line("kernel-old")
-        raise SandboxError(stage, os.fsdecode(what), error.errno, error.strerror, remedy)
+        raise SandboxError(stage, fsdecode(what), error.errno, error.strerror, remedy)

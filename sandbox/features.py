@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
-import os
-
+from ..syscalls.system import os
 from ..syscalls import landlock, mount, process
 
 #: (feature, since, what is lost without it)

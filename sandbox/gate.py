@@ -4,8 +4,7 @@
 Runs in the supervisor and believes nothing that was not read after the fact: /proc/PID of the waiting init, and for the
 few things that no file shows, what the child read back itself before the filter closed.
 """
-import os
-
+from ..syscalls.system import os
 from .controls import GROUP_LIMITS, LEFT_OUT, Control
 from .errors import SandboxError
 from .host import mount_points, whole

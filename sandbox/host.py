@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
-import os
 import stat
 
+from ..syscalls.system import os
 from .etc import HOST_ENTRIES
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")

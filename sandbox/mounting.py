@@ -4,8 +4,7 @@
 Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with
 RESOLVE_IN_ROOT.
 """
-import os
-
+from ..syscalls.system import os
 from ..syscalls import mount
 from .base_tree import INODES, NODEV, NOEXEC, NOSUID, RO
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, as one class and one JSON."""
-import os
-
+from ..syscalls.system import os
 from . import errors
 
 SCHEMA = 1

@@ -3,8 +3,7 @@
 
 Nothing here touches the host; what depends on it (does a source exist?) is the plan's business.
 """
-import os
-
+from ..syscalls.system import os
 from .controls import CONTROLS
 from .errors import usage
 from .tiers import TIERS

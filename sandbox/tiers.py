@@ -4,8 +4,7 @@
 `full` is the default.  A weaker tier runs only when it is named; a list of names means the first that this host can run,
 found by trying.  What a tier does not hold is data here: plan, receipt, doctor and documentation read it.
 """
-import os
-
+from ..syscalls.system import os
 from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError, usage
 

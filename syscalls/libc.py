@@ -6,7 +6,7 @@ every thread that glibc believes to exist (nptl/setxid.c), and after clone3 thos
 the calls used here have no wrapper in older libcs.  dlopen(NULL) finds the libc that the interpreter itself runs on,
 glibc or musl; ctypes.util.find_library would start helper processes.
 """
-import os
+from .system import os
 
 # The C modules behind `signal` and `socket` cost a tenth of the public ones (enum tables); an interpreter that does not
 # have them under these names still works.
