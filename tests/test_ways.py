@@ -16,7 +16,7 @@ HELLO = ["run", "--", "/bin/echo", "hello"]
 LIBRARY = ("import sys\nresult = mrunc.run(['/bin/sh', '-c', 'exit 7'])\nassert result.returncode == 7, result\n"
            "assert type(result) is mrunc.Result and issubclass(mrunc.SandboxError, Exception)\n"
            "assert mrunc.__version__ and set(mrunc.__all__) <= set(dir(mrunc)) | {'CalledProcessError', 'Pool', 'Result',\n"
-           "    'Sandbox', 'SandboxError', 'doctor'}\n"
+           "    'Sandbox', 'SandboxError', 'doctor', 'run'}\n"
            "print('fine')\n")
 
 
