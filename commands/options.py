@@ -80,7 +80,8 @@ OPTIONS = (
     Option("--rlimit --ulimit", "rlimit", "NAME=VALUE", "a resource limit: nofile=256, as=1G, nproc=64", LIMITS, True),
     Option("--max-output", "max_output", "SIZE", "end it when it has written more than this, stdout and stderr "
            "together", LIMITS),
-    Option("--report", "report", "FILE", "write the result as JSON; - is stderr", OUTPUT),
+    Option("--report", "report", "FILE", "write the result as JSON, with the system calls that were refused; - is "
+           "stderr", OUTPUT),
     Option("--ledger", "ledger", "FILE", "write each refused system call as a line of JSON, while the program runs; - is "
            "stderr", OUTPUT),
     Option("--trace", "trace", "exec", "record each program that is executed, with arguments, times, and SHA-256 where it "

@@ -42,7 +42,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
     from ..sandbox.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
     settings["changes"], settings["samples"] = "changes" in values, "report" in values
-    settings["ledger"] = "ledger" in values
+    settings["ledger"] = "ledger" in values or "report" in values and "if-possible"
     spec = Spec(words, **settings)
     if study is not None:
         study.prepare(spec)

@@ -64,7 +64,7 @@ _mrunc() {
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '--max-output=[end it when it has written more than this, stdout and stderr together]:SIZE: ' \
-            '--report=[write the result as JSON; - is stderr]:FILE:_files' \
+            '--report=[write the result as JSON, with the system calls that were refused; - is stderr]:FILE:_files' \
             '--ledger=[write each refused system call as a line of JSON, while the program runs; - is stderr]:FILE:_files' \
             '--trace=[record each program that is executed, with arguments, times, and SHA-256 where it could be written inside\: evidence, which a hostile program can blur]:exec:(exec)' \
             '(--print-plan --dry-run)--print-plan[show what would be done, do nothing]' \
@@ -121,7 +121,7 @@ _mrunc() {
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '--max-output=[end it when it has written more than this, stdout and stderr together]:SIZE: ' \
-            '--report=[write the result as JSON; - is stderr]:FILE:_files' \
+            '--report=[write the result as JSON, with the system calls that were refused; - is stderr]:FILE:_files' \
             '--ledger=[write each refused system call as a line of JSON, while the program runs; - is stderr]:FILE:_files' \
             '--trace=[record each program that is executed, with arguments, times, and SHA-256 where it could be written inside\: evidence, which a hostile program can blur]:exec:(exec)' \
             '(--print-plan --dry-run)--print-plan[show what would be done, do nothing]' \

@@ -8,6 +8,7 @@ import struct
 
 ALLOW, LOG, TRACE, NOTIFY, ERRNO, KILL = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000, 0x00050000, 0x80000000
 ACTION = 0xffff0000
+SKIPPED = 0xffffffff  # a call's number -1: an outer filter or a tracer took it away, and nothing is left to ask about
 PASSES = ALLOW, LOG
 _LD, _JEQ, _JA, _RET, _RET_A = 0x20, 0x15, 0x05, 0x06, 0x16
 _NR, _ARCH = 0, 4  # offsets in struct seccomp_data
@@ -15,9 +16,10 @@ LONGEST = 4096  # BPF_MAXINSNS
 _RECORD = struct.Struct("=HBBI")
 
 
-def asking_but(audit_arch, quiet):
-    """Leaves that ask the listener about each refused call whose number is not in `quiet`, and where the policy kills."""
-    return lambda value: _tail(value, audit_arch, quiet, value, NOTIFY, NOTIFY)
+def asking_but(audit_arch, quiet, killed=NOTIFY):
+    """Leaves that ask the listener about each refused call but SKIPPED and those of numbers in `quiet`, and, unless `killed`
+    is KILL, where the policy kills."""
+    return lambda value: _tail(value, audit_arch, [*quiet, SKIPPED], value, NOTIFY, killed)
 
 
 def asking_about(audit_arch, numbers):

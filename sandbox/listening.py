@@ -5,7 +5,7 @@ With the ledger on, each refused call asks but the quiet ones; with --seccomp-ac
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
 from . import arms, policy, policy_arms
-from .errors import usage
+from .errors import SandboxError, usage
 from ..syscalls.libc import ARCH, NR
 
 _FDS = range(3, 9)  # stages.become_init
@@ -63,6 +63,8 @@ def arm(plan):
         if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
             raise usage("--ledger" if spec.ledger is True else "--trace" if spec.trace else "--seccomp-action",
                         "contradicts --unsafe-without seccomp")
+        if spec.ledger:
+            plan.warnings.append("no ledger: without seccomp no filter asks")
         return
     traced = spec.trace and not plan.left_out("trace")
     if plan.left_out("ledger") and not traced:
@@ -75,39 +77,51 @@ def arm(plan):
         out.trace = frozenset(NR[name] for name in TRACED)
     if not (out.record or out.trace or out.kill):
         return
-    option = "--ledger" if out.record else "--trace exec" if traced else "--seccomp-action kill"
     # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
     shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
-    if (out.record or traced) and not shipped:
-        missing = _refused(plan.filters[0][1], out.audit_arch)
-        if missing and spec.ledger is not True and not traced:
-            plan.warnings.append("no ledger: policy %s refuses %s, over which its listener is handed over" %
-                                 (named[0], ", ".join(missing)))
-            out.record = False
-            if not out.kill:
-                return
-        elif missing:
-            raise usage(option, "policy %s refuses %s, over which the listener is handed over" %
-                        (named[0], ", ".join(missing)), "allow them: " + " ".join("--seccomp-add " + call for call in missing),
-                        stage="policy")
+    missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
+    try:
+        if missing:
+            raise usage("--ledger" if out.record else "--trace exec",
+                        "policy %s refuses %s, over which the listener is handed over" % (named[0], ", ".join(missing)),
+                        "allow them: " + " ".join("--seccomp-add " + call for call in missing), stage="policy")
+        _compose(plan, out, named[0], shipped)
+    except SandboxError as error:
+        if not out.record or spec.ledger is True:
+            raise
+        plan.warnings.append("no ledger: " + error.reason)
+        out.record = False
+        if not (out.trace or out.kill):
+            return
+        if out.trace and missing:
+            raise
+        _compose(plan, out, named[0], shipped)
+    plan.listening = out
+
+
+def _compose(plan, out, name, shipped):
+    """Gives a Listening its programs, and the plan's policy the arms that kill.  Raises SandboxError, exit 2."""
     try:
         if out.kill and shipped:
-            program, plan.policy_digest = policy.killing_program(named[0], ARCH)
-            plan.filters[0] = named[0], program
+            program, plan.policy_digest = policy.killing_program(name, ARCH)
+            plan.filters[0] = name, program
         elif out.kill:
-            plan.filters[0] = named[0], arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
+            plan.filters[0] = name, arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
             plan.policy_digest = _digest(plan.filters[0][1])
         out.programs = [program for _, program in plan.filters]
-        if out.record and shipped:  # what kills asks all the same
-            out.program = policy.asking_program(named[0], ARCH, len(plan.filters) > 1)
+        # A listener's kill ends the whole sandbox, the filter's one process: a report alone changes nothing.
+        spared = out.record and not out.kill and plan.spec.ledger is not True
+        if out.record and shipped and not (spared and name in policy.KILLING):
+            out.program = policy.asking_program(name, ARCH, len(plan.filters) > 1)
         else:
-            out.program = arms.combine(out.programs, arms.asking_but(out.audit_arch, out.quiet) if out.record else
-                                       arms.asking_about(out.audit_arch, out.kill) if out.kill else arms.unchanged)
+            out.program = arms.combine(
+                out.programs, arms.asking_but(out.audit_arch, out.quiet, arms.KILL if spared else arms.NOTIFY) if out.record
+                else arms.asking_about(out.audit_arch, out.kill) if out.kill else arms.unchanged)
         if out.trace:
             out.program = arms.combine([out.program], arms.asking_when_allowed(out.audit_arch, out.trace))
     except ValueError as error:
-        raise usage(option, "policy %s: %s" % (named[0], error), stage="policy")
-    plan.listening = out
+        option = "--ledger" if out.record else "--trace exec" if out.trace else "--seccomp-action kill"
+        raise usage(option, "policy %s: %s" % (name, error), stage="policy")
 
 
 def _refused(program, audit_arch):

@@ -7,6 +7,8 @@ tools call `policy` and `decisions`, which read the tables (`policy_tables`).
 
 NAMES = ("default", "strict", "process", "process-nosignal", "debug")
 ARCHES = ("x86_64", "aarch64")
+#: Those that kill for some calls of the architecture.
+KILLING = ("strict",)
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 

@@ -35,7 +35,7 @@ class Spec:
     text; seccomp_add: list of `NAME[: CONDITION]`;
     tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
     memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
-    best_effort, require: frozensets of control names; ledger: True, "if-possible" (a policy may keep it away) or False;
+    best_effort, require: frozensets of control names; ledger: True, False or "if-possible" (a policy may keep it away);
     seccomp_action: "errno", "kill" or None; samples: whether what it uses is noted while it runs, which --report
     asks for; trace: frozenset of what is recorded: "exec".
     """

@@ -15,7 +15,7 @@ from mrunc.sandbox.reasons import REASONS
 from test_containment import family, waiting
 
 IN_VM_ONLY = {"oom", "pids-max"}
-REFUSALS = "see whether a refused call is behind it: --ledger FILE lists them"
+REFUSALS = "it was refused no system call: look at what it wrote"
 OUTSIDE = "see whether it did so itself, or the host's memory ran out (dmesg): --memory bounds it"
 STOP = "trap '' TERM; kill -STOP $$"
 PTRACE = "import ctypes; ctypes.CDLL(None).ptrace(16, 1, 0, 0); print('refused', flush=True)"
@@ -32,11 +32,8 @@ def program(who):
 ENDINGS = {
     "success": ([], "exit 0", 0, "exited", "exited with status 0", [program("exited with status 0")], None),
     "failure": ([], "exit 3", 3, "exited", "exited with status 3", [program("exited with status 3")], REFUSALS),
-    "failure, with a ledger that is empty": (["--ledger", "ledger"], "exit 3", 3, "exited", "exited with status 3",
-                                             [program("exited with status 3")],
-                                             "it was refused no system call: look at what it wrote"),
-    "failure, with refused calls": (["--ledger", "ledger"], "unshare -U true", 1, "exited", "exited with status 1",
-                                    [program("exited with status 1")], "see whether one of the refused calls is behind it"),
+    "failure, with refused calls": ([], "unshare -U true", 1, "exited", "exited with status 1", [program("exited with status 1")],
+                                    "see whether one of the refused calls is behind it"),
     "a missing command": ([], "no-such-program 2>/dev/null", 127, "exited", "exited with status 127", [program("exited with status 127")],
                           "bring in with --copy or --ro what it did not find: a shell ends so for a missing command"),
     "a crash": ([], "kill -SEGV $$", 139, "signal", "killed by SIGSEGV", [program("was killed by SIGSEGV")], REFUSALS),
@@ -96,6 +93,12 @@ def test_the_end_is_told_with_evidence_and_advice(inside, name):
     assert (done.rc, done.result["returncode"]) == (status, status), done
     assert told(done.result)[:2] == (reason, detail) and done.result["advice"] == advice, told(done.result)
     assert len(done.result["evidence"]) == len(evidence) and all(map(matches, done.result["evidence"], evidence)), done.result["evidence"]
+
+
+def test_without_a_ledger_the_advice_names_it(inside):
+    done = inside.outside(inside.command("/bin/sh", "-c", "kill -SEGV $$", options=["-v"]))
+    assert (done.returncode, done.stdout) == (139, "")
+    assert "mrunc: ended: killed by SIGSEGV; see whether a refused call is behind it: --ledger FILE lists them\n" in done.stderr
 
 
 def test_a_refused_start_is_told(inside):

@@ -114,7 +114,7 @@ SETUP = ("setgroups setresgid setresuid prctl setsid rt_sigaction write mount fs
 SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare setns prlimit64 landlock_restrict_self "
                  "capset fcntl close_range seccomp").split()
 #: Controls that only an option asks for.
-ON_DEMAND = {"sweep", "ledger", "trace", "setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
+ON_DEMAND = {"sweep", "trace", "setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
 
 
 class Traced:
@@ -195,11 +195,11 @@ def as_user(tool_folder):
 
 
 def inject(traced, jobs, answer, options=()):
-    """[(call, number, process, audit, receipt, injected lines)], by two workers."""
+    """[(call, number, process, audit, receipt, injected lines)], by two workers.  jobs: (call, number, or "1+" for all)."""
     def one(job):
         call, number = job
         process, audit, receipt, trace = traced.run("-e", "trace=" + call, "-e",
-                                                    "inject=%s:%s:when=%d" % (call, answer, number), options=options)
+                                                    "inject=%s:%s:when=%s" % (call, answer, number), options=options)
         hits = [line for line in trace.splitlines() if "INJECTED" in line]
         return call, number, process, audit, receipt, hits
     with ThreadPoolExecutor(2) as pool:
@@ -282,6 +282,16 @@ def test_a_call_that_only_pretends_is_seen_or_makes_no_difference_as_user(as_use
     assert_nothing_left(traced.nonce)
 
 
+def test_the_plain_filter_is_attached_or_nothing_runs(tool_folder):
+    """A run without the ledger, where no listener would be missed."""
+    traced, count, audit, receipt = make_traced("root" if os.geteuid() == 0 else "user", tool_folder, ["--unsafe-without", "ledger"])
+    assert count["seccomp"] and ("seccomp", True) in receipt and ("ledger", False) in receipt
+    assert unnoticed(traced, audit, receipt, every(count, "seccomp"), "retval=0") == []
+    for _, _, process, ran, _, hits in inject(traced, every(count, "seccomp"), "error=EPERM"):
+        assert hits and ran is None and process.returncode == 125
+    assert_nothing_left(traced.nonce)
+
+
 def test_a_lifeline_that_only_pretends_is_refused(as_root):
     """No file of /proc shows it, so the audit can't: the run itself must be refused."""
     traced, count, _, _ = as_root
@@ -330,7 +340,7 @@ def test_a_control_that_is_left_out_shows_in_the_receipt(inside, name):
     receipt = dict((row["name"], row) for row in done.result["controls"])
     assert receipt[name]["asked"] is False and receipt[name]["in_force"] is False, receipt[name]
     missing = set(row for row in receipt if not receipt[row]["in_force"])
-    expected = set(names) | ON_DEMAND - ({"setid-filter"} if "--rw" in options and name != "setid-filter" else set())
+    expected = set(names) | ({"ledger"} if "seccomp" in names else set()) | ON_DEMAND - ({"setid-filter"} if "--rw" in options and name != "setid-filter" else set())
     assert missing - {"groups"} == expected, missing
     assert all(row["how"] for row in receipt.values())
 

@@ -381,6 +381,8 @@ def test_a_policy_that_refuses_the_hand_over_is_refused_with_the_ledger(inside):
         json.dump(table, stream)
     plain = inside.run("/bin/echo", "ran", options=["--seccomp", policy])
     assert (plain.rc, plain.out) == (0, "ran\n"), plain
+    assert plain.result["refused"] is None
+    assert plain.err == "mrunc: no ledger: policy %s refuses sendmsg, over which the listener is handed over\n" % policy
     done = inside.run("/bin/echo", "ran", options=["--seccomp", policy, *NOTHING])
     assert (done.rc, done.out) == (2, "") and "sendmsg, over which the listener is handed over" in done.err
     assert "--seccomp-add sendmsg" in done.err

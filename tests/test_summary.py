@@ -46,7 +46,7 @@ def test_a_run_is_summed_up_in_a_few_lines_and_nothing_else_changes(inside):
     assert [(row["name"], row["asked"], row["in_force"]) for row in done.result["controls"]] == [
         (row["name"], row["asked"], row["in_force"]) for row in plain.result["controls"]]
     bare = inside.run("true", options=["-v"])
-    assert bare.result["policy"] == inside.run("true").result["policy"] and bare.result["refused"] is None
+    assert bare.result["policy"] == inside.run("true").result["policy"] and bare.result["refused"] == []
 
 
 def test_quiet_and_verbose_are_no_matter_of_the_sandbox():

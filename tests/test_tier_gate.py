@@ -89,7 +89,9 @@ def test_the_process_tier_sees_a_call_that_only_pretends(process, call):
 def assert_stopped(found, call):
     traced, count, _, _ = found
     assert count[call]
-    for _, number, done, audit, told, hits in inject(traced, [(call, n) for n in sorted({1, count[call]})], "error=EPERM"):
+    # Where only the listener can't be had, the plain filter is attached (test_faults.py).
+    numbers = ["1+"] if call == "seccomp" else sorted({1, count[call]})
+    for _, number, done, audit, told, hits in inject(traced, [(call, n) for n in numbers], "error=EPERM"):
         assert hits and audit is None and done.stdout == "", (call, number, done)
         assert done.returncode == 125 and done.stderr.startswith("mrunc: ") and told in (None, []), (call, number, done)
     assert_nothing_left(traced.nonce)
