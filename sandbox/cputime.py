@@ -16,8 +16,9 @@ import time
 
 from .controls import Control
 
-#: Seconds between two readings, and the share of one processor that reading may cost where there are many processes.
-INTERVAL, SHARE = 0.02, 0.05
+#: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
+#: time, where reading waits: for a processor, or for a lock that a program holds.
+INTERVAL, SHARE, WAITED = 0.02, 0.05, 0.2
 
 
 def open_proc(pid, own):
@@ -26,6 +27,12 @@ def open_proc(pid, own):
     Raises OSError.
     """
     return os.open("/proc/%d/root/proc" % pid if own else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def pause(begun, share):
+    """Seconds until the next reading.  begun: time.monotonic() and time.process_time() before the last; share: of one
+    processor."""
+    return max((time.process_time() - begun[1]) / share, (time.monotonic() - begun[0]) / WAITED)
 
 
 class Meter:
@@ -59,11 +66,11 @@ class Meter:
 
     def read(self):
         """Seconds used since the meter was made, user and system together."""
-        begun = time.monotonic()
+        begun = time.monotonic(), time.process_time()
         user, system = self._look()
         user, system = (user - self.base[0]) / self.tick, (system - self.base[1]) / self.tick
         self.split = max(self.split, (user, system), key=sum)
-        self.interval = max(INTERVAL, (time.monotonic() - begun) / SHARE)
+        self.interval = max(INTERVAL, pause(begun, SHARE))
         return user + system
 
     def sample(self):

@@ -6,6 +6,8 @@ Read by the supervisor's one poll, from outside; the sandbox is not asked and do
 """
 import time
 
+from .cputime import pause
+
 #: Seconds between two samples at first, how many are kept, and the share of one processor that reading may cost.
 INTERVAL, MOST, SHARE = 0.05, 240, 0.01
 
@@ -33,7 +35,7 @@ class Sampler:
 
     def serve(self, events):
         """Takes a sample if it is time."""
-        now = time.monotonic()
+        now, used = time.monotonic(), time.process_time()
         if self.due is None or now < self.due:
             return
         try:
@@ -48,8 +50,7 @@ class Sampler:
         if len(self.rows) >= MOST:
             del self.rows[1::2]
             self.interval *= 2
-        cost = time.monotonic() - now
-        self.due = now + max(self.interval, self.meter.interval, cost / SHARE)
+        self.due = now + max(self.interval, self.meter.interval, pause((now, used), SHARE))
 
     def close(self):
         """Nothing is held."""
