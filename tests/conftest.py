@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,11 @@ PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
 IN_VM = "MRUNC_VM_ARCH" in os.environ
 WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else ["root", "user"]
 DEADLINE = 600 if IN_VM else 120
+
+# Whoever started us may have had these ignored, as nohup and a script's & have, and what we start would inherit it.
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
 
 
 def lacking():
