@@ -43,7 +43,7 @@ def main(argv):
         return 0
     if len(words) != 1:
         raise usage("report takes one file", "%d are given" % len(words) if words else None,
-                    "mrunc run --report FILE writes it: %s %s" % (program_name(), USAGE))
+                    "run --report FILE -- CMD writes one; then: %s %s" % (program_name(), USAGE))
     result = read(words[0])
     if values.get("html") is not None:
         from . import report_html

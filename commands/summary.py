@@ -20,7 +20,7 @@ def lines(result):
 
 def _tried(rows):
     if rows is None:
-        return ["tried: refused calls were not recorded; --ledger FILE does"]
+        return ["tried: refused calls were not recorded; --report FILE records them"]
     top = story.top_refused(rows, TRIED)
     count = sum(row["count"] for row in rows)
     out = ["tried: %s" % (story.many(count, "refused call") if count else "nothing that was refused")]

@@ -26,7 +26,7 @@ def test_the_summary_says_what_ended_it_what_it_tried_changed_and_used():
 
 def test_what_nobody_looked_at_is_told_as_that():
     lines = summary.lines(Result(**sample_result()))
-    assert "tried: refused calls were not recorded; --ledger FILE does" in lines and "changed: not looked at; --changes FILE does" in lines
+    assert "tried: refused calls were not recorded; --report FILE records them" in lines and "changed: not looked at; --changes FILE does" in lines
     assert "tried: nothing that was refused" in summary.lines(Result(**sample_result(refused=[])))
 
 
