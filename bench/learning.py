@@ -9,6 +9,7 @@ each way adds to the plain run, median by median.  Calls: strace looks on from o
 see the same run and the sets can be compared exactly.  What they may differ in is said by mrunc.sandbox.learned: calls of
 BASE are never noted, those of BLIND are refused while learning.
 """
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -18,12 +19,16 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import coverage  # noqa: E402
 import measure  # noqa: E402
 from measure import DOOR, PYTHON, milliseconds  # noqa: E402
 
 import mrunc  # noqa: E402,F401
 from mrunc.sandbox import learned, learned_text  # noqa: E402
+
+# By its path: a process whose own coverage is measured has another module of that name.
+_spec = importlib.util.spec_from_file_location("bench_coverage", os.path.join(sys.path[0], "coverage.py"))
+coverage = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(coverage)
 
 JOBS = (("true", ["/bin/true"]), ("python3 -c 'import json'", ["python3", "-c", "import json"]),
         ("gcc hello.c", ["sh", "-c", "echo 'int main(){return 0;}' > h.c && gcc h.c"]),

@@ -246,6 +246,29 @@ def test_variables():
     refused("not a path or text", CMD, env={"A": 5})
 
 
+# What is one of a few
+
+@pytest.mark.parametrize("name", ["harden", "here", "tty", "samples", "changes", "ledger"])
+def test_a_switch_is_on_or_off(name):
+    """A text would be taken for on, whatever it says."""
+    refused("it is True or False", CMD, **{name: "no"})
+
+
+def test_the_names_of_tiers():
+    assert Spec(CMD, tier="rootns, full").tier == ("rootns", "full") and Spec(CMD, tier=()).tier == ("full",)
+    assert "full rootns process" in refused("no such tier", CMD, tier="fool").remedy
+    refused("named twice", CMD, tier=("full", "full"))
+    refused("it is one of: exec", CMD, trace="open")
+
+
+def test_what_a_warm_sandbox_is_used_for():
+    made = Spec(CMD, timeout=9, environ={})
+    assert made.begin(["echo", b"x"], {"A": "1"}, None, {}) == {b"A": b"1"}
+    assert (made.argv, made.timeout) == ([b"echo", b"x"], 9.0)
+    assert made.begin(CMD, None, "2s", {}) == {} and made.timeout == 2.0
+    refused("--timeout", made.begin, CMD, None, "soon", {})
+
+
 # The one error type
 
 def test_an_error_is_one_line_with_what_is_known():
