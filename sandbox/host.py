@@ -53,7 +53,8 @@ class Host:
                 self.layout[name] = b""
         stores = [store for store in STORES if os.path.isdir(store)]
         paths = [os.path.realpath(os.fsencode(entry)) + b"/"
-                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":") if entry and stores]
+                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":")
+                 if stores and os.path.isdir(entry)]
         self.stores = [store for store in stores if any(path.startswith(store + b"/") for path in paths)]
         self.etc = [(b"/etc/" + name, directory) for name, directory in _etc_entries()]
         self.cpu = {}

@@ -110,9 +110,9 @@ def _base(plan):
     """The directory (real path) in which the private one will be made: $TMPDIR, /tmp or /var/tmp, the first that will do."""
     refused = []
     for place in [os.fsencode(os.environ.get("TMPDIR", "")), b"/tmp", b"/var/tmp"]:
-        place = os.path.realpath(place) if place.startswith(b"/") else b""
-        if not place or not os.path.isdir(place):
+        if not place.startswith(b"/") or not os.path.isdir(place):
             continue
+        place = os.path.realpath(place)
         mode = os.stat(place).st_mode
         why = None
         if not os.access(place, os.W_OK | os.X_OK):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -173,11 +174,11 @@ def test_the_manual_is_what_the_option_table_says(name, words):
     assert done.stdout == text_of("docs/" + name), "run: make docs"
 
 
-def imported(python, *words):
+def imported(python, *words, **environ):
     """{module} that a start imports, the child's included, without those of the bare interpreter."""
     def names(command):
         done = subprocess.run([python, "-I", "-S", "-X", "importtime", *command], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, universal_newlines=True, timeout=120)
+                              stderr=subprocess.PIPE, universal_newlines=True, timeout=120, env=dict(os.environ, **environ))
         assert done.returncode == 0, done.stderr
         return set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.M))
     return names([os.path.join(ROOT, "mrunc.py"), *words]) - names(["-c", "pass"])
@@ -191,6 +192,14 @@ MEASURED = [path for version, path in pythons() if not version.startswith("3.6")
 def test_the_run_path_imports_only_what_costs_nothing(python):
     found = imported(python, "run", "--", "/bin/true")
     assert "mrunc.sandbox.launch" in found
+    assert {name for name in found if not name.startswith("mrunc.")} <= CHEAP
+
+
+def test_directories_that_are_not_there_cost_no_import():
+    """PATH of another user, or a TMPDIR that was removed."""
+    with tempfile.TemporaryDirectory() as place:
+        gone = os.path.join(place, "gone")
+        found = imported(PYTHON, "run", "--", "/bin/true", PATH="%s:%s" % (gone, os.environ["PATH"]), TMPDIR=gone)
     assert {name for name in found if not name.startswith("mrunc.")} <= CHEAP
 
 

@@ -338,7 +338,8 @@ int main(int argc, char **argv) {
 @pytest.mark.parametrize("kernel", ["as it is", "before 5.19"])
 def test_signals_that_interrupt_calls_hide_none_of_them(inside, way, kernel):
     """Without SA_RESTART.  Where a waiting call can be interrupted, it returns EINTR, and is counted as interrupted, or was
-    taken back before it was seen; in no case does it happen."""
+    taken back before it was seen; in no case does it happen.  An answer that comes between the signal and the caller's waking
+    is taken by the kernel and not given to the caller (seccomp_do_user_notification), so it counts as answered."""
     program = compiled(inside, STORM)
     wrap = behind(inside, ("seccomp", 1, 8 | 32, EINVAL)) if kernel != "as it is" else []
     path = os.path.join(inside.scratch, "result.json")
@@ -348,12 +349,12 @@ def test_signals_that_interrupt_calls_hide_none_of_them(inside, way, kernel):
     with open(path) as stream:
         result = json.load(stream)
     rows = result["refused"]
-    assert {(row["syscall"], row["errno"]) for row in rows} == {("unshare", "EPERM")} and total(rows, "unshare") == refused
+    assert {(row["syscall"], row["errno"]) for row in rows} == {("unshare", "EPERM")}
     taken_back = sum(row["interrupted"] for row in rows)
-    assert taken_back <= interrupted
+    assert refused <= total(rows, "unshare") <= refused + interrupted - taken_back
     how, = [item["how"] for item in result["controls"] if item["name"] == "ledger"]
     assert ("signals interrupt waiting calls" in how) == (kernel != "as it is")
-    assert kernel != "as it is" or taken_back == 0
+    assert kernel != "as it is" or taken_back == 0 and total(rows, "unshare") == refused
 
 
 # Where there is no listener
