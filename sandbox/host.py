@@ -117,18 +117,24 @@ def unescape(field):
     return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
-def _etc_entries():
-    """(name, is a directory) of the table's entries that this host has, in the order of the table."""
+def etc_candidates():
+    """The table's names that /etc may have, in the order of the table."""
     names = set(os.listdir(b"/etc"))
     for pattern, _ in HOST_ENTRIES:
         head, star, _ = pattern.partition("*")
         head = head.encode()
         found = sorted(name for name in names if name.startswith(head)) if star else [head]
         for name in found if star or head.partition(b"/")[0] in names else ():
-            try:
-                mode = os.stat(b"/etc/" + name).st_mode
-            except OSError:
-                continue
-            # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
-            if mode & stat.S_IROTH and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                yield name, stat.S_ISDIR(mode)
+            yield name
+
+
+def _etc_entries():
+    """(name, is a directory) of the table's entries that this host has."""
+    for name in etc_candidates():
+        try:
+            mode = os.stat(b"/etc/" + name).st_mode
+        except OSError:
+            continue
+        # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
+        if mode & stat.S_IROTH and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            yield name, stat.S_ISDIR(mode)

@@ -22,6 +22,7 @@ from .errors import SandboxError, usage
 from .features import Features
 from .loop import Loop
 from .spec import Spec
+from .unchanged import Plans
 
 SIGKILL, POLLIN = 9, 1
 ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone
@@ -61,7 +62,7 @@ class Launcher:
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.spare, self.pool_number = [], 0
+        self.spare, self.pool_number, self.plans = [], 0, Plans()
         self.take_back()
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -169,6 +170,9 @@ class Launcher:
 
     def plan(self, request):
         """The Plan for a request.  Raises SandboxError."""
+        return self.plans.plan(request, self._new_plan)
+
+    def _new_plan(self, request):
         options = request["options"]
         unknown = sorted(set(options) - set(Spec.__slots__) | set(options) & {"argv"})
         if unknown:

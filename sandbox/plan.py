@@ -37,6 +37,14 @@ class Plan:
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
                  "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening")
 
+    def again(self, argv):
+        """The same plan for another program, or for one that is named later (None).  Raises SandboxError (2)."""
+        other = Plan()
+        for name in Plan.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.spec, other.env = self.spec.again(argv), dict(self.env)
+        return other
+
     def environment(self):
         """The program's, as exec takes it: a list of bytes."""
         return [name + b"=" + value for name, value in self.env.items()]

@@ -105,6 +105,14 @@ class Spec:
             hardening.check(self, seccomp)
             self.seccomp = hardening.POLICY
 
+    def again(self, argv):
+        """The same request for another program, as of the constructor.  Raises SandboxError (2)."""
+        other = Spec.__new__(Spec)
+        for name in Spec.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.argv = [] if argv is None else _argv(argv)
+        return other
+
     def begin(self, argv, env, timeout, environ):
         """What a warm sandbox is used for, as of the constructor.  Returns the variables, dict of bytes, that it adds to the
         environment.  Raises SandboxError (2)."""

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans that a launcher has made and uses again, as long as nothing that they were made of has changed.
+
+A plan is made of a request without its program, and of what host.Host reads.  Of that, everything is looked at anew before a
+plan is used again, by the few system calls that it takes: the kernel tells of every change of the mount table, the names in
+/etc are known by the directory's times, and the rest is compared by value.  What can't be told so is planned each time: sources
+of the user's, policies from files, control groups, other tiers.
+"""
+import marshal
+import os
+import resource
+import select
+import stat
+import time
+
+from .host import CPU_FILES, ROOT_NAMES, STORES, etc_candidates
+from .plan import SHIPPED
+
+#: Options that a plan depends on by their values alone.
+BY_VALUE = frozenset(("env", "hostname", "user", "cap_add", "rlimit", "timeout", "cpu_time", "grace", "max_output", "samples",
+                      "unsafe_without"))
+#: So many plans are kept, the last ones used.
+MOST = 8
+#: A change so soon after another one may leave a directory's times as they were: those of some file systems are whole seconds.
+SETTLED = 3.0
+#: More links in one path than this are no path.  path_resolution(7)
+MOST_LINKS = 40
+LIMITS = [getattr(resource, "RLIMIT_" + name) for name in ("NOFILE", "NPROC", "CPU")]
+
+
+class Plans:
+    """The plans of one launcher, which keeps its ids, its root, its namespaces and its user namespace's map for life."""
+
+    def __init__(self):
+        self.known = {}  # key -> (Plan, Facts), the last one used last
+        self.mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self.poll = select.poll()
+        self.poll.register(self.mounts, select.POLLPRI | select.POLLERR)
+        self.cpus = []
+        for name in CPU_FILES:
+            try:
+                self.cpus.append(os.open("/sys/devices/system/cpu/" + name, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                pass
+
+    def plan(self, request, make):
+        """The Plan for a request: a known one, or what `make(request)` returns.  Raises SandboxError."""
+        key = self._key(request)
+        if self.poll.poll(0):
+            self.known.clear()
+        if key is None:
+            return make(request)
+        known = self.known.pop(key, None)
+        if known is None or not known[1].hold():
+            try:
+                facts = Facts(request["environ"].get("PATH", ""), self.cpus)
+            except OSError:  # a host without /etc, say: what is wrong with it, its plan knows
+                return make(request)
+            plan = make(request)
+            if not facts.settled or self.poll.poll(0) or not facts.hold():
+                return plan
+            known = plan, facts
+        self.known[key] = known
+        while len(self.known) > MOST:
+            del self.known[next(iter(self.known))]
+        return known[0].again(request.get("argv"))
+
+    def _key(self, request):
+        """What stands for a request without its program, or None where its plan depends on more than can be told."""
+        options = request["options"]
+        for name, value in options.items():
+            if name not in BY_VALUE and value and not (
+                    name == "seccomp" and value in SHIPPED or name == "proc" and value == "none" or
+                    name == "tier" and value in ("full", ["full"])):
+                return None
+        if len(self.cpus) < len(CPU_FILES):
+            return None
+        # Whether 1 is a file matters for a user's filters, and whether the program is known yet for what the child does.
+        files = [stat.S_ISREG(os.fstat(fd).st_mode) for fd in (0, 1, 2)]
+        return marshal.dumps((options, request["environ"], request.get("argv") is None, files), 2)
+
+
+class Facts:
+    """What host.Host.read depends on, but for the mount table.  settled: whether a later change must show.
+
+    path: the caller's PATH; cpus: descriptors of CPU_FILES."""
+
+    def __init__(self, path, cpus):
+        self.cpus, self.looks = cpus, {}
+        self.etc = _names("/etc")
+        self.settled = abs(time.time() - max(self.etc[2:]) / 1e9) > SETTLED and all(
+            entry.startswith("/") or not entry for entry in path.split(":"))  # the caller's directory is another next time
+        self.others = self._others()
+        for name in ROOT_NAMES:
+            self.looks["/" + name] = _look("/" + name)
+        for entry in [os.fsdecode(store) for store in STORES] + path.split(":"):
+            self._follow(os.path.join("/", entry))
+        self.entries = [(entry, _mode(entry)) for entry in (b"/etc/" + name for name in etc_candidates())]
+
+    def hold(self):
+        """Whether everything still is as it was."""
+        try:
+            return (self.etc == _names("/etc") and self.others == self._others() and
+                    all(_look(path) == look for path, look in self.looks.items()) and
+                    all(_mode(path) == mode for path, mode in self.entries))
+        except OSError:
+            return False
+
+    def _others(self):
+        return [os.pread(fd, 4096, 0) for fd in self.cpus] + [resource.getrlimit(limit) for limit in LIMITS]
+
+    def _follow(self, path):
+        """Notes every component that leads to a path, through links, up to the first that is not there."""
+        steps, place, links = path.split("/")[::-1], "", 0
+        while steps and links < MOST_LINKS:
+            step = steps.pop()
+            if step in ("", "."):
+                continue
+            if step == "..":
+                place = place.rpartition("/")[0]
+                continue
+            place += "/" + step
+            look = self.looks[place] = _look(place)
+            if isinstance(look, int):
+                return
+            if look[3] is not None:
+                links += 1
+                steps += look[3].split("/")[::-1]
+                place = "" if look[3].startswith("/") else place.rpartition("/")[0]
+
+
+def _look(path):
+    """(device, inode, mode, a link's target) or the errno."""
+    try:
+        found = os.lstat(path)
+        return found.st_dev, found.st_ino, found.st_mode, os.readlink(path) if stat.S_ISLNK(found.st_mode) else None
+    except OSError as error:
+        return error.errno
+
+
+def _mode(path):
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        return error.errno
+
+
+def _names(path):
+    """What changes when a name in a directory does.  Raises OSError."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A launcher uses a plan again only while nothing that it was made of has changed."""
+
+#: A host of our own, in which everything can be changed.
+SMALL_HOST = """
+import resource, tempfile
+from mrunc.syscalls import mount, process
+from mrunc.sandbox import unchanged
+uid, gid = os.geteuid(), os.getegid()
+process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
+if uid:
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+mount.make_private(b"/")
+place = tempfile.mkdtemp()
+def tmpfs(path):
+    mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, path)
+tmpfs(place.encode())
+os.chdir(place)
+for name in "etc etc/ssl etc/ssl/certs usr usr/bin usr/lib usr/share opt opt/tool nix nix/store proc sys".split():
+    os.mkdir(name)
+for name, target in (("bin", "usr/bin"), ("sbin", "usr/bin"), ("usr/link", "/opt/tool")):
+    os.symlink(target, name)
+open("etc/magic", "w").close()
+for name in (b"proc", b"sys"):
+    mount.move_mount(mount.open_tree(b"/" + name, True), -100, name)
+tmpfs(b"usr/lib")
+os.chroot(".")
+made, options, environ = [], {}, {"PATH": "/bin:/usr/link:/usr/late:"}
+class Plan:
+    def again(self, argv):
+        return self
+def plan(argv=("true",)):
+    plans.plan({"argv": argv and list(argv), "options": options, "environ": environ},
+               lambda request: made.append(request) or Plan())
+    return len(made)
+plans = unchanged.Plans()
+"""
+CHANGES = [
+    'tmpfs(b"/usr/share")',
+    'fd = os.open("/usr/lib", os.O_PATH); mount.mount_setattr(fd, mount.MOUNT_ATTR_RDONLY, False); os.close(fd)',
+    'mount.umount(b"/usr/lib")',
+    'open("/etc/localtime", "w").close()',
+    'os.unlink("/etc/localtime")',
+    'os.chmod("/etc/magic", 0o600)',
+    'os.chmod("/etc/ssl/certs", 0o700)',
+    'os.unlink("/bin"); os.symlink("usr/sbin", "/bin")',
+    'os.mkdir("/lib64")',
+    'os.unlink("/sbin"); os.mkdir("/sbin")',
+    'os.rename("/opt/tool", "/opt/other")',
+    'os.mkdir("/usr/late")',
+    'os.unlink("/usr/link"); os.symlink("/usr/lib", "/usr/link")',
+    'os.rename("/nix", "/nax")',
+    'resource.setrlimit(resource.RLIMIT_NPROC, (100, 100))',
+    'environ["PATH"] += ":/usr/sbin"',
+    'options["hostname"] = "other"',
+    'options["unsafe_without"] = ["timens"]',
+]
+
+
+def test_each_kind_of_change_is_seen(host):
+    host(SMALL_HOST + """
+unchanged.SETTLED = -1  # the directories are new, and nothing would be kept
+assert plan() == plan() == plan(["other"]) == 1
+for change in %r:
+    before = plan()
+    exec(change)
+    assert plan() == before + 1, change
+    assert plan() == before + 1, change
+own, file = os.dup(1), os.open("/etc/magic", os.O_RDONLY)
+before = plan()
+os.dup2(file, 1)
+after = plan()
+os.dup2(own, 1)
+assert after == before + 1
+assert plan(None) == before + 2  # a program that is named later
+""" % CHANGES)
+
+
+def test_what_can_not_be_told_is_planned_each_time(host):
+    host(SMALL_HOST + """
+assert plan() + 1 == plan()  # of directories that have only just been changed
+unchanged.SETTLED = -1
+assert plan() == plan()
+for more in ({"ro": ["/usr"]}, {"rw": ["/usr"]}, {"copy": ["/etc/magic"]}, {"here": True}, {"tmpfs": ["/x"]}, {"rootfs": "/"},
+             {"overlay": True}, {"changes": True}, {"export": "/x"}, {"proc": "full"}, {"harden": True}, {"writable": ["/x"]},
+             {"seccomp": "./policy"}, {"seccomp_add": ["bpf"]}, {"tier": "process"}, {"tier": "full,process"}, {"memory": 1},
+             {"cpus": 1}, {"pids": 1}, {"io_read": [1]}, {"io_write": [1]}, {"best_effort": ["landlock"]}, {"ledger": True},
+             {"require": ["landlock"]}, {"seccomp_action": "kill"}, {"trace": "exec"}, {"chdir": "/usr"}, {"tty": True},
+             {"learn": "record"}, {"of a later version": 1}):
+    options = more
+    assert plan() + 1 == plan(), more
+options = {"ro": [], "here": False, "seccomp": "strict", "proc": "none", "tier": ["full"]}
+assert plan() == plan()
+environ["PATH"] = "bin:/usr/bin"
+assert plan() + 1 == plan()
+environ["PATH"] = "/bin"
+assert plan() == plan()
+os.rename("/etc", "/was")
+assert plan() + 1 == plan()
+""")
+
+
+def test_everything_that_the_host_is_read_from_is_looked_at_again(host):
+    host("""
+import resource
+from mrunc.sandbox import host as facts, unchanged
+asked = set()
+class Os:
+    def __getattr__(self, name):
+        found = getattr(os, name)
+        if name == "path":
+            return Os.Path()
+        def noted(*arguments, **named):
+            if name in ("stat", "lstat", "readlink", "listdir", "open", "scandir", "access"):
+                asked.add(os.fsdecode(arguments[0]))
+            return found(*arguments, **named)
+        return noted if callable(found) and not isinstance(found, type) else found
+    class Path:
+        def __getattr__(self, name):
+            found = getattr(os.path, name)
+            def noted(path, *more):
+                if name in ("isdir", "isfile", "exists", "lexists", "islink", "realpath"):
+                    asked.add(os.path.join("/", os.fsdecode(path)))
+                return found(path, *more)
+            return noted
+plans = unchanged.Plans()
+looked = unchanged.Facts(os.environ["PATH"], plans.cpus)
+facts.os = Os()
+facts.Host.read()
+known = set(looked.looks) | set(os.fsdecode(entry) for entry, _ in looked.entries) | {"/etc", "/proc/self/mountinfo", "/"}
+known |= set("/sys/devices/system/cpu/" + name for name in facts.CPU_FILES)
+assert len(asked) > 12 and {"/usr/bin", "/bin", "/etc"} <= asked
+missing = [path + "/" for path, look in looked.looks.items() if isinstance(look, int)]  # and so is what lies below
+unseen = [path for path in asked if (path.rstrip("/") or "/") not in known and not path.startswith(tuple(missing))]
+assert not unseen, unseen
+""")
+
+
+def test_nothing_of_one_run_is_in_the_next_one_with_its_plan(host):
+    assert host("""
+code = ["sh", "-c", 'echo "$0 $A $(uname -n)"; exit 3']
+def run(where, *words, **more):
+    done = where.run(code + list(words), capture_output=True, text=True, **more)
+    assert done.returncode == 3 and done.argv == code + list(words), done
+    return done.stdout.split()
+for _ in range(2):
+    assert run(mrunc, "one", env={"A": "a"}) == ["one", "a", "mrunc"] and run(mrunc, "two") == ["two", "mrunc"]
+    with mrunc.Pool(2, hostname="pool") as pool:
+        assert run(pool, "three", env={"A": "b"}) == ["three", "b", "pool"]
+        assert [run(pool, "four") for _ in range(4)] == [["four", "pool"]] * 4
+    done = mrunc.run(["sleep", "100"], timeout=0.05)
+    assert done.reason == "timeout-wall" and mrunc.run(["true"]).reason == "exited"
+""") == ""
+
+
+def test_a_new_mount_is_in_the_next_sandbox(host):
+    """Its plan lists every mount, and what the plan does not list is refused at the gate."""
+    host("""
+from mrunc.syscalls import mount, process
+uid, gid = os.geteuid(), os.getegid()
+process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
+if uid:
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+mount.make_private(b"/")
+def shown():
+    return mrunc.run(["ls", "/usr/include"], capture_output=True, text=True).stdout.split()
+before = shown()
+launcher = launchers()
+assert shown() == before
+mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, b"/usr/include")
+open("/usr/include/new", "w").close()
+assert shown() == ["new"] and launchers() == launcher
+mount.umount(b"/usr/include")
+assert shown() == before and launchers() == launcher
+""")
