@@ -16,7 +16,7 @@ else:
     for _name in os.listdir(_first) if os.path.isdir(_first) else ():
         _stem, _, _end = _name.partition(".")
         if _stem in ("mrunc", "seccomp_bpf") and (not _end or _end.endswith("so")):  # preferred to our own files
-            os.write(2, b"mrunc: %s lies beside the tool and would run as a part of it: move it away\n" % os.fsencode(_name))
+            os.write(2, b"mrunc: %s lies beside the tool and would run in it: move it away\n" % os.fsencode(_name))
             sys.exit(125)
     sys.modules["mrunc"] = type(sys)("mrunc")
     sys.modules["mrunc"].__path__ = [_first]

@@ -24,8 +24,7 @@ if __spec__ is None or not __spec__.parent:
         __path__ = [__file__.rpartition("/")[0] or "."]
     for _name in posix.listdir(__path__[0]) if _script else ():
         if _name == "seccomp_bpf" or _name.startswith("seccomp_bpf.") and _name.endswith(".so"):  # preferred to our .py
-            sys.stderr.write("mrunc: %s lies beside the tool and would run as a part of it: move it away\n" % _name)
-            sys.exit(125)
+            sys.exit(125 * bool(sys.stderr.write("mrunc: %s lies beside the tool and would run in it: move it away\n" % _name)))
     __package__ = "mrunc"  # what Python before 3.15 resolves relative imports by; later it reads __spec__.parent
     __spec__ = __spec__ or type(sys.__spec__)(__package__, None)
     __spec__.submodule_search_locations = __path__
@@ -43,6 +42,9 @@ class Face(type(sys)):
         if name in __all__:
             return getattr(__import__("sandbox." + _HOMES.get(name, "library"), globals(), None, [name], 1), name)
         raise AttributeError("module 'mrunc' has no attribute %r" % name)
+
+    def __dir__(self):
+        return sorted(set(self.__dict__).union(__all__))
 
 
 sys.modules[__name__].__class__ = Face

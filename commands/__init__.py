@@ -91,8 +91,7 @@ def _dispatch(argv):
     if verb == "report":
         from . import report
         return report.main(argv[1:])
-    from ..sandbox.errors import usage
-    from .options import nearest
+    from ..sandbox.errors import nearest, usage
     if verb.startswith("-"):
         raise usage("%s before the verb" % verb, "options follow it", "%s run [options] -- CMD" % program_name())
     raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What verbs with several actions (policy, rootfs) share: the reading of their command lines."""
 from . import program_name
-from .options import nearest, parse
-from ..sandbox.errors import SandboxError, usage
+from .options import parse
+from ..sandbox.errors import SandboxError, nearest, usage
 
 
 def wrong(verb, what, reason=None, remedy=None):

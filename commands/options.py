@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: it gives the parser, the help, the man page and the completion."""
-from ..sandbox.errors import usage
+from ..sandbox.errors import nearest, usage
 from . import program_name
 
 
@@ -144,10 +144,3 @@ def parse(argv, options=OPTIONS, verb="run"):
         else:
             values[option.dest] = value
     return values, argv[i:]
-
-
-def nearest(word, names):
-    """" (did you mean --x?)", or nothing."""
-    import difflib
-    close = difflib.get_close_matches(word, names, 1, 0.75)
-    return " (did you mean %s?)" % close[0] if close else ""

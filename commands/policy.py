@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy show|explain|export|diff|learn`: the system call policies, to be read, compared and used elsewhere."""
 from . import actions
-from .options import Option, nearest
+from ..sandbox.errors import nearest
+from .options import Option
 from .output import say, write, write_bytes
 
 GROUP = "Options of policy"

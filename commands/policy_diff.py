@@ -3,8 +3,7 @@
 import os
 
 from . import program_name
-from ..sandbox.errors import SandboxError, usage
-from .options import nearest
+from ..sandbox.errors import SandboxError, nearest, usage
 from .output import say, write
 from .policy import load, machine, wrapped
 

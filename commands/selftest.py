@@ -4,7 +4,7 @@ import binascii
 import os
 import sys
 
-from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
+from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
 from .options import Option, parse
 from .output import write
 
@@ -89,7 +89,6 @@ def main(argv):
 
 
 def _groups(words, probing):
-    from .options import nearest
     every = probing.corpus() + probing.corpus(("limits",))
     names = {probe.group for probe in every} | set(probing.DANGERS)
     names |= {probe.id for probe in every}

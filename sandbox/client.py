@@ -6,6 +6,7 @@ to itself (`alone`) or inside a scope of the user's systemd manager.  A forked h
 own.
 """
 import atexit
+import errno
 import marshal
 import os
 import socket
@@ -192,7 +193,7 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
     try:
         ours, theirs = pair()
     except OSError as error:
-        raise SandboxError("launcher", "handing the request over", error.errno)
+        raise _not_handed_over(error)
     try:
         try:
             cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -215,7 +216,7 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
         return Call(ours, giver, link)
     except OSError as error:
         ours.close()
-        raise SandboxError("launcher", "handing the request over", error.errno)
+        raise _not_handed_over(error)
     except BaseException:
         ours.close()
         raise
@@ -225,6 +226,12 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
             os.close(cwd)
         for stream in files:
             stream.close()
+
+
+def _not_handed_over(error):
+    from .streams import NO_DESCRIPTOR
+    remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
+    return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
 
 def _deliver(packet, fds, key, alone):

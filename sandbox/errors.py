@@ -37,6 +37,13 @@ def usage(what, reason=None, remedy=None, stage="options"):
     return SandboxError(stage, what, reason=reason, remedy=remedy, status=USAGE)
 
 
+def nearest(word, names):
+    """" (did you mean x?)", or nothing."""
+    import difflib
+    close = difflib.get_close_matches(word, names, 1, 0.7)
+    return " (did you mean %s?)" % close[0] if close else ""
+
+
 def step(stage, function, *arguments):
     """What the function returns; its OSError becomes a SandboxError of that stage, and names the file or the call."""
     try:

@@ -21,7 +21,7 @@ from . import launch, provisions
 from .errors import SandboxError, usage
 from .features import Features
 from .loop import Loop
-from .spec import Spec
+from .spec import Spec, known
 from .unchanged import Plans
 
 SIGKILL, POLLIN = 9, 1
@@ -174,9 +174,7 @@ class Launcher:
 
     def _new_plan(self, request):
         options = request["options"]
-        unknown = sorted(set(options) - set(Spec.__slots__) | set(options) & {"argv"})
-        if unknown:
-            raise usage("unknown option %s" % unknown[0])
+        known(options)
         for name in PAIRS:  # pairs come as lists
             if isinstance(options.get(name), list):
                 options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]

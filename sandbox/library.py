@@ -6,6 +6,7 @@ import subprocess
 from . import client
 from .errors import SandboxError, usage
 from .result import Result
+from .spec import known
 from .streams import Streams, exchange
 
 #: What occupies a launcher: a terminal at 0 and 1, trees that are read at the end, the subreaper's sweep.
@@ -96,6 +97,8 @@ class Sandbox:
     and env is added to."""
 
     def __init__(self, *, python=None, **options):
+        """Raises SandboxError (2) for a name that is no option's; values are checked when something runs."""
+        known(options)
         self.python, self.options = python, options
 
     def _with(self, options):
@@ -158,7 +161,11 @@ def arguments(argv):
     """The program's, as a request has them.  Raises SandboxError (2)."""
     if isinstance(argv, (str, bytes)):
         raise usage("the command", "must be a list of arguments, not one text")
-    return [_text(word) for word in argv]
+    try:
+        words = list(argv)
+    except TypeError:
+        raise usage("the command", "must be a list of arguments, such as ['ls', '-l'], and not %r" % (argv,))
+    return [_text(word) for word in words]
 
 
 def occupies(options):

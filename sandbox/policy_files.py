@@ -14,7 +14,7 @@ import os
 import stat
 
 from . import policy
-from .errors import usage
+from .errors import nearest, usage
 from .policy_constants import OTHER_CALLS
 from .. import seccomp_bpf as bpf
 from ..syscalls.widths import WIDTHS
@@ -167,13 +167,6 @@ def misspelt(name):
     """Why a name is refused."""
     names = set().union(*(policy.numbers(arch).NR for arch in policy.ARCHES))
     return "no architecture has a system call %r%s" % (name, nearest(name, sorted(names)))
-
-
-def nearest(word, names):
-    """" (did you mean x?)", or nothing."""
-    import difflib
-    close = difflib.get_close_matches(word, names, 1, 0.7)
-    return " (did you mean %s?)" % close[0] if close else ""
 
 
 def condition(call, arg, op, value, mask=None):

@@ -18,8 +18,8 @@ import os
 import re
 
 from . import policy_constants
-from .errors import SandboxError, usage
-from .policy_files import MOST_RULES, TOO_MANY, Rules, Text, condition, known_call, load, misspelt, nearest
+from .errors import SandboxError, nearest, usage
+from .policy_files import MOST_RULES, TOO_MANY, Rules, Text, condition, known_call, load, misspelt
 from .. import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,

@@ -7,7 +7,8 @@ import errno as errnos
 import re
 from json import decoder
 
-from .policy_files import Rules, condition, disjoint, known_call, misspelt, nearest, version
+from .errors import nearest
+from .policy_files import Rules, condition, disjoint, known_call, misspelt, version
 from .. import seccomp_bpf as bpf
 from ..syscalls.caps import NAMES as CAPABILITIES
 

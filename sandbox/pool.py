@@ -5,6 +5,7 @@ import threading
 
 from . import client, library
 from .errors import SandboxError, usage
+from .spec import known
 from .streams import DEVNULL, Streams, exchange
 
 
@@ -19,6 +20,7 @@ class Pool:
     def __init__(self, size, *, python=None, **options):
         """Returns when all are ready.  Raises SandboxError as `mrunc.run` does."""
         self._call, self._pid, self._lock, self._closed = None, 0, None, False
+        known(options)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 256:
             raise usage("a pool of %r" % (size,), "its size is a number from 1 to 256")
         if library.occupies(options):
@@ -28,11 +30,12 @@ class Pool:
         self._opened()
 
     def run(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None, stderr=None,
-            env=None, timeout=None):
+            env=None, timeout=None, **options):
         """Runs a program in one of the sandboxes, or in the next one where none is ready, and returns its Result.
 
-        As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's.
+        As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's; all other options are the Pool's.
         """
+        _none(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text)
         try:
             call = self._ask(argv, streams.theirs, env, timeout)
@@ -50,8 +53,9 @@ class Pool:
         return library.finished(answer, streams.output(1), streams.output(2), check)
 
     async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
-                        stderr=None, env=None, timeout=None):
+                        stderr=None, env=None, timeout=None, **options):
         """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
+        _none(options)
         from .popen import exchange_async
         streams = Streams(stdin, stdout, stderr, input, capture_output, text)
         try:
@@ -133,6 +137,13 @@ class Pool:
             call.close()
             raise
         return call
+
+
+def _none(options):
+    """Refuses options for one run: its sandbox is made already."""
+    known(options)
+    for name in sorted(options):
+        raise usage(name, "is the pool's: its sandboxes are made before the run", "Pool(size, %s=...), or mrunc.run" % name)
 
 
 def _not_executed(answer):

@@ -55,7 +55,11 @@ class Result:
 
     def in_force(self, control):
         """Whether a control was read back as in force.  Raises KeyError for a name that is none."""
-        return dict((row["name"], row["in_force"]) for row in self.controls)[control]
+        found = dict((row["name"], row["in_force"]) for row in self.controls)
+        if control not in found:
+            raise KeyError("no control is called %r%s; of this run there are: %s" % (
+                control, errors.nearest(str(control), found), " ".join(sorted(found)) or "none"))
+        return found[control]
 
     def __repr__(self):
         return "<Result %s returncode=%s%s>" % (self.reason, self.returncode, ": " + self.detail if self.detail else "")

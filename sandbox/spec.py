@@ -5,7 +5,7 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 """
 from ..syscalls.system import os
 from .controls import CONTROLS
-from .errors import usage
+from .errors import nearest, usage
 from .tiers import TIERS
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -130,6 +130,17 @@ class Spec:
     def home(self):
         """The home directory inside."""
         return b"/root" if self.user is None or self.user[0] == 0 else b"/home/user"
+
+
+#: What the library's options are called.
+NAMES = Spec.__init__.__code__.co_varnames[2:Spec.__init__.__code__.co_argcount - 1]
+
+
+def known(options):
+    """Refuses names that are no option's.  Raises SandboxError (2)."""
+    unknown = sorted(set(options).difference(NAMES))
+    if unknown:
+        raise usage("unknown option %s%s" % (unknown[0], nearest(unknown[0], NAMES)), remedy="help(mrunc.run) lists them")
 
 
 def _switch(value, name):

@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's ends of a program's stdin, stdout and stderr, and the waiting for its answer meanwhile."""
+import errno
 import os
 import select
 import subprocess
 import time
 
-from .errors import usage
+from .errors import SandboxError, usage
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 CHUNK = 1 << 16
+#: EMFILE
+NO_DESCRIPTOR = "close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, ulimit -n)"
 
 
 class Streams:
     """theirs: the program's three descriptors; ours: {0, 1 or 2: descriptor of a pipe's other end}."""
 
     def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False):
-        """As of subprocess.run.  Raises SandboxError (2), OSError."""
+        """As of subprocess.run.  Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
         self.text, self.ours, self.got, self._to_close = text, {}, {}, []
         if input is not None:
             if stdin is not None:
@@ -33,6 +36,10 @@ class Streams:
         try:
             self.theirs = [self._end(value, number) for number, value in enumerate((stdin, stdout))]
             self.theirs.append(self.theirs[1] if stderr == STDOUT else self._end(stderr, 2))
+        except OSError as error:
+            self.close()
+            raise SandboxError("streams", "the host's ends", error.errno,
+                               remedy=NO_DESCRIPTOR if error.errno == errno.EMFILE else None)
         except BaseException:
             self.close()
             raise

@@ -313,6 +313,31 @@ assert mrunc.run(["true"]).returncode == 0
 """)
 
 
+def test_a_mistake_in_a_call_is_told_with_what_there_is(host):
+    host("""
+def told(function, *words):
+    try:
+        function()
+    except (mrunc.SandboxError, KeyError) as error:
+        assert getattr(error, "status", 2) == 2 and all(word in str(error) for word in words), error
+    else:
+        raise AssertionError(words)
+told(lambda: mrunc.Sandbox(timeuot=3), "timeuot", "(did you mean timeout?)")
+told(lambda: mrunc.Pool(1, memry="1G"), "memry", "(did you mean memory?)")
+told(lambda: mrunc.run(["true"], learn=True), "unknown option learn")
+told(lambda: mrunc.run(None), "must be a list of arguments", "not None")
+told(lambda: mrunc.run([7]), "7: not text")
+result = mrunc.run(["true"])
+assert result.in_force("seccomp") is True
+told(lambda: result.in_force("secomp"), "(did you mean seccomp?)", "landlock", "uidmap")
+with mrunc.Pool(1) as pool:
+    told(lambda: pool.run(["true"], memory="1G"), "memory: is the pool's")
+    told(lambda: pool.run(["true"], nope=1), "unknown option nope")
+    assert pool.run(["true"]).returncode == 0
+assert set(mrunc.__all__) <= set(dir(mrunc))
+""")
+
+
 def test_a_host_that_moves_to_another_view_of_the_files_shows_that_one(host):
     host("""
 import ctypes, shutil, tempfile
@@ -353,12 +378,14 @@ try:
         held.append(os.open("/dev/null", os.O_RDONLY))
 except OSError:
     pass
-for free in range(6):
+stages = set()
+for free in range(12):
     try:
-        assert mrunc.run(["true"]).returncode == 0
+        assert mrunc.run(["true"], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
     except mrunc.SandboxError as error:
-        assert error.errno == 24
+        assert (error.errno, error.status) == (24, 125) and "RLIMIT_NOFILE" in error.remedy, (error, error.remedy)
+        stages.add(error.stage)
         told += 1
     os.close(held.pop())
-assert 0 < told < 6, told
+assert 0 < told < 12 and stages == {"streams", "launcher"}, (told, stages)
 """)
