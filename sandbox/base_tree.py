@@ -60,6 +60,23 @@ def tmpfs(dst, size, mode=0o755, flags=NOSUID | NODEV):
     return Operation("tmpfs", dst, flags=flags, size=size, mode=mode, user=False)
 
 
+def plain_places(operations):
+    """[bool]: for each operation whether its place can be reached by name alone, since above it there are only directories of
+    our own root that operations before it have made, with no mount over them; a mount's own place must be such a directory or
+    file, too."""
+    own, made, out = {b""}, {}, [False]
+    for op in operations[1:]:
+        plain = op.dst.rpartition(b"/")[0] in own
+        if op.kind in MOUNTS:
+            plain = plain and made.get(op.dst) in ("directory", "file")
+            if op.dst in own:
+                own = set(path for path in own if path != op.dst and not path.startswith(op.dst + b"/"))
+        elif plain and made.setdefault(op.dst, op.kind) == "directory":
+            own.add(op.dst)
+        out.append(plain)
+    return out
+
+
 def host_userland(host, own_files):
     """[Operation] of the host's programs, and of an /etc without its secrets."""
     ops = []

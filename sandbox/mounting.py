@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries out the operations of base_tree.py, in the child, below a directory descriptor of the new root.
+"""Carries out the operations of base_tree.py, in the child, below a directory descriptor of the new root, which is the current
+directory, too.
 
-Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with
-RESOLVE_IN_ROOT.
+Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with RESOLVE_IN_ROOT;
+but for the plain ones, on whose way there is nothing but directories that were just made.
 """
 from ..syscalls.system import os
 from ..syscalls import mount
-from .base_tree import INODES, NODEV, NOEXEC, NOSUID, RO
+from .base_tree import INODES, NODEV, NOSUID, RO
 
 CHUNK = 1 << 20
 
@@ -19,9 +20,11 @@ class Tree:
     def __init__(self, root, sources, copies, uppers=None, remount=None):
         self.root, self.sources, self.copies, self.uppers, self.remount = root, sources, copies, uppers, remount
         self.held = None  # (path, fd) of the last parent: neighbours follow each other
+        self.plain = False
 
-    def apply(self, op):
-        """Does one operation.  Raises OSError."""
+    def apply(self, op, plain=False):
+        """Does one operation.  plain: of base_tree.plain_places.  Raises OSError."""
+        self.plain = plain
         getattr(self, "_" + op.kind.replace("-", "_"))(op)
 
     def close(self):
@@ -32,6 +35,8 @@ class Tree:
 
     def _parent(self, path):
         """(descriptor, name) of a path of the new tree."""
+        if self.plain:
+            return self.root, path[1:]
         folder, _, name = path.rpartition(b"/")
         if not folder:
             return self.root, name
@@ -49,10 +54,39 @@ class Tree:
             mount.move_mount(tree, *self._parent(path))
         finally:
             os.close(tree)
-        if self.held is not None and not path.startswith(self.held[0] + b"/"):
-            self.close()  # it may lie under what has been mounted
+        self._covered(path)
         if before is not None:
             self.remount.restrict(self.root, before, attributes)
+
+    def _covered(self, path):
+        if self.held is not None and not path.startswith(self.held[0] + b"/"):
+            self.close()  # it may lie under what has been mounted
+
+    def _at(self, path, call, *arguments):
+        """call(*arguments, place), a mount(2), where a link would not be followed."""
+        parent, name = self._parent(path)
+        if self.plain:
+            call(*arguments, name)
+        else:
+            target = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                call(*arguments, b"/proc/self/fd/%d" % target)
+            finally:
+                os.close(target)
+        self._covered(path)
+
+    def _new(self, op, kind, options, flags=None):
+        self._at(op.dst, mount.mount_new, kind, op.flags if flags is None else flags, options)
+
+    def _show(self, op, recursive):
+        """What lies at the source of an operation, whose path still leads through the caller's tree."""
+        before = None if self.remount is None else self.remount.table()
+        self._at(op.dst, mount.mount_bind, op.src, recursive)
+        if before is not None:
+            self.remount.restrict(self.root, before, op.flags)
+        else:
+            parent, name = self._parent(op.dst)
+            mount.mount_setattr(parent, op.flags, recursive, name=name)
 
     def _directory(self, op):
         parent, name = self._parent(op.dst)
@@ -94,9 +128,11 @@ class Tree:
             os.close(fd)
 
     def _tmpfs(self, op):
-        self.attach(new_tmpfs(op), op.dst)
+        self._new(op, b"tmpfs", b",".join(b"%s=%s" % pair for pair in tmpfs_options(op)), op.flags & ~RO)
 
     def _bind(self, op):
+        if not op.options["user"]:
+            return self._show(op, True)
         tree = self.sources.pop((op.kind, op.dst))
         locked = op.options["user"] and not op.options.get("by_path") and self.remount is None  # by the supervisor
         self.attach(tree, op.dst, 0 if locked else op.flags)
@@ -121,27 +157,21 @@ class Tree:
         self.attach(self.uppers.mount(self.root, op, tree), op.dst)
 
     def _device(self, op):
-        tree = self.sources.pop((op.kind, op.dst))
         # Not nodev: opening would be EACCES.  Read-only does not hinder reading or writing a device.
-        self.attach(tree, op.dst, op.flags, recursive=False)
+        self._show(op, False)
 
     def _proc(self, op):
-        options = [(b"hidepid", b"2")] if op.options.get("hidepid", True) else []
-        options += [(b"subset", b"pid")] if op.options["subset"] else []
-        self.attach(mount.new_filesystem(b"proc", op.flags, options), op.dst)
+        words = [b"hidepid=2"] if op.options.get("hidepid", True) else []
+        self._new(op, b"proc", b",".join(words + ([b"subset=pid"] if op.options["subset"] else [])))
 
     def _devpts(self, op):
-        options = [(b"ptmxmode", b"0666"), (b"mode", b"0620")]
-        self.attach(mount.new_filesystem(b"devpts", op.flags, options), op.dst)
+        self._new(op, b"devpts", b"ptmxmode=0666,mode=0620")
 
     def _mask_file(self, op):
-        tree = self.sources.pop((op.kind, op.dst))
-        self.attach(tree, op.dst, op.flags, recursive=False)
+        self._show(op, False)
 
     def _mask_directory(self, op):
-        tree = mount.new_filesystem(b"tmpfs", NOSUID | NODEV | NOEXEC, [(b"size", b"4096"), (b"nr_inodes", b"2"),
-                                                                        (b"mode", b"0555")])
-        self.attach(tree, op.dst, RO)
+        self._new(op, b"tmpfs", b"size=4096,nr_inodes=2,mode=0555")
 
     def _read_only(self, op):
         target = mount.open_in_root(self.root, op.dst)
@@ -152,17 +182,21 @@ class Tree:
         self.attach(tree, op.dst, op.flags)
 
 
-def new_tmpfs(op):
-    """The detached mount (fd) of a tmpfs operation, writable still: stages.seal makes read-only what shall be."""
+def tmpfs_options(op):
+    """[(key, value)] of a tmpfs operation, bytes."""
     owner = op.options.get("owner")
     owners = [(b"uid", b"%d" % owner[0]), (b"gid", b"%d" % owner[1])] if owner else []
-    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, owners + [
-        (b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
-                                                     (b"mode", b"%o" % op.options["mode"])])
+    return owners + [(b"size", b"%d" % op.options["size"]), (b"nr_inodes", b"%d" % INODES),
+                     (b"mode", b"%o" % op.options["mode"])]
+
+
+def new_root(op):
+    """The detached mount (fd) of the first operation, writable still: stages makes it read-only at the end."""
+    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, tmpfs_options(op))
 
 
 def write_all(fd, data):
     """Writes all of `data` (bytes)."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view):]
+    done = os.write(fd, data)
+    while done < len(data):
+        done += os.write(fd, memoryview(data)[done:])

@@ -115,6 +115,7 @@ class Uppers:
                 mount.umount(b".")
                 os.close(fd)
                 os.rmdir(name, dir_fd=root)
+            os.fchdir(root)
 
 
 def _attached(root, name, tree):

@@ -31,11 +31,11 @@ class Plan:
     hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
     filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
-    listener."""
+    listener; plain: of base_tree.plain_places."""
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening")
+                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening", "plain")
 
     def again(self, argv):
         """The same plan for another program, or for one that is named later (None).  Raises SandboxError (2)."""
@@ -138,6 +138,7 @@ def _own_tree(plan, spec, host):
             refuse_ownerless(op, host.mounts)
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
     plan.landlock_rules = _landlock_rules(plan.operations)
+    plan.plain = base_tree.plain_places(plan.operations)
 
 
 def _policy(plan, spec):

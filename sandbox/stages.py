@@ -10,7 +10,7 @@ from . import init
 from .errors import CANNOT_CONTAIN
 from .host import whole
 from .lookup import Lookup, find_program
-from .mounting import Tree, new_tmpfs, write_all
+from .mounting import Tree, new_root as root_filesystem, write_all
 from .base_tree import RO
 
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
@@ -133,31 +133,33 @@ def private(child):
 
 
 def open_sources(child):
-    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself."""
+    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself.  The system's own
+    are bound where they are to lie, later and by path, too."""
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
-        if op.kind in ("bind", "overlay", "device", "mask-file") and (op.kind, op.dst) not in child.trees:
+        if (op.kind == "overlay" or op.kind == "bind" and op.options["user"]) and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
-            if op.options.get("user"):
+            if op.options["user"]:
                 from .sources import clone_source  # loaded by the parent already
                 child.trees[op.kind, op.dst] = clone_source(op)
             else:
-                child.trees[op.kind, op.dst] = mount.open_tree(op.src, recursive=op.kind in ("bind", "overlay"))
+                child.trees[op.kind, op.dst] = mount.open_tree(op.src)
 
 
 def new_root(child):
     """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
     os.umask(0o022)
-    child.root = new_tmpfs(child.plan.operations[0])
+    child.root = root_filesystem(child.plan.operations[0])
     mount.move_mount(child.root)
+    os.fchdir(child.root)
 
 
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
     tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount)
-    for op in child.plan.operations[1:]:
+    for op, plain in list(zip(child.plan.operations, child.plan.plain))[1:]:
         try:
-            tree.apply(op)
+            tree.apply(op, plain)
         except OSError as error:
             raise OSError(error.errno, error.strerror, op.dst)
     tree.close()
@@ -167,8 +169,7 @@ def populate(child):
 
 
 def pivot(child):
-    """The caller's tree goes, and with it every path to the host."""
-    os.fchdir(child.root)
+    """The caller's tree goes, and with it every path to the host.  The new root is the current directory since it is there."""
     mount.pivot_root(b".", b".")
     mount.umount(b".")
     os.chdir("/")

@@ -8,7 +8,7 @@ from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, c_bytes, c_int, c_pointer, c_s
 
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
-AT_RECURSIVE = 0x8000
+AT_RECURSIVE, AT_SYMLINK_NOFOLLOW = 0x8000, 0x100
 OPEN_TREE_CLONE = 1
 MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
@@ -41,6 +41,25 @@ def remount(path, flags):
     _mount(b"none", path, None, MS_REMOUNT | MS_BIND | flags, None)
 
 
+def mount_new(kind, flags, options, path):
+    """Mounts a new file system at `path` (bytes), relative to the current directory, in one call where the newer API has
+    nine.  mount(2)
+
+    kind: bytes; flags: as of remount; options: bytes, with commas.  EINVAL: an option that this kernel does not know;
+    EPERM: not allowed in this user namespace (proc: a mount that hides parts of it is in the way).
+    """
+    _mount(kind, path, kind, flags, options)
+
+
+def mount_bind(source, recursive, path):
+    """Shows the file or tree at `source` at `path` (bytes, relative to the current directory) too, with its own flags still.
+    mount(2)
+
+    ENOTDIR: a directory on a file or the reverse; EINVAL: as open_tree.
+    """
+    _mount(source, path, None, MS_BIND | (MS_REC if recursive else 0), None)
+
+
 def umount(path, flags=MNT_DETACH):
     """umount2(2).  EINVAL: not a mount point, or locked by a more privileged namespace."""
     _umount2(path, flags)
@@ -70,15 +89,17 @@ def move_mount(tree, target=AT_FDCWD, name=b"/"):
     _move_mount(tree, b"", target, name, MOVE_MOUNT_F_EMPTY_PATH | (0 if name else MOVE_MOUNT_T_EMPTY_PATH))
 
 
-def mount_setattr(tree, attributes, recursive=True, userns=0):
-    """Adds MOUNT_ATTR_* bits to the mount `tree` (fd) and makes it private.  mount_setattr(2), 5.12
+def mount_setattr(tree, attributes, recursive=True, userns=0, name=b""):
+    """Adds MOUNT_ATTR_* bits to the mount `tree` (fd), or to the one at `name` below it, and makes it private.
+    mount_setattr(2), 5.12
 
     The propagation is set in the same call because a clone of a shared mount stays in its source's peer group.
     userns: fd of a user namespace for MOUNT_ATTR_IDMAP.  EINVAL: the file system (or one below it) cannot be idmapped;
     EPERM: already idmapped, or not the owner of the file system.
     """
     attr = struct.pack("=4Q", attributes, 0, MS_PRIVATE, userns)
-    _mount_setattr(tree, b"", AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0), attr, 32)
+    flags = (AT_RECURSIVE if recursive else 0) | (AT_SYMLINK_NOFOLLOW if name else AT_EMPTY_PATH)
+    _mount_setattr(tree, name, flags, attr, 32)
 
 
 def has_setattr():

@@ -247,7 +247,7 @@ def every(count, call):
     numbers = range(1, count[call] + 1)
     if call == "prctl":
         return [(call, n) for n in numbers if n <= 5 or n > count[call] - 6 or n % 4 == 0]
-    if call in ("landlock_add_rule", "mkdirat", "mount_setattr", "move_mount"):
+    if call in ("landlock_add_rule", "mkdirat", "mount_setattr", "mount"):
         return [(call, n) for n in numbers if n <= 4 or n % 3 == 0]
     return [(call, n) for n in numbers]
 

@@ -484,3 +484,16 @@ def test_an_ownerless_source_is_refused_for_root(here):
     with pytest.raises(SandboxError) as caught:
         make(facts, ids=[(2000000000, 16)], ro=["d:/srv/t"])
     assert caught.value.status == 2 and "can't be mapped to an owner" in caught.value.line()
+
+
+def test_only_places_with_nothing_but_our_own_directories_above_are_reached_by_name():
+    """A link or a mount on the way could lead anywhere: those are walked."""
+    made = make()
+    assert all(made.plain[1:]), "the default tree is all ours"
+    ops = [base_tree.tmpfs(b"/", 1)]
+    ops += [base_tree.Operation("directory", path, mode=0o755) for path in (b"/a", b"/a/b", b"/a/b/c")]
+    ops += [base_tree.Operation("symlink", b"/l", b"/a"), base_tree.tmpfs(b"/a/b", 1)]
+    plain = len(ops)
+    ops += [base_tree.Operation("file", b"/l/f", b""), base_tree.tmpfs(b"/l", 1), base_tree.Operation("directory", b"/l", mode=0o755),
+            base_tree.Operation("file", b"/l/g", b""), base_tree.Operation("file", b"/a/b/c/f", b""), base_tree.tmpfs(b"/missing", 1)]
+    assert base_tree.plain_places(ops) == [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
