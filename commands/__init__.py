@@ -111,11 +111,5 @@ def _fill_standard_descriptors():
 
 def program_name():
     """What the user typed to start us, for command lines to paste."""
-    path = sys.argv[0] if sys.argv else ""
-    name = path.rpartition("/")[2]
-    if name in ("__main__.py", "-m", "-c", ""):
-        return "python3 -m mrunc"
-    if name == "mrunc":
-        return "mrunc"
-    plain = path.replace("/", "").replace("_", "").replace("-", "").replace(".", "").isalnum()
-    return "python3 " + (path if plain else "'%s'" % path.replace("'", "'\\''"))
+    from ..sandbox import door
+    return door.program_name()

@@ -44,5 +44,5 @@ def read(verb, argv, options, takes, place=None):
         raise wrong(verb, "unknown action %s%s" % (action, nearest(action, takes)))
     for option in options:
         if option.dest in values and option.dest not in takes[action].split():
-            raise wrong(verb, "%s %s takes no %s" % (verb, action, option.names[0]))
+            raise wrong(verb, "%s takes no %s" % (action, option.names[0]))
     return action, words, values

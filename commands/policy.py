@@ -46,10 +46,10 @@ def main(argv):
     if action is None:
         return help_text(0 if values.get("help") else 2)
     if action == "learn":
-        raise wrong("policy learn comes before its options")
+        raise wrong("learn comes before its options")
     least, most, called = _WORDS[action]
     if not least <= len(words) <= most:
-        raise wrong("policy %s takes %s" % (action, called))
+        raise wrong("%s takes %s" % (action, called))
     if action == "diff":
         from . import policy_diff
         return policy_diff.main(words, values)

@@ -12,10 +12,10 @@ def main(words, values):
     """Returns the exit status: 1 where A and B differ, or where that could not be told for everything."""
     if "against" in values:
         if len(words) != 1:
-            raise usage("policy diff --against takes one NAME", stage="policy")
+            raise usage("diff --against takes one NAME", stage="policy")
         return against(words[0], values)
     if len(words) != 2:
-        raise usage("policy diff takes A and B, or one --against", remedy="%s policy --help" % program_name(), stage="policy")
+        raise usage("diff takes A and B, or one --against", remedy="%s policy --help" % program_name(), stage="policy")
     if values.get("markdown"):
         raise usage("--markdown goes with --against", stage="policy")
     return between(words, values)

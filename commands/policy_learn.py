@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy learn`: runs a trusted program and writes the smallest policy that lets it, or tries a program behind one."""
 import os
+import shlex
 
-from . import options, policy, run
+from . import options, policy, program_name, run
 from .output import say
 from .output_file import OutputFile
 from ..sandbox.errors import SandboxError
@@ -24,14 +25,15 @@ def main(argv):
         return policy.help_text(0)
     for option in options.OPTIONS:
         if option.dest in NOT_HERE and option.dest in values:
-            raise policy.wrong("policy learn takes no %s" % option.names[0])
+            raise policy.wrong("learn takes no %s" % option.names[0])
     if not words:
-        raise policy.wrong("policy learn takes the program to be run", "policy learn [options] -- CMD [ARG...]")
+        raise policy.wrong("learn takes the program to be run", None,
+                           "%s policy learn [options] -- CMD [ARG...]" % program_name())
     mine = dict((name, values.pop(name)) for name in OWN if name in values)
     study = Verify(mine) if "verify" in mine else Record(mine)
     if isinstance(study, Verify):
         values["seccomp"] = mine["verify"]
-    return run.execute(values, words, arguments=["policy", "learn"] + argv, study=study)
+    return run.execute(values, words, run.options_of(argv, words), ["policy", "learn"] + argv, study)
 
 
 class Record:
@@ -90,7 +92,7 @@ class Record:
             seen = [count for calls in self.found.calls.values() for count in calls.values()]
             say("learned in %d run%s: %d system calls, %d rules, %d seen once%s" % (
                 self.found.runs, "" if self.found.runs == 1 else "s", len(self.found.calls), len(seen), seen.count(1),
-                "; mrunc run --seccomp %s" % self.path if os.path.isfile(self.path) else ""))
+                "; %s run --seccomp %s" % (program_name(), shlex.quote(self.path)) if os.path.isfile(self.path) else ""))
         return result.returncode
 
 

@@ -43,7 +43,7 @@ def main(argv):
         return 0
     if len(words) != 1:
         raise usage("report takes one file", "%d are given" % len(words) if words else None,
-                    "run --report FILE -- CMD writes one; then: %s %s" % (program_name(), USAGE))
+                    "%s run --report FILE -- CMD writes one; then: %s %s" % (program_name(), program_name(), USAGE))
     result = read(words[0])
     if values.get("html") is not None:
         from . import report_html
@@ -126,8 +126,8 @@ def _bytes_of(path):
 
 
 def _no_result(path, why):
-    return usage("%s is no result" % ("stdin" if path == "-" else path), why, "mrunc run --report FILE -- CMD writes one",
-                 "report")
+    return usage("%s is no result" % ("stdin" if path == "-" else path), why, "%s run --report FILE -- CMD writes one" %
+                 program_name(), "report")
 
 
 def _write_page(path, page):

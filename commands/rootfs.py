@@ -51,7 +51,7 @@ def main(argv):
     if not words:
         raise _wrong("rootfs %s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))
     if len(words) > 1:
-        raise _wrong("rootfs %s takes one directory, not %s too" % (action, words[1]))
+        raise _wrong("%s takes one directory, not %s too" % (action, words[1]))
     return {"build": build, "check": check}[action](words[0], values)
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
-from . import options
+from . import options, program_name
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
@@ -18,7 +18,7 @@ def shell(argv):
     """`run --tty -- sh -l` with the same options."""
     values, words = options.parse(argv)
     if words:
-        raise usage("shell takes no command", "it starts sh -l", "to run a command: mrunc run --tty -- CMD")
+        raise usage("shell takes no command", "it starts sh -l", "to run a command: %s run --tty -- CMD" % program_name())
     values["tty"] = True
     return execute(values, ["sh", "-l"], arguments=["shell"] + argv)
 
@@ -26,8 +26,13 @@ def shell(argv):
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = options.parse(argv)
+    return execute(values, words, options_of(argv, words), ["run"] + argv)
+
+
+def options_of(argv, words):
+    """The words before the command, as they were typed."""
     typed = argv[:len(argv) - len(words)]
-    return execute(values, words, typed[:-1] if typed[-1:] == ["--"] else typed, ["run"] + argv)
+    return typed[:-1] if typed[-1:] == ["--"] else typed
 
 
 def execute(values, words, typed=(), arguments=None, study=None):
@@ -72,8 +77,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
             say("starting %s" % " ".join(fsdecode(word) for word in spec.argv))
         result = launch.launch(plan, ledger and ledger.stream)
     except SandboxError as error:
-        if study is None:
-            error = explain_missing(error, spec, typed, plan.tier.own_tree)
+        error = explain_missing(error, spec, typed, plan.tier.own_tree, "run" if study is None else "policy learn")
         from ..sandbox.result import Result
         result = Result().planned(plan)
         result.failed(error)
@@ -145,11 +149,11 @@ def print_plan(plan, as_json):
     return 0
 
 
-def explain_missing(error, spec, typed=(), own_tree=True):
+def explain_missing(error, spec, typed=(), own_tree=True, verb="run"):
     """Adds the command line to paste where a program is on the host but not inside.
 
     typed: the user's own words between the verb and the command, which the line keeps; own_tree: of the tier: without one a
-    host's program may be found but not executed, and a copy lies in the current directory alone.
+    host's program may be found but not executed, and a copy lies in the current directory alone; verb: what was called.
     """
     closed = not own_tree and error.errno == 13
     if error.stage != "exec" or error.status != 127 and not closed or error.remedy or not spec.argv[0]:
@@ -157,7 +161,6 @@ def explain_missing(error, spec, typed=(), own_tree=True):
     import os
     import shlex
     import shutil
-    from . import program_name
     name = os.fsdecode(spec.argv[0])
     base, box = os.path.basename(name), "/box/" if own_tree else "./"
     copied = [os.fsdecode(destination) for _, destination in spec.copy if destination == b"/box/" + os.fsencode(base)]
@@ -165,7 +168,7 @@ def explain_missing(error, spec, typed=(), own_tree=True):
 
     def line(options, program):
         words = [shlex.quote(word) for word in list(typed) + options + ["--", program] + rest]
-        return "%s run %s" % (program_name(), " ".join(words))
+        return "%s %s %s" % (program_name(), verb, " ".join(words))
     found = shutil.which(name)
     if "/" not in name and (copied or found is None and os.path.isfile(name)):
         source = [] if copied else ["--copy", _pair_text(os.path.abspath(name))]

@@ -12,6 +12,7 @@ import time
 from . import cgroup_place
 from .cgroup_limits import OF_GROUP
 from .cgroup_place import read, write
+from .door import option
 from .errors import SandboxError
 
 SIGKILL = 9
@@ -53,8 +54,8 @@ class Group:
                 self.notes[setting.control] = why
                 self.settings = [other for other in self.settings if other.control != setting.control]
             else:
-                raise SandboxError("limits", OF_GROUP[setting.control][0], reason=why, control=setting.control, remedy=
-                                   "--best-effort %s runs without this limit" % setting.control)
+                raise SandboxError("limits", OF_GROUP[setting.control][0], reason=why, control=setting.control,
+                                   remedy="%s runs without this limit" % option("best_effort", setting.control))
 
     def take(self, pid):
         """Moves a process in that could not be cloned into the group; it must not have done anything yet.  Raises OSError."""
@@ -176,7 +177,7 @@ class Group:
         """What stands for an error of the set-up that ran out of memory."""
         asked = [setting.value for setting in self.settings if setting.file == "memory.max"]
         return SandboxError("limits", "--memory %s" % "".join(asked), control="limits.memory",
-                            remedy="allow more with --memory", reason="the set-up itself was killed for memory (%s)" % error)
+                            remedy="allow it more memory", reason="the set-up itself was killed for memory (%s)" % error)
 
     def _read_evidence(self):
         memory, pids, cpu = self.counts("memory.events"), self.counts("pids.events"), self.counts("cpu.stat")

@@ -7,6 +7,7 @@ where the parent is the user's, else the own group takes children, once everythi
 import errno
 import os
 
+from .door import option
 from .errors import SandboxError
 from .host import unescape
 
@@ -307,4 +308,4 @@ def _leave(place):
 
 
 def _or_without(remedy, control):
-    return "%s; or --best-effort %s to run without this limit" % (remedy or "another host", control)
+    return "%s; or %s to run without this limit" % (remedy or "another host", option("best_effort", control))

@@ -97,8 +97,9 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
             how = lacking
         elif asked and not in_force and refused and name not in plan.tier.vital:
             if name not in plan.spec.best_effort:
-                raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
-                                   remedy="let it through there; --best-effort landlock,landlock-signals runs without")
+                from .door import option
+                raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name, remedy=
+                                   "let it through there; %s runs without" % option("best_effort", "landlock,landlock-signals"))
         elif asked and not in_force:
             raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
                                remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "

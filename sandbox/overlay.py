@@ -11,6 +11,7 @@ import stat
 from ..syscalls import mount
 from .beneath import names, open_beneath
 from .changes import State, read_state
+from .door import library, program_name
 from .errors import SandboxError, usage
 from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
 from .sources import open_source
@@ -69,7 +70,8 @@ def _turn(op, host, option):
             "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",
             reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" %
             found.st_uid,
-            remedy="mrunc rootfs build TREE --from-host PROGRAMS makes a tree of your own: --rootfs TREE --overlay")
+            remedy="%s rootfs build TREE --from-host PROGRAMS makes a tree of your own: %s" % (
+                program_name(), "rootfs=TREE, overlay=True" if library() else "--rootfs TREE --overlay"))
     op.kind, op.flags = "overlay", NOSUID | NODEV
     op.options["size"] = SIZE
     if not op.options["user"]:  # a part of the host's userland: known to be what it is, and never searched

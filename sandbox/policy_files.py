@@ -113,6 +113,10 @@ def load(name):
         raise usage(name, error.strerror, stage="policy")
     finally:
         os.close(fd)
+    if data[:4] == b"\x7fELF":
+        from .door import program_name
+        raise usage(name, "is a program (ELF) and no policy file", "a policy is OCI JSON, minijail text or a BPF program; to "
+                    "make one: %s policy learn -o FILE -- PROGRAM" % program_name(), "policy")
     if len(data) > LIMIT:
         raise usage(name, "%d bytes: a policy has at most %d" % (max(found.st_size, len(data)), LIMIT), stage="policy")
     if not data.strip():

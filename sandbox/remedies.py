@@ -107,7 +107,7 @@ TABLE = {
     ("*", "cgroup-disabled"): ("boot with cgroup_enable={controller}, without cgroup_disable={controller}", (), None),
     ("*", "cgroup-lacks"): ("in a container: it must be given the controller; else a kernel with it is needed", (), None),
     ("*", "cgroup-user"): ("no group is delegated to this user; in a login session systemd does it",
-                           ("systemd-run --user --scope -p Delegate=yes -- python3 {door} run ...",), None),
+                           ("systemd-run --user --scope -p Delegate=yes -- {start} ...",), None),
     ("*", "cgroup-io"): ("systemd does not hand this controller to users (they must log in anew then)",
                          ("sudo mkdir -p {units} && printf '%s\\n' '[Service]' 'Delegate=cpu cpuset io memory pids' | "
                           "sudo tee {units}/delegate.conf && sudo systemctl daemon-reload",), None),
@@ -202,6 +202,7 @@ def door():
 
 def _words():
     import shlex
+    from .door import library, program_name
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     modules = vantage.read("/sys/kernel/security/lsm").split(",") if vantage.read("/sys/kernel/security/lsm") else ["yama"]
     try:
@@ -209,6 +210,7 @@ def _words():
     except OSError:
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
     return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(),
+            "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
             "folder": shlex.quote(folder),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}

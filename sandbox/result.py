@@ -11,7 +11,7 @@ USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
 #: What to do next where an error knows no remedy of its own, by exit status.
-NEXT = {errors.USAGE: "mrunc --man describes every option", errors.CANNOT_CONTAIN: "mrunc doctor tells what this host has",
+NEXT = {errors.USAGE: "%s --man describes every option", errors.CANNOT_CONTAIN: "%s doctor tells what this host has",
         errors.NOT_EXECUTABLE: "make it a program that this machine can execute",
         errors.NOT_FOUND: "check its name; --copy brings a program in"}
 
@@ -102,7 +102,7 @@ class Result:
         """Nothing ran.  error: SandboxError."""
         self.reason = "exec" if error.stage == "exec" else "setup"
         self.returncode, self.stage, self.errno = error.status, error.stage, error.errno
-        self.detail, self.advice = error.line(), error.remedy or NEXT.get(error.status, "run it again: nothing of it has run")
+        self.detail, self.advice = error.line(), error.remedy or _next(error.status)
         self.evidence = ["step: %s" % error.stage] + (["control: %s" % error.control] if error.control else []) + (
             ["errno: %d, %s" % (error.errno, os.strerror(error.errno))] if error.errno else [])
 
@@ -110,6 +110,14 @@ class Result:
         """The line for people where mrunc, the filter or a limit ended the program, else None."""
         from .verdict import TOLD
         return self.detail if self.reason in TOLD else None
+
+
+def _next(status):
+    words = NEXT.get(status, "run it again: nothing of it has run")
+    if "%s" in words:
+        from .door import program_name
+        words %= program_name()
+    return words
 
 
 def now_utc(seconds):

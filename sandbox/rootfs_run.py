@@ -5,8 +5,10 @@ Each is bound by itself onto our own tmpfs root, because mount points may be mad
 /run and the home stay ours.  /etc is the tree's, with what names the host or its network covered by ours.
 """
 import os
+import shlex
 import stat
 
+from .door import program_name
 from .errors import usage
 from .host import kind_of
 from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
@@ -31,7 +33,7 @@ class Userland:
             found = os.stat(self.path)
             if not stat.S_ISDIR(found.st_mode):
                 raise usage("--rootfs %s" % shown, "is a %s; a directory is needed" % kind_of(found.st_mode),
-                            "mrunc rootfs build DIR --from %s makes one" % shown)
+                            "%s rootfs build DIR --from %s makes one" % (program_name(), shlex.quote(shown)))
             if os.path.samestat(found, os.stat("/")):
                 raise usage("--rootfs %s" % shown, "is the host's own root", "without --rootfs its programs are there")
             self.inode, self.owner = (found.st_dev, found.st_ino), (found.st_uid, found.st_gid)

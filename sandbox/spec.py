@@ -270,8 +270,9 @@ def _variables(env, environ):
         if not equals:
             value = environ.get(_show(name)) if name else None
             if value is None:
+                import shlex
                 raise usage("--env %s" % _show(name), "the caller's environment has no such variable",
-                            "to set it: --env %s=VALUE" % _show(name))
+                            "to set it: --env %s" % shlex.quote(_show(name) + "=VALUE"))
         pairs.append((name, value))
     for name, value in pairs:
         name, value = _bytes(name, "--env"), _bytes(value, "--env")

@@ -27,7 +27,7 @@ def check(spec, memory=None, cpus=None, pids=None, io_read=(), io_write=(), best
     spec.io_read = [_rate(value, "--io-read") for value in _list(io_read)]
     spec.io_write = [_rate(value, "--io-write") for value in _list(io_write)]
     if spec.memory is not None and spec.memory < os.sysconf("SC_PAGE_SIZE"):
-        raise usage("--memory %s" % memory, "less than a page")
+        raise usage("--memory %s" % memory, "less than a page", "a number without a unit is bytes; write it like 256M or 1.5G")
     spec.best_effort = frozenset(_names(best_effort, "--best-effort"))
     spec.require = frozenset(_names(require, "--require"))
     for name in spec.best_effort:

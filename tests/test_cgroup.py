@@ -257,7 +257,9 @@ def test_the_plan_shows_the_files_and_asks_for_the_controls_alone_that_were_give
 SETTINGS = cgroup_limits.settings(Spec(["true"], memory="64M", pids=20, cpus=1), {})
 
 
-def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree):
+@pytest.mark.parametrize("word, way_out", [("mrunc", "--best-effort limits.memory"), ("host.py", "best_effort='limits.memory'")])
+def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree, monkeypatch, word, way_out):
+    monkeypatch.setattr("sys.argv", [word])
     tree.group(has="pids cpu", gives="pids cpu")
     tree.group("mrunc", has="pids cpu", gives="pids cpu")
     with pytest.raises(SandboxError) as caught:
@@ -265,7 +267,7 @@ def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree):
     error = caught.value
     assert (error.status, error.control) == (125, "limits.memory")
     assert error.line().startswith("limits: --memory: the memory controller is not in ")
-    assert error.remedy.endswith("; or --best-effort limits.memory to run without this limit")
+    assert error.remedy.endswith("; or %s to run without this limit" % way_out)
 
 
 def test_best_effort_leaves_out_what_can_t_be_and_keeps_the_rest(tree):

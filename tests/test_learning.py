@@ -195,6 +195,7 @@ def test_nothing_is_written_where_nothing_ran(inside):
     path = os.path.join(inside.scratch, "none")
     done = policy_learn(inside, "no-such-program", options=["-o", path])
     assert done.rc == 127 and os.listdir(inside.scratch) == []
+    assert done.err.endswith("mrunc: exec: no-such-program: not found inside\nmrunc: remedy: it is not on this host either: check the name\n")
 
 
 @pytest.mark.parametrize("options, said", [

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: parser, help, man page, completion; and the messages, whatever bytes are in them."""
 import os
+import re
+import shlex
 import threading
 
 import pytest
 
 import mrunc
 from mrunc.commands import _fill_standard_descriptors, main, manual, options, output, program_name
+from mrunc.sandbox import door
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.spec import Spec
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_OF_SPEC = {"report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd"}
 
 
@@ -123,17 +127,32 @@ def test_mistakes_on_the_way_to_a_verb(capfd):
     assert printed(capfd, ["run"])[0] == 2
 
 
-@pytest.mark.parametrize("path,name", [("mrunc.py", "python3 mrunc.py"), ("/usr/bin/mrunc", "mrunc"), ("-m", "python3 -m mrunc"),
-                                       ("", "python3 -m mrunc"), ("/x/__main__.py", "python3 -m mrunc"), ("-c", "python3 -m mrunc"),
-                                       ("/opt/tool/mrunc.py", "python3 /opt/tool/mrunc.py")])
-def test_the_name_to_paste(monkeypatch, path, name):
-    monkeypatch.setattr("sys.argv", [path])
-    assert program_name() == name
+def test_the_name_to_paste(monkeypatch, tmp_path):
+    """As it was typed where it leads to this copy, else by its path: in a library the first word is the host's."""
+    (tmp_path / "mrunc.py").write_text("")
+    (tmp_path / "a b").symlink_to(os.path.join(ROOT, "mrunc.py"))
+    by_path = "python3 " + shlex.quote(os.path.join(ROOT, "mrunc.py"))
+    for words, name in ((["mrunc.py"], "python3 mrunc.py"), (["./mrunc.py"], "python3 ./mrunc.py"), (["."], "python3 ."),
+                        (["/usr/bin/mrunc"], "mrunc"), (["-m"], "python3 -m mrunc"),
+                        ([os.path.join(ROOT, "__main__.py")], "python3 -m mrunc"), ([str(tmp_path / "a b")], "python3 '%s/a b'" % tmp_path),
+                        ([str(tmp_path / "mrunc.py")], by_path), (["/x/__main__.py"], by_path), (["-c"], by_path), ([""], by_path),
+                        ([], by_path)):
+        monkeypatch.setattr("sys.argv", words)
+        monkeypatch.chdir(ROOT)
+        assert program_name() == name, words
+        assert door.option("best_effort", "x") == ("--best-effort x" if name != by_path else "best_effort='x'")
+    monkeypatch.setattr("sys.argv", ["mrunc.py", "run", "--spec-fd", "3"])
+    assert door.option("best_effort", "x") == "best_effort='x'" and program_name() == "python3 mrunc.py"
 
 
-def test_the_name_to_paste_without_arguments(monkeypatch):
-    monkeypatch.setattr("sys.argv", [])
-    assert program_name() == "python3 -m mrunc"
+def test_no_remedy_names_a_program_that_may_not_be_there():
+    """Who has just the folder types python3 mrunc.py: messages take program_name()."""
+    for room in ("commands", "sandbox"):
+        for name in sorted(os.listdir(os.path.join(ROOT, room))):
+            if name.endswith(".py") and name not in ("man.py", "man_policy.py"):
+                with open(os.path.join(ROOT, room, name)) as stream:
+                    for line in stream:
+                        assert not re.search(r'"(to run a command: )?mrunc (run|shell|doctor|rootfs|report|policy|--man)\b', line), (name, line)
 
 
 def test_an_interrupt_before_anything_started_is_130(monkeypatch, capfd):

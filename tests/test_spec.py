@@ -96,6 +96,7 @@ def test_nothing_of_the_callers_environment_but_a_plain_terminal_name():
 def test_the_real_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("MRUNC_TEST", "from outside")
     assert Spec(CMD, env=["MRUNC_TEST"]).env[b"MRUNC_TEST"] == b"from outside"
+    assert refused("has no such variable", env=["A B"]).remedy == "to set it: --env 'A B=VALUE'"
 
 
 def test_the_command():
