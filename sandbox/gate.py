@@ -25,35 +25,55 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
 BLOCKED = sum(1 << number - 1 for number in libc.SIGNALS if number not in (9, 19))
 
 
-class Reading:
-    """What /proc says of the init at the gate; group: the cgroup.Group that it was put into, or None."""
+#: Control -> name in /proc/PID/ns.
+KINDS = dict([(control, kind) for control, kind, _ in NAMESPACES], timens="time")
 
-    def __init__(self, pid, group=None):
-        base = "/proc/%d" % pid
-        self.pid, self.group = pid, group
-        rows = (line.partition(":") for line in os.fsdecode(whole(base + "/status")).split("\n"))
-        self.status = dict((key, value.strip()) for key, _, value in rows)
-        self.mounts = mount_points(base + "/mountinfo")
-        self.limits = dict((line[:26].strip(), tuple(line[26:].split()[:2]))
-                           for line in whole(base + "/limits").decode().split("\n"))
+
+class Own:
+    """What the reading is compared with: the supervisor's own namespaces and filters, and the plan's mounts in mountinfo's
+    words.  None of it is the child's, so it is made while the child is still at work."""
+
+    def __init__(self, plan):
+        self.namespaces = dict((kind, _namespace_link("/proc/self/ns/" + kind)) for control, kind in KINDS.items()
+                               if control in plan.controls and control not in plan.lacks)
+        self.filters = own_filters()
+        self.mounts = dict((point, frozenset(word.encode() for word in words if point != b"/" or word != "ro"))
+                           for point, words in plan.mounts.items())
+        self.tmpfs = [(op.dst, _tmpfs_words(op)) for op in plan.operations if op.kind == "tmpfs"]
+
+
+class Reading:
+    """What /proc says of the init at the gate; group: the cgroup.Group that it was put into, or None; own: Own."""
+
+    def __init__(self, pid, own, group=None):
+        self.pid, self.group, self.own, self.base = pid, group, own, "/proc/%d/" % pid
+        # Lines are looked for where they are asked for.  No name can hold a newline: the kernel escapes it.
+        self.status = os.fsdecode(whole(self.base + "status"))
+        self.mounts = mount_points(self.base + "mountinfo")
+        self.limits = whole(self.base + "limits").decode()
         self.session = os.getsid(pid)
-        self.own_filters = own_filters()
-        self.descriptors = dict((int(number), os.readlink("%s/fd/%s" % (base, number)))
-                                for number in os.listdir(base + "/fd"))
-        self.cwd = os.fsdecode(os.readlink(os.fsencode(base + "/cwd")))
+        self.descriptors = dict((int(number), os.readlink("%sfd/%s" % (self.base, number)))
+                                for number in os.listdir(self.base + "fd") if number not in ("0", "1", "2"))
+        self.cwd = os.fsdecode(os.readlink(os.fsencode(self.base + "cwd")))
+
+    def says(self, key, default=None):
+        """The value of a line of /proc/PID/status."""
+        _, found, rest = self.status.partition("\n%s:" % key)
+        return rest.partition("\n")[0].strip() if found else default
+
+    def limit(self, row):
+        """(soft, hard) of a line of /proc/PID/limits, as words."""
+        _, found, rest = self.limits.partition("\n%-26s" % row)
+        return tuple(rest.split(None, 2)[:2]) if found else ("?", "?")
 
     def namespace(self, name):
         """The link of a namespace, or None where the kernel does not have it."""
-        try:
-            return os.readlink("/proc/%d/ns/%s" % (self.pid, name))
-        except OSError:
-            return None
+        return _namespace_link("%sns/%s" % (self.base, name))
 
 
-def own_namespace(name):
-    """The supervisor's namespace link."""
+def _namespace_link(path):
     try:
-        return os.readlink("/proc/self/ns/%s" % name)
+        return os.readlink(path)
     except OSError:
         return None
 
@@ -64,15 +84,15 @@ def own_filters():
     return int(rest.split(None, 1)[0]) if found else None
 
 
-def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None):
+def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None, own=None):
     """The receipt: [Control], in the order of the table.
 
     pid: of the init; facts: dict from the child; identity: (host uid, host gid); control_fds: how many descriptors of
-    mrunc's own init holds; group: cgroup.Group or None; group_notes: {control: why it can't be}.  Raises SandboxError when a
-    control that was asked for is not in force.
+    mrunc's own init holds; group: cgroup.Group or None; group_notes: {control: why it can't be}; own: Own, where it was made
+    already.  Raises SandboxError when a control that was asked for is not in force.
     """
     try:
-        reading = Reading(pid, group)
+        reading = Reading(pid, own or Own(plan), group)
     except OSError as error:
         raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
                            remedy="mrunc must be able to read /proc/PID of its own child: an ordinary user is, "
@@ -87,6 +107,9 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
             continue
         test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
+        if in_force and asked:
+            receipt.append(Control(name, True, True, how))
+            continue
         lacking = notes.get(name) or (None if name in plan.tier.vital else features.lacks(name))
         if name in plan.spec.require and not in_force:
             raise _required(name, lacking or features.refused(name) or how, lacking and _cause(name, features))
@@ -130,24 +153,24 @@ def _cause(name, features):
 
 
 def _namespace(name, plan, reading, facts, features, identity, control_fds):
-    kind = "time" if name == "timens" else [row[1] for row in NAMESPACES if row[0] == name][0]
-    theirs, ours = reading.namespace(kind), own_namespace(kind)
+    kind = KINDS[name]
+    theirs, ours = reading.namespace(kind), reading.own.namespaces[kind]
     if theirs is None or ours is None:
         return False, "no /proc/PID/ns/%s: the namespaces can't be compared" % kind
     if name == "pidns":
-        inner = reading.status.get("NSpid", "").split()
+        inner = reading.says("NSpid", "").split()
         return theirs != ours and inner[-1:] == ["1"] and len(inner) > 1, "%s, NSpid %s" % (theirs, " ".join(inner))
     return theirs != ours, "%s, the supervisor's is %s" % (theirs, ours)
 
 
 def _uidmap(name, plan, reading, facts, features, identity, control_fds):
     uid, gid = identity
-    got = reading.status.get("Uid", "").split(), reading.status.get("Gid", "").split()
+    got = reading.says("Uid", "").split(), reading.says("Gid", "").split()
     return got == ([str(uid)] * 4, [str(gid)] * 4), "host uid %s, gid %s" % (got[0][0], got[1][0])
 
 
 def _groups(name, plan, reading, facts, features, identity, control_fds):
-    groups = reading.status.get("Groups", "?")
+    groups = reading.says("Groups", "?")
     if plan.root:
         return groups == "", "Groups: %s" % (groups or "none")
     return groups == "", "Groups: %s; a user's groups can't be dropped" % (groups or "none")
@@ -173,23 +196,20 @@ def _propagation(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _mounts(name, plan, reading, facts, features, identity, control_fds):
-    got, details = {}, {}
+    got, details, wanted = {}, {}, reading.own.mounts
     for point, options, _, _, super_options in reading.mounts:
         details[point] = super_options
-        flags = set(word.decode() for word in options)
-        got[point] = got[point] & flags if point in got else flags
-    wrong = sorted(set(got) ^ set(plan.mounts))
-    if wrong:
+        got[point] = got[point] & set(options) if point in got else set(options)
+    if got.keys() != wanted.keys():
+        wrong = sorted(set(got) ^ set(wanted))
         return False, "not as planned: %s" % ", ".join(_text(point) for point in wrong[:4])
-    for point, need in plan.mounts.items():
-        need = need - {"ro"} if point == b"/" else need
-        if need - got[point]:
-            return False, "%s lacks %s" % (_text(point), ",".join(sorted(need - got[point])))
-    for op in plan.operations:
-        if op.kind == "tmpfs":
-            missing = [word for word in _tmpfs_words(op) if word not in details[op.dst]]
-            if missing:
-                return False, "%s lacks %s" % (_text(op.dst), b",".join(missing).decode())
+    for point, need in wanted.items():
+        if not need <= got[point]:
+            return False, "%s lacks %s" % (_text(point), b",".join(sorted(need - got[point])).decode())
+    for point, words in reading.own.tmpfs:
+        missing = [word for word in words if word not in details[point]]
+        if missing:
+            return False, "%s lacks %s" % (_text(point), b",".join(missing).decode())
     return True, "%d mount points with their flags and sizes, no other" % len(got)
 
 
@@ -230,9 +250,9 @@ def _hostname(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _session(name, plan, reading, facts, features, identity, control_fds):
-    ignored = int(reading.status.get("SigIgn", "1"), 16)
+    ignored = int(reading.says("SigIgn", "1"), 16)
     # Init waits for what is blocked; what is not never reaches a pid 1 without handlers, the workload's end included.
-    open_to = BLOCKED & ~int(reading.status.get("SigBlk", "0"), 16)
+    open_to = BLOCKED & ~int(reading.says("SigBlk", "0"), 16)
     how = "session leader" if reading.session == reading.pid else "the caller's session"
     right = reading.session == reading.pid and not ignored and not open_to
     return right, "%s, ignored signals %#x%s" % (how, ignored, ", not blocked %#x" % open_to if open_to else "")
@@ -253,7 +273,7 @@ def _sweep(name, plan, reading, facts, features, identity, control_fds):
 
 def _limit(name, plan, reading, facts, features, identity, control_fds):
     short = name.partition(".")[2]
-    got = reading.limits.get(LIMIT_ROWS[short], ("?", "?"))
+    got = reading.limit(LIMIT_ROWS[short])
     want = tuple("unlimited" if value >= 1 << 63 else str(value) for value in plan.limits.get(short, ()))
     return got == want, "%s %s:%s" % (LIMIT_ROWS[short], got[0], got[1])
 
@@ -280,7 +300,7 @@ def _securebits(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _caps(name, plan, reading, facts, features, identity, control_fds):
-    sets = dict((key, int(reading.status.get(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    sets = dict((key, int(reading.says(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
     how = "five sets 0" if not any(sets.values()) else " ".join("%s %#x" % item for item in sorted(sets.items()))
     if not plan.tier.userns and plan.caller[0] != 0 and sets.pop("CapBnd"):  # CAP_SETPCAP is nobody's there
         how = "four sets 0; the bounding set stays an ordinary user's, void under no_new_privs"
@@ -288,12 +308,12 @@ def _caps(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _nnp(name, plan, reading, facts, features, identity, control_fds):
-    value = reading.status.get("NoNewPrivs")
+    value = reading.says("NoNewPrivs")
     return value == "1", "NoNewPrivs: %s" % value
 
 
 def _seccomp(name, plan, reading, facts, features, identity, control_fds):
-    mode, count, own = reading.status.get("Seccomp"), reading.status.get("Seccomp_filters"), reading.own_filters
+    mode, count, own = reading.says("Seccomp"), reading.says("Seccomp_filters"), reading.own.filters
     asking = "listener" in facts  # one filter then stands for all
     expected = None if own is None else own + (1 if asking else len(plan.filters))
     if name == "setid-filter":
@@ -325,8 +345,8 @@ def _trace(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _fds(name, plan, reading, facts, features, identity, control_fds):
-    extra = sorted(number for number in reading.descriptors if number > 2)
-    return len(extra) == control_fds, "0, 1, 2 and %d of init's own, closed at its exec of the workload" % len(extra)
+    extra = len(reading.descriptors)
+    return extra == control_fds, "0, 1, 2 and %d of init's own, closed at its exec of the workload" % extra
 
 
 def _cwd(name, plan, reading, facts, features, identity, control_fds):

@@ -75,7 +75,7 @@ class Run(Provisions):
     def __init__(self, plan, features=None):
         Provisions.__init__(self, plan, features or Features())
         self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
-        self.facts, self.init_status, self.init_usage = {}, 0, None
+        self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
         self.hearing = self.stream = None
@@ -232,6 +232,8 @@ class Run(Provisions):
         if packet[:1] == b"F" and len(packet) > 4:
             text = packet[1:].decode("utf-8", "surrogateescape")
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
+            from . import gate
+            self.own = step("gate", gate.Own, self.plan)  # while the child becomes init
         elif not packet:
             raise self._lost()
         return len(packet) == 4 and init.parse_record(packet)[0] == init.READY
@@ -245,7 +247,7 @@ class Run(Provisions):
         self._count_cpu()
         self.result.controls = [control.as_dict() for control in step(
             "gate", gate.check, self.plan, self.pid, self.facts, self.features, self.identity, held, self.group,
-            self.group_notes)]
+            self.group_notes, self.own)]
         if self.plan.spec.cpu_time is not None:
             self.result.controls.append(self.meter.control().as_dict())
 
