@@ -16,6 +16,9 @@ EXAMPLES = (
      "mrunc run \\-\\-copy ./sample \\-\\-timeout 60s \\-\\-changes \\- \\-\\-export dropped \\-\\- ./sample"),
     ("Nothing writable but /tmp, nothing that is written there executes:",
      "mrunc run \\-\\-harden \\-\\-writable /tmp=16M \\-\\- sh"))
+SIGNALS = ("HUP, INT (Ctrl-C), QUIT, TERM, USR1 and USR2 are passed on to the program, which may ignore them. The third of INT, QUIT "
+           "and TERM ends the sandbox with everything in it. On a terminal of its own (--tty, shell) Ctrl-C is what is typed there; "
+           "three TERM sent to mrunc, or its --timeout, end that sandbox.")
 
 
 def plain(text):
@@ -60,6 +63,7 @@ def page():
         out += [".SH " + group.upper()] + rows((o.shown(), o.text) for o in OPTIONS if o.group == group and o.text)
     out += [".SH EXIT STATUS"] + rows(manual.EXIT)
     out += [plain("Since a program may end with these numbers itself, the truth is in the result (--report).")]
+    out += [".SH SIGNALS", plain(SIGNALS)]
     for title, text, verb, module in (
             ("DOCTOR", "doctor tries what mrunc needs of this host and says which tier would run, what is missing, and "
                        "what to do about it.", "doctor", doctor),
