@@ -3,7 +3,7 @@
 import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
-from . import options, program_name
+from . import bytecode, options, program_name
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
@@ -41,6 +41,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
     if values.get("help"):
         from . import manual
         return manual.help_run()
+    bytecode.prepare()
     if "spec_fd" in values:
         from ..sandbox.launcher import serve
         return serve(values["spec_fd"])

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shorter way to the bytecode: never to code that is not the source's, and never in a host's own process."""
 import glob
+import json
 import os
 import subprocess
 
 import pytest
 
-from conftest import PYTHON, copy_tool, pythons
+from conftest import PYTHON, ROOT, copy_tool, pythons
+from mrunc.commands.bytecode import RUN
 
 ON_3_7 = [path for version, path in pythons() if not version.startswith("3.6")]
 CHANGED = "\n\ndef main(argv):\n    print('changed')\n    return 0\n"
@@ -104,3 +106,39 @@ def test_a_host_that_imports_the_tool_keeps_its_import_system(tool):
     code = ("import sys; before = list(sys.meta_path); sys.path.append(%r); sys.dont_write_bytecode = True\n"
             "import mrunc; assert mrunc.main(['--version']) == 0; assert sys.meta_path == before" % str(tool))
     subprocess.run([PYTHON, "-c", code], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def modules(folder, *flags):
+    """[our own modules after a run, in the order in which they were begun, of those that hold `__file__`], by its audit."""
+    code = ("import sys\n"
+            "def end(event, arguments):\n"
+            "    if event == 'mrunc-end':\n"
+            "        print(*[name for name, module in sys.modules.items() if name[:6] == 'mrunc.' and module.__file__])\n"
+            "sys.addaudithook(end)\n"
+            "import posix; leave = posix._exit\n"
+            "posix._exit = lambda status: (sys.audit('mrunc-end'), sys.stdout.flush(), leave(status))\n"
+            "sys.argv[:] = [%r, 'run', '--', '/bin/true']\n"
+            "__file__ = sys.argv[0]\nexec(compile(open(__file__).read(), __file__, 'exec'))\n" % str(folder / "mrunc.py"))
+    done = subprocess.run([PYTHON, "-I", "-S", "-B", *flags, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60,
+                          universal_newlines=True)
+    return done.stdout.split()
+
+
+def test_a_run_has_the_same_modules_with_and_without_the_shorter_way(tool):
+    short, plain = modules(tool), modules(tool, "-X", "importtime")
+    assert sorted(short) == sorted(plain) and len(plain) > 30
+    for path in glob.glob(str(tool / "*" / "__pycache__" / "*.pyc")):
+        os.unlink(path)
+    assert sorted(modules(tool)) == sorted(plain)
+
+
+def test_what_is_made_ready_for_a_run_is_what_it_imports_before_its_child(tool):
+    """In an order in which no module is reached before its turn."""
+    with open(os.path.join(ROOT, "bench", "imports.json")) as stream:
+        before = json.load(stream)["before"]
+    ready = ["mrunc." + name.replace(".nr_" + os.uname().machine, ".nr_x86_64") for name in RUN]
+    first = {"mrunc.commands", "mrunc.commands.bytecode", "mrunc.commands.options", "mrunc.commands.run", "mrunc.sandbox",
+             "mrunc.sandbox.errors"}
+    assert sorted(ready) == sorted(set(before) - first)
+    found = [name for name in modules(tool) if name in ready]
+    assert found == ready
