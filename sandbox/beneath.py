@@ -7,7 +7,6 @@ import errno
 import os
 
 from ..syscalls import mount
-from .features import has_openat2
 
 O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_LINKS = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
@@ -18,26 +17,7 @@ def open_beneath(root, path, flags, mode=0):
 
     Raises OSError: ELOOP or ENOTDIR where a component is a symlink, EXDEV or EINVAL where it would lead out.
     """
-    path = path or b"."
-    if has_openat2():
-        return mount.open_in_root(root, path, flags | os.O_NOFOLLOW, mode, NO_LINKS)
-    return walk_beneath(root, path, flags, mode)
-
-
-def walk_beneath(root, path, flags, mode=0):
-    """The same without openat2(2): one component at a time, each opened without following a link."""
-    steps = [step for step in path.split(b"/") if step not in (b"", b".")]
-    if path.startswith(b"/") or b".." in steps:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
-    current = os.dup(root)
-    try:
-        for step in steps[:-1]:
-            following = os.open(step, O_PATH_DIRECTORY, dir_fd=current)
-            os.close(current)
-            current = following
-        return os.open(steps[-1] if steps else b".", flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=current)
-    finally:
-        os.close(current)
+    return mount.open_in_root(root, path or b".", flags | os.O_NOFOLLOW, mode, NO_LINKS)
 
 
 def names(fd):

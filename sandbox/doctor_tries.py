@@ -4,7 +4,7 @@ import os
 
 from . import probes, remedies
 from .doctor import MISSING, OK, WEAK
-from .features import TABLE, WAYS_ROUND
+from .features import CALLS, TABLE
 from .plan import NAMESPACES
 from .throwaway import attempt
 from .vantage import lines, sysctl
@@ -19,10 +19,10 @@ def calls(exam):
     """The system calls by which a run is set up."""
     got = exam.tried["calls"] = attempt(probes.missing_calls)
     lacking = got.value or []
-    lost = dict((row[0], row[2]) for row in TABLE)
+    lost, round_about = dict((row[0], row[2]) for row in TABLE), [row[0] for row in CALLS]
     if got and not lacking:
         exam.add("calls", OK, "%d system calls" % len(probes.CALLS))
-    elif got and all(name in WAYS_ROUND for name, _ in lacking):
+    elif got and all(name in round_about for name, _ in lacking):
         exam.add("calls", WEAK, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking),
                  "; ".join(lost[name] for name, _ in lacking), "kernel-old")
     else:
@@ -145,7 +145,8 @@ def memfd(exam):
 def pidfd(exam):
     """The handle by which a run is watched and ended."""
     got = attempt(probes.pidfd)
-    exam.add("pidfd", OK if got else MISSING, "a signal through it" if got else got.phrase(), "no tier", "kernel-old")
+    exam.add("pidfd", OK if got else WEAK, "a signal through it" if got else got.phrase(),
+             "runs are as safe: a child's pid is its own until it is waited for", "kernel-old")
 
 
 def host_ids(exam):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
 from ..syscalls.system import os
-from ..syscalls import landlock, mount, process
+from ..syscalls import landlock, libc
 
 #: (feature, since, what is lost without it)
 TABLE = (
@@ -11,17 +11,35 @@ TABLE = (
     ("mount_setattr", "5.12", "mounts are restricted one by one (remount.py); a root caller's sources aren't mapped to their "
                               "owner: --rw is refused, and what isn't for everybody to read; no --overlay"),
     ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
-    ("openat2", "5.6", "nothing: `rootfs` walks one component at a time, without following links"),
+    ("openat2", "5.6", "nothing: paths are walked one component at a time, over no link; but a trace has no digests"),
+    ("clone3", "5.3", "nothing: the child is made by clone"),
+    ("pidfd_open", "5.3", "nothing: a child is known by its pid, which is its own until it is waited for"),
+    ("pidfd_send_signal", "5.1", "nothing: signals go to the pid, which is the child's until it is waited for"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
 
 
-#: Of the system calls, those that a run has a way round for.
-WAYS_ROUND = ("mount_setattr", "close_range")
+EPERM, EBADF, EINVAL = 1, 9, 22
+#: Each system call that a run has a way round for: arguments that make it no deed, and what it then says where it is there.
+CALLS = (
+    ("clone3", (None, 0), (EINVAL, EPERM)),
+    ("pidfd_open", (-1, 0), (EINVAL,)),
+    ("pidfd_send_signal", (-1, 0, None, 0), (EBADF,)),
+    ("openat2", (-1, None, None, 0), (EINVAL, EPERM)),
+    ("mount_setattr", (-1, None, 0, None, 0), (EINVAL,)),
+    ("close_range", (0x7fffffff, 0x7fffffff, 4), (0,)),  # CLOSE_RANGE_CLOEXEC, of a descriptor that nobody has
+)
+#: {control: [(call, what is done without it)]}, for the result.
+WAYS_ROUND = {
+    "userns": [("clone3", "made by clone(2)")],
+    "pidns": [("pidfd_open", "ended by its pid"), ("pidfd_send_signal", "ended by its pid")],
+    "mounts": [("mount_setattr", "restricted one by one by mount(2)"), ("openat2", "walked one component at a time")],
+    "fds": [("close_range", "each marked by itself")],
+}
 #: What a kernel without Landlock says: not built in; not in its lsm= list.
 ENOSYS, EOPNOTSUPP = 38, 95
-#: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG.
-NO_INTO_CGROUP = (22, 7)
+#: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG; or where it is not there.
+NO_INTO_CGROUP = (22, 7, ENOSYS)
 
 
 def _is_there(path):
@@ -37,9 +55,9 @@ def _is_there(path):
 
 class Features:
     """landlock_abi: int, 0 for none; landlock_off: built in, but not in the lsm= list; landlock_refused: the errno with which
-    something else keeps it from us, or None; timens, mount_setattr, cloexec_range: bool."""
+    something else keeps it from us, or None; timens: bool; missing: (name) of CALLS; mount_setattr, cloexec_range: bool."""
 
-    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "mount_setattr", "cloexec_range")
+    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing", "mount_setattr", "cloexec_range")
 
     def __init__(self):
         self.landlock_abi, self.landlock_off, self.landlock_refused = 0, False, None
@@ -50,7 +68,8 @@ class Features:
             if error.errno not in (ENOSYS, EOPNOTSUPP):
                 self.landlock_refused = error.errno
         self.timens = _is_there("/proc/self/ns/time")
-        self.mount_setattr, self.cloexec_range = mount.has_setattr(), process.has_cloexec_range()
+        self.missing = missing()
+        self.mount_setattr, self.cloexec_range = "mount_setattr" not in self.missing, "close_range" not in self.missing
 
     def remount(self):
         """The module that stands in for mount_setattr, or None."""
@@ -58,6 +77,16 @@ class Features:
             return None
         from . import remount
         return remount
+
+    def way_round(self, control):
+        """What `how` says of a control that is in force by another way than on newer kernels; empty where it isn't."""
+        ways = [(call, way) for call, way in WAYS_ROUND.get(control, ()) if call in self.missing]
+        if not ways:
+            return ""
+        since = dict(row[:2] for row in TABLE)
+        said = sorted(set(way for _, way in ways))
+        return "; %s: no %s (Linux %s)" % (", ".join(said), ", ".join(call for call, _ in ways),
+                                           ", ".join(since[call].partition(" ")[0] for call, _ in ways))
 
     def lacks(self, control):
         """A phrase where this kernel lacks the control, else None."""
@@ -79,15 +108,14 @@ class Features:
         return "landlock_create_ruleset: %s: an outer filter (a container?) forbids it" % os.strerror(self.landlock_refused)
 
 
-def has_openat2():
-    """Whether openat2(2) is there: it may be older than the kernel, or hidden by an outer filter.  Looked up once."""
-    if not _OPENAT2:
-        try:
-            os.close(mount.open_in_root(-100, b"/", resolve=0))  # -100: AT_FDCWD
-            _OPENAT2.append(True)
-        except OSError:
-            _OPENAT2.append(False)
-    return _OPENAT2[0]
+def missing():
+    """(name) of CALLS that are not there: newer than the kernel, or hidden by an outer filter.  Looked up once."""
+    if not _MISSING:
+        said = libc.answers([row[:2] for row in CALLS])
+        _MISSING.append(tuple(row[0] for row, number in zip(CALLS, said) if number not in row[2]))
+        if "openat2" in _MISSING[0]:
+            from ..syscalls import walk  # noqa: F401 - in the child, nothing is loaded any more
+    return _MISSING[0]
 
 
-_OPENAT2 = []
+_MISSING = []

@@ -107,6 +107,8 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
             continue
         test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
         in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
+        if features.missing:
+            how += features.way_round(name)
         if in_force and asked:
             receipt.append(Control(name, True, True, how))
             continue

@@ -9,7 +9,6 @@ import marshal
 import os
 import time
 
-from ..syscalls import process
 from . import launch, supervise
 from .errors import SandboxError
 from .launcher import PART, SIGKILL, Served, error_as_dict
@@ -61,7 +60,8 @@ class Job:
         elif self.state is RUNS:
             wanted = self.supervision.wanted()
         elif self.state is ENDS:
-            wanted[self.run.pidfd] = POLLIN
+            if self.run.pidfd >= 0:
+                wanted[self.run.pidfd] = POLLIN
         if self.heard or self.parts:
             wanted[self.channel.fileno()] = (POLLIN if self.heard else 0) | (POLLOUT if self.parts else 0)
         return wanted
@@ -70,6 +70,8 @@ class Job:
         """Seconds until the next thing is due, or None."""
         if self.state is SETUP:
             return max(0.0, self.run.begun + launch.SETUP_DEADLINE - time.monotonic())
+        if self.state is ENDS and self.run.pidfd < 0:
+            return supervise.LOOK_AGAIN
         return self.supervision.wait() if self.state is RUNS else None
 
     def serve(self, events):
@@ -82,7 +84,7 @@ class Job:
             self.supervision.serve(events)
             if self.supervision.done:
                 self._over()
-        elif self.state is ENDS and self.run.pidfd in events:
+        elif self.state is ENDS and self.run.has_ended(events):
             self._conclude()
         if self.parts:
             self._send()
@@ -149,7 +151,7 @@ class Job:
         if self.run is not None and self.run.pid > 0:
             self.state = ENDS
             try:
-                process.pidfd_kill(self.run.pidfd, SIGKILL)
+                self.run.signal_init(SIGKILL)
             except OSError:
                 pass
         else:

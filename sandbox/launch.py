@@ -135,12 +135,14 @@ class Run(Provisions):
         except OSError as error:
             from . import remedies
             cause, words = remedies.namespace_cause(error.errno)
-            raise SandboxError("namespaces", "clone3", error.errno, control="userns", remedy=remedies.line(cause, **words))
+            raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
+                               remedy=remedies.line(cause, **words))
         if self.pid == 0:
             stages.run(child)
-        self._keep(self.pidfd)
+        if self.pidfd >= 0:
+            self._keep(self.pidfd)
         if self.reaper is not None:
-            self.reaper.init, self.reaper.init_fd = self.pid, self.pidfd
+            self.reaper.init, self.reaper.signal_init = self.pid, self.signal_init
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
@@ -167,9 +169,20 @@ class Run(Provisions):
     def signal(self, number):
         """Sends a signal to the program, by init or directly; SIGKILL is init's own."""
         if self.reaper is None or number == SIGKILL:
-            process.pidfd_kill(self.pidfd, number)
+            self.signal_init(number)
         else:
             self.reaper.signal(number)
+
+    def signal_init(self, number):
+        """Sends a signal to init: by its pid where there is no other way, which is its own until it is waited for."""
+        if self.pidfd >= 0 and "pidfd_send_signal" not in self.features.missing:
+            process.pidfd_kill(self.pidfd, number)
+        elif self.pid > 0:
+            process.kill(self.pid, number)
+
+    def has_ended(self, events):
+        """Whether init has ended.  events: {fd: events} of a poll."""
+        return self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
 
     def _map(self, host_uid, host_gid):
         plan, base = self.plan, "/proc/%d/" % self.pid

@@ -24,7 +24,7 @@ from .loop import Loop
 from .spec import Spec, known
 from .unchanged import Plans
 
-SIGKILL, POLLIN = 9, 1
+SIGKILL, POLLIN, ESRCH = 9, 1, 3
 ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone
 PACKET = 1 << 16
 #: A part of an answer; longer than the send buffer's share of some hosts it must not be.
@@ -34,6 +34,8 @@ PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
 MOST_FDS = 6
 #: How long the launcher waits for its sandboxes' ends when the host has gone.
 PATIENCE = 10.0
+#: Where no descriptor tells of the host's end, one looks again after so many seconds.
+LOOK_AGAIN = 0.25
 
 
 def serve(number):
@@ -43,7 +45,7 @@ def serve(number):
         os.set_inheritable(fd, False)
     except (ValueError, OSError, OverflowError):
         raise usage("--spec-fd %s" % number, "not an open descriptor")
-    host = process.pidfd_open(os.getppid())
+    host = Host(os.getppid())
     if os.fork():
         return 0
     sockets = libc.sockets
@@ -54,8 +56,34 @@ def serve(number):
         os._exit(0)
 
 
+class Host:
+    """The process that we serve.  fd: its pidfd, or -1 before Linux 5.3: then its directory in /proc, which is never another
+    process's, is looked at again and again.  Raises OSError."""
+
+    def __init__(self, pid):
+        try:
+            self.fd, self.place = process.pidfd_open(pid), -1
+        except OSError as error:
+            if error.errno == ESRCH:
+                raise
+            self.fd, self.place = -1, os.open("/proc/%d" % pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def has_ended(self, events):
+        """Whether it has.  events: {fd: events} of a poll."""
+        if self.fd >= 0:
+            return self.fd in events
+        try:
+            fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.place)
+            try:
+                return os.read(fd, 4096).rpartition(b") ")[2][:1] in b"ZX"
+            finally:
+                os.close(fd)
+        except OSError:
+            return True
+
+
 class Launcher:
-    """sock: the host's socket; host: its pidfd."""
+    """sock: the host's socket; host: Host."""
 
     def __init__(self, sock, host):
         import resource
@@ -83,17 +111,19 @@ class Launcher:
 
     def wanted(self):
         """{fd: events}."""
-        return {} if self.leaving else {self.sock.fileno(): POLLIN, self.host: POLLIN, self.signals: POLLIN}
+        if self.leaving:
+            return {}
+        return dict.fromkeys([self.sock.fileno(), self.signals] + [self.host.fd] * (self.host.fd >= 0), POLLIN)
 
     def wait(self):
-        """Seconds until it leaves without its sandboxes, when it is leaving."""
-        return PATIENCE if self.leaving else None
+        """Seconds until it leaves without its sandboxes, when it is leaving; or until it looks for the host again."""
+        return PATIENCE if self.leaving else None if self.host.fd >= 0 else LOOK_AGAIN
 
     def serve(self, events):
         """Takes a request, or notices the host's end."""
         if self.leaving:
             os._exit(0)
-        if self.host in events or self.signals in events:
+        if self.host.has_ended(events) or self.signals in events:
             self.leave()
         elif self.sock.fileno() in events:
             self.receive()

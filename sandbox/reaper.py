@@ -11,10 +11,12 @@ import time
 
 from ..syscalls import process
 
-SIGKILL = 9
+SIGKILL, ESRCH = 9, 3
 WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
 #: A program that forks without a pause could outrun a sweep below ABI 6 for ever.
 PATIENCE = 5.0
+#: Where no descriptor tells of an end, one looks again after so many seconds.
+LOOK_AGAIN = 0.002
 
 
 class Reaper:
@@ -24,7 +26,7 @@ class Reaper:
         """Becomes the subreaper.  scoped: init may and will signal the program."""
         self.filters, self.scoped = filters, scoped
         self.before = process.get_child_subreaper()
-        self.init, self.init_fd, self.workload = 0, -1, -1
+        self.init, self.signal_init, self.workload = 0, None, -1  # of launch.Run
         process.set_child_subreaper(1)
 
     def release(self):
@@ -36,7 +38,7 @@ class Reaper:
     def signal(self, number):
         """Sends a signal to the program: by init, or where the filter keeps init from it, directly."""
         if self.scoped:
-            process.pidfd_kill(self.init_fd, number)
+            self.signal_init(number)
         elif self._find_workload():
             process.pidfd_kill(self.workload, number)
 
@@ -53,7 +55,7 @@ class Reaper:
         if self.workload < 0:
             children = sorted((start, pid) for pid, parent, start in processes() if parent == self.init)
             if children:
-                fd = process.pidfd_open(children[0][1])
+                fd = handle(children[0][1])
                 if parent_of(children[0][1]) == self.init:
                     self.workload = fd
                 else:
@@ -74,7 +76,13 @@ class Reaper:
                 self._wait(pid, ends)
 
     def _wait(self, pid, ends):
-        fd = process.pidfd_open(pid)
+        try:
+            fd = process.pidfd_open(pid)
+        except OSError:
+            while not process.has_ended(pid) and time.monotonic() < ends:
+                time.sleep(LOOK_AGAIN)
+            os.waitpid(pid, WALL | os.WNOHANG)
+            return
         try:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
@@ -111,6 +119,16 @@ def processes():
                 continue
             out.append((int(name), int(fields[1]), int(fields[19])))
     return out
+
+
+def handle(pid):
+    """A descriptor that signals can be sent through: a pidfd, or where pidfd_open is hidden, the directory in /proc."""
+    try:
+        return process.pidfd_open(pid)
+    except OSError as error:
+        if error.errno == ESRCH:
+            raise
+        return os.open("/proc/%d" % pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def parent_of(pid):

@@ -67,8 +67,6 @@ TABLE = {
     ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's rule for unprivileged ones); "
                                    "a program with a profile gets them", profile("mrunc-python", "{binary}"), FREES_ALL,
                                    NARROWER),
-    ("*", "clone3-hidden"): ("an outer seccomp filter hides clone3 (another sandbox, an old container runtime), or this is not "
-                             "Linux 5.10", (), None),
     ("*", "userns-depth"): ("user namespaces are nested too deeply here", (), None),
     ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away", (), None),
 
@@ -124,7 +122,7 @@ TABLE = {
     ("*", "outer"): ("set by what started mrunc (a service, a container, a sandbox)", (), None),
 }
 #: What is forbidden by what is around us is changed there, not on the host.
-AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "clone3-hidden", "maps", "proc-sys",
+AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "maps", "proc-sys",
           "seccomp")
 for _cause in AROUND:
     TABLE["container", _cause] = (CONTAINER, (), "the options open the container, not mrunc")
@@ -246,7 +244,7 @@ def namespace_cause(number):
     label = vantage.apparmor_profile() if number == 13 else ""
     if label:
         return "userns-profile", {"label": label}
-    return {1: "userns-forbidden", 13: "userns-lsm", 38: "clone3-hidden", 87: "userns-depth"}.get(number), {}
+    return {1: "userns-forbidden", 13: "userns-lsm", 38: "kernel-old", 87: "userns-depth"}.get(number), {}
 
 
 def capabilities_cause(number=None):

@@ -10,6 +10,7 @@ import stat
 
 from ..syscalls import mount, process
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError
+from .features import missing
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
@@ -116,13 +117,13 @@ def unmapped_tree(op, identity, known):
                            "mrunc as its owner")
     closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
     if closed is not None:
-        raise SandboxError("sources", shown, control="mounts", status=USAGE if mount.has_setattr() else CANNOT_CONTAIN,
+        raise SandboxError("sources", shown, control="mounts", status=CANNOT_CONTAIN if "mount_setattr" in missing() else USAGE,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
                            "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
                            remedy="bring files in with --copy")
     tree = clone_source(op)
     try:
-        if mount.has_setattr():
+        if "mount_setattr" not in missing():
             mount.mount_setattr(tree, op.flags)
     except OSError:
         os.close(tree)
@@ -175,7 +176,8 @@ def owner_userns(owner, identity):
             os.close(release)
             release = -1
             os.waitpid(pid, 0)
-            os.close(pidfd)
+            if pidfd >= 0:
+                os.close(pidfd)
     finally:
         os.close(hold)
         if release >= 0:

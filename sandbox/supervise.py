@@ -14,6 +14,8 @@ SIGTERM, SIGKILL = 15, 9
 #: After "stop" init reports the workload's end with its usage; one that can't is killed without.
 STOP_DEADLINE = 2.0
 INSISTENCE = 3
+#: Where no descriptor tells that a killed init has ended, before Linux 5.2, one looks again after so many seconds.
+LOOK_AGAIN = 0.002
 #: Output that a reader has not taken for so long is dropped where a deadline or a limit ended the run.
 DRAIN_SECONDS = 2.0
 
@@ -169,7 +171,8 @@ class Supervision:
         if not self.over:
             wanted[self.sock.fileno()] = select.POLLIN
         elif not all(carrier.is_last for carrier in self.carriers):
-            wanted[self.run.pidfd] = select.POLLIN
+            if self.run.pidfd >= 0:
+                wanted[self.run.pidfd] = select.POLLIN
         for listener in self.listeners:
             wanted.update(listener.wanted())
         for carrier in self.carriers:
@@ -180,7 +183,7 @@ class Supervision:
 
     def serve(self, events):
         """Does what is to be done about these events, {fd: events}, and what is due."""
-        if self.over and self.run.pidfd in events:
+        if self.over and self.run.has_ended(events):
             for carrier in self.carriers:
                 carrier.last()
         for carrier in self.carriers:
@@ -205,6 +208,8 @@ class Supervision:
             wait = helper.wait()
             if wait is not None:
                 due.append(wait)
+        if self.over and self.run.pidfd < 0:
+            due.append(LOOK_AGAIN)
         return max(0.0, min(due)) if due else None
 
     def _run_due(self):

@@ -9,7 +9,7 @@ import os
 import stat
 
 from ..syscalls import mount
-from .features import has_openat2
+from .features import missing
 
 #: A larger file is not read; nor is anything beyond so many bytes of all files together.
 MOST, ALTOGETHER = 64 << 20, 512 << 20
@@ -50,7 +50,7 @@ class Files:
 
     def at_path(self, pid, path):
         """The File at an absolute path (bytes) as a process sees it, or None; Linux 5.6.  Held as `of_process` does."""
-        if not has_openat2():
+        if "openat2" in missing():
             return None
         held = []
         try:

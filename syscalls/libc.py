@@ -105,6 +105,14 @@ def bind(name, *argtypes):
     return call
 
 
+def answers(calls):
+    """[errno, 0 for none] of system calls that are no deed: (name, integer arguments and None for a null pointer)."""
+    syscall, out = function(), []
+    for name, arguments in calls:
+        out.append(get_errno() if syscall(NR.get(name, -1), *arguments) == -1 else 0)
+    return out
+
+
 def buffer(init, size=None):
     """Memory that the kernel may write to: zeroed, of so many bytes, or holding the bytes `init` in `size` bytes (one more
     than there are unless said).  Its contents are `raw`."""

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts: mount(2), pivot_root(2) and the file-descriptor based mount API of Linux 5.2 (mount_setattr: 5.12)."""
-import errno
 import struct
 
 from .system import os
@@ -102,15 +101,6 @@ def mount_setattr(tree, attributes, recursive=True, userns=0, name=b""):
     _mount_setattr(tree, name, flags, attr, 32)
 
 
-def has_setattr():
-    """Whether mount_setattr(2) is there: with a size of 0 it is EINVAL, whoever asks."""
-    try:
-        _mount_setattr(-1, b"", AT_EMPTY_PATH, None, 0)
-    except OSError as error:
-        return error.errno == errno.EINVAL
-    return True
-
-
 def new_filesystem(kind, attributes, options=()):
     """A detached mount (fd) of a new file system.  fsopen(2), fsconfig(2), fsmount(2), 5.2
 
@@ -130,7 +120,16 @@ def new_filesystem(kind, attributes, options=()):
 def open_in_root(root, path, flags=os.O_PATH, mode=0, resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS):
     """Opens `path` (bytes) as if the directory `root` (fd) were "/", so that no link leads out.  openat2(2), 5.6
 
-    ENOENT, ENOTDIR, ELOOP (a magic link, or any link under RESOLVE_NO_SYMLINKS).
+    ENOENT, ENOTDIR, ELOOP (a magic link, or any link under RESOLVE_NO_SYMLINKS); EXDEV: "/" or ".." under RESOLVE_BENEATH.
+    Without openat2 every link is refused, and so is "..".
     """
     how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode, resolve)
-    return _openat2(root, path, how, 24)
+    try:
+        return _openat2(root, path, how, 24)
+    except OSError as error:
+        if error.errno != 38:
+            raise
+    if resolve & RESOLVE_BENEATH and path[:1] == b"/":
+        raise OSError(18, os.strerror(18), "openat2")
+    from . import walk  # loaded already where it is needed: sandbox/features.py
+    return walk.open_below(root, path, flags, mode)

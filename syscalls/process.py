@@ -14,7 +14,7 @@ SIGCHLD = 17
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 37, 38
-CLOSE_RANGE_CLOEXEC = 4
+CLOSE_RANGE_CLOEXEC, WALL = 4, 0x40000000
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
 F_ADD_SEALS, F_GET_SEALS, ALL_SEALS = 1033, 1034, 0xf
 F_GETFL, F_SETFL, F_SETOWN, F_GETOWN, O_ASYNC = 3, 4, 8, 9, 0o20000
@@ -50,7 +50,8 @@ def clone3(namespaces, cgroup=-1):
     """A child in new namespaces (CLONE_NEW* bits): (pid, pidfd), and (0, -1) in the child.  clone3(2), Linux 5.3
 
     cgroup: the descriptor of the cgroup2 directory that it is born in, -1 for the caller's (CLONE_INTO_CGROUP, Linux 5.7);
-    a new cgroup namespace is then rooted there.
+    a new cgroup namespace is then rooted there.  Without clone3 it is clone(2), which knows no cgroup (ENOSYS then); before
+    Linux 5.2 there is no pidfd (-1).
 
     The child runs on a copy of this process, like fork(2); no atfork handler runs, so it must be left by exec or
     os._exit.  EPERM: user namespaces are switched off; ENOSPC: user.max_user_namespaces is used up (or 0);
@@ -60,7 +61,13 @@ def clone3(namespaces, cgroup=-1):
     pidfd = buffer(struct.pack("=i", -1), 4)
     flags = namespaces | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
     arguments = struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0))
-    pid = _clone3(arguments, 88 if cgroup >= 0 else 80)  # the field came with the flag
+    try:
+        pid = _clone3(arguments, 88 if cgroup >= 0 else 80)  # the field came with the flag
+    except OSError as error:
+        if error.errno != 38 or cgroup >= 0:
+            raise
+        from . import clone
+        return clone.child(namespaces)
     return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
 
 
@@ -143,15 +150,6 @@ def set_dumpable(value):
 def set_no_new_privs():
     """prctl(PR_SET_NO_NEW_PRIVS): exec can never grant privileges again.  Irrevocable.  Linux 3.5"""
     _prctl_number(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-
-
-def has_cloexec_range():
-    """Whether cloexec_from works: tried on a descriptor that nobody has."""
-    try:
-        _close_range(0x7fffffff, 0x7fffffff, CLOSE_RANGE_CLOEXEC)
-    except OSError:
-        return False
-    return True
 
 
 def inheritable():
@@ -237,6 +235,11 @@ def pidfd_status(pidfd):
 def pidfd_kill(pidfd, number):
     """Sends a signal to the process behind a pidfd.  ESRCH: it has ended.  pidfd_send_signal(2), Linux 5.1"""
     _pidfd_send_signal(pidfd, number, None, 0)
+
+
+def has_ended(pid):
+    """Whether a child has ended, whatever signal that sends; it is not waited for.  waitid(2)"""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL) is not None
 
 
 def kill(pid, number):

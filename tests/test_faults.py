@@ -78,6 +78,9 @@ OPTIONAL = {
         "rt_sigaction": "the interpreter's own at its end", "prctl": "the last capability is found by an error",
         "mount_setattr": "the kernel is asked whether it has it; else mounts are restricted one by one",
         "close_range": "the kernel is asked whether it has it; else each descriptor is marked",
+        "clone3": "the kernel is asked whether it has it; else the child is made by clone",
+        "openat2": "the kernel is asked whether it has it; else paths are walked one component at a time",
+        "pidfd_open": "the kernel is asked whether it has it; else pid 1 is signalled by its number",
         "pidfd_send_signal": "pid 1 has ended, or is killed by its number", "wait4": "the zombie ends with the supervisor"},
     "child": {
         "ioctl": "open() asks whether a file is a terminal", "lseek": "open() asks for the place in a file",
@@ -87,9 +90,9 @@ OPTIONAL = {
         "pread64": "a look at the program's first bytes, for a better message"},
     "init": {}, "first steps": {}}
 #: What else has to stand in the call's line for that: the sandbox's /proc is counted, any other directory is needed; the
-#: filter that asks has another to fall back to.
+#: filter that asks has another to fall back to; a call that is no deed has no arguments.
 LISTENER = "SECCOMP_FILTER_FLAG_NEW_LISTENER"
-ONLY = {"getdents64": "</proc>", "seccomp": LISTENER}
+ONLY = {"getdents64": "</proc>", "seccomp": LISTENER, "clone3": "NULL", "openat2": "NULL"}
 #: The share of injections that may find fewer calls than the recorded runs made: how often the sandbox is sampled while it
 #: runs is the clock's.
 FEWER = 0.03

@@ -5,19 +5,28 @@ import json
 import os
 import secrets
 import shlex
+import signal
+import subprocess
 
 import pytest
 
-from conftest import PYTHON, also_in_vm, lacking
-from outer_filter import EINVAL, ENOSYS, EPERM, behind
+from conftest import PYTHON, also_in_vm, become, lacking
+from mrunc.sandbox import features
+from outer_filter import EINVAL, ENOSYS, EPERM, HAS, behind
 
 #: What older kernels (and filters of container runtimes: EPERM) answer.
+NO_PIDFD = [("pidfd_open", ENOSYS), ("pidfd_send_signal", ENOSYS), ("clone", 0, 0x1000, EINVAL, HAS)]  # CLONE_PIDFD
 HIDDEN = {
+    "clone3": [("clone3", ENOSYS)],
+    "openat2": [("openat2", ENOSYS)],
+    "pidfd_open": [("pidfd_open", ENOSYS)],
+    "pidfd_send_signal": [("pidfd_send_signal", ENOSYS)],
+    "any pidfd": [("clone3", ENOSYS)] + NO_PIDFD,
     "mount_setattr": [("mount_setattr", ENOSYS)],
     "mount_setattr forbidden": [("mount_setattr", EPERM)],
     "close_range": [("close_range", ENOSYS)],
     "CLOSE_RANGE_CLOEXEC": [("close_range", 2, 4, EINVAL)],
-    "all of them": [("mount_setattr", ENOSYS), ("close_range", ENOSYS)],
+    "all of them": [(call, ENOSYS) for call in ("mount_setattr", "close_range", "clone3", "openat2")] + NO_PIDFD,
 }
 MOUNTS = """
 for line in open('/proc/self/mountinfo'):
@@ -152,8 +161,84 @@ def test_an_overlay_is_refused_without_mount_setattr(inside_as_user):
     assert remedy.startswith("mrunc: remedy: an overlay needs ") or "start mrunc outside of it" in remedy, done
 
 
+def test_the_result_says_which_way_was_taken(inside):
+    report = finished(inside, behind(inside, *HIDDEN["all of them"]), "")[1]
+    how = {row["name"]: row["how"] for row in report["controls"]}
+    assert how["userns"].endswith("; made by clone(2): no clone3 (Linux 5.3)"), how["userns"]
+    assert how["pidns"].endswith("; ended by its pid: no pidfd_open, pidfd_send_signal (Linux 5.3, 5.1)"), how["pidns"]
+    assert how["fds"].endswith("; each marked by itself: no close_range (Linux 5.11)"), how["fds"]
+    assert "mount_setattr" in how["mounts"] and "openat2" in how["mounts"], how["mounts"]
+    if not features.missing():
+        assert not [row for row in finished(inside, [], "")[1]["controls"] if row["in_force"] and ": no " in row["how"]]
+
+
+
+ENDS = {
+    "deadline": (["--timeout", "0.3", "--grace", "0.1"], "while True:\n    pass", "timeout-wall", 124),
+    "output": (["--max-output", "64k"], "while True:\n    print('x' * 4000)", "output-limit", None),
+    "signal": ([], "import os\nos.kill(os.getpid(), 9)", "signal", 137),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_without_pidfds_a_run_ends_in_every_way(inside, end):
+    """Who was started in the background ends with it: the last holder of the pipe has gone when mrunc has ended."""
+    options, code, reason, status = ENDS[end]
+    code = "import os, signal\nif os.fork() == 0:\n    signal.signal(15, signal.SIG_IGN)\n    while True:\n" \
+        "        signal.pause()\nsignal.signal(15, signal.SIG_IGN)\n" + code
+    done, report, _ = finished(inside, behind(inside, *HIDDEN["any pidfd"]), code, options, timeout=60)
+    assert report["reason"] == reason and (status is None or done.returncode == status), (done.stderr, report)
+
+
+def test_without_pidfds_a_signal_for_mrunc_reaches_the_program(inside):
+    command = behind(inside, *HIDDEN["any pidfd"]) + inside.command(
+        "/usr/bin/python3", "-c", "import os, signal\nsignal.signal(15, lambda *_: os._exit(7))\nprint('up', flush=True)\n"
+        "while True:\n    signal.pause()")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=inside.scratch, preexec_fn=become(inside.who))
+    try:
+        assert process.stdout.readline() == b"up\n"
+        process.terminate()
+        assert process.wait(60) == 7
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+LIBRARY = """
+import os, signal, sys
+sys.path.insert(0, %r)
+import mrunc
+box = mrunc.Sandbox()
+process = box.popen(["sh", "-c", "echo up; exec sleep 1000"], stdout=-1)
+process.stdout.readline()
+process.kill()
+print(box.run(["true"]).returncode, process.wait(), process.result.reason, flush=True)
+other = os.fork()  # holds the launcher's socket, so that only the host's own end can tell
+if other == 0:
+    os.close(2)
+    signal.pause()
+print(other, flush=True)
+process = box.popen(["sh", "-c", "exec sleep 1000"], stdout=2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_without_pidfds_the_library_ends_what_it_started_and_goes_with_its_host(inside):
+    """The sandbox of the killed host is the last that holds our pipe."""
+    command = behind(inside, *HIDDEN["any pidfd"]) + [PYTHON, "-c", LIBRARY % os.path.dirname(inside.tool)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=inside.scratch,
+                          preexec_fn=become(inside.who)) as host:
+        first, other = host.stdout.readline(), int(host.stdout.readline() or 0)
+        try:
+            assert host.stderr.read() == b"" and first == b"0 137 killed-by-caller\n" and host.wait(60) == -9
+            os.kill(other, 0)
+        finally:
+            os.kill(other, signal.SIGKILL)
+
+
 #: What nothing stands in for: Linux 5.10 has them all.
-NEEDED = ("clone3", "move_mount", "fsopen", "fsmount", "seccomp", "memfd_create")
+NEEDED = ("move_mount", "fsopen", "fsmount", "seccomp", "memfd_create")
 
 
 @pytest.mark.parametrize("call", NEEDED)

@@ -16,8 +16,10 @@ import pytest
 import mrunc  # noqa: F401  (makes the package)
 from archives import (Layout, archive, directory, file, hardlink, header, long_name, padded, pax, record, symlink)
 from conftest import PYTHON, ROOT, USER, become
-from mrunc.sandbox import beneath, features, rootfs_build, rootfs_tar
+from outer_filter import hidden
+from mrunc.sandbox import beneath, rootfs_build, rootfs_tar
 from mrunc.sandbox.errors import SandboxError
+from mrunc.syscalls import mount
 
 SMALL = (1 << 20, 200)
 
@@ -25,7 +27,8 @@ SMALL = (1 << 20, 200)
 @pytest.fixture(params=["openat2", "walking"])
 def place(request, tmp_path, monkeypatch):
     """A directory with sentinels around the destination; at the end they are as they were, and no draft is left."""
-    monkeypatch.setattr(features, "_OPENAT2", [request.param == "openat2"])
+    if request.param == "walking":
+        monkeypatch.setattr(mount, "_openat2", hidden)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "sentinel").write_text("untouched")

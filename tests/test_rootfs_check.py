@@ -13,15 +13,18 @@ import pytest
 
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, become
-from mrunc.sandbox import elf, features, rootfs_check
+from outer_filter import hidden
+from mrunc.sandbox import elf, rootfs_check
 from mrunc.sandbox.errors import SandboxError
+from mrunc.syscalls import mount
 
 LOADER = b"/lib64/ld-made-up.so.2"
 
 
 @pytest.fixture(params=["openat2", "walking"])
 def tree(request, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "_OPENAT2", [request.param == "openat2"])
+    if request.param == "walking":
+        monkeypatch.setattr(mount, "_openat2", hidden)
     (tmp_path / "tree" / "bin").mkdir(parents=True)
     (tmp_path / "outside").write_text("#!/bin/sh\n")
     (tmp_path / "outside").chmod(0o755)
