@@ -20,6 +20,7 @@ from .errors import SandboxError
 ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
 #: A dict that is longer goes by a file.
 PACKET = 60000
+LONG = b"@"
 #: Launchers for one run at a time that wait for the next one; more are ended.
 IDLE = 4
 SETTLE = 10.0
@@ -144,7 +145,7 @@ class Call:
         """Lets go: a sandbox that still is there is killed."""
         if self.channel.fileno() >= 0:
             try:
-                if self.is_own:
+                if self.is_own and not done:
                     self.channel.shutdown(socket.SHUT_RDWR)  # a forked process may hold a copy
             except OSError:
                 pass
@@ -185,30 +186,30 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
     stdio: three descriptors; alone: it gets a launcher to itself; scope: what `before` is to be made of, or None; link: the
     one launcher that it is for; then None is returned where that one has ended.  Raises SandboxError.
     """
-    import sys
     request["alone"] = alone
-    python = python or sys.executable or "python3"
-    key = (python, os.geteuid(), os.getegid(), scope, tuple(os.getgroups()), view())
     packet, files, cwd = marshal.dumps(request, 2), [], -1
     try:
         ours, theirs = pair()
     except OSError as error:
         raise _not_handed_over(error)
     try:
-        try:
-            cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fds = [theirs.fileno()] + list(stdio)
+        if link is None:
+            try:
+                cwd = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            fds.append(cwd)
         if len(packet) > PACKET:
             import tempfile
             files.append(tempfile.TemporaryFile())
             files[0].write(packet)
             files[0].seek(0)
-            packet = b""
-        fds = [theirs.fileno()] + list(stdio) + [cwd] + [stream.fileno() for stream in files]
+            packet = LONG
+            fds.append(files[0].fileno())
         if link is None:
-            link, giver = _deliver(packet or b"@", fds, key, alone)
-        elif link.sock.fileno() >= 0 and link.send(packet or b"@", fds):
+            link, giver = _deliver(packet, fds, _key(python, scope), alone)
+        elif link.sock.fileno() >= 0 and link.send(packet, fds):
             giver = None
         else:
             ours.close()
@@ -232,6 +233,12 @@ def _not_handed_over(error):
     from .streams import NO_DESCRIPTOR
     remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
+
+
+def _key(python, scope):
+    """What the launchers of a process differ in."""
+    import sys
+    return python or sys.executable or "python3", os.geteuid(), os.getegid(), scope, tuple(os.getgroups()), view()
 
 
 def _deliver(packet, fds, key, alone):

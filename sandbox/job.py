@@ -137,7 +137,7 @@ class Job:
         """Nothing ran, or the launcher failed while it did."""
         if self.outcome is None:
             self.error = error if isinstance(error, SandboxError) else SandboxError(
-                "start", "%s: %s" % (type(error).__name__, error))
+                "start", "%s: %s" % (type(error).__name__, error), getattr(error, "errno", None))
         else:
             self.outcome.failed(error)
             self.supervision.close()
@@ -154,6 +154,8 @@ class Job:
                 self.run.signal_init(SIGKILL)
             except OSError:
                 pass
+            if self.outcome is not None:
+                self.run.judge(self.outcome)
         else:
             self._conclude()
 
@@ -166,7 +168,11 @@ class Job:
         except SandboxError as error:
             answer = {"error": error_as_dict(error)}
         self._close_stdio()
-        self.answer(answer)
+        try:
+            self.answer(answer)
+        finally:
+            if self.run is not None:
+                self.run.close_late()
 
     def answer(self, answer):
         """The last word to the host."""

@@ -78,7 +78,8 @@ class Run(Provisions):
         self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
-        self.hearing = self.stream = None
+        self.hearing = self.stream = self.verdict = None
+        self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
         self._remember_terminals()
         self.result = Result().planned(plan)
 
@@ -106,7 +107,7 @@ class Run(Provisions):
         if not plan.tier.own_tree:
             self._private_directory(copies)
         trees = self._open_trees()
-        image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, self.room())))
+        self.image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, self.room())))
         stdin = self._private_stdin()
         carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
@@ -120,7 +121,7 @@ class Run(Provisions):
                 self.undo.append((self.group.remove, ()))
         child = stages.Child(
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
-            parent_end=self.sock, features=self.features, image=image, last_cap=caps.last_capability(), trees=trees,
+            parent_end=self.sock, features=self.features, image=self.image, last_cap=caps.last_capability(), trees=trees,
             copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
             boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
             group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
@@ -350,6 +351,12 @@ class Run(Provisions):
             outcome.failed(error)
         return self.conclude(outcome)
 
+    def judge(self, outcome):
+        """The verdict, as early as the end of pid 1 can't change it."""
+        from . import verdict
+        if outcome.status is not None and self.group is None and self.hearing is None:
+            self.verdict = verdict.judge(outcome.evidence(0, self.plan.limits))
+
     def conclude(self, outcome):
         """The Result of a run that is over, when everything has been undone.  Raises SandboxError where the program could not
         be executed."""
@@ -372,7 +379,8 @@ class Run(Provisions):
         counted = None if self.group is None else self.group.evidence
         if counted is not None:
             result.counted(counted)
-        result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted, result.refused)))
+        result.take(self.verdict or verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted,
+                                                                   result.refused)))
         if self.survivors:
             result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))
         if self.private is not None and self.private.left:
@@ -423,6 +431,9 @@ class Run(Provisions):
             terminals.restore(self.terminals)
         while self.undo:
             function, arguments = self.undo.pop()
+            if function is os.close and self.late is not None:
+                self.late.append(arguments[0])
+                continue
             try:
                 function(*arguments)
             except OSError:

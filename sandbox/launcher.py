@@ -6,15 +6,16 @@ secrets).  The launcher is nobody's child, so that the host's own waiting for ch
 and leaves when the host has ended, however that came, by the socket's end of file and by the host's pidfd.
 
 What goes over the socket N (SOCK_SEQPACKET): one packet for each sandbox, a dict by marshal, with the descriptors of a
-channel, the program's stdin, stdout and stderr, the host's directory, and where the dict is too long for a packet, a file
-with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes back:  `>` and a dict when the
-program has been started, where `tell` asks for it; `+` and
-`.`, the answer in parts, `.` being the last: a dict with `result` or `error`.  To the launcher: `k`, kill it; `s` and one
-byte, a signal for the program.  A channel that is closed kills it, too.  marshal reads what only the two ends have written;
-no byte of it is the program's.
+channel, the program's stdin, stdout and stderr, the host's directory (but for a warm sandbox, which has its own), and where the
+dict is too long for a packet, a file with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes
+back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and `.`, the answer in parts, `.` being
+the last: a dict with `result` or `error`.  To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A
+channel that is closed kills it, too.  marshal reads what only the two ends have written; no byte of it is the program's.
 """
+import errno
 import marshal
 import os
+import resource
 
 from ..syscalls import libc, process
 from . import launch, provisions
@@ -27,6 +28,8 @@ from .unchanged import Plans
 SIGKILL, POLLIN, ESRCH = 9, 1, 3
 ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone
 PACKET = 1 << 16
+#: Stands for a dict that is in a file.
+LONG = b"@"
 #: A part of an answer; longer than the send buffer's share of some hosts it must not be.
 PART = 60000
 PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
@@ -86,23 +89,22 @@ class Launcher:
     """sock: the host's socket; host: Host."""
 
     def __init__(self, sock, host):
-        import resource
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.spare, self.pool_number, self.plans = [], 0, Plans()
+        self.pool_number, self.plans = 0, Plans()
         self.take_back()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        self.allow(self.most - MOST_FDS)
         signals = libc.signals
         self.ignored = provisions.ignored_signals()
         signals.pthread_sigmask(signals.SIG_BLOCK, libc.SIGNALS)
         signals.signal(signals.SIGCHLD, signals.SIG_DFL)
         self.signals = process.signal_descriptor(ENDING)
-        self.hold_back()
 
     def run(self):
         """Serves until the host has gone."""
+        from . import warm  # noqa: F401 - and what it needs: without descriptors nothing can be loaded
         self.loop.add(self)
         while not self.leaving or self.jobs:
             self.loop.turn()
@@ -145,35 +147,32 @@ class Launcher:
     def receive(self):
         """Takes one packet of the host and begins what it asks for."""
         sockets = libc.sockets
-        self.release()
+        self.allow(self.most)
         try:
             packet, control, _, _ = self.sock.recvmsg(PACKET, sockets.CMSG_SPACE(4 * 8), sockets.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             packet = b""
+        self.allow(self.most - MOST_FDS)
         if not packet:
             return self.leave()
         data = control[0][2] if control else b""
         fds = [int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)]
-        channel, stdio, cwd = fds[0], fds[1:4], fds[4]
-        if len(fds) > 5:
-            with open(fds[5], "rb") as stream:
+        if packet == LONG:
+            with open(fds.pop(), "rb") as stream:
                 packet = stream.read()
+        channel, stdio, cwd = fds[0], fds[1:4], fds[4] if len(fds) > 4 else -1
         request, host = marshal.loads(packet), sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel)
         host.setblocking(False)
-        from .job import Job
+        if max(fds) >= self.most - MOST_FDS:  # the last ones, which are for taking a request and no sandbox
+            if cwd >= 0:
+                os.close(cwd)
+            from .warm import Refused
+            return Refused(self, host, stdio, request).answer({"error": error_as_dict(
+                SandboxError("launcher", "taking one more request", errno.EMFILE))})
         if "pool" in request:
             from . import warm
-        try:
-            self.hold_back()
-        except OSError as error:
-            self.release()
-            os.close(cwd)
-            from .warm import Refused
-            Refused(self, host, stdio, request).answer({"error": error_as_dict(
-                SandboxError("launcher", "taking one more request", error.errno))})
-            return self.hold_back()
-        if "pool" in request:
             return warm.serve(self, host, stdio, cwd, request)
+        from .job import Job
         job = Job(self, host, stdio, request)
         self.jobs.add(job)
         job.start(cwd)
@@ -181,15 +180,9 @@ class Launcher:
             self.loop.add(job)
         return None
 
-    def hold_back(self):
-        """Keeps descriptors for the next request.  Raises OSError where there are not so many."""
-        while len(self.spare) < MOST_FDS:
-            self.spare.append(os.dup(self.null))
-
-    def release(self):
-        """Lets them go."""
-        while self.spare:
-            os.close(self.spare.pop())
+    def allow(self, descriptors):
+        """How many of them this process may have."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(0, descriptors), self.most))
 
     def next_pool(self):
         """A number that no pool of this launcher had before: a late request must not meet another pool's sandboxes."""
@@ -227,9 +220,27 @@ class Served(launch.Run):
     def __init__(self, plan, launcher, stdio):
         self.stdio, self.of_launcher = tuple(stdio), launcher
         launch.Run.__init__(self, plan, launcher.features)
+        self.late = []
 
     def _take_signals(self):
         self.ignored = self.of_launcher.ignored
+
+    def read_back(self):
+        """As of launch.Run.  Taking the mounts down is half of what the end of pid 1 waits for: where all of them are the
+        system's own or the sandbox's, they go with this descriptor, right after the answer."""
+        launch.Run.read_back(self)
+        self._close_now(self.image)  # init is what it was for
+        spec = self.plan.spec
+        if self.group is None and not (spec.ro or spec.rw or spec.here or spec.overlay or spec.rootfs):
+            try:
+                self._keep(os.open("/proc/%d/ns/mnt" % self.pid, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                pass
+
+    def close_late(self):
+        """Closes what could wait for the answer."""
+        while self.late:
+            os.close(self.late.pop())
 
 
 def error_as_dict(error):

@@ -32,7 +32,6 @@ def serve(launcher, channel, stdio, cwd, request):
             os.close(fd)
         Pool(launcher, channel, cwd, request).begin()
         return
-    os.close(cwd)
     pool = launcher.pools.get(request["pool"])
     if pool is not None:
         pool.use(channel, stdio, request)
@@ -198,6 +197,7 @@ class Warm(Job):
         try:
             self.run.take_over(request, stdio)
             self.run.let_go()
+            self.run.describe()
             self._runs()
         except Exception as error:
             self.state = SETUP if self.outcome is None else self.state
@@ -232,11 +232,15 @@ class Later(Served):
         self.begins, self.stdio = True, tuple(stdio)
         plan = self.plan
         plan.env.update(plan.spec.begin(request["argv"], request["env"], request["timeout"], request["environ"]))
-        self.result.argv = [os.fsdecode(word) for word in plan.spec.argv]
         self._remember_terminals()
         stdin, carried = self._private_stdin(), self._carried_output()
         self.lent = (stdin if stdin >= 0 else stdio[0], carried.get(1, stdio[1]), carried.get(2, stdio[2]))
-        self.result.started, self.begun = now_utc(time.time()), time.monotonic()
+        self.begun_at, self.begun = time.time(), time.monotonic()
+
+    def describe(self):
+        """What the result says of the request, while the program begins."""
+        self.result.argv = [os.fsdecode(word) for word in self.plan.spec.argv]
+        self.result.started = now_utc(self.begun_at)
 
     def _send_go(self, paths, fds):
         name, search = self.plan.spec.argv[0], self.plan.env[b"PATH"]

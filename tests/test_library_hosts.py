@@ -264,7 +264,7 @@ until(lambda: not sandboxes())
 before, memory = held(), (resident("self"), resident(launcher))
 for _ in range(250):
     mrunc.run(["echo", "x"], capture_output=True)
-until(lambda: held() == before)
+until(lambda: max(late - early for early, late in zip(before, held())) <= 0)  # some are closed after the answer
 grown = [late - early for early, late in zip(memory, (resident("self"), resident(launcher)))]
 assert max(grown) < 512, grown  # KiB, of 250 runs: less than 2 for each
 """)
