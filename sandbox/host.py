@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
-import stat
-
-from ..syscalls.system import os
+from ..syscalls.system import os, stat
+from ..syscalls import process
 from .etc import HOST_ENTRIES
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -38,7 +37,6 @@ class Host:
     @classmethod
     def read(cls, environ=None):
         """The host as it is now."""
-        import resource
         self = cls()
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.layout = {}
@@ -63,8 +61,7 @@ class Host:
                 self.cpu[name] = whole("/sys/devices/system/cpu/" + name)
             except OSError:
                 self.cpu[name] = b"0\n"
-        self.hard_limits = dict((name, resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
-                                for name in ("nofile", "nproc", "cpu"))
+        self.hard_limits = dict((name, process.get_limit(name)) for name in ("nofile", "nproc", "cpu"))
         self.mounts = mount_points("/proc/self/mountinfo")
         self.stdio_files = any(_is_file(fd) for fd in (0, 1, 2))
         return self

@@ -5,9 +5,8 @@ A user's sandbox is the user.  Root's is an id of a range that nobody else uses,
 out of two sandboxes is still two strangers.  MRUNC_ID_RANGE=FIRST:COUNT sets the range.
 """
 import fcntl
-import struct
 
-from ..syscalls.system import os
+from ..syscalls.system import os, struct
 from .errors import SandboxError, usage
 from .host import whole
 

@@ -60,8 +60,7 @@ Stopping is not ending: a workload traced by one of its own children stays a zom
 supervisor that has said STOP keeps a deadline and then kills init.
 """
 
-import resource
-import struct
+from ..syscalls.system import struct
 
 READY = -4096       # no errno and no wait status
 GO = b"go!\n"
@@ -124,6 +123,7 @@ def parse_record(packet):
     elif len(packet) == _END.size:
         status, user, user_us, system, system_us, *counts = _END.unpack(packet)
         if status >= 0:
+            import resource  # which the supervisor has loaded while the child was busy
             return status, resource.struct_rusage([user + user_us / 1e6, system + system_us / 1e6] + counts)
     raise ValueError("no record of init: %r" % (packet,))
 

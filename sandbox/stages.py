@@ -246,13 +246,10 @@ def terminal(child):
 
 def limits(child):
     """Late, so that the set-up itself does not run into them."""
-    import resource  # loaded by the parent already
     for name, (soft, hard) in child.plan.limits.items():
-        infinite = resource.RLIM_INFINITY
         try:
-            resource.setrlimit(getattr(resource, "RLIMIT_" + name.upper()),
-                               tuple(infinite if value >= 1 << 63 else value for value in (soft, hard)))
-        except ValueError:
+            process.set_limit(name, soft, hard)
+        except PermissionError:
             raise OSError(1, "above the caller's own hard limit", name)
 
 
@@ -309,10 +306,8 @@ def find(child):
 
 def self_check(child):
     """What no file in /proc shows from outside; the gate compares."""
-    import resource  # loaded by the parent already
     facts = child.facts
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    facts["cpu"] = "%f %f" % (usage.ru_utime, usage.ru_stime)
+    facts["cpu"] = "%f %f" % process.usage()
     facts["securebits"] = "%#x" % caps.get_securebits()
     facts["parent-death"] = "%d" % process.get_parent_death_signal()
     facts["hostname"] = os.uname().nodename

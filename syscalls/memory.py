@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another process's memory.  process_vm_readv(2), Linux 3.2"""
-import struct
-
+from .system import struct
 from .libc import addressof, bind, buffer, c_int, c_pointer, c_ulong
 
 PAGE = 4096

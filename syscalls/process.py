@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: creation in namespaces, identity, prctl(2), descriptors, exec, and the handles a supervisor needs."""
-import struct
-
-from .system import os
+from .system import os, struct
 from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, c_size, c_uint, c_ulong,
                    sockets)
 
@@ -44,6 +42,12 @@ _sethostname = bind("sethostname", c_bytes, c_size)
 _kill = bind("kill", c_int, c_int)
 _getpid = bind("getpid")
 _fcntl = bind("fcntl", c_int, c_int, c_long)
+_prlimit64 = bind("prlimit64", c_int, c_int, c_pointer, c_pointer)
+_getrusage = bind("getrusage", c_int, c_pointer)
+#: asm-generic/resource.h, in its order
+LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
+          "msgqueue", "nice", "rtprio", "rttime")
+_UNLIMITED = (1 << 64) - 1
 
 
 def clone3(namespaces, cgroup=-1):
@@ -202,6 +206,28 @@ def sealed_program(image):
         os.close(fd)
         raise OSError(1, "had no effect", "F_ADD_SEALS")
     return fd
+
+
+def get_limit(name):
+    """(soft, hard) of our own limit of this name of LIMITS; -1: none.  prlimit(2)"""
+    out = buffer(16)
+    _prlimit64(0, LIMITS.index(name), None, addressof(out))
+    soft, hard = struct.unpack("=2Q", out.raw)
+    return -1 if soft == _UNLIMITED else soft, -1 if hard == _UNLIMITED else hard
+
+
+def set_limit(name, soft, hard):
+    """Sets our own; from 1 << 63 on, and -1, none.  EPERM: above the hard limit that is; EINVAL: soft is above hard."""
+    words = [_UNLIMITED if value >= 1 << 63 or value < 0 else value for value in (soft, hard)]
+    _prlimit64(0, LIMITS.index(name), struct.pack("=2Q", *words), None)
+
+
+def usage():
+    """Seconds of processor time that this process has used, (user, system).  getrusage(2)"""
+    out = buffer(144)
+    _getrusage(0, addressof(out))
+    user, user_us, system, system_us = struct.unpack_from("=4q", out.raw)
+    return user + user_us / 1e6, system + system_us / 1e6
 
 
 def notify_io(sock):

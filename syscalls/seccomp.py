@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """seccomp(2)."""
-import struct
-
+from .system import struct
 from .libc import addressof, bind, buffer, c_pointer, c_uint
 
 SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2

@@ -22,6 +22,7 @@ import traceback
 import pytest
 
 from conftest import IN_VM
+from mrunc.sandbox import init
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NATIVE = os.uname().machine
@@ -44,7 +45,6 @@ def load(path):
     return module
 
 
-init = load("sandbox/init.py")
 freeze = load(".ci/freeze_init.py")
 
 

@@ -64,3 +64,38 @@ def test_where_the_c_module_is_another_the_package_serves(tmp_path):
     done = subprocess.run(["/usr/bin/python3", "-I", "-S", "-c", script, str(tmp_path)], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, universal_newlines=True, timeout=60)
     assert done.stdout == "22 pidfd_open\n"
+
+
+LIMITS = r"""
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+from mrunc.syscalls import process
+def theirs(name):  # without a limit it is -1, and from 3.15 on 1 << 64 less one
+    return tuple(-1 if value == (1 << 64) - 1 else value
+                 for value in resource.getrlimit(getattr(resource, "RLIMIT_" + name.upper())))
+known = [name for name in process.LIMITS if hasattr(resource, "RLIMIT_" + name.upper())]  # not each Python has them all
+assert len(known) > 10
+for name in known:
+    assert process.get_limit(name) == theirs(name), name
+process.set_limit("nofile", 100, 200)
+process.set_limit("cpu", 1000, -1)
+process.set_limit("core", 0, 1 << 63)
+assert process.get_limit("nofile") == theirs("nofile") == (100, 200)
+assert process.get_limit("cpu") == theirs("cpu") == (1000, -1)
+before = resource.getrusage(resource.RUSAGE_SELF)
+user, system = process.usage()
+after = resource.getrusage(resource.RUSAGE_SELF)
+assert before.ru_utime <= user <= after.ru_utime and before.ru_stime <= system <= after.ru_stime
+try:
+    process.set_limit("nofile", 300, 200)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@pytest.mark.parametrize("python", [path for _, path in pythons()])
+def test_limits_and_usage_are_those_of_the_resource_module(python, tmp_path):
+    (tmp_path / "mrunc").symlink_to(ROOT)
+    done = subprocess.run([python, "-I", "-S", "-c", LIMITS, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          universal_newlines=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "22\n")
