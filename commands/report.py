@@ -24,10 +24,6 @@ EXIT = (("0", "done"), ("2", "the file is no result, or can't be read"))
 LONGEST = 64 << 20
 #: Each costs some 100 bytes of memory.
 MOST_VALUES = 4000000
-#: A number with more digits than any number in a result has: reading it would take time that grows with the square.
-LONGEST_NUMBER = 64
-#: No size or time is larger, nor the sum of a vector of lengths that a hostile program chose.
-LARGEST = 1 << 96
 
 
 def main(argv):
@@ -73,23 +69,17 @@ def with_techniques(result):
 
 
 def read(path):
-    """The result in a file, as a dict that holds to the schema.  path: "-" for stdin.  Raises SandboxError, exit 2."""
+    """The result in a file, as a dict that holds to the schema, and `left_out`: [sentence], what was too much to read here.
+
+    path: "-" for stdin.  Raises SandboxError, exit 2."""
     data = _bytes_of(path)
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise _no_result(path, "more than %d values" % MOST_VALUES)
-    import json
+    from . import report_bounds
     from ..sandbox import schema
-
-    def number(kind):
-        def read_number(text):
-            value = kind(text) if len(text) <= LONGEST_NUMBER else float("inf")
-            if not abs(value) <= LARGEST:  # nor is it comparable
-                raise ValueError("a number that is none")
-            return value
-        return read_number
     try:
-        result = json.loads(data.decode("utf-8"), parse_int=number(int), parse_float=number(float),
-                            parse_constant=number(lambda word: float("nan")))
+        result = report_bounds.loads(data)
+        left_out = report_bounds.cut(result) if isinstance(result, dict) else []
     except RecursionError:
         raise _no_result(path, "nested too deep")
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are
@@ -100,6 +90,7 @@ def read(path):
         raise _no_result(path, "of schema %d, and this mrunc knows 1" % result["schema"])
     for name, shape in schema.FIELDS.items():
         result.setdefault(name, [] if name in ("notes", "evidence") else {} if name == "limits_hit" else None)
+    result["left_out"] = left_out  # not of the schema: of this reading
     return result
 
 

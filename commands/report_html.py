@@ -66,6 +66,7 @@ def _hero(result):
     why = [("" if number else "Evidence", words) for number, words in enumerate(result["evidence"][:MOST])]
     without = story.left_out(result["controls"])
     why += [("Weakened", "without %s, as --unsafe-without asked" % ", ".join(without))] if without else []
+    why += [("Cut", words) for words in result.get("left_out", ())]
     why += [("Advice", result["advice"])] if result["advice"] else []
     why = '<dl class="seen">%s</dl>' % "".join("<dt>%s</dt><dd>%s</dd>" % (name, show(_sentence(words))) for name, words in why)
     rows = [("started", result["started"]), ("lasted", story.seconds(result["usage"].get("wall_s"))), ("tier", result["tier"]),

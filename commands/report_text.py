@@ -68,6 +68,8 @@ def _head(out, result):
     serious = REASONS.get(result["reason"], ("", "warn"))[1]
     out.add("mrunc %s: %s" % (result["version"], result["reason"]), serious)
     out.fill("", result["detail"], indent=2)
+    for words in result.get("left_out", ()):
+        out.fill("", "cut: %s" % words, "bad", 2)
     for words in result["evidence"][:MOST]:
         out.fill("", "evidence: %s" % words, indent=2)
     without = story.left_out(result["controls"])

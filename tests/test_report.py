@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import report, report_charts, report_html, report_text
+from mrunc.commands import report, report_bounds, report_charts, report_html, report_text
 from mrunc.commands.output import escaped
 from mrunc.sandbox import story
 from mrunc.sandbox.errors import SandboxError
@@ -277,6 +277,43 @@ def test_reading_a_result_imports_nothing_of_a_run():
 def test_a_chart_of_next_to_nothing_is_drawn():
     samples = [{"t_s": at, "cpu_s": at * 5e-324, "memory_bytes": 0, "processes": 0} for at in (0, 1, 2)]
     assert report_html.page(full(samples=samples)).count("<svg") >= 3
+
+
+def read_back(result, tmp_path):
+    (tmp_path / "result").write_text(json.dumps(result))
+    return report.read(str(tmp_path / "result"))
+
+
+def test_of_a_result_that_is_too_large_to_read_a_part_is_read_and_the_report_says_so(tmp_path):
+    change, long = full()["changes"][0], "\u202e" * 100000
+    big = full(changes=[dict(change, path="/box/%d" % number) for number in range(report_bounds.ROWS * 2)],
+               processes=[dict(PROCESS, argv=["x"] * 40) for _ in range(report_bounds.VALUES // 40)], detail=long,
+               refused=[dict(ROW, args={long: long}), dict(ROW, args={"a": [0] * report_bounds.VALUES}), ROW],
+               controls=[{"name": "seccomp", "asked": True, "in_force": True, "how": long}])
+    result = read_back(big, tmp_path)
+    assert len(result["changes"]) == report_bounds.ROWS and len(result["refused"]) == 1 and len(result["notes"]) == 1
+    assert 0 < len(result["processes"]) < report_bounds.VALUES // 40
+    assert max(len(result["detail"]), len(result["controls"][0]["how"]), len(next(iter(result["refused"][0]["args"])))) < 9000
+    words = ["only the first %d of %d rows of changes" % (report_bounds.ROWS, report_bounds.ROWS * 2),
+             "only the first 1 of 3 rows of refused", "4 texts are longer than 8192 characters"]
+    assert len(result["left_out"]) == 4 and all(any(part in line for line in result["left_out"]) for part in words)
+    text, page = " ".join(report_text.text(result).split()), report_html.page(result)
+    assert all("cut: " + part in text and part[1:] in page for part in words)
+    assert read_back(full(), tmp_path)["left_out"] == [] and "cut: " not in report_text.text(full())
+
+
+@pytest.mark.parametrize("name", ["9" * 65, "." * 65, "9" * 64])
+def test_long_digits_in_a_name_are_no_number(tmp_path, name):
+    change = full()["changes"][0]
+    assert read_back(full(changes=[dict(change, path=name)]), tmp_path)["changes"][0]["path"] == name
+    with pytest.raises(SandboxError):
+        read_back(full(changes=[dict(change, path=name)], returncode=1 << 97), tmp_path)
+
+
+def test_what_stands_in_no_list_is_bounded_too(tmp_path):
+    with pytest.raises(SandboxError) as caught:
+        read_back(full(usage=dict.fromkeys(map(str, range(report_bounds.VALUES)), 1)), tmp_path)
+    assert "beside its lists" in caught.value.line()
 
 
 def test_lengths_that_a_hostile_program_chose_can_be_read(tmp_path):
