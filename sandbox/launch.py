@@ -144,16 +144,16 @@ class Run(Provisions):
             self._keep(self.pidfd)
         if self.reaper is not None:
             self.reaper.init, self.reaper.signal_init = self.pid, self.signal_init
+        if child.moved:
+            step("control group", self.group.take, self.pid)
+        if plan.tier.userns:
+            self._map(host_uid, host_gid)
+        self._send(b"maps")  # the child has waited for it; what it does not wait for comes after
         theirs.close()
         if stdin >= 0:
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
         if self.output is not None:
             self.output.release()
-        if child.moved:
-            step("control group", self.group.take, self.pid)
-        if plan.tier.userns:
-            self._map(host_uid, host_gid)
-        self._send(b"maps")
 
     def _clone(self, flags, child):
         """(pid, pidfd), born in its control group where there is one and the kernel can."""

@@ -4,16 +4,19 @@
 Each step stands where it works and nowhere else; its docstring says why there.  Nothing is imported here after clone3,
 and nothing is decided: the plan was made in the parent.
 """
+import resource
+
 from ..syscalls.system import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
 from .errors import CANNOT_CONTAIN
-from .host import whole
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_root as root_filesystem, write_all
 from .base_tree import RO
 
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
+#: Init's arguments, to be filled in, and environment: making the type of an array is what takes time.
+ARGV, ENVIRONMENT = libc.string_array([b""]), libc.string_array([])
 
 
 class Child:
@@ -79,8 +82,8 @@ def stages(plan):
                "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
     if not plan.spec.argv:  # what a warm sandbox will run, it learns at the gate
         steps = tuple(step for step in steps if step[1] is not find)
-    return [step for step in steps if not any(plan.left_out(name) and step[1] is function
-                                              for name, function in skipped.items())]
+    left_out = [function for name, function in skipped.items() if plan.left_out(name)]
+    return [step for step in steps if step[1] not in left_out]
 
 
 def cgroup_namespace(child):
@@ -122,9 +125,12 @@ def userns_limit(child):
     from another user namespace than the parent's: otherwise it would be the host's limit."""
     if os.stat("/proc/self/ns/user").st_ino == child.userns:
         raise OSError(1, "still in the caller's user namespace", "max_user_namespaces")
-    path = b"/proc/sys/user/max_user_namespaces"
-    write_file(path, b"1" if child.plan.nested else b"0")
-    child.facts["userns-limit"] = whole(path).strip().decode()
+    fd = os.open("/proc/sys/user/max_user_namespaces", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        write_all(fd, b"1" if child.plan.nested else b"0")
+        child.facts["userns-limit"] = os.pread(fd, 32, 0).strip().decode()
+    finally:
+        os.close(fd)
 
 
 def private(child):
@@ -345,8 +351,7 @@ def become_init(child):
             raise OSError(9, "had no effect", "dup2")
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
-    name = init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)
-    argv, env = libc.string_array([name]), libc.string_array([])
+    ARGV[0] = init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)
     if not plan.left_out("fds"):
         if child.inherited is None:
             process.cloexec_from(3)
@@ -362,7 +367,7 @@ def become_init(child):
         # The policy comes last: what it refuses may include seccomp(2) itself.
         for program in reversed(child.filters):
             seccomp.attach(program)
-    process.execveat(child.image, argv, env)
+    process.execveat(child.image, ARGV, ENVIRONMENT)
 
 
 def write_file(path, data, directory=None):
