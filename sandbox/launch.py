@@ -9,7 +9,7 @@ import time
 from ..syscalls.system import os
 from ..syscalls import caps, libc, process, seccomp
 from . import idmap, init, plan as planning, stages, tiers
-from .errors import NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE, step
+from .errors import SandboxError, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
 from .provisions import Provisions, boot_offsets, stdio_rights
@@ -20,14 +20,6 @@ SIGKILL = 9
 SETUP_DEADLINE = 60.0
 #: As struct timeval: an init that takes nothing of a long go for so long is stopped or dead.
 SEND_DEADLINE = (10).to_bytes(8, "little") + bytes(8)
-STAGE_CONTROLS = {
-    "cgroup namespace": "cgroupns",
-    "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
-    "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
-    "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname",
-    "second user namespace": "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock",
-    "capabilities": "caps", "file identity": "uidmap", "rights": "caps",
-    "no_new_privs": "nnp", "init": "seccomp"}
 
 
 def prepare(spec, environ=None):
@@ -242,7 +234,8 @@ class Run(Provisions):
         elif fd is not None:
             self.terminal = self._keep(fd)
         if packet[:1] == b"E" and len(packet) > 4:
-            raise self._child_error(packet)
+            from .setup_errors import child_error
+            raise child_error(packet, self.plan)
         if packet[:1] == b"F" and len(packet) > 4:
             text = packet[1:].decode("utf-8", "surrogateescape")
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
@@ -325,20 +318,6 @@ class Run(Provisions):
         return step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
                     None if self.reaper is None else os.getpid())
 
-    def _child_error(self, packet):
-        stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
-        number, status = int(number), int(status)
-        if stage == "exec":
-            return SandboxError("exec", what, number or None, reason="", status=status)
-        from . import remedies
-        cause, words = remedies.child_cause(stage, what, number)
-        remedy = remedies.line(cause, **words)
-        if stage == "directory" and self.plan.spec.chdir is not None:
-            return SandboxError("directory", "--chdir " + os.fsdecode(self.plan.cwd), number, status=USAGE,
-                                remedy="the directory must exist inside; --tmpfs makes one")
-        return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
-                            control=STAGE_CONTROLS.get(stage), status=status)
-
     # -- after the gate ------------------------------------------------------------------------------------------
 
     def finish(self):
@@ -371,6 +350,7 @@ class Run(Provisions):
         if outcome.exec_errno is not None:
             if self.aftermath is not None:
                 self.aftermath.discard()
+            from .setup_errors import exec_error
             status, detail = exec_error(outcome.exec_errno, self.plan.spec.argv[0])
             remedy = "a script without that line is given to its interpreter: -- sh FILE" if outcome.exec_errno == 8 else None
             raise SandboxError("exec", detail, outcome.exec_errno, reason="", remedy=remedy, status=status)
@@ -438,15 +418,3 @@ class Run(Provisions):
                 function(*arguments)
             except OSError:
                 pass
-
-
-def exec_error(number, name):
-    """(status, phrase) for an errno with which the kernel refused to execute the workload."""
-    shown = name.decode("utf-8", "surrogateescape")
-    if number in (2, 20):
-        return NOT_FOUND, "%s: not found inside" % shown
-    if number == 8:
-        return NOT_EXECUTABLE, "%s: not a program and not a script with a #! line" % shown
-    if number == 7:
-        return USAGE, "%s: the arguments and the environment are too long together" % shown
-    return NOT_EXECUTABLE, "%s: %s" % (shown, os.strerror(number))
