@@ -121,8 +121,11 @@ class Call:
             self.started = marshal.loads(packet[1:])
         elif kind == b"+":
             self.parts.append(packet[1:])
-        elif kind == b".":
-            answer = marshal.loads(b"".join(self.parts) + packet[1:])
+        elif kind in (b".", b":"):
+            data = b"".join(self.parts) + packet[1:]
+            answer = marshal.loads(data)
+            if kind == b":":
+                answer["result"]["usage"] = marshal.loads(data[-4 - int.from_bytes(data[-4:], "little"):])
             self.close(True)
             return answer
         else:

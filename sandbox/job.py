@@ -23,6 +23,7 @@ class Job:
     def __init__(self, launcher, channel, stdio, request):
         self.launcher, self.channel, self.stdio, self.request = launcher, channel, stdio, request
         self.state, self.run, self.supervision, self.outcome = SETUP, None, None, None
+        self.told = self.likely = None  # the answer without its usage, by marshal, for an end like this
         self.error, self.parts, self.heard = None, [], channel is not None
 
     def start(self, cwd):
@@ -124,8 +125,18 @@ class Job:
         self.supervision.begin()
         if not self.supervision.carriers and not self.run.terminals:
             self._close_stdio()
+        self.likely = supervise.Outcome(self.run.plan.spec)
+        self.likely.status = 0
+        self._tell(self.likely)
         if self.request["tell"]:
             self.parts.append(b">" + marshal.dumps({"pid": self.run.pid}, 2))
+
+    def _tell(self, outcome):
+        """Has the answer ready, but for the usage: while others work, and as if the program had ended well, which it most often
+        does."""
+        self.told = None
+        if self.run.judge(outcome):
+            self.told = marshal.dumps({"result": dict(self.run.result.as_dict(), usage=None)}, 2)
 
     def _over(self):
         self.supervision.close()
@@ -151,11 +162,12 @@ class Job:
         if self.run is not None and self.run.pid > 0:
             self.state = ENDS
             try:
-                self.run.signal_init(SIGKILL)
+                if self.supervision is None or not self.supervision.over:  # or it has been done
+                    self.run.signal_init(SIGKILL)
             except OSError:
                 pass
-            if self.outcome is not None:
-                self.run.judge(self.outcome)
+            if self.outcome is not None and not self.outcome.is_like(self.likely):
+                self._tell(self.outcome)
         else:
             self._conclude()
 
@@ -164,9 +176,10 @@ class Job:
         try:
             if self.error is not None:
                 raise self.error if self.run is None else self.run.given_up(self.error)
-            answer = {"result": self.run.conclude(self.outcome).as_dict()}
+            result = self.run.conclude(self.outcome)
+            answer = {"result": result.as_dict()} if self.told is None else result.usage
         except SandboxError as error:
-            answer = {"error": error_as_dict(error)}
+            answer, self.told = {"error": error_as_dict(error)}, None
         self._close_stdio()
         try:
             self.answer(answer)
@@ -175,10 +188,12 @@ class Job:
                 self.run.close_late()
 
     def answer(self, answer):
-        """The last word to the host."""
-        data = marshal.dumps(answer, 2)
+        """The last word to the host, or the rest of what is `told` already."""
+        data, last = marshal.dumps(answer, 2), b"."
+        if self.told is not None:
+            data, last = self.told + data + len(data).to_bytes(4, "little"), b":"
         pieces = [data[i:i + PART] for i in range(0, len(data), PART)]
-        self.parts += [b"+" + piece for piece in pieces[:-1]] + [b"." + pieces[-1]]
+        self.parts += [b"+" + piece for piece in pieces[:-1]] + [last + pieces[-1]]
         self._send()
 
     def _send(self):

@@ -70,7 +70,8 @@ class Run(Provisions):
         self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
         self.group, self.group_notes = None, plan.group_notes
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
-        self.hearing = self.stream = self.verdict = None
+        self.hearing = self.stream = None
+        self.judged = self.ended = False
         self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
         self._remember_terminals()
         self.result = Result().planned(plan)
@@ -175,7 +176,8 @@ class Run(Provisions):
 
     def has_ended(self, events):
         """Whether init has ended.  events: {fd: events} of a poll."""
-        return self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
+        self.ended = self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
+        return self.ended
 
     def _map(self, host_uid, host_gid):
         plan, base = self.plan, "/proc/%d/" % self.pid
@@ -331,15 +333,19 @@ class Run(Provisions):
         return self.conclude(outcome)
 
     def judge(self, outcome):
-        """The verdict, as early as the end of pid 1 can't change it."""
-        from . import verdict
-        if outcome.status is not None and self.group is None and self.hearing is None:
-            self.verdict = verdict.judge(outcome.evidence(0, self.plan.limits))
+        """Takes the verdict as early as the program's end is known.  Returns whether only the usage may still be another when
+        pid 1 has ended."""
+        others = (self.group, self.hearing, self.aftermath, self.reaper, self.private, self.sampler, outcome.exec_errno)
+        timed = "cpu" in self.plan.limits  # then the verdict depends on the usage
+        self.judged = outcome.status is not None and not timed and all(other is None for other in others)
+        if self.judged:
+            from . import verdict
+            self.result.take(verdict.judge(outcome.evidence(0, self.plan.limits)))
+        return self.judged
 
     def conclude(self, outcome):
         """The Result of a run that is over, when everything has been undone.  Raises SandboxError where the program could not
         be executed."""
-        from . import verdict
         result = self.result
         if self.aftermath is not None:
             self.aftermath.listen()
@@ -359,8 +365,9 @@ class Run(Provisions):
         counted = None if self.group is None else self.group.evidence
         if counted is not None:
             result.counted(counted)
-        result.take(self.verdict or verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted,
-                                                                   result.refused)))
+        if not self.judged:
+            from . import verdict
+            result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted, result.refused)))
         if self.survivors:
             result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))
         if self.private is not None and self.private.left:
@@ -386,8 +393,8 @@ class Run(Provisions):
     def abandon(self):
         """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""
         if self.pid > 0:
-            for kill, arguments in ((process.pidfd_kill, (self.pidfd, SIGKILL)), (process.kill, (self.pid, SIGKILL)),
-                                    (self.sock.close, ())):
+            for kill, arguments in () if self.ended else (
+                    (process.pidfd_kill, (self.pidfd, SIGKILL)), (process.kill, (self.pid, SIGKILL)), (self.sock.close, ())):
                 try:
                     kill(*arguments)
                 except OSError:

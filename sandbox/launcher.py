@@ -9,8 +9,9 @@ What goes over the socket N (SOCK_SEQPACKET): one packet for each sandbox, a dic
 channel, the program's stdin, stdout and stderr, the host's directory (but for a warm sandbox, which has its own), and where the
 dict is too long for a packet, a file with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes
 back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and `.`, the answer in parts, `.` being
-the last: a dict with `result` or `error`.  To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A
-channel that is closed kills it, too.  marshal reads what only the two ends have written; no byte of it is the program's.
+the last: a dict with `result` or `error`; or in its place `:`, that dict, its usage, and four bytes, the length of the usage.
+To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A channel that is closed kills it, too.  marshal
+reads what only the two ends have written; no byte of it is the program's.
 """
 import errno
 import marshal

@@ -73,6 +73,10 @@ class Outcome:
         self.insisted, self.failure = 0, None
         self.passed_on, self.stopped = {}, False
 
+    def is_like(self, other):
+        """Whether nothing but the usage differs."""
+        return dict(self.__dict__, rusage=None) == dict(other.__dict__, rusage=None)
+
     def failed(self, error):
         """The supervisor itself failed while the program ran."""
         self.failure = "the supervisor failed while the program ran: %r" % error
