@@ -37,9 +37,12 @@ class Own:
         self.namespaces = dict((kind, _namespace_link("/proc/self/ns/" + kind)) for control, kind in KINDS.items()
                                if control in plan.controls and control not in plan.lacks)
         self.filters = own_filters()
-        self.mounts = dict((point, frozenset(word.encode() for word in words if point != b"/" or word != "ro"))
-                           for point, words in plan.mounts.items())
-        self.tmpfs = [(op.dst, _tmpfs_words(op)) for op in plan.operations if op.kind == "tmpfs"]
+        if not plan.readable:
+            plan.readable.update(
+                mounts=dict((point, frozenset(word.encode() for word in words if point != b"/" or word != "ro"))
+                            for point, words in plan.mounts.items()),
+                tmpfs=[(op.dst, _tmpfs_words(op)) for op in plan.operations if op.kind == "tmpfs"])
+        self.mounts, self.tmpfs = plan.readable["mounts"], plan.readable["tmpfs"]
 
 
 class Reading:

@@ -128,15 +128,19 @@ class Job:
         self.likely = supervise.Outcome(self.run.plan.spec)
         self.likely.status = 0
         self._tell(self.likely)
-        if self.request["tell"]:
+        tell, self.request = self.request["tell"], {"alone": self.request["alone"]}
+        if tell:
             self.parts.append(b">" + marshal.dumps({"pid": self.run.pid}, 2))
 
     def _tell(self, outcome):
         """Has the answer ready, but for the usage: while others work, and as if the program had ended well, which it most often
         does."""
-        self.told = None
+        result = self.run.result
+        if self.told is not None:
+            result.controls, self.told = marshal.loads(self.told)["result"]["controls"], None
         if self.run.judge(outcome):
-            self.told = marshal.dumps({"result": dict(self.run.result.as_dict(), usage=None)}, 2)
+            self.told = marshal.dumps({"result": dict(result.as_dict(), usage=None)}, 2)
+            result.controls = []  # a third of the size there, and a launcher may hold hundreds of them
 
     def _over(self):
         self.supervision.close()

@@ -85,6 +85,9 @@ class Run(Provisions):
         """Bytes of memory in init for what comes through the gate."""
         return init.room(self.plan.spec.argv, self.plan.environment())
 
+    def _image(self):
+        return self._keep(process.sealed_program(init.image(libc.ARCH, self.room())))
+
     # -- before the child ----------------------------------------------------------------------------------------
 
     def start(self):
@@ -100,7 +103,7 @@ class Run(Provisions):
         if not plan.tier.own_tree:
             self._private_directory(copies)
         trees = self._open_trees()
-        self.image = self._keep(step("init image", process.sealed_program, init.image(libc.ARCH, self.room())))
+        self.image = step("init image", self._image)
         stdin = self._private_stdin()
         carried = self._carried_output()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
@@ -257,6 +260,7 @@ class Run(Provisions):
         self.result.controls = [control.as_dict() for control in step(
             "gate", gate.check, self.plan, self.pid, self.facts, self.features, self.identity, held, self.group,
             self.group_notes, self.own)]
+        self.own = None  # there may be hundreds of us in one process
         if self.plan.spec.cpu_time is not None:
             self.result.controls.append(self.meter.control().as_dict())
 
@@ -286,6 +290,7 @@ class Run(Provisions):
         self._send_go([os.fsencode(self.facts.get("program", ""))], ())
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))
+        self.facts = {"cpu": self.facts["cpu"]} if "cpu" in self.facts else {}
 
     def _send_go(self, paths, fds):
         packets = init.go(paths, self.plan.spec.argv, self.plan.environment())

@@ -19,7 +19,7 @@ import os
 import resource
 
 from ..syscalls import libc, process
-from . import launch, provisions
+from . import init, launch, provisions
 from .errors import SandboxError, usage
 from .features import Features
 from .loop import Loop
@@ -40,6 +40,8 @@ MOST_FDS = 6
 PATIENCE = 10.0
 #: Where no descriptor tells of the host's end, one looks again after so many seconds.
 LOOK_AGAIN = 0.25
+#: Few runs want more room in init than the first step; images of so many sizes are kept.
+ROOM_STEP, MOST_IMAGES = 1 << 16, 4
 
 
 def serve(number):
@@ -93,7 +95,7 @@ class Launcher:
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.pool_number, self.plans = 0, Plans()
+        self.pool_number, self.plans, self.images = 0, Plans(), {}
         self.take_back()
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self.allow(self.most - MOST_FDS)
@@ -204,6 +206,15 @@ class Launcher:
                 options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]
         return launch.prepare(Spec(request.get("argv"), environ=request["environ"], **options), request["environ"])
 
+    def image(self, room):
+        """Init's image (fd) with at least so many bytes of room.  It is sealed, so that all may execute the same one."""
+        room = -(-room // ROOM_STEP) * ROOM_STEP
+        if room not in self.images:
+            if len(self.images) >= MOST_IMAGES:
+                os.close(self.images.pop(next(iter(self.images))))
+            self.images[room] = process.sealed_program(init.image(libc.ARCH, room))
+        return self.images[room]
+
     def lend(self, stdio):
         """The program's descriptors become 0, 1 and 2, which the child takes over."""
         for number, fd in enumerate(stdio):
@@ -226,11 +237,13 @@ class Served(launch.Run):
     def _take_signals(self):
         self.ignored = self.of_launcher.ignored
 
+    def _image(self):
+        return self.of_launcher.image(self.room())
+
     def read_back(self):
         """As of launch.Run.  Taking the mounts down is half of what the end of pid 1 waits for: where all of them are the
         system's own or the sandbox's, they go with this descriptor, right after the answer."""
         launch.Run.read_back(self)
-        self._close_now(self.image)  # init is what it was for
         spec = self.plan.spec
         if self.group is None and not (spec.ro or spec.rw or spec.here or spec.overlay or spec.rootfs):
             try:

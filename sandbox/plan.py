@@ -31,11 +31,13 @@ class Plan:
     hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
     filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
-    listener; plain: of base_tree.plain_places."""
+    listener; plain: of base_tree.plain_places; readable: what the gate makes of `mounts` and `operations`, once for all runs of
+    the plan."""
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening", "plain")
+                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening", "plain",
+                 "readable")
 
     def again(self, argv):
         """The same plan for another program, or for one that is named later (None).  Raises SandboxError (2)."""
@@ -70,7 +72,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     from . import policy
     check_machine()
     plan = Plan()
-    plan.spec, plan.tier, plan.caller = spec, tier, (host.uid, host.gid)
+    plan.spec, plan.tier, plan.caller, plan.readable = spec, tier, (host.uid, host.gid), {}
     plan.lacks = tier.lacks
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
     plan.uid, plan.gid = spec.user or (0, 0)

@@ -4,8 +4,6 @@
 Each step stands where it works and nowhere else; its docstring says why there.  Nothing is imported here after clone3,
 and nothing is decided: the plan was made in the parent.
 """
-import resource
-
 from ..syscalls.system import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
