@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import stat
 import subprocess
 import time
 
@@ -36,6 +37,9 @@ class Streams:
         try:
             self.theirs = [self._end(value, number) for number, value in enumerate((stdin, stdout))]
             self.theirs.append(self.theirs[1] if stderr == STDOUT else self._end(stderr, 2))
+            for fd in self.theirs:
+                if stat.S_ISDIR(os.fstat(fd).st_mode):
+                    raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
         except OSError as error:
             self.close()
             raise SandboxError("streams", "the host's ends", error.errno,

@@ -338,6 +338,40 @@ assert set(mrunc.__all__) <= set(dir(mrunc))
 """)
 
 
+def test_a_directory_is_no_stdin_and_no_output(host):
+    """A program would go up from it to all of the host's files, and change their modes and times, which Landlock lets it."""
+    host("""
+import asyncio
+walk = "print 'ran'; print 'reached' if chmod(0777, '/proc/self/fd/%%d/../victim')"
+os.mkdir("folder")
+open("victim", "w").close()
+os.chmod("victim", 0o600)
+with mrunc.Pool(1) as pool:
+    for flags in (os.O_RDONLY, os.O_PATH):
+        fd = os.open("folder", flags)
+        for place, name in enumerate(("stdin", "stdout", "stderr")):
+            words = ["perl", "-e", walk %% place]
+            for call in (mrunc.run, pool.run, mrunc.Sandbox().popen, lambda *words, **more: asyncio.new_event_loop()
+                         .run_until_complete(mrunc.Sandbox().run_async(*words, **more))):
+                try:
+                    done = call(words, **{name: fd})
+                except mrunc.SandboxError as error:
+                    assert (error.status, "is a directory" in str(error)) == (2, True), error
+                else:
+                    raise AssertionError((name, done))
+        own = os.dup(0)
+        os.dup2(fd, 0)  # what is taken where nothing is said
+        try:
+            mrunc.run(["perl", "-e", walk %% 0])
+        except mrunc.SandboxError as error:
+            assert error.status == 2
+        else:
+            raise AssertionError
+        os.dup2(own, 0)
+assert os.stat("victim").st_mode & 0o777 == 0o600
+""".replace("%%", "%"))
+
+
 def test_a_host_that_moves_to_another_view_of_the_files_shows_that_one(host):
     host("""
 import ctypes, shutil, tempfile
