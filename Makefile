@@ -2,8 +2,9 @@
 PYTHON ?= /usr/bin/python3
 OUT ?= dist
 VM_RESULTS ?= build/hosts
+PYTHONS_RESULTS ?= build/pythons
 
-.PHONY: help test test-user vm vm-all lint ci bench freeze widths docs dist vendor clean
+.PHONY: help test test-user vm vm-all pythons musl lint ci bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -20,6 +21,14 @@ vm:  ## what is marked vm, in virtual machines (QEMU): .ci/vm says in which
 vm-all:  ## the same on Linux 5.10, 6.1, 6.12 and backports, x86_64 and aarch64; writes docs/hosts.md
 	RESULTS=$(VM_RESULTS) .ci/vm all
 	$(PYTHON) .ci/hosts.py $(VM_RESULTS)
+
+pythons:  ## the suite by every Python from 3.6 on: ten minutes for each; writes docs/pythons.md
+	.ci/musl
+	RESULTS=$(PYTHONS_RESULTS) .ci/every_python
+	$(PYTHON) .ci/pythons_page.py $(PYTHONS_RESULTS)
+
+musl:  ## build a Python with musl instead of glibc, which the tests of every Python then try too
+	.ci/musl
 
 lint:  ## ruff, vermin, mypy
 	.ci/lint

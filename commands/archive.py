@@ -17,7 +17,7 @@ MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(s
 def build():
     """The archive as bytes: `python3 -I -S ARCHIVE REQUEST`, the request as probing.report takes it."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w") as archive:  # not compressed: not every Python has zlib, neither here nor inside
         archive.writestr("__main__.py", MAIN)
         archive.writestr("mrunc/__init__.py", "")
         for name in MODULES:

@@ -5,7 +5,6 @@
 outside it must succeed, so a probe that can't fail can't be written.
 """
 import collections
-import glob
 import json
 import os
 import re
@@ -18,11 +17,15 @@ import tempfile
 
 import pytest
 
+from interpreters import pythons, version_of  # noqa: F401  for the tests that try every Python
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHIPPED = ("mrunc.py", "__init__.py", "__main__.py", "seccomp_bpf.py", "syscalls", "sandbox", "commands")
 USER = 61234  # an ordinary user that no host has
 #: The interpreter that runs the tool; a virtual environment's would lie in a directory that the user can't read.
 PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
+#: Where its library lies.
+PYTHON_PREFIX = os.path.dirname(os.path.dirname(os.path.realpath(PYTHON)))
 #: In a virtual machine of tests/vm; there each user has a run of its own.
 IN_VM = "MRUNC_VM_ARCH" in os.environ
 WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else ["root", "user"]
@@ -224,24 +227,6 @@ def probe(inside):
     return run
 
 
-def pythons():
-    """Every Python from 3.6 on that this machine has: [(name, path)]."""
-    found = {}
-    base = os.path.expanduser("~/.pyenv/versions")
-    candidates = [os.path.join(base, name, "bin", "python3") for name in os.listdir(base)] if os.path.isdir(base) else []
-    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mrunc-pythons")  # .ci/pythons
-    candidates += sorted(glob.glob(os.path.join(glob.escape(cache), "3.*", "usr", "bin", "python3.*[0-9]")))
-    candidates += ["/usr/bin/python3"] + ["/usr/bin/python3.%d" % minor for minor in range(6, 20)]
-    for path in candidates:
-        if os.access(path, os.X_OK):
-            done = subprocess.run([path, "-I", "-S", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
-            version = done.stdout.strip()
-            if done.returncode == 0 and tuple(int(part) for part in version.split(".")) >= (3, 6):
-                found.setdefault(version, path)
-    return sorted(found.items())
-
-
 class VirtualMachine:
     """What tests/vm/run.py was asked for.  arch; kernel: 6.12, ...; user: root or tester; cgroup: v2, hybrid, v1 or none;
     delegated: path of the cgroup that belongs to the user, "" where there is no cgroup v2."""
@@ -291,6 +276,12 @@ KERNEL = {
     "overlay": ("6.6", lambda features: tmpfs_keeps_marks()),
     "vm.memfd_noexec": ("6.3", lambda features: os.path.exists("/proc/sys/vm/memfd_noexec")),
 }
+
+
+def needs_python(minor, what):
+    """A mark for what the interpreter of this run has since 3.`minor` only."""
+    lacks = tuple(map(int, version_of(PYTHON).split(".")[:2])) < (3, minor)
+    return pytest.mark.skipif(lacks, reason="this Python lacks %s: 3.%d" % (what, minor))
 
 
 def first_line(path):

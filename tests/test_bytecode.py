@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import PYTHON, ROOT, copy_tool, pythons
+from conftest import PYTHON, ROOT, copy_tool, needs_python, pythons
 from mrunc.commands.bytecode import RUN
 
 ON_3_7 = [path for version, path in pythons() if not version.startswith("3.6")]
@@ -48,6 +48,7 @@ def touched(folder, *flags):
     return found
 
 
+@needs_python(7, "bytecode with flags")
 def test_a_module_costs_one_look_at_its_source_and_one_file(tool):
     (bytecode, opens), (source, looks) = sorted(touched(tool).items())
     assert (source, len(looks)) == ("manual.py", 1) and (bytecode.endswith(".pyc"), len(opens)) == (True, 1)
@@ -71,6 +72,7 @@ def test_a_source_of_another_time_alone_is_what_runs(tool):
     assert version(tool) == "changed\n"
 
 
+@needs_python(7, "bytecode with flags")
 def test_bytecode_that_goes_by_a_hash_is_left_to_python(tool):
     for path in glob.glob(str(tool / "commands" / "__pycache__" / "*.pyc")):
         os.unlink(path)
@@ -124,6 +126,7 @@ def modules(folder, *flags):
     return done.stdout.split()
 
 
+@needs_python(8, "audit hooks")
 def test_a_run_has_the_same_modules_with_and_without_the_shorter_way(tool):
     short, plain = modules(tool), modules(tool, "-X", "importtime")
     assert sorted(short) == sorted(plain) and len(plain) > 30
@@ -132,6 +135,7 @@ def test_a_run_has_the_same_modules_with_and_without_the_shorter_way(tool):
     assert sorted(modules(tool)) == sorted(plain)
 
 
+@needs_python(8, "audit hooks")
 def test_what_is_made_ready_for_a_run_is_what_it_imports_before_its_child(tool):
     """In an order in which no module is reached before its turn."""
     with open(os.path.join(ROOT, "bench", "imports.json")) as stream:

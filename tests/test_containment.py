@@ -14,6 +14,9 @@ import time
 
 import pytest
 
+import mrunc  # noqa: F401  registers the package
+from mrunc.syscalls import process
+
 from conftest import PYTHON, USER, become
 
 X86 = os.uname().machine == "x86_64"
@@ -833,7 +836,7 @@ def test_killing_the_supervisor_leaves_nothing_alive(inside):
     run = waiting(inside, FAMILY)
     pids = family(run.pid)
     assert len(pids) == 4  # init, the workload, its child and grandchild
-    fds = [os.pidfd_open(pid) for pid in pids]
+    fds = [process.pidfd_open(pid) for pid in pids]
     run.process.kill()
     assert gone(fds)
     run.process.communicate()
@@ -842,7 +845,7 @@ def test_killing_the_supervisor_leaves_nothing_alive(inside):
 @pytest.mark.also_vm
 def test_the_whole_pid_namespace_ends_with_the_workload(inside):
     run = waiting(inside, FAMILY)
-    fds = [os.pidfd_open(pid) for pid in family(run.pid)]
+    fds = [process.pidfd_open(pid) for pid in family(run.pid)]
     assert len(fds) == 4
     run.process.stdin.close()
     assert run.process.wait(DEADLINE) == 0

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import PYTHON, ROOT, USER, copy_tool, pythons
+from conftest import PYTHON, PYTHON_PREFIX, ROOT, USER, copy_tool, pythons
 from outer_filter import EPERM, EACCES, EINVAL, EBUSY, ENOSPC, ENOSYS, EUSERS, EOPNOTSUPP, HAS, KILL, behind
 
 ECHO = ("/bin/echo", "the workload ran")
@@ -422,7 +422,8 @@ def test_containers_are_known_by_their_marks_and_the_remedy_is_the_runtimes(insi
     folder = os.path.dirname(inside.tool)
     wrap = ["bwrap", "--unshare-all", "--tmpfs", "/", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin",
             "--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--ro-bind", "/etc", "/etc", "--proc", "/proc",
-            "--dev", "/dev", "--dir", "/run", "--ro-bind", "/dev/null", mark, "--ro-bind", folder, folder]
+            "--dev", "/dev", "--dir", "/run", "--ro-bind", "/dev/null", mark, "--ro-bind", folder, folder,
+            "--ro-bind", PYTHON_PREFIX, PYTHON_PREFIX]
     report = doctor(inside, wrap + behind(inside, ("clone3", EPERM)))
     assert report.data["inside"] == kind
     why, _ = report.remedy("userns")

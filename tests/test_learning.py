@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, pythons
+from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, needs_python, pythons
 from mrunc.sandbox import learned, learned_text, learning
 from mrunc.syscalls.libc import ARCH, NR
 
@@ -231,6 +231,7 @@ def test_it_learns_under_each_python(version, python, tmp_path):
     assert found.runs == 1 and "openat" in found.calls
 
 
+@needs_python(8, "os.posix_spawn, which the measurements use")
 def test_strace_sees_the_same_calls(inside_as_root):
     bench = runpy.run_path(os.path.join(ROOT, "bench", "learning.py"))
     for command, text in ((["sh", "-c", "seq 9 | sort -r | head -n 1; (exit 3) & wait $!; mkdir d; ls -l d"], ""),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The five ways of use, under every Python that is there; and that nothing which lies about becomes part of the tool."""
 import glob
+import json
 import os
 import shutil
 import subprocess
@@ -8,9 +9,10 @@ import zipfile
 
 import pytest
 
-from conftest import PYTHON, ROOT, SHIPPED, copy_tool, make, pythons
+from conftest import PYTHON, ROOT, SHIPPED, copy_tool, make
+from interpreters import musl, pythons
 
-PYTHONS = pythons()
+PYTHONS = pythons() + musl()
 EACH = pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[version for version, _ in PYTHONS])
 HELLO = ["run", "--", "/bin/echo", "hello"]
 LIBRARY = ("import sys\nresult = mrunc.run(['/bin/sh', '-c', 'exit 7'])\nassert result.returncode == 7, result\n"
@@ -289,6 +291,16 @@ def test_smoke(python, folder):
     assert done.returncode == 2 and done.stderr.startswith("mrunc: ") and "Traceback" not in done.stderr
 
 
+@EACH
+def test_the_self_test_finds_nothing(python, folder):
+    """All of it where the interpreter or its C library is the farthest from the system's."""
+    groups = [] if python in [OLDEST] + [path for _, path in musl()] else ["--only", "namespaces,filter,identity"]
+    report = json.loads(go(python, "-I", "-S", folder / "mrunc.py", "selftest", "--json", *groups))
+    integrity = report["counts"]["host integrity"]
+    assert (report["exit_status"], integrity["REACHED"], integrity["error"]) == (0, 0, 0)
+    assert len(report["probes"]) > (40 if groups else 380)
+
+
 # Nothing beside the tool runs on the host
 
 PLANTS = ("ctypes.py _ctypes.py struct.py _struct.py select.py json.py signal.py _signal.py contextlib.py socket.py _socket.py "
@@ -304,7 +316,8 @@ MORE_VERBS = (["doctor"], ["shell"], ["--help"], ["--version"], ["--man"], ["run
               ["run", "--tty", "--", "/bin/true"], ["run", "--copy", "/bin/true", "--", "./true"], ["policy", "diff", "default", "--against", "all"],
               ["policy", "diff", "default", "strict"])
 #: These two run all verbs, the others the first ones: a start is a start.
-THOROUGH = {PYTHON, sorted((tuple(map(int, version.split("."))), path) for version, path in PYTHONS)[0][1]}
+OLDEST = min((tuple(map(int, version.split("."))), path) for version, path in pythons())[1]
+THOROUGH = {PYTHON, OLDEST}
 
 
 def plant(place, names, marker):

@@ -55,9 +55,9 @@ def configured_mirror(folder="/etc/apt"):
 
 class Archive:
     """One suite's main section, for one architecture.  folder: where its state lies; mirror: an address, or None for the
-    machine's own."""
+    machine's own; source: whether its sources can be fetched too."""
 
-    def __init__(self, folder, arch, suite, mirror=None):
+    def __init__(self, folder, arch, suite, mirror=None, source=False):
         self.suite, self.folder = suite, folder
         self.configuration = os.path.join(folder, "apt.conf")
         self.environ = dict(os.environ, APT_CONFIG=self.configuration, LC_ALL="C.UTF-8", DEBIAN_FRONTEND="noninteractive")
@@ -74,7 +74,8 @@ class Archive:
         address, key = (mirror, "") if mirror else configured_mirror()
         keyring = next((path for path in KEYRINGS if os.path.exists(path)), key)
         signed = " signed-by=" + keyring if keyring.startswith("/") else ""
-        files = {"sources.list": "deb [arch=%s%s] %s %s main\n" % (DEBIAN[arch], signed, address, suite),
+        files = {"sources.list": "".join("%s [arch=%s%s] %s %s main\n" % (kind, DEBIAN[arch], signed, address, suite)
+                                         for kind in ("deb", "deb-src")[:1 + source]),
                  "apt.conf": CONFIGURATION.format(folder, DEBIAN[arch]), "status": ""}
         for name, text in files.items():
             with open(os.path.join(folder, name), "w") as stream:
@@ -95,6 +96,10 @@ class Archive:
         """[path] of exactly these packages, in the folder `place`.  Raises Failure."""
         self._get(["download"] + list(names), cwd=place)
         return [_one(os.path.join(glob.escape(place), "%s_*.deb" % name)) for name in names]
+
+    def fetch_source(self, name, place):
+        """Leaves the archives of a source package, not unpacked, in the folder `place`.  Raises Failure."""
+        self._get(["--download-only", "source", name], cwd=place)
 
     def fetch_all(self, names):
         """[path] of these packages and all they depend on, in the order in which they would be installed."""

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/pythons.md from what a run of .ci/every_python left: one folder for each Python and user.
+
+    python3 .ci/pythons_page.py build/pythons
+"""
+import collections
+import json
+import os
+import re
+import sys
+import xml.etree.ElementTree
+
+from generated import HERE
+
+TARGET = os.path.join(HERE, "docs", "pythons.md")
+COLUMNS = ("Python", "user", "pytest", "passed", "failed", "skipped", "seconds", "date")
+TEXT = """# Pythons
+
+Pythons that mrunc was seen to work under. The part of the suite that `.ci/every_python` names ran in pytest's process by each
+of them, and the tool and the library were started by the same one: what is decided and compiled, what is contained, how runs
+end, what is carried in and out, the library's hosts and pools, the ledger. The five ways of use and the self-test are tried
+under every Python whenever the suite runs (`tests/test_ways.py`).
+
+As root the tests run for root and for an ordinary user, as *user* for that user alone. *musl* is CPython of Debian's source,
+linked with musl instead of glibc, as Alpine's is, and without zlib. `make musl` builds that one; `make pythons` runs them all
+and writes this page.
+
+%s
+
+## What was skipped
+
+%s
+"""
+
+
+def run(folder):
+    """(the row as {column: text}, Counter of reasons why tests were skipped) of one Python and user."""
+    suite = next(xml.etree.ElementTree.parse(os.path.join(folder, "junit.xml")).getroot().iter("testsuite"))
+    with open(os.path.join(folder, "python.json")) as stream:
+        told = json.load(stream)
+    count = {name: int(suite.get(name)) for name in ("tests", "failures", "errors", "skipped")}
+    row = {
+        "Python": told["python"], "user": told["who"], "pytest": told["pytest"],
+        "passed": count["tests"] - count["failures"] - count["errors"] - count["skipped"],
+        "failed": count["failures"] + count["errors"],
+        "skipped": count["skipped"],
+        "seconds": round(float(suite.get("time"))),
+        "date": suite.get("timestamp")[:10],
+    }
+    return row, collections.Counter(mark.get("message") for mark in suite.iter("skipped"))
+
+
+def order(row):
+    version, _, libc = row["Python"].partition("-")
+    return libc, [int(word) for word in version.split(".")], row["user"]
+
+
+def page(results):
+    """The text of docs/pythons.md."""
+    runs = sorted((run(os.path.join(results, name)) for name in os.listdir(results)), key=lambda pair: order(pair[0]))
+    lines = ["| %s |" % " | ".join(COLUMNS), "|" + "---|" * len(COLUMNS)]
+    lines += ["| %s |" % " | ".join(str(row[name]) for name in COLUMNS) for row, _ in runs]
+    why = collections.OrderedDict()
+    for row, reasons in runs:
+        for reason, number in sorted(reasons.items()):
+            why.setdefault(reason, []).append("%s %s (%d)" % (row["Python"], row["user"], number))
+    skipped = ["- %s: %s" % (re.sub(r"\s+", " ", reason), ", ".join(places)) for reason, places in why.items()]
+    return TEXT % ("\n".join(lines), "\n".join(skipped) or "Nothing.")
+
+
+if __name__ == "__main__":
+    text = page(sys.argv[1])
+    with open(TARGET, "w") as target:
+        target.write(text)
