@@ -114,8 +114,8 @@ class Call:
         the launcher has died, BlockingIOError where there is none yet."""
         try:
             packet = self.channel.recv(1 << 16)
-        except ConnectionResetError:
-            packet = b""
+        except ConnectionResetError:  # told once where it left a word of ours unread; what it has said is behind that
+            packet = self.channel.recv(1 << 16)
         kind = packet[:1]
         if kind == b">":
             self.started = marshal.loads(packet[1:])

@@ -218,13 +218,13 @@ class Job:
         self._close_stdio()
         if self.channel is not None:
             self.channel.close()
-        if self.request["alone"]:
-            self.launcher.take_back()
 
     def _close_stdio(self):
         for fd in self.stdio:
             os.close(fd)
         self.stdio = ()
+        if self.request["alone"]:
+            self.launcher.take_back()
 
     # -- the host ------------------------------------------------------------------------------------------------
 

@@ -110,6 +110,7 @@ class Process:
                 raise subprocess.TimeoutExpired(self.args, timeout)
             self._take(answer)
         streams.last()
+        streams.close()
         return streams.output(1), streams.output(2)
 
     def send_signal(self, number):
@@ -150,9 +151,9 @@ class Process:
             library.settle(self._call)
 
     def __del__(self):
-        call = getattr(self, "_call", None)
-        if call is not None:
-            call.close()
+        for held in (getattr(self, "_call", None), getattr(self, "_streams", None)):
+            if held is not None:
+                held.close()
 
 
 def _readable(channel, seconds):

@@ -372,6 +372,47 @@ assert os.stat("victim").st_mode & 0o777 == 0o600
 """.replace("%%", "%"))
 
 
+def test_signals_that_come_too_late_do_not_cost_the_result(host):
+    """The launcher takes one word at a time; those that it leaves unread when it closes stand before its answer."""
+    host("""
+import select, signal
+for options in ({}, {"changes": True}):
+    up, told = os.pipe()
+    process = mrunc.Sandbox(**options).popen(["sh", "-c", "trap '' USR1; echo up; sleep 0.2; exit 7"], stdout=told)
+    assert os.read(up, 3) == b"up\\n"
+    launcher = parent(process.pid)
+    os.kill(launcher, signal.SIGSTOP)
+    for _ in range(50):
+        process.send_signal(signal.SIGUSR1)
+    until(lambda: not below(process.pid))
+    os.kill(launcher, signal.SIGCONT)
+    closed = select.poll()
+    closed.register(process._call.channel, 0)
+    closed.poll()
+    assert process.wait() == 7
+""")
+
+
+def test_what_communicate_has_read_to_the_end_or_given_up_on_is_closed(host):
+    host("""
+def held():
+    return len(os.listdir("/proc/self/fd"))
+for options in ({}, {"changes": True}, {"tier": "process"}):
+    box, before = mrunc.Sandbox(**options), None
+    for turn in range(6):
+        process = box.popen(["sh", "-c", "cat; kill -9 $$"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.communicate(b"x") == (b"x", None)
+        process = box.popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            process.communicate(b"x" * 300000, timeout=0)
+        except subprocess.TimeoutExpired:
+            pass
+        del process  # it has given up on it
+        before = before or held()
+    assert held() <= before, (options, before, held())
+""")
+
+
 def test_a_host_that_moves_to_another_view_of_the_files_shows_that_one(host):
     host("""
 import ctypes, shutil, tempfile
