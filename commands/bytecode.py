@@ -50,7 +50,8 @@ def code(cached, found):
     head = HEAD + (int(found.st_mtime) & 0xffffffff).to_bytes(4, "little") + (found.st_size & 0xffffffff).to_bytes(4, "little")
     if len(data) == MOST or data[:16] != head:
         return None
-    return marshal.loads(memoryview(data)[16:])  # noqa: S302
+    found = marshal.loads(memoryview(data)[16:])  # noqa: S302
+    return found if type(found) is type(code.__code__) else None  # exec takes text, too, which no import would
 
 
 class Finder:

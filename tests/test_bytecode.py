@@ -2,6 +2,7 @@
 """The shorter way to the bytecode: never to code that is not the source's, and never in a host's own process."""
 import glob
 import json
+import marshal
 import os
 import subprocess
 
@@ -90,6 +91,20 @@ def test_spoiled_bytecode_is_left_to_python(tool, spoiled):
         with open(path, "wb") as out:
             out.write(spoiled)
     assert version(tool).startswith("mrunc ")
+
+
+@pytest.mark.parametrize("module, argv", [("commands/manual", ["--version"]), ("sandbox/tiers", ["run", "--", "/bin/true"])])
+def test_what_is_no_code_is_not_executed(tool, module, argv):
+    """Python says ImportError to it; exec would take text, too."""
+    folder, name = os.path.split(module)
+    for path in glob.glob(str(tool / folder / "__pycache__" / (name + ".*.pyc"))):
+        with open(path, "rb+") as out:
+            out.seek(16)
+            out.truncate()
+            out.write(marshal.dumps("import os; os.write(1, b'executed'); os._exit(0)"))
+    done = subprocess.run([PYTHON, "-I", "-S", "-B", str(tool / "mrunc.py"), *argv], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, universal_newlines=True, timeout=60)
+    assert (done.returncode, done.stdout) == (125, "") and "ImportError: Non-code object" in done.stderr, done
 
 
 @pytest.mark.parametrize("flags", [["-O"], ["-OO"], ["-X", "pycache_prefix=/nonexistent"]])
