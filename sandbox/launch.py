@@ -255,6 +255,9 @@ class Run(Provisions):
         from . import gate
         if self.plan.spec.tty and self.terminal is None:
             raise SandboxError("terminal", "the child did not hand over its terminal")
+        if self.terminal is not None:
+            from .terminal import fit
+            fit(self.terminal)  # while init waits: a program that asks at once gets an answer
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
         self._count_cpu()
         self.result.controls = [control.as_dict() for control in step(

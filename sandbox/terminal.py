@@ -19,6 +19,21 @@ END_AGAIN_SECONDS = 0.2
 VEOF = b"\x04"
 
 
+def fit(master):
+    """Gives the pty the size of the caller's terminal, if one of 0, 1, 2 is one."""
+    for fd in (0, 1, 2):
+        try:
+            size = fcntl.ioctl(fd, TIOCGWINSZ, b"\0" * 8)
+        except OSError:
+            continue
+        if struct.unpack("4H", size)[0]:
+            try:
+                fcntl.ioctl(master, TIOCSWINSZ, size)
+            except OSError:
+                pass
+            return
+
+
 class Terminal(Carrier):
     """master: fd of the pty; budget: carry.Budget of the output, or None."""
 
@@ -46,18 +61,8 @@ class Terminal(Carrier):
         termios.tcsetattr(0, termios.TCSANOW, mode)
 
     def resize(self):
-        """Gives the pty the size of the caller's terminal; the kernel signals the foreground group."""
-        for fd in (0, 1, 2):
-            try:
-                size = fcntl.ioctl(fd, TIOCGWINSZ, b"\0" * 8)
-            except OSError:
-                continue
-            if struct.unpack("4H", size)[0]:
-                try:
-                    fcntl.ioctl(self.master, TIOCSWINSZ, size)
-                except OSError:
-                    pass
-                return
+        """Takes on a new size; the kernel signals the foreground group."""
+        fit(self.master)
 
     def serve(self, events, over):
         """As a Carrier does, and tells the end of the input again where that is due."""

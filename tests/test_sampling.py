@@ -43,7 +43,7 @@ def test_a_report_has_samples(inside, options):
 
 
 def test_the_library_has_them_where_it_asks(tmp_path):
-    result = mrunc.run([PYTHON, "-I", "-S", "-c", WORK], samples=True, python=PYTHON)
+    result = mrunc.run(["/usr/bin/python3", "-I", "-S", "-c", WORK], samples=True, python=PYTHON)
     held(result.samples)
     assert mrunc.run(["true"], python=PYTHON).samples is None
     with pytest.raises(mrunc.SandboxError):

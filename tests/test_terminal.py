@@ -10,7 +10,7 @@ import subprocess
 import termios
 import time
 
-from conftest import become
+from conftest import PYTHON, become
 
 READY = "stty -echo; echo rea''dy; exec %s"
 
@@ -65,6 +65,18 @@ def test_the_program_has_a_terminal_of_the_sandboxs_own(inside):
     it.expect("33 77")
     it.expect("/dev/tty")
     assert it.end() == 7
+
+
+def test_a_program_that_asks_at_once_is_told_the_size(inside):
+    """It has asked and ended before the supervisor begins to serve its terminal."""
+    code = ("import select, sys\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox import supervise\n"
+            "begin = supervise.Supervision.begin\n"
+            "def late(self):\n    select.select([self.run.pidfd], [], [])\n    begin(self)\n"
+            "supervise.Supervision.begin = late\n"
+            "sys.exit(mrunc.main(['run', '--tty', '--', 'stty', 'size']))\n" % os.path.dirname(inside.tool))
+    it = Console(inside, [PYTHON, "-I", "-c", code])
+    it.expect("33 77")
+    assert it.end() == 0
 
 
 def test_ctrl_c_reaches_the_foreground_job_alone(inside):
