@@ -146,11 +146,11 @@ class Output(Carrier):
     to one file it is one pipe, so that what was written first arrives first.
     """
 
-    def __init__(self, budget):
-        """budget: of both together.  Raises OSError."""
+    def __init__(self, budget, stdio=(0, 1, 2)):
+        """budget: of both together; stdio: where the caller's descriptors are.  Raises OSError."""
         self.budget, self.pipes, self.theirs, self.writers = budget, {}, {}, []
         for fd in (1, 2):
-            if fd == 2 and os.path.samestat(os.fstat(1), os.fstat(2)):
+            if fd == 2 and os.path.samestat(os.fstat(stdio[1]), os.fstat(stdio[2])):
                 self.theirs[2] = self.theirs[1]
                 continue
             self.pipes[fd], self.theirs[fd] = os.pipe()

@@ -54,7 +54,7 @@ class Provisions:
         self.budget = carry.Budget(self.plan.spec.max_output)
         if self.plan.spec.tty:
             return {}
-        self.output = step("output", carry.Output, self.budget)
+        self.output = step("output", carry.Output, self.budget, self.stdio)
         self.undo.append((self.output.abandon, ()))
         return dict(self.output.theirs)
 

@@ -79,6 +79,21 @@ with mrunc.Pool(1, timeout=60, max_output=1000, grace=0) as pool:
 """)
 
 
+def test_under_an_output_limit_stdout_and_stderr_are_two_streams_where_they_are_two(host):
+    """As of a run: what is compared are the run's own descriptors, which a warm sandbox learns late."""
+    host("""
+code = ["sh", "-c", "echo out; echo err >&2"]
+with mrunc.Pool(1, max_output=1000) as pool:
+    for where in (mrunc.Sandbox(max_output=1000), pool):
+        done = where.run(code, capture_output=True)
+        assert (done.stdout, done.stderr) == (b"out\\n", b"err\\n"), done
+        done = where.run(code, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        assert (done.stdout, done.stderr) == (None, b"err\\n"), done
+        done = where.run(code, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert (done.stdout, done.stderr) == (b"out\\nerr\\n", None), done
+""")
+
+
 def test_a_program_that_cannot_be_executed_is_told_as_by_mrunc_run(host):
     host("""
 def error(function, *words, **options):
