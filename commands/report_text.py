@@ -7,6 +7,10 @@ from .output import escaped
 WIDTH = 80
 #: Of each list so many rows are shown; --html shows more, and the file has all.
 MOST = 40
+#: A run has some forty controls.
+MOST_CONTROLS = 200
+#: Characters of a text that goes over several lines.
+LONGEST = 2000
 COLOURS = {"ok": "32", "warn": "33", "bad": "31", "head": "1", "faint": "2"}
 
 
@@ -44,7 +48,7 @@ class Lines:
     def fill(self, head, words, kind=None, indent=11):
         """Text over as many lines as it needs; the first has a head."""
         line = "%-*s" % (indent, head)
-        for word in escaped(words).split(" "):
+        for word in escaped(story.clipped(words, LONGEST)).split(" "):
             while len(word) > WIDTH - indent:
                 if line.strip():
                     self.add(line.rstrip(), kind)
@@ -88,7 +92,7 @@ def _head(out, result):
     used = story.used(result["usage"])
     if used:
         out.fill("used", ", ".join("%s %s" % row for row in used))
-    for name, value in sorted(result["limits_hit"].items()):
+    for name, value in sorted(result["limits_hit"].items())[:MOST]:
         out.fill("limit hit", "%s %s" % (name, value))
     for note in result["notes"][:MOST]:
         out.fill("note", note)
@@ -170,7 +174,8 @@ def _receipt(out, result):
     if not result["controls"]:
         return
     out.head("In force, read back from the kernel: %d of %d asked for" % (len(held), len(held) + len(missing)))
-    for row in missing:
+    for row in missing[:MOST_CONTROLS]:
         out.fill("  NOT", "%s: %s" % (row["name"], row["how"]), "bad", 6)
-    for row in held:
+    for row in held[:max(0, MOST_CONTROLS - len(missing))]:
         out.fill("  %-17s" % story.clipped(row["name"], 60), row["how"], indent=20)
+    out.rest(MOST_CONTROLS, missing + held, "control")

@@ -302,6 +302,18 @@ def test_of_a_result_that_is_too_large_to_read_a_part_is_read_and_the_report_say
     assert read_back(full(), tmp_path)["left_out"] == [] and "cut: " not in report_text.text(full())
 
 
+def test_the_text_stays_short_whatever_is_long(tmp_path):
+    """A result that names thousands of controls and limits took the text half a minute, and 60 MB."""
+    control = {"name": "n" * 9000, "asked": True, "in_force": False, "how": "how " * 2000}
+    made = full(controls=[control] * 300 + [dict(control, in_force=True)] * 300, detail="d " * 5000, advice="a " * 5000,
+                limits_hit={"limit %d" % number: "v" * 8000 for number in range(300)}, argv=["x" * 9000] * 300,
+                evidence=["e" * 9000] * 300, notes=["note " * 1600] * 300)
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(made))
+    shown = report_text.text(report.read(str(path)))
+    assert len(shown) < 1 << 20 and "and 400 more controls" in shown and "characters left out" in shown
+
+
 @pytest.mark.parametrize("name", ["9" * 65, "." * 65, "9" * 64])
 def test_long_digits_in_a_name_are_no_number(tmp_path, name):
     change = full()["changes"][0]
