@@ -4,7 +4,7 @@ import os
 
 from . import probes, remedies
 from .doctor import MISSING, OK, WEAK
-from .features import CALLS, TABLE
+from .features import CALLS, TABLE, feature
 from .plan import NAMESPACES
 from .throwaway import attempt
 from .vantage import lines, sysctl
@@ -23,8 +23,9 @@ def calls(exam):
     if got and not lacking:
         exam.add("calls", OK, "%d system calls" % len(probes.CALLS))
     elif got and all(name in round_about for name, _ in lacking):
+        effects = sorted(set(lost[feature(name)] for name, _ in lacking))
         exam.add("calls", WEAK, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking),
-                 "; ".join(lost[name] for name, _ in lacking), "kernel-old")
+                 "; ".join([effect for effect in effects if not effect.startswith("nothing")] or effects), "kernel-old")
     else:
         exam.add("calls", MISSING, "not there: %s" % ", ".join("%s (Linux %s)" % (name, since) for name, since in lacking)
                  if got else got.phrase(), "a tier that needs them is refused: there is no other way yet", "kernel-old")

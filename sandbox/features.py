@@ -8,10 +8,12 @@ TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
     ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
-    ("mount_setattr", "5.12", "mounts are restricted one by one (remount.py); a root caller's sources aren't mapped to their "
+    ("mount_setattr", "5.12", "mounts are restricted one by one; a root caller's sources aren't mapped to their "
                               "owner: --rw is refused, and what isn't for everybody to read; no --overlay"),
+    ("mount API", "5.2", "mounts are made and restricted by mount(2); the sandbox's id must reach a root caller's sources by "
+                         "path; and what is lost without mount_setattr"),
     ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
-    ("openat2", "5.6", "nothing: paths are walked one component at a time, over no link; but a trace has no digests"),
+    ("openat2", "5.6", "a trace has no digests; paths are walked one component at a time, over no link"),
     ("clone3", "5.3", "nothing: the child is made by clone"),
     ("pidfd_open", "5.3", "nothing: a child is known by its pid, which is its own until it is waited for"),
     ("pidfd_send_signal", "5.1", "nothing: signals go to the pid, which is the child's until it is waited for"),
@@ -20,12 +22,19 @@ TABLE = (
 
 
 EPERM, EBADF, EINVAL = 1, 9, 22
+#: One without the others is of no use.
+MOUNT_API = ("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount")
 #: Each system call that a run has a way round for: arguments that make it no deed, and what it then says where it is there.
 CALLS = (
     ("clone3", (None, 0), (EINVAL, EPERM)),
     ("pidfd_open", (-1, 0), (EINVAL,)),
     ("pidfd_send_signal", (-1, 0, None, 0), (EBADF,)),
     ("openat2", (-1, None, None, 0), (EINVAL, EPERM)),
+    ("open_tree", (-1, None, 0xffffffff), (EINVAL,)),
+    ("move_mount", (-1, None, -1, None, 0xffffffff), (EINVAL, EPERM)),
+    ("fsopen", (None, 0xffffffff), (EINVAL, EPERM)),
+    ("fsconfig", (-1, 0, None, None, 0), (EINVAL,)),
+    ("fsmount", (-1, 0xffffffff, 0), (EINVAL, EPERM)),
     ("mount_setattr", (-1, None, 0, None, 0), (EINVAL,)),
     ("close_range", (0x7fffffff, 0x7fffffff, 4), (0,)),  # CLOSE_RANGE_CLOEXEC, of a descriptor that nobody has
 )
@@ -33,7 +42,8 @@ CALLS = (
 WAYS_ROUND = {
     "userns": [("clone3", "made by clone(2)")],
     "pidns": [("pidfd_open", "ended by its pid"), ("pidfd_send_signal", "ended by its pid")],
-    "mounts": [("mount_setattr", "restricted one by one by mount(2)"), ("openat2", "walked one component at a time")],
+    "mounts": [("mount API", "made by mount(2)"), ("mount_setattr", "restricted one by one by mount(2)"),
+               ("openat2", "walked one component at a time")],
     "fds": [("close_range", "each marked by itself")],
 }
 #: What a kernel without Landlock says: not built in; not in its lsm= list.
@@ -55,9 +65,11 @@ def _is_there(path):
 
 class Features:
     """landlock_abi: int, 0 for none; landlock_off: built in, but not in the lsm= list; landlock_refused: the errno with which
-    something else keeps it from us, or None; timens: bool; missing: (name) of CALLS; mount_setattr, cloexec_range: bool."""
+    something else keeps it from us, or None; timens: bool; missing: (name) of CALLS; mount_api, mount_setattr (not without the
+    former), cloexec_range: bool."""
 
-    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing", "mount_setattr", "cloexec_range")
+    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing", "mount_api", "mount_setattr",
+                 "cloexec_range")
 
     def __init__(self):
         self.landlock_abi, self.landlock_off, self.landlock_refused = 0, False, None
@@ -69,7 +81,10 @@ class Features:
                 self.landlock_refused = error.errno
         self.timens = _is_there("/proc/self/ns/time")
         self.missing = missing()
-        self.mount_setattr, self.cloexec_range = "mount_setattr" not in self.missing, "close_range" not in self.missing
+        gone = set(map(feature, self.missing))
+        self.mount_api = "mount API" not in gone
+        self.mount_setattr = self.mount_api and "mount_setattr" not in gone
+        self.cloexec_range = "close_range" not in gone
 
     def remount(self):
         """The module that stands in for mount_setattr, or None."""
@@ -80,13 +95,14 @@ class Features:
 
     def way_round(self, control):
         """What `how` says of a control that is in force by another way than on newer kernels; empty where it isn't."""
-        ways = [(call, way) for call, way in WAYS_ROUND.get(control, ()) if call in self.missing]
+        gone = set(map(feature, self.missing))
+        ways = [(name, way) for name, way in WAYS_ROUND.get(control, ()) if name in gone]
         if not ways:
             return ""
         since = dict(row[:2] for row in TABLE)
         said = sorted(set(way for _, way in ways))
-        return "; %s: no %s (Linux %s)" % (", ".join(said), ", ".join(call for call, _ in ways),
-                                           ", ".join(since[call].partition(" ")[0] for call, _ in ways))
+        return "; %s: no %s (Linux %s)" % (", ".join(said), ", ".join(name for name, _ in ways),
+                                           ", ".join(since[name].partition(" ")[0] for name, _ in ways))
 
     def lacks(self, control):
         """A phrase where this kernel lacks the control, else None."""
@@ -106,6 +122,11 @@ class Features:
         if self.landlock_refused is None or control not in ("landlock", "landlock-signals"):
             return None
         return "landlock_create_ruleset: %s: an outer filter (a container?) forbids it" % os.strerror(self.landlock_refused)
+
+
+def feature(call):
+    """The row of TABLE that a call of CALLS belongs to."""
+    return "mount API" if call in MOUNT_API else call
 
 
 def missing():

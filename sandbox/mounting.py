@@ -13,12 +13,13 @@ CHUNK = 1 << 20
 
 
 class Tree:
-    """The new tree while it is built.  root: fd of its root mount; sources: src -> detached mount fd; copies: src -> fd
-    of the open file; uppers: overlay.Uppers, or None where there is no overlay; remount: that module where there is no
-    mount_setattr, else None."""
+    """The new tree while it is built.  root: fd of its root mount; sources: src -> fd of `taken`; copies: src -> fd
+    of the open file; uppers: overlay.Uppers, or None where there is no overlay; detached: whether mounts can be detached;
+    remount: that module where there is no mount_setattr, else None."""
 
-    def __init__(self, root, sources, copies, uppers=None, remount=None):
+    def __init__(self, root, sources, copies, uppers=None, remount=None, detached=True):
         self.root, self.sources, self.copies, self.uppers, self.remount = root, sources, copies, uppers, remount
+        self.detached = detached
         self.held = None  # (path, fd) of the last parent: neighbours follow each other
         self.plain = False
 
@@ -46,15 +47,18 @@ class Tree:
         return self.held[1], name
 
     def attach(self, tree, path, attributes=0, recursive=True):
-        """Adds MOUNT_ATTR_* bits to a detached mount, moves it to a path of the new tree, and closes it."""
+        """Adds MOUNT_ATTR_* bits to what was `taken`, moves it to a path of the new tree, and closes it."""
         if attributes and self.remount is None:
             mount.mount_setattr(tree, attributes, recursive)
         before = self.remount.table() if attributes and self.remount is not None else None
         try:
-            mount.move_mount(tree, *self._parent(path))
+            if self.detached:
+                mount.move_mount(tree, *self._parent(path))
+                self._covered(path)
+            else:
+                self._at(path, mount.mount_bind, b"/proc/self/fd/%d" % tree, recursive)
         finally:
             os.close(tree)
-        self._covered(path)
         if before is not None:
             self.remount.restrict(self.root, before, attributes)
 
@@ -128,7 +132,7 @@ class Tree:
             os.close(fd)
 
     def _tmpfs(self, op):
-        self._new(op, b"tmpfs", b",".join(b"%s=%s" % pair for pair in tmpfs_options(op)), op.flags & ~RO)
+        self._new(op, b"tmpfs", joined(tmpfs_options(op)), op.flags & ~RO)
 
     def _bind(self, op):
         if not op.options["user"]:
@@ -146,7 +150,7 @@ class Tree:
             write_all(fd, op.src)
         finally:
             os.close(fd)
-        tree = mount.open_tree(name, False, self.root)
+        tree = taken(name, self.detached, self.root, recursive=False)
         self.attach(tree, op.dst, op.flags, recursive=False)
         os.unlink(name, dir_fd=self.root)
 
@@ -176,7 +180,7 @@ class Tree:
     def _read_only(self, op):
         target = mount.open_in_root(self.root, op.dst)
         try:
-            tree = mount.open_tree(b"", True, target)
+            tree = taken(b".", self.detached, target)
         finally:
             os.close(target)
         self.attach(tree, op.dst, op.flags)
@@ -190,9 +194,29 @@ def tmpfs_options(op):
                      (b"mode", b"%o" % op.options["mode"])]
 
 
-def new_root(op):
-    """The detached mount (fd) of the first operation, writable still: stages makes it read-only at the end."""
-    return mount.new_filesystem(b"tmpfs", op.flags & ~RO, tmpfs_options(op))
+def taken(path, detached, directory=None, recursive=True):
+    """What lies at a path (bytes; no link is followed at its end), to be shown elsewhere: a detached clone of the mount (fd);
+    where there is no such thing (Linux before 5.2), the place itself."""
+    if detached:
+        return mount.open_tree(path, recursive, mount.AT_FDCWD if directory is None else directory)
+    return os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+
+
+def new_root(op, detached):
+    """The first operation's mount (fd), over "/", writable still: stages makes it read-only at the end."""
+    flags, options = op.flags & ~RO, tmpfs_options(op)
+    if detached:
+        root = mount.new_filesystem(b"tmpfs", flags, options)
+        mount.move_mount(root)
+        return root
+    mount.mount_new(b"tmpfs", flags, joined(options), b"/", b"none")  # as a detached one is called
+    # "/" is still what lies below; ".." goes up to what lies over it.  fs/namei.c, handle_dots
+    return os.open(b"/..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def joined(options):
+    """The options of mount(2): [(key, value)] of bytes, None for a flag."""
+    return b",".join(key if value is None else b"%s=%s" % (key, value) for key, value in options)
 
 
 def write_all(fd, data):

@@ -8,7 +8,8 @@ import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
 from .features import Features
-from .mounting import Tree
+from .base_tree import tmpfs
+from .mounting import Tree, joined, new_root, taken
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -25,6 +26,8 @@ CALLS = (
     ("open_tree", "5.2", (c_int, c_pointer, c_uint), (-1, None, 0xffffffff)),
     ("move_mount", "5.2", (c_int, c_pointer, c_int, c_pointer, c_uint), (-1, None, -1, None, 0xffffffff)),
     ("fsopen", "5.2", (c_pointer, c_uint), (None, 0xffffffff)),
+    ("fsconfig", "5.2", (c_int, c_uint, c_pointer, c_pointer, c_int), (-1, 0, None, None, 0)),
+    ("fsmount", "5.2", (c_int, c_uint, c_uint), (-1, 0xffffffff, 0)),
     ("mount_setattr", "5.12", (c_int, c_pointer, c_uint, c_pointer, c_size), (-1, None, 0, None, 0)),
     ("execveat", "3.19", (c_int, c_pointer, c_pointer, c_pointer, c_int), (-1, None, None, None, -1)),
     ("memfd_create", "3.17", (c_pointer, c_uint), (None, 0xffffffff)),
@@ -90,14 +93,15 @@ def mounts():
 
 
 def _root(bind):
+    features = Features()
     mount.make_private(b"/")
-    root = mount.new_filesystem(b"tmpfs", mount.MOUNT_ATTR_NOSUID, [(b"size", b"1m")])
-    tree = mount.open_tree(b"/usr") if bind else -1
-    mount.move_mount(root)
+    tree = taken(b"/usr", features.mount_api) if bind else -1
+    root = new_root(tmpfs(b"/", 1 << 20), features.mount_api)
+    os.fchdir(root)
     if bind:
         os.mkdir("usr", dir_fd=root)
-        Tree(root, {}, {}, remount=Features().remount()).attach(tree, b"usr", mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
-    os.fchdir(root)
+        Tree(root, {}, {}, None, features.remount(), features.mount_api).attach(
+            tree, b"/usr", mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
     mount.pivot_root(b".", b".")
     mount.umount(b".")
     os.chdir("/")
@@ -116,7 +120,12 @@ def devpts():
 
 def _filesystem(kind, options):
     attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
-    os.close(mount.new_filesystem(kind.encode(), attributes, [(key.encode(), value.encode()) for key, value in options]))
+    options = [(key.encode(), value.encode()) for key, value in options]
+    if Features().mount_api:
+        os.close(mount.new_filesystem(kind.encode(), attributes, options))
+    else:
+        mount.make_private(b"/")
+        mount.mount_new(kind.encode(), attributes, joined(options), b"/")
 
 
 def overlay():

@@ -92,18 +92,20 @@ class Provisions:
 
     def _open_trees(self):
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
-        other caller's are opened by the child."""
+        other caller's are opened by the child, as is everybody's where mounts can't be detached."""
         trees, known = {}, {}
         try:
             for op in self.plan.operations:
                 system = op.options.get("system")
                 if op.kind in ("bind", "overlay") and (op.options["user"] or system):
-                    from .sources import idmapped_tree, refuse_sockets, unmapped_tree
+                    from .sources import idmapped_tree, refuse_sockets, refuse_unmapped, unmapped_tree
                     if not system:
                         step("sources", refuse_sockets, op)
-                    if self.plan.root:
+                    if self.plan.root and not self.features.mount_api:
+                        step("sources", refuse_unmapped, op, self.features)
+                    elif self.plan.root:
                         make = idmapped_tree if self.plan.tier.userns and self.features.mount_setattr else unmapped_tree
-                        trees[op.kind, op.dst] = self._keep(step("sources", make, op, self.identity, known))
+                        trees[op.kind, op.dst] = self._keep(step("sources", make, op, self.features, self.identity, known))
         finally:
             for fd in known.values():
                 os.close(fd)

@@ -10,7 +10,6 @@ import stat
 
 from ..syscalls import mount, process
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError
-from .features import missing
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
@@ -79,11 +78,11 @@ def _talks(op, path, why):
                         remedy="name a directory without sockets, or bring files in with --copy")
 
 
-def idmapped_tree(op, identity, known):
+def idmapped_tree(op, features, identity, known):
     """A detached mount (fd) for a bind operation of a root caller.
 
-    identity: (host uid, host gid) behind the sandbox's root; known: dict owner -> fd of its user namespace, filled here and
-    closed by the caller.  Raises SandboxError: mixed owners, or a file system that
+    features: Features; identity: (host uid, host gid) behind the sandbox's root; known: dict owner -> fd of its user
+    namespace, filled here and closed by the caller.  Raises SandboxError: mixed owners, or a file system that
     can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
     shown = op.src.decode("utf-8", "surrogateescape")
@@ -104,31 +103,46 @@ def idmapped_tree(op, identity, known):
     return tree
 
 
-def unmapped_tree(op, identity, known):
+def unmapped_tree(op, features, identity, known):
     """The same where there is no user namespace to map with, or no mount_setattr (Linux before 5.12; the child restricts the
-    mount then): what isn't for everybody to read would be useless inside, and what is written would be a stranger's.
+    mount then).  Raises SandboxError as refuse_unmapped, OSError where it can't be opened."""
+    refuse_unmapped(op, features)
+    tree = clone_source(op)
+    try:
+        if features.mount_setattr:
+            mount.mount_setattr(tree, op.flags)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
 
-    Raises SandboxError for such a source, OSError where it can't be opened.
-    """
+
+def refuse_unmapped(op, features):
+    """What isn't for everybody to read would be useless inside without a map, and what is written would be a stranger's.
+    Where mounts can't be detached, it must be reached by path, too.  Raises SandboxError."""
     shown = op.src.decode("utf-8", "surrogateescape")
     if not op.flags & mount.MOUNT_ATTR_RDONLY:
         raise SandboxError("sources", shown, errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, and "
                            "without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
                            "mrunc as its owner")
     closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
+    if closed is None and not features.mount_api:
+        closed = closed_way(op.src)
     if closed is not None:
-        raise SandboxError("sources", shown, control="mounts", status=CANNOT_CONTAIN if "mount_setattr" in missing() else USAGE,
+        raise SandboxError("sources", shown, control="mounts", status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
                            "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
                            remedy="bring files in with --copy")
-    tree = clone_source(op)
-    try:
-        if "mount_setattr" not in missing():
-            mount.mount_setattr(tree, op.flags)
-    except OSError:
-        os.close(tree)
-        raise
-    return tree
+
+
+def closed_way(source):
+    """A directory above a source (bytes) that not everybody can search, or None."""
+    place = os.path.dirname(source)
+    while os.stat(place).st_mode & stat.S_IXOTH:
+        if place == b"/":
+            return None
+        place = os.path.dirname(place)
+    return place
 
 
 def closed_path(source, directory):

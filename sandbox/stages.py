@@ -21,7 +21,7 @@ class Child:
     """What the child was given.
 
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
-    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): detached mount fd}; copies: {src: fd}; filters:
+    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): fd of mounting.taken}; copies: {src: fd}; filters:
     prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
     user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the
     caller ignores, and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; carried: {1 or 2: fd
@@ -137,15 +137,15 @@ def private(child):
 
 
 def open_sources(child):
-    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself.  The system's own
-    are bound where they are to lie, later and by path, too."""
+    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself; before Linux 5.2,
+    where no mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path, too."""
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
         if (op.kind == "overlay" or op.kind == "bind" and op.options["user"]) and (op.kind, op.dst) not in child.trees:
             op.options["by_path"] = True
             if op.options["user"]:
-                from .sources import clone_source  # loaded by the parent already
-                child.trees[op.kind, op.dst] = clone_source(op)
+                from .sources import open_source, clone_source  # loaded by the parent already
+                child.trees[op.kind, op.dst] = (clone_source if child.features.mount_api else open_source)(op)
             else:
                 child.trees[op.kind, op.dst] = mount.open_tree(op.src)
 
@@ -153,14 +153,13 @@ def open_sources(child):
 def new_root(child):
     """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
     os.umask(0o022)
-    child.root = root_filesystem(child.plan.operations[0])
-    mount.move_mount(child.root)
+    child.root = root_filesystem(child.plan.operations[0], child.features.mount_api)
     os.fchdir(child.root)
 
 
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
-    tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount)
+    tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount, child.features.mount_api)
     for op, plain in list(zip(child.plan.operations, child.plan.plain))[1:]:
         try:
             tree.apply(op, plain)

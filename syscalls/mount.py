@@ -38,14 +38,15 @@ def remount(path, flags):
     _mount(b"none", path, None, MS_REMOUNT | MS_BIND | flags, None)
 
 
-def mount_new(kind, flags, options, path):
+def mount_new(kind, flags, options, path, source=None):
     """Mounts a new file system at `path` (bytes), relative to the current directory, in one call where the newer API has
     nine.  mount(2)
 
-    kind: bytes; flags: as of remount; options: bytes, with commas.  EINVAL: an option that this kernel does not know;
-    EPERM: not allowed in this user namespace (proc: a mount that hides parts of it is in the way).
+    kind: bytes; flags: as of remount; options: bytes, with commas; source: the name in mountinfo, the kind unless said.
+    EINVAL: an option that this kernel does not know; EPERM: not allowed in this user namespace (proc: a mount that hides
+    parts of it is in the way).
     """
-    _mount(kind, path, kind, flags, options)
+    _mount(kind if source is None else source, path, kind, flags, options)
 
 
 def mount_bind(source, recursive, path):

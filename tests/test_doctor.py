@@ -225,10 +225,10 @@ PROVOKED = {
             inside, ("clone3", EACCES)), "missing", "= 1", "userns-capabilities"),
         ("excepted", lambda inside: fake_sysctls(inside, apparmor_restrict_unprivileged_userns=1), "ok", "= 1", None)],
     "calls": [(call, lambda inside, call=call: behind(inside, (call, ENOSYS)),
-               "missing" if call in ("memfd_create", "seccomp", "open_tree", "move_mount", "fsopen") else "weak",
+               "missing" if call in ("memfd_create", "seccomp") else "weak",
                "not there: %s (Linux " % call, "kernel-old")
               for call in ("clone3", "pidfd_open", "pidfd_send_signal", "close_range", "openat2", "open_tree",
-                           "move_mount", "fsopen", "mount_setattr", "memfd_create", "seccomp")],
+                           "move_mount", "fsopen", "fsconfig", "fsmount", "mount_setattr", "memfd_create", "seccomp")],
     "userns": [("ENOSPC", limited("user"), "missing", "No space left", "namespaces-max"),
                ("ENOSYS", lambda inside: behind(inside, ("clone3", ENOSYS), ("clone", 0, 0x10000000, ENOSYS, HAS)), "missing",
                 "not implemented", "kernel-old"),

@@ -77,6 +77,8 @@ OPTIONAL = {
         "rt_sigprocmask": "the supervisor's own mask, given back at its end",
         "rt_sigaction": "the interpreter's own at its end", "prctl": "the last capability is found by an error",
         "mount_setattr": "the kernel is asked whether it has it; else mounts are restricted one by one",
+        **dict.fromkeys(("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount"),
+                        "the kernel is asked whether it has it; else mounts are made by mount"),
         "close_range": "the kernel is asked whether it has it; else each descriptor is marked",
         "clone3": "the kernel is asked whether it has it; else the child is made by clone",
         "openat2": "the kernel is asked whether it has it; else paths are walked one component at a time",
@@ -92,7 +94,8 @@ OPTIONAL = {
 #: What else has to stand in the call's line for that: the sandbox's /proc is counted, any other directory is needed; the
 #: filter that asks has another to fall back to; a call that is no deed has no arguments.
 LISTENER = "SECCOMP_FILTER_FLAG_NEW_LISTENER"
-ONLY = {"getdents64": "</proc>", "seccomp": LISTENER, "clone3": "NULL", "openat2": "NULL"}
+ONLY = {"getdents64": "</proc>", "seccomp": LISTENER, "clone3": "NULL", "openat2": "NULL", "open_tree": "NULL",
+        "move_mount": "NULL", "fsopen": "NULL", "fsconfig": "NULL", "fsmount": "(-1"}
 #: The share of injections that may find fewer calls than the recorded runs made: how often the sandbox is sampled while it
 #: runs is the clock's.
 FEWER = 0.03
