@@ -4,7 +4,7 @@ OUT ?= dist
 VM_RESULTS ?= build/hosts
 PYTHONS_RESULTS ?= build/pythons
 
-.PHONY: help test test-user vm vm-all pythons musl lint ci bench freeze widths docs dist vendor clean
+.PHONY: help test test-user hidden vm vm-all pythons musl lint ci bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,6 +14,9 @@ test:  ## the test suite, as who you are (as root: for root and for a user)
 
 test-user:  ## the suite as an ordinary user, from a copy of the folder (needs root)
 	.ci/run user
+
+hidden:  ## what is marked vm behind a filter that hides newer calls, one at a time and all of them: NAME=of one
+	.ci/hidden $(if $(NAME),"$(NAME)",all)
 
 vm:  ## what is marked vm, in virtual machines (QEMU): .ci/vm says in which
 	.ci/vm

@@ -9,6 +9,7 @@ import os
 import secrets
 import select
 import signal
+import stat
 import subprocess
 import time
 
@@ -801,17 +802,36 @@ def test_the_third_sigterm_is_the_last(inside):
     assert (result["reason"], result["returncode"]) == ("killed-by-caller", 143)
 
 
-def gone(pidfds):
+def watched(pid):
+    """A descriptor of a process for `gone`: of its directory in /proc on Linux before 5.3."""
+    try:
+        return process.pidfd_open(pid)
+    except OSError as error:
+        assert error.errno == 38, error
+        return os.open("/proc/%d" % pid, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def has_ended(fd):
+    """For a descriptor that can't be waited for."""
+    try:
+        os.stat("stat", dir_fd=fd)
+    except OSError as error:
+        return error.errno in (2, 3)
+    return False
+
+
+def gone(fds):
     """Whether all these processes end before the deadline."""
     poll = select.poll()
-    for fd in pidfds:
-        poll.register(fd, select.POLLIN)
-    left, end = set(pidfds), time.monotonic() + DEADLINE
+    for fd in fds:
+        poll.register(fd, 0 if stat.S_ISDIR(os.fstat(fd).st_mode) else select.POLLIN)
+    left, end = set(fds), time.monotonic() + DEADLINE
     while left and time.monotonic() < end:
-        for fd, _ in poll.poll(1000):
+        for fd, _ in poll.poll(10 if any(stat.S_ISDIR(os.fstat(fd).st_mode) for fd in left) else 1000):
             poll.unregister(fd)
             left.discard(fd)
-    for fd in pidfds:
+        left -= set(filter(has_ended, [fd for fd in left if stat.S_ISDIR(os.fstat(fd).st_mode)]))
+    for fd in fds:
         os.close(fd)
     return not left
 
@@ -836,7 +856,7 @@ def test_killing_the_supervisor_leaves_nothing_alive(inside):
     run = waiting(inside, FAMILY)
     pids = family(run.pid)
     assert len(pids) == 4  # init, the workload, its child and grandchild
-    fds = [process.pidfd_open(pid) for pid in pids]
+    fds = [watched(pid) for pid in pids]
     run.process.kill()
     assert gone(fds)
     run.process.communicate()
@@ -845,7 +865,7 @@ def test_killing_the_supervisor_leaves_nothing_alive(inside):
 @pytest.mark.also_vm
 def test_the_whole_pid_namespace_ends_with_the_workload(inside):
     run = waiting(inside, FAMILY)
-    fds = [process.pidfd_open(pid) for pid in family(run.pid)]
+    fds = [watched(pid) for pid in family(run.pid)]
     assert len(fds) == 4
     run.process.stdin.close()
     assert run.process.wait(DEADLINE) == 0

@@ -12,6 +12,8 @@ from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, needs_pyth
 from mrunc.sandbox import learned, learned_text, learning
 from mrunc.syscalls.libc import ARCH, NR
 
+pytestmark = pytest.mark.needs("listener")
+
 PYTHON3 = "/usr/bin/python3"
 CHOSEN = r"""
 #define _GNU_SOURCE

@@ -7,6 +7,8 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 
+pytestmark = pytest.mark.needs("listener")
+
 CALLS = """
 import ctypes, os, socket
 libc = ctypes.CDLL(None, use_errno=True)

@@ -15,6 +15,8 @@ from outer_filter import EINVAL, behind
 from test_ledger import brief, control, ledger_of
 
 NATIVE = os.uname().machine
+pytestmark = pytest.mark.needs("listener")
+
 CALLS = """
 import ctypes, errno, os, signal, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)

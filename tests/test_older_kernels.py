@@ -12,27 +12,8 @@ import pytest
 
 from conftest import PYTHON, also_in_vm, become, lacking
 from mrunc.sandbox import features
-from outer_filter import EINVAL, ENOSYS, EPERM, HAS, behind
+from outer_filter import EINVAL, ENOSYS, HIDDEN, behind
 
-#: What older kernels (and filters of container runtimes: EPERM) answer.
-NO_PIDFD = [("pidfd_open", ENOSYS), ("pidfd_send_signal", ENOSYS), ("clone", 0, 0x1000, EINVAL, HAS)]  # CLONE_PIDFD
-MOUNT_API = features.MOUNT_API
-HIDDEN = {
-    "clone3": [("clone3", ENOSYS)],
-    "openat2": [("openat2", ENOSYS)],
-    "pidfd_open": [("pidfd_open", ENOSYS)],
-    "pidfd_send_signal": [("pidfd_send_signal", ENOSYS)],
-    "any pidfd": [("clone3", ENOSYS)] + NO_PIDFD,
-    "mount_setattr": [("mount_setattr", ENOSYS)],
-    "mount_setattr forbidden": [("mount_setattr", EPERM)],
-    **{call: [(call, ENOSYS)] for call in MOUNT_API},
-    "mount API": [(call, ENOSYS) for call in MOUNT_API],
-    "mount API forbidden": [(call, EPERM) for call in MOUNT_API],
-    "close_range": [("close_range", ENOSYS)],
-    "CLOSE_RANGE_CLOEXEC": [("close_range", 2, 4, EINVAL)],
-    "all of them": [(call, ENOSYS) for call in (*MOUNT_API, "mount_setattr", "close_range", "clone3", "openat2")]
-    + NO_PIDFD,
-}
 MOUNTS = """
 for line in open('/proc/self/mountinfo'):
     words = line.split(' ')

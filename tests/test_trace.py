@@ -16,6 +16,8 @@ from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, listening, policy, trace
 from mrunc.syscalls.libc import ARCH, NR
 
+pytestmark = pytest.mark.needs("listener")
+
 TRACE = ("--trace", "exec")
 TRUE = os.path.realpath("/bin/true")
 #: What a process's status looks like is told since Linux 6.15.
@@ -56,6 +58,7 @@ exec /bin/sh -c 'kill -9 $$'
 """
 
 
+@pytest.mark.needs("pidfd_open")  # or nobody sees their ends
 @pytest.mark.parametrize("tier", also_in_vm(["full", "process"], "full"))
 def test_each_program_is_told_with_its_parent_its_arguments_and_its_end(inside, tier):
     done, rows = traced(inside, "/bin/sh", "-c", STORY, options=["--tier", tier])
