@@ -12,7 +12,7 @@ import pytest
 
 from conftest import PYTHON, also_in_vm, become, lacking
 from mrunc.sandbox import features
-from outer_filter import EINVAL, ENOSYS, HIDDEN, behind
+from outer_filter import ENOSYS, HIDDEN, behind
 
 MOUNTS = """
 for line in open('/proc/self/mountinfo'):
@@ -22,7 +22,8 @@ for line in open('/proc/self/mountinfo'):
 """
 
 
-@pytest.fixture(params=also_in_vm(sorted(HIDDEN), "all of them"))
+# Linux 4.18 lacks controls, too: .ci/hidden compares nothing, and looks at the containment itself.
+@pytest.fixture(params=also_in_vm(sorted(set(HIDDEN) - {"Linux 4.18"}), "all of them"))
 def hidden(request):
     """The rules of one filter."""
     return HIDDEN[request.param]
