@@ -31,6 +31,12 @@ writes this page. *tier*, *Landlock ABI* and *limits* are what `mrunc doctor` sa
 Tests of what a kernel does not have.
 
 %s
+
+## Older kernels
+
+Linux before 5.10 was not run on. `make hidden` runs the same tests on the kernel at hand behind filters that answer as if a
+newer call (clone3, openat2, pidfds, close_range, mount_setattr, the mount API of 5.2) were not there: one at a time, and all of
+them together with Landlock and the listeners of filters, as on Linux 4.18. `.ci/run` does the last each time.
 """
 
 

@@ -276,6 +276,7 @@ KERNEL = {
     "listener": ("5.0", lambda features: listens()),
     "mount API": ("5.2", lambda features: features.mount_api),
     "pidfd_open": ("5.3", lambda features: "pidfd_open" not in features.missing),
+    "openat2": ("5.6", lambda features: "openat2" not in features.missing),
     "mount_setattr": ("5.12", lambda features: features.mount_setattr),
     "overlay": ("6.6", lambda features: features.mount_setattr and tmpfs_keeps_marks()),
     "vm.memfd_noexec": ("6.3", lambda features: os.path.exists("/proc/sys/vm/memfd_noexec")),

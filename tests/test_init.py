@@ -145,10 +145,10 @@ class Init:
             signal.signal(number, signal.SIG_DFL)
         for option in (36, 38):             # subreaper, as pid 1 is by birth; no_new_privs
             assert libc.prctl(option, 1, 0, 0, 0) == 0
+        signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)  # first: the go may be under way already, and SIGIO kills
         if armed:
             fcntl.fcntl(CONTROL, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(CONTROL, fcntl.F_SETFL, fcntl.fcntl(CONTROL, fcntl.F_GETFL) | os.O_ASYNC)
-        signal.pthread_sigmask(signal.SIG_SETMASK, SIGNALS)
         name = init.argv0(CONTROL, terminal, None if ruleset is None else RULESET, kill_all)
         if before:
             before()
