@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from conftest import PYTHON
+from conftest import PYTHON, PYTHON_PREFIX
 from outer_filter import ENOSYS, EOPNOTSUPP, EPERM, behind
 from test_doctor import ECHO, doctor, shimmed
 from test_policy_verb import bundle, need
@@ -108,6 +108,7 @@ def contained(inside, words, uid=0, masked=True, capabilities=CAPABILITIES):
     config["mounts"].append({"destination": "/mrunc", "type": "bind", "source": os.path.dirname(inside.tool),
                              "options": ["rbind", "ro"]})
     config["mounts"] += [{"destination": place, "type": "tmpfs", "source": "tmpfs"} for place in ("/run", "/tmp")]
+    config["mounts"].append({"destination": PYTHON_PREFIX, "type": "bind", "source": PYTHON_PREFIX, "options": ["rbind", "ro"]})
     if not masked:
         del config["linux"]["maskedPaths"], config["linux"]["readonlyPaths"]
     with open(path, "w") as stream:
