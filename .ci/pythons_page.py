@@ -14,6 +14,8 @@ import xml.etree.ElementTree
 from generated import HERE
 
 TARGET = os.path.join(HERE, "docs", "pythons.md")
+#: What a full run has.
+EVERY = ["3.%d root" % number for number in range(6, 16)] + ["3.6 user", "3.15 user", "musl root"]
 COLUMNS = ("Python", "user", "pytest", "passed", "failed", "skipped", "seconds", "date")
 TEXT = """# Pythons
 
@@ -27,7 +29,7 @@ linked with musl instead of glibc, as Alpine's is, and without zlib. `make musl`
 and writes this page.
 
 %s
-
+%s
 ## What was skipped
 
 %s
@@ -51,6 +53,11 @@ def run(folder):
     return row, collections.Counter(mark.get("message") for mark in suite.iter("skipped"))
 
 
+def kind(version):
+    """"3.6" or "musl"."""
+    return version.partition("-")[2] or version.rpartition(".")[0]
+
+
 def order(row):
     version, _, libc = row["Python"].partition("-")
     return libc, [int(word) for word in version.split(".")], row["user"]
@@ -61,12 +68,15 @@ def page(results):
     runs = sorted((run(os.path.join(results, name)) for name in os.listdir(results)), key=lambda pair: order(pair[0]))
     lines = ["| %s |" % " | ".join(COLUMNS), "|" + "---|" * len(COLUMNS)]
     lines += ["| %s |" % " | ".join(str(row[name]) for name in COLUMNS) for row, _ in runs]
+    there = {"%s %s" % (kind(row["Python"]), row["user"]) for row, _ in runs}
+    absent = [name for name in EVERY if name not in there]
     why = collections.OrderedDict()
     for row, reasons in runs:
         for reason, number in sorted(reasons.items()):
             why.setdefault(reason, []).append("%s %s (%d)" % (row["Python"], row["user"], number))
     skipped = ["- %s: %s" % (re.sub(r"\s+", " ", reason), ", ".join(places)) for reason, places in why.items()]
-    return TEXT % ("\n".join(lines), "\n".join(skipped) or "Nothing.")
+    rest = "\nNot run yet: %s.\n" % ", ".join(absent) if absent else ""
+    return TEXT % ("\n".join(lines), rest, "\n".join(skipped or ["Nothing."]))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def test_spoiled_bytecode_is_left_to_python(tool, spoiled):
     assert version(tool).startswith("mrunc ")
 
 
+@needs_python(7, "bytecode with flags")
 @pytest.mark.parametrize("module, argv", [("commands/manual", ["--version"]), ("sandbox/tiers", ["run", "--", "/bin/true"])])
 def test_what_is_no_code_is_not_executed(tool, module, argv):
     """Python says ImportError to it; exec would take text, too."""
