@@ -48,6 +48,7 @@ def behind(inside, *rules):
 def go_behind(*rules):
     """Puts this process behind such a filter, for good, and all that it starts."""
     from mrunc.syscalls import process, seccomp
+    os.environ["LIBMOUNT_FORCE_MOUNT2"] = "always"  # mount(8) takes all of the newer API or none
     process.set_no_new_privs()
     seccomp.attach(seccomp.prepare(program(rules)))
 

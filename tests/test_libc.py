@@ -4,8 +4,10 @@ import subprocess
 
 import pytest
 
+import mrunc  # noqa: F401  registers the package
 from conftest import ROOT
 from interpreters import musl, pythons
+from mrunc.syscalls import caps
 
 SCRIPT = r"""
 import os, sys
@@ -102,3 +104,8 @@ def test_limits_and_usage_are_those_of_the_resource_module(python, tmp_path):
     done = subprocess.run([python, "-I", "-S", "-c", LIMITS, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           universal_newlines=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "22\n")
+
+
+def test_a_kernel_that_seems_to_know_every_capability_is_asked_of_64(monkeypatch):
+    monkeypatch.setattr(caps, "_prctl", lambda *arguments: 0)
+    assert caps.last_capability() == 63
