@@ -21,8 +21,8 @@ TEXT = """# Pythons
 
 Pythons that mrunc was seen to work under. The part of the suite that `.ci/every_python` names ran in pytest's process by each
 of them, and the tool and the library were started by the same one: what is decided and compiled, what is contained, how runs
-end, what is carried in and out, the library's hosts and pools, the ledger. The five ways of use and the self-test are tried
-under every Python whenever the suite runs (`tests/test_ways.py`).
+end, the terminal, the ledger. The five ways of use and the self-test are tried under every Python
+whenever the suite runs (`tests/test_ways.py`).
 
 As root the tests run for root and for an ordinary user, as *user* for that user alone. *musl* is CPython of Debian's source,
 linked with musl instead of glibc, as Alpine's is, and without zlib. `make musl` builds that one; `make pythons` runs them all
@@ -50,7 +50,10 @@ def run(folder):
         "seconds": round(float(suite.get("time"))),
         "date": suite.get("timestamp")[:10],
     }
-    return row, collections.Counter(mark.get("message") for mark in suite.iter("skipped"))
+    reasons = collections.Counter(mark.get("message") for mark in suite.iter("skipped"))
+    if told["without"]:
+        reasons["not run, since its termios asks for a newer C library: test_" + ", test_".join(told["without"])] = 0
+    return row, reasons
 
 
 def kind(version):
@@ -73,7 +76,7 @@ def page(results):
     why = collections.OrderedDict()
     for row, reasons in runs:
         for reason, number in sorted(reasons.items()):
-            why.setdefault(reason, []).append("%s %s (%d)" % (row["Python"], row["user"], number))
+            why.setdefault(reason, []).append("%s %s%s" % (row["Python"], row["user"], " (%d)" % number if number else ""))
     skipped = ["- %s: %s" % (re.sub(r"\s+", " ", reason), ", ".join(places)) for reason, places in why.items()]
     rest = "\nNot run yet: %s.\n" % ", ".join(absent) if absent else ""
     return TEXT % ("\n".join(lines), rest, "\n".join(skipped or ["Nothing."]))

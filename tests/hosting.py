@@ -34,8 +34,11 @@ def parent(pid):
         return None
 
 def below(pid):
-    with open("/proc/%%d/task/%%d/children" %% (pid, pid)) as stream:
-        return [int(word) for word in stream.read().split()]
+    try:
+        with open("/proc/%%d/task/%%d/children" %% (pid, pid)) as stream:
+            return [int(word) for word in stream.read().split()]
+    except OSError:  # one that was being made is another process's by now
+        return []
 
 def sandboxes():
     return sorted(pid for launcher in launchers() for pid in below(launcher))

@@ -108,7 +108,8 @@ def test_what_is_no_code_is_not_executed(tool, module, argv):
     assert (done.returncode, done.stdout) == (125, "") and "ImportError: Non-code object" in done.stderr, done
 
 
-@pytest.mark.parametrize("flags", [["-O"], ["-OO"], ["-X", "pycache_prefix=/nonexistent"]])
+@pytest.mark.parametrize("flags", [
+    ["-O"], ["-OO"], pytest.param(["-X", "pycache_prefix=/nonexistent"], marks=needs_python(8, "another place for bytecode"))])
 def test_another_kind_of_bytecode_is_left_to_python(tool, flags):
     assert version(tool, *flags).startswith("mrunc ")
     assert len(touched(tool, *flags)["manual.py"]) > 1
