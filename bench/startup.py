@@ -10,6 +10,7 @@ the machine has become quiet (at most 50 ms are waited).  NAME: only these candi
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -45,7 +46,10 @@ def library(jobs, notes, stack):
 
     jobs["subprocess.run, plain"] = lambda: timed(subprocess.run, TRUE, env=measure.ENVIRONMENT, **streams)
     jobs["mrunc.run"] = lambda: timed(mrunc.run, TRUE, python=PYTHON, **streams)
-    notes["mrunc.run"] = "everything, read back; the launcher runs"
+    notes["mrunc.run"] = "everything, read back; the launcher runs, and has one ready after runs alike"
+    files = dict(streams, stdout=tempfile.TemporaryFile())
+    jobs["mrunc.run, none ready"] = lambda: timed(mrunc.run, TRUE, python=PYTHON, **files)
+    notes["mrunc.run, none ready"] = "its stdout is a file: the sandbox is made for it"
     pool = mrunc.Pool(POOL, python=PYTHON)
     stack.append(pool.close)
 

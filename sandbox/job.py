@@ -25,6 +25,7 @@ class Job:
         self.state, self.run, self.supervision, self.outcome = SETUP, None, None, None
         self.told = self.likely = None  # the answer without its usage, by marshal, for an end like this
         self.error, self.parts, self.heard = None, [], channel is not None
+        self.key = None  # of unchanged.Plans, while a spare could serve runs like this
 
     def start(self, cwd):
         """Makes the plan and creates the child.  cwd: descriptor of the host's directory, taken over."""
@@ -36,7 +37,7 @@ class Job:
         os.close(cwd)
         try:
             launcher.lend(self.stdio)
-            self.run = self.make_run(launcher.plan(self.request))
+            self.run = self.make_run(self.plan())
             self.run.start()
         except Exception as error:
             self._fail(error)
@@ -44,6 +45,12 @@ class Job:
             os.chdir("/")
             if not self.request["alone"]:
                 launcher.take_back()
+
+    def plan(self):
+        """The Plan.  Raises SandboxError."""
+        plan = self.launcher.plan(self.request)
+        self.key = self.launcher.plans.used
+        return plan
 
     def make_run(self, plan):
         """The launch.Run."""
@@ -123,6 +130,7 @@ class Job:
         self.supervision = supervise.Supervision(self.run, self.outcome)
         self.state = RUNS
         self.supervision.begin()
+        self.key = self.launcher.spares.key(self)
         if not self.supervision.carriers and not self.run.terminals:
             self._close_stdio()
         self.likely = supervise.Outcome(self.run.plan.spec)
@@ -218,6 +226,8 @@ class Job:
         self._close_stdio()
         if self.channel is not None:
             self.channel.close()
+        if self.key is not None and self.error is None:
+            self.launcher.spares.ran(self.key)
 
     def _close_stdio(self):
         for fd in self.stdio:

@@ -95,7 +95,7 @@ class Launcher:
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.pool_number, self.plans, self.images = 0, Plans(), {}
+        self.pool_number, self.plans, self.images, self.spares = 0, Plans(), {}, None
         self.take_back()
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self.allow(self.most - MOST_FDS)
@@ -107,8 +107,10 @@ class Launcher:
 
     def run(self):
         """Serves until the host has gone."""
-        from . import warm  # noqa: F401 - and what it needs: without descriptors nothing can be loaded
-        self.loop.add(self)
+        from . import spare  # and what it needs: without descriptors nothing can be loaded
+        self.spares = spare.Spares(self)
+        for member in (self, self.spares):
+            self.loop.add(member)
         while not self.leaving or self.jobs:
             self.loop.turn()
 
@@ -175,13 +177,20 @@ class Launcher:
         if "pool" in request:
             from . import warm
             return warm.serve(self, host, stdio, cwd, request)
+        if self.spares.take(host, stdio, request):
+            os.close(cwd)
+        else:
+            self.begin(host, stdio, request, cwd)
+        return None
+
+    def begin(self, channel, stdio, request, cwd=-1):
+        """Begins an ordinary run.  cwd: descriptor of the host's directory, -1 where nothing depends on it."""
         from .job import Job
-        job = Job(self, host, stdio, request)
+        job = Job(self, channel, stdio, request)
         self.jobs.add(job)
-        job.start(cwd)
+        job.start(cwd if cwd >= 0 else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         if job in self.jobs:  # and not answered already
             self.loop.add(job)
-        return None
 
     def allow(self, descriptors):
         """How many of them this process may have."""

@@ -33,6 +33,7 @@ class Plans:
 
     def __init__(self):
         self.known = {}  # key -> (Plan, Facts), the last one used last
+        self.used = None  # the key of the last plan
         self.mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self.poll = select.poll()
         self.poll.register(self.mounts, select.POLLPRI | select.POLLERR)
@@ -45,13 +46,12 @@ class Plans:
 
     def plan(self, request, make):
         """The Plan for a request: a known one, or what `make(request)` returns.  Raises SandboxError."""
-        key = self._key(request)
-        if self.poll.poll(0):
-            self.known.clear()
+        key = self.used = self.key(request)
+        known = self.holds(key)
         if key is None:
             return make(request)
-        known = self.known.pop(key, None)
-        if known is None or not known[1].hold():
+        self.known.pop(key, None)
+        if known is None:
             try:
                 facts = Facts(request["environ"].get("PATH", ""), self.cpus)
             except OSError:  # a host without /etc, say: what is wrong with it, its plan knows
@@ -65,7 +65,14 @@ class Plans:
             del self.known[next(iter(self.known))]
         return known[0].again(request.get("argv"))
 
-    def _key(self, request):
+    def holds(self, key):
+        """The (Plan, Facts) known for a key, if it still is right, else None."""
+        if self.poll.poll(0):
+            self.known.clear()
+        known = self.known.get(key)
+        return known if known is not None and known[1].hold() else None
+
+    def key(self, request, stdio=(0, 1, 2)):
         """What stands for a request without its program, or None where its plan depends on more than can be told."""
         options = request["options"]
         for name, value in options.items():
@@ -76,7 +83,7 @@ class Plans:
         if len(self.cpus) < len(CPU_FILES):
             return None
         # Whether 1 is a file matters for a user's filters, and whether the program is known yet for what the child does.
-        files = [stat.S_ISREG(os.fstat(fd).st_mode) for fd in (0, 1, 2)]
+        files = [stat.S_ISREG(os.fstat(fd).st_mode) for fd in stdio]
         return marshal.dumps((options, request["environ"], request.get("argv") is None, files), 2)
 
 

@@ -164,6 +164,10 @@ class Warm(Job):
         Job.__init__(self, launcher, None, (), pool.request)
         self.pool = pool
 
+    def plan(self):
+        """The Plan.  Raises SandboxError."""
+        return self.launcher.plan(self.request)
+
     def make_run(self, plan):
         """The launch.Run."""
         return Later(plan, self.launcher)
