@@ -249,7 +249,7 @@ def export(words, values):
     import os
     arch, form = machine(values), values.get("format")
     if form not in ("bpf", "oci"):
-        raise wrong("--format %s" % form if form else "policy export needs --format", "it is one of: bpf, oci")
+        raise wrong("--format %s" % form if form else "export needs --format", "it is one of: bpf, oci")
     name, program = load(words[0], arch)
     if form == "oci":
         from ..sandbox import filter_export

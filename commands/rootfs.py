@@ -49,7 +49,7 @@ def main(argv):
         write(1, manual.help_rootfs())
         return 0 if values.get("help") else 2
     if not words:
-        raise _wrong("rootfs %s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))
+        raise _wrong("%s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))
     if len(words) > 1:
         raise _wrong("%s takes one directory, not %s too" % (action, words[1]))
     return {"build": build, "check": check}[action](words[0], values)
@@ -72,7 +72,7 @@ def build(destination, values):
     from ..sandbox import rootfs_build, units
     sources = [(kind, _names(value) if kind == "from-host" else value) for kind, value in values.get("sources", ())]
     if not sources:
-        raise _wrong("rootfs build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
+        raise _wrong("build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
     limits = (units.size(values["max_size"], "--max-size") if "max_size" in values else rootfs_build.MOST_BYTES,
               _count(values["max_files"]) if "max_files" in values else rootfs_build.MOST_FILES)
     target = values.get("manifest")

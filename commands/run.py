@@ -179,6 +179,8 @@ def explain_missing(error, spec, typed=(), own_tree=True, verb="run"):
     elif found is None and not rest and shutil.which((name.split() or [""])[0]):
         rest = ["-c", name]
         error.remedy = line([], "sh")
+    elif found is None and "/" in name and os.path.isdir(name):
+        error.remedy = "it is a directory here: name a program"
     elif found is None:
         error.remedy = "it is not on this host either: check the name"
     else:

@@ -14,7 +14,7 @@ import os
 import stat
 
 from . import policy
-from .errors import nearest, usage
+from .errors import SandboxError, nearest, usage
 from .policy_constants import OTHER_CALLS
 from .. import seccomp_bpf as bpf
 from ..syscalls.widths import WIDTHS
@@ -62,12 +62,21 @@ def read(source, arch, caps=frozenset(), kernel=None):
         return name, policy.program(name, arch), policy.policy(name, arch)
     data = load(name)
     shown = name if "/" in name else "./" + name  # never the name of a shipped one
-    if b"\0" in data:  # the opcode of an instruction is 16 bits, of which 8 are used
-        return shown, raw(name, data), None
     try:
+        if b"\0" in data:  # the opcode of an instruction is 16 bits, of which 8 are used
+            return shown, raw(name, data), None
         return _read_text(name, shown, data, arch, caps, kernel)
     except RecursionError:
-        raise usage(name, "nested too deeply", stage="policy")
+        raise usage(name, "nested too deeply", remedy=_forms(), stage="policy")
+    except SandboxError as error:
+        error.remedy = error.remedy or _forms()
+        raise
+
+
+def _forms():
+    """The remedy for a file that is no policy, or has a mistake: the two can't be told apart."""
+    from .door import program_name
+    return "a policy is OCI JSON, minijail text or a BPF program, as %s --man mrunc-policy tells" % program_name()
 
 
 def _read_text(name, shown, data, arch, caps, kernel):
@@ -96,7 +105,7 @@ def load(name):
         fd = os.open(os.fsencode(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if error.errno == 2 and "/" not in name:
-            raise usage("--seccomp %s" % name, "no policy is called so, and there is no such file%s" % nearest(
+            raise usage(name, "no policy is called so, and there is no such file%s" % nearest(
                 name, policy.NAMES), "the shipped ones are default, strict, process, debug", stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
@@ -104,7 +113,7 @@ def load(name):
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
-            raise usage(name, "is not a regular file", stage="policy")
+            raise usage(name, "is not a regular file", remedy=_forms(), stage="policy")
         data, part = b"", b"more"
         while part and len(data) <= LIMIT:
             part = os.read(fd, LIMIT + 1)
@@ -115,12 +124,12 @@ def load(name):
         os.close(fd)
     if data[:4] == b"\x7fELF":
         from .door import program_name
-        raise usage(name, "is a program (ELF) and no policy file", "a policy is OCI JSON, minijail text or a BPF program; to "
-                    "make one: %s policy learn -o FILE -- PROGRAM" % program_name(), "policy")
+        raise usage(name, "is a program (ELF) and no policy file", "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
+            _forms(), program_name()), "policy")
     if len(data) > LIMIT:
         raise usage(name, "%d bytes: a policy has at most %d" % (max(found.st_size, len(data)), LIMIT), stage="policy")
     if not data.strip():
-        raise usage(name, "is empty", "a policy is OCI JSON, minijail text or a BPF program", stage="policy")
+        raise usage(name, "is empty", remedy=_forms(), stage="policy")
     return data
 
 

@@ -160,6 +160,11 @@ def _show(data):
     return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
 
 
+def _quoted(data):
+    import shlex
+    return shlex.quote(_show(data))
+
+
 def _amount(kind, value, name, **how):
     from . import units
     return getattr(units, kind)(value, name, **how)
@@ -268,16 +273,15 @@ def _variables(env, environ):
         text = _bytes(word, "--env")
         name, equals, value = text.partition(b"=")
         if not equals:
-            value = environ.get(_show(name)) if name else None
+            value = environ.get(_show(name)) if name else b""
             if value is None:
-                import shlex
-                raise usage("--env %s" % _show(name), "the caller's environment has no such variable",
-                            "to set it: --env %s" % shlex.quote(_show(name) + "=VALUE"))
+                raise usage("--env %s" % _quoted(name), "the caller's environment has no such variable",
+                            "to set it: --env %s" % _quoted(name + b"=VALUE"))
         pairs.append((name, value))
     for name, value in pairs:
         name, value = _bytes(name, "--env"), _bytes(value, "--env")
         if not name or b"=" in name:
-            raise usage("--env %s" % _show(name), "a variable needs a name without =")
+            raise usage("--env %s" % _quoted(name), "a variable needs a name without =")
         if len(name) + len(value) + 2 >= LONGEST_STRING:
-            raise usage("--env %s" % _show(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
+            raise usage("--env %s" % _quoted(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
         yield name, value

@@ -128,7 +128,7 @@ MISTAKES = [
      "to set it: --env MRUNC_NOT_SET=VALUE"),
     ("--seccomp /bin/sh", "policy: /bin/sh: is a program (ELF) and no policy file", SOME),
     ("--memory 100", "options: --memory 100: less than a page", "a number without a unit is bytes; write it like 256M or 1.5G"),
-    ("--env =x", "options: --env : a variable needs a name without =", None),
+    ("--env =x", "options: --env '': a variable needs a name without =", None),
     ("--hostname a_b", "options: --hostname a_b: 1 to 64 letters, digits, dots and hyphens", None),
     ("--user root", "options: --user root: write it as numbers: UID or UID:GID", None),
     ("--user 65534", "options: --user 65534: ids are 0 to 4294967294, but not 65534 (nobody)", None),
@@ -251,6 +251,17 @@ def test_a_program_that_only_the_host_has_comes_with_the_command_line_to_paste(f
 def test_a_program_that_nobody_has_is_127(inside):
     check(attempt(inside, argv=("mrunc-no-such-program",)), 127, "exec: mrunc-no-such-program: not found inside",
           "it is not on this host either: check the name")
+
+
+def test_a_directory_for_a_program_is_named_as_one(files):
+    check(attempt(files, argv=("./d",)), 127, "exec: ./d: not found inside", "it is a directory here: name a program")
+
+
+@pytest.mark.parametrize("word,first,remedy", [
+    ("A B", "--env 'A B': the caller's environment has no such variable", "to set it: --env 'A B=VALUE'"),
+    ("", "--env '': a variable needs a name without =", None)])
+def test_a_variable_that_is_not_there_is_quoted(inside, word, first, remedy):
+    check(attempt(inside, "--env", word), 2, "options: " + first, remedy)
 
 
 def test_a_command_line_in_one_word_comes_with_the_line_to_paste(files):

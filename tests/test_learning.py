@@ -203,7 +203,8 @@ def test_nothing_is_written_where_nothing_ran(inside):
 @pytest.mark.parametrize("options, said", [
     (["--harden"], "takes no --harden"), (["--seccomp", "strict"], "takes no --seccomp"), (["--ledger", "-"], "takes no --ledger"),
     (["--merge"], "--merge needs -o FILE"), (["--verify", "default", "--merge"], "--verify takes no --merge"),
-    (["--format", "bpf"], "it is one of: oci, text"), (["--tier", "process"], "stands on it")])
+    (["--format", "bpf"], "it is one of: oci, text"), (["--tier", "process"], "stands on it"),
+    (["--verify", "nosuch"], "policy: nosuch: no policy is called so")])
 def test_what_contradicts_learning_is_refused(inside_as_user, options, said):
     done = policy_learn(inside_as_user, "/bin/true", options=options)
     assert done.rc == 2 and said in done.err, done

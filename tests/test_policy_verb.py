@@ -351,7 +351,7 @@ def test_the_document_is_in_step():
     (["explain", "fork", "--arch", "aarch64"], "no system call of aarch64 is called fork"),
     (["explain", "9999", "--arch", "x86_64"], "no system call of x86_64 has the number 9999"),
     (["explain", "read", "--policy", "x"], "--policy x: it is one of"),
-    (["export", "default"], "policy export needs --format: it is one of: bpf, oci"),
+    (["export", "default"], "policy: export needs --format: it is one of: bpf, oci"),
     (["export", "default", "--format", "elf"], "--format elf: it is one of: bpf, oci"),
     (["export", "default", "--format", "bpf", "-o", "/nonexistent/x"], "-o /nonexistent/x: No such file or directory"),
     (["diff", "default"], "policy: diff takes A and B, or one --against"),

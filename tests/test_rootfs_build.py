@@ -701,7 +701,7 @@ def test_a_damaged_archive_never_ends_in_anything_but_a_refusal(place):
 # The command line
 
 @pytest.mark.parametrize("words, message", [
-    ([], "needs a name"), (["out"], "needs a source"), (["out", "--from"], "needs a value"), (["out", "--from", "missing"], "No such file"),
+    ([], "rootfs: build needs a name"), (["out"], "rootfs: build needs a source"), (["out", "--from"], "needs a value"), (["out", "--from", "missing"], "No such file"),
     (["out", "--from", "in.tar", "--max-size", "0"], "must be more than 0"), (["out", "--from", "in.tar", "--max-files", "x"], "whole number"),
     (["out", "--from", "/dev/null"], "is a character device"), (["out", "--from-host", ","], "names no package"),
     (["out", "--from-host", "no-such-program-here"], "no package and no program"), (["--json", "x", "y", "z"], "takes one directory"),

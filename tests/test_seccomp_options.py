@@ -278,12 +278,14 @@ def test_a_policy_that_kills_is_named(inside, put):
 # Mistakes
 
 @pytest.mark.parametrize("options,first,remedy", [
-    (["--seccomp", "strct"], "policy: --seccomp strct: no policy is called so, and there is no such file (did you mean strict?)",
+    (["--seccomp", "strct"], "policy: strct: no policy is called so, and there is no such file (did you mean strict?)",
      ["default, strict, process, debug"]),
     (["--seccomp", "./missing"], "policy: ./missing: No such file or directory", []),
     (["--seccomp", ""], "options: --seccomp: the name is empty", []),
     (["--seccomp", "default", "--seccomp", "strict"], "options: --seccomp is given twice", []),
-    (["--seccomp", "/etc"], "policy: /etc: is not a regular file", []),
+    (["--seccomp", "/etc"], "policy: /etc: is not a regular file", ["a policy is OCI JSON, minijail text or a BPF program"]),
+    (["--seccomp", "/etc/passwd"], "policy: /etc/passwd, line 1, column ", ["a policy is OCI JSON, minijail text or a BPF program, as ",
+                                                                                " --man mrunc-policy tells"]),
     (["--seccomp", "/dev/zero"], "policy: /dev/zero: is not a regular file", []),
     (["--seccomp-add", ""], "options: --seccomp-add: expected NAME", []),
     (["--seccomp-add", "clon3"], "policy: --seccomp-add clon3: no architecture has a system call 'clon3' (did you mean clone3?)", []),
