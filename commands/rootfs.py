@@ -73,7 +73,7 @@ def build(destination, values):
     sources = [(kind, _names(value) if kind == "from-host" else value) for kind, value in values.get("sources", ())]
     if not sources:
         raise _wrong("build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
-    limits = (units.size(values["max_size"], "--max-size") if "max_size" in values else rootfs_build.MOST_BYTES,
+    limits = (units.size(values["max_size"], "max_size") if "max_size" in values else rootfs_build.MOST_BYTES,
               _count(values["max_files"]) if "max_files" in values else rootfs_build.MOST_FILES)
     target = values.get("manifest")
     if target is not None and os.path.lexists(target) and not os.path.isfile(target):

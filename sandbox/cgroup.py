@@ -10,7 +10,7 @@ import select
 import time
 
 from . import cgroup_place
-from .cgroup_limits import OF_GROUP
+from .cgroup_limits import named
 from .cgroup_place import read, write
 from .door import option
 from .errors import SandboxError
@@ -54,7 +54,7 @@ class Group:
                 self.notes[setting.control] = why
                 self.settings = [other for other in self.settings if other.control != setting.control]
             else:
-                raise SandboxError("limits", OF_GROUP[setting.control][0], reason=why, control=setting.control,
+                raise SandboxError("limits", named(setting.control), reason=why, control=setting.control,
                                    remedy="%s runs without this limit" % option("best_effort", setting.control))
 
     def take(self, pid):
@@ -176,8 +176,9 @@ class Group:
     def too_small(self, error):
         """What stands for an error of the set-up that ran out of memory."""
         asked = [setting.value for setting in self.settings if setting.file == "memory.max"]
-        return SandboxError("limits", "--memory %s" % "".join(asked), control="limits.memory",
-                            remedy="allow it more memory", reason="the set-up itself was killed for memory (%s)" % error)
+        return SandboxError("limits", option("memory", "".join(asked)), control="limits.memory",
+                            remedy="allow it more memory, written like 256M",
+                            reason="the set-up itself was killed for memory (%s)" % error)
 
     def _read_evidence(self):
         memory, pids, cpu = self.counts("memory.events"), self.counts("pids.events"), self.counts("cpu.stat")

@@ -6,16 +6,23 @@ cgroup (its life), cgroup_scope (a user's systemd manager), disks.
 """
 import os
 
-#: control -> (option, controller of the kernel)
-OF_GROUP = {"limits.memory": ("--memory", "memory"), "limits.cpu": ("--cpus", "cpu"), "limits.pids": ("--pids", "pids"),
-            "limits.io": ("--io-read/--io-write", "io")}
+from .door import option
+from .spec_limits import ASKED_BY
+
+#: control -> controller of the kernel
+OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids", "limits.io": "io"}
 PERIOD = 100000  # microseconds, the kernel's own default of cpu.max
 
 
 def controllers(control):
     """{controller} that a control takes.  What is written through the page cache is known to be a group's by its memory:
     where the memory controller is not in v2, a limit on writing would not hold (cgroup-v2.rst, Writeback)."""
-    return {OF_GROUP[control][1]} | ({"memory"} if control == "limits.io" else set())
+    return {OF_GROUP[control]} | ({"memory"} if control == "limits.io" else set())
+
+
+def named(control):
+    """The options that ask for a control, as whoever called us writes them."""
+    return "/".join(option(name) for name in ASKED_BY[control])
 
 
 class Setting:

@@ -293,7 +293,7 @@ def choose(settings, best_effort, host=None):
             if control not in best_effort:
                 if place is not None and place.ours:
                     _leave(place)
-                raise SandboxError("limits", cgroup_limits.OF_GROUP[control][0], reason=error.why, control=control,
+                raise SandboxError("limits", cgroup_limits.named(control), reason=error.why, control=control,
                                    remedy=_or_without(error.remedy, control))
             notes[control] = error.why
     return place, have, notes

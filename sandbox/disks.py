@@ -3,6 +3,7 @@
 import os
 import stat
 
+from .door import option
 from .errors import SandboxError, usage
 from .host import unescape
 
@@ -55,9 +56,10 @@ class Disks:
                 return self.whole(device.st_rdev), kind
         raise SandboxError("limits", _text(path), control="limits.io",
                            reason="lies on %s, which has no disk of its own: there is nothing to limit" % _text(kind),
-                           remedy="name a disk: --io-write /dev/NAME:BPS%s" %
-                           ("; what the program writes to a tmpfs is memory, which --memory bounds"
-                            if kind in (b"tmpfs", b"ramfs") else ""))
+                           remedy="name a disk: %s%s" % (
+                               option("io_write", "/dev/NAME:BPS"),
+                               "; what the program writes to a tmpfs is memory, which %s bounds" % option("memory")
+                               if kind in (b"tmpfs", b"ramfs") else ""))
 
     def whole(self, device):
         """`MAJOR:MINOR` of the disk that a device number is or is a partition of."""
@@ -96,13 +98,14 @@ def rates(reads, writes, sources, written=(), disks=None):
     """
     disks = disks or Disks()
     out = {}
-    for option, key, limits in (("--io-read", "rbps", reads), ("--io-write", "wbps", writes)):
+    for name, key, limits in (("io_read", "rbps", reads), ("io_write", "wbps", writes)):
         for device, rate in limits:
             if device is None and not sources:
-                raise usage(option, "no source of the host is shown, so no disk is meant", "name it: %s /dev/NAME:BPS" % option)
+                raise usage(option(name), "no source of the host is shown, so no disk is meant",
+                            "name it: " + option(name, "/dev/NAME:BPS"))
             for place in sources if device is None else [device]:
-                name = _named(place, disks, option) if device is not None else disks.below(os.path.abspath(place))
-                found = out.setdefault(name, {})
+                disk = _named(place, disks, name) if device is not None else disks.below(os.path.abspath(place))
+                found = out.setdefault(disk, {})
                 found[key] = min(rate, found.get(key, rate))
     for place in written if writes else ():
         _held(place, disks, out)
@@ -119,16 +122,16 @@ def _held(place, disks, limited):
         return  # no disk below it
     if "wbps" in limited.get(name, ()) and kind not in WRITEBACK:
         raise SandboxError("limits", _text(place), control="limits.io",
-                           reason="what is written on %s is not counted by control group, so --io-write would not hold" %
-                                  _text(kind), remedy="write to one of: " + _text(b" ".join(WRITEBACK)))
+                           reason="what is written on %s is not counted by control group, so %s would not hold" % (
+                                  _text(kind), option("io_write")), remedy="write to one of: " + _text(b" ".join(WRITEBACK)))
 
 
-def _named(device, disks, option):
+def _named(device, disks, name):
     """The disk that the user named."""
     major, colon, minor = device.partition(b":")
     if colon and major.isdigit() and minor.isdigit():
         if not os.path.exists("%s/dev/block/%s" % (disks.sys, _text(device))):
             # Naming a loop device that does not exist would make it.
-            raise usage("%s %s" % (option, _text(device)), "no such block device")
+            raise usage(option(name, _text(device)), "no such block device")
         return disks.whole(os.makedev(int(major), int(minor)))
     return disks.below(device)

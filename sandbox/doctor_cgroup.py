@@ -3,7 +3,7 @@
 import os
 
 from . import cgroup_place, cgroup_scope
-from .cgroup_limits import OF_GROUP, controllers
+from .cgroup_limits import OF_GROUP, controllers, named
 from .doctor import MISSING, OK, WEAK
 from .throwaway import attempt
 
@@ -16,7 +16,7 @@ def trial(host):
     """
     out = {"have": {}, "lack": {}, "kill": None}
     for control in list(OF_GROUP) + [None]:
-        name = OF_GROUP[control][1] if control else None
+        name = OF_GROUP[control] if control else None
         try:
             need = controllers(control) if control else set()
             cgroup_place.look(host, need)
@@ -57,7 +57,7 @@ def cgroup(exam):
     got = attempt(trial, host)
     have, lack = (got.value or {}).get("have", {}), (got.value or {}).get("lack", {})
     effect = "%s: refused (--best-effort goes without); --rlimit and --timeout work" % " ".join(
-        option for option, controller in OF_GROUP.values() if controller not in have)
+        named(control) for control, controller in OF_GROUP.items() if controller not in have)
     text = "%s in %s" % (" ".join(have), " ".join(sorted(set(have.values())))) if have else ""
     if not got:
         exam.add("cgroup", MISSING, got.phrase(), effect)
@@ -66,7 +66,7 @@ def cgroup(exam):
     elif host.uid and attempt(cgroup_scope.prefix, list(OF_GROUP), (), os.environ).value:
         exam.add("cgroup", OK, "a scope of the user's systemd manager, made for a run that asks for a limit")
     else:
-        why, cause, words = [lack[controller] for _, controller in OF_GROUP.values() if controller in lack][0]
+        why, cause, words = [lack[controller] for controller in OF_GROUP.values() if controller in lack][0]
         text = "%snot %s: %s" % (text and text + ", ", " ".join(lack), why)
         exam.add("cgroup", WEAK if have else MISSING, text, effect, cause, **words)
     kill = (got.value or {}).get("kill")

@@ -25,9 +25,11 @@ def library():
     return "--spec-fd" in sys.argv[1:3] or _typed() is None
 
 
-def option(name, value):
-    """An option as whoever called us writes it.  name: as Python has it; value: text."""
-    return "%s=%r" % (name, value) if library() else "--%s %s" % (name.replace("_", "-"), value)
+def option(name, *value):
+    """An option as whoever called us writes it.  name: as Python has it; value: what is given to it, if that matters."""
+    if library():
+        return "%s=%r" % (name, value[0]) if value else name
+    return " ".join(["--" + name.replace("_", "-")] + ["%s" % (each,) for each in value])
 
 
 def _typed():

@@ -70,10 +70,10 @@ class Spec:
         self.user = None if user is None else _one("user", user)
         self.cap_add = frozenset(_each("capability", cap_add))
         self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit))
-        self.timeout = None if timeout is None else _amount("duration", timeout, "--timeout")
-        self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "--cpu-time")
-        self.max_output = None if max_output is None else _amount("size", max_output, "--max-output")
-        self.grace = GRACE if grace == GRACE else _amount("duration", grace, "--grace", zero=True)
+        self.timeout = None if timeout is None else _amount("duration", timeout, "timeout")
+        self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "cpu_time")
+        self.max_output = None if max_output is None else _amount("size", max_output, "max_output")
+        self.grace = GRACE if grace == GRACE else _amount("duration", grace, "grace", zero=True)
         self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))
         self.memory = self.cpus = self.pids = None
@@ -118,7 +118,7 @@ class Spec:
         environment.  Raises SandboxError (2)."""
         self.argv = _argv(argv)
         if timeout is not None:
-            self.timeout = _amount("duration", timeout, "--timeout")
+            self.timeout = _amount("duration", timeout, "timeout")
         return dict(_variables(env, environ))
 
     @property

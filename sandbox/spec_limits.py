@@ -4,6 +4,7 @@ import os
 
 from . import units
 from .controls import BEST_EFFORT, CONTROLS
+from .door import option
 from .errors import usage
 
 #: pid 1 of the sandbox and the program.
@@ -21,25 +22,26 @@ ASKED_BY = {"limits.memory": ("memory",), "limits.cpu": ("cpus",), "limits.pids"
 
 def check(spec, memory=None, cpus=None, pids=None, io_read=(), io_write=(), best_effort=(), require=()):
     """Sets these attributes of a Spec.  Raises SandboxError (exit 2)."""
-    spec.memory = None if memory is None else units.size(memory, "--memory")
+    spec.memory = None if memory is None else units.size(memory, "memory")
     spec.cpus = None if cpus is None else _cpus(cpus)
     spec.pids = None if pids is None else _pids(pids)
-    spec.io_read = [_rate(value, "--io-read") for value in _list(io_read)]
-    spec.io_write = [_rate(value, "--io-write") for value in _list(io_write)]
+    spec.io_read = [_rate(value, "io_read") for value in _list(io_read)]
+    spec.io_write = [_rate(value, "io_write") for value in _list(io_write)]
     if spec.memory is not None and spec.memory < os.sysconf("SC_PAGE_SIZE"):
-        raise usage("--memory %s" % memory, "less than a page", "a number without a unit is bytes; write it like 256M or 1.5G")
-    spec.best_effort = frozenset(_names(best_effort, "--best-effort"))
-    spec.require = frozenset(_names(require, "--require"))
+        bare = not str(memory).strip().strip("0123456789.")
+        raise usage(option("memory", memory), "less than a page", "a number without a unit is bytes; for megabytes write %sM" %
+                    str(memory).strip() if bare else "write it like 256M or 1.5G")
+    spec.best_effort = frozenset(_names(best_effort, "best_effort"))
+    spec.require = frozenset(_names(require, "require"))
     for name in spec.best_effort:
         if name not in BEST_EFFORT:
-            raise usage("--best-effort %s" % name, "it is never done without", "these can be: " + " ".join(BEST_EFFORT))
+            raise usage(option("best_effort", name), "it is never done without", "these can be: " + " ".join(BEST_EFFORT))
     for name in spec.require:
-        for option, others in (("--best-effort", spec.best_effort), ("--unsafe-without", spec.unsafe_without)):
+        for other, others in (("best_effort", spec.best_effort), ("unsafe_without", spec.unsafe_without)):
             if name in others:
-                raise usage("--require %s" % name, "contradicts %s %s" % (option, name))
+                raise usage(option("require", name), "contradicts " + option(other, name))
         if name in ASKED_BY and not any(getattr(spec, attribute) for attribute in ASKED_BY[name]):
-            options = " or ".join("--" + attribute.replace("_", "-") for attribute in ASKED_BY[name])
-            raise usage("--require %s" % name, "nothing asks for it", "give %s" % options)
+            raise usage(option("require", name), "nothing asks for it", "give " + " or ".join(map(option, ASKED_BY[name])))
 
 
 def asked(options):
@@ -52,14 +54,14 @@ def _list(value):
     return [value] if isinstance(value, (str, bytes, int, float)) else list(value or ())
 
 
-def _names(value, option):
+def _names(value, asking):
     names = []
     for part in _list(value):
         names += str(part).replace(",", " ").split()
     for name in names:
         if name not in CONTROLS:
             near = "limits." + name if "limits." + name in CONTROLS else None
-            raise usage("%s %s" % (option, name), "no such control%s" % (" (did you mean %s?)" % near if near else ""),
+            raise usage(option(asking, name), "no such control%s" % (" (did you mean %s?)" % near if near else ""),
                         "the names are: " + " ".join(CONTROLS))
     return names
 
@@ -70,7 +72,7 @@ def _cpus(value):
         if isinstance(value, bool) or not FEWEST_CPUS <= number <= MOST_CPUS:
             raise ValueError
     except (ValueError, TypeError, OverflowError):
-        raise usage("--cpus %s" % (value,), "a number of processors, %g at least, such as 0.5 or 2" % FEWEST_CPUS)
+        raise usage(option("cpus", value), "a number of processors, %g at least, such as 0.5 or 2" % FEWEST_CPUS)
     return number
 
 
@@ -80,12 +82,12 @@ def _pids(value):
         if isinstance(value, bool) or not FEWEST_PIDS <= number <= MOST_PIDS:
             raise ValueError
     except ValueError:
-        raise usage("--pids %s" % (value,), "a whole number from %d to %d; pid 1 of the sandbox is one of them" %
+        raise usage(option("pids", value), "a whole number from %d to %d; pid 1 of the sandbox is one of them" %
                     (FEWEST_PIDS, MOST_PIDS))
     return number
 
 
-def _rate(value, option):
+def _rate(value, name):
     """(device as bytes or None, bytes per second) of `[DEV:]BPS`, a pair, or a number."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
         device, rate = value
@@ -93,15 +95,15 @@ def _rate(value, option):
         device, colon, rate = os.fsdecode(value).rpartition(":")
         device = device if colon else None
         if colon and not device:
-            raise usage("%s %s" % (option, os.fsdecode(value)), "the device is empty")
+            raise usage(option(name, os.fsdecode(value)), "the device is empty")
     else:
         device, rate = None, value
-    number = units.size(rate, option)
+    number = units.size(rate, name)
     if number < LOWEST_RATE:
-        raise usage("%s %s" % (option, rate), "the smallest rate is %d bytes per second" % LOWEST_RATE)
+        raise usage(option(name, rate), "the smallest rate is %d bytes per second" % LOWEST_RATE)
     if device is None:
         return None, number
     device = os.fsencode(device)
     if b"\0" in device:
-        raise usage("%s" % option, "holds a NUL byte")
+        raise usage(option(name), "holds a NUL byte")
     return device, number

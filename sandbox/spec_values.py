@@ -110,7 +110,7 @@ def tmpfs(value, name):
             destination, size = text, GIB
         else:
             size = _show(size)
-    return destination_inside(destination, name), units.size(size, name)
+    return destination_inside(destination, name), units.size(size, name[2:])
 
 
 def hostname(value):
@@ -175,7 +175,7 @@ def _rlimit_value(name, value):
     if str(value).lower() in ("unlimited", "infinity"):
         return RLIMIT_INFINITY
     if name in ("fsize", "data", "stack", "rss", "memlock", "as", "msgqueue"):
-        return units.size(value, "--rlimit " + name)
+        return units.size(value, "rlimit")
     try:
         number = int(str(value))
         if not 0 <= number < 1 << 63:

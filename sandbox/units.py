@@ -7,6 +7,11 @@ TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST = 10 * 365 * 86400.0
 
 
+def _wrong(name, value, reason):
+    from .door import option
+    return usage(option(name, value), reason)
+
+
 def _number(text):
     digits = text.strip()
     end = len(digits)
@@ -19,7 +24,7 @@ def _number(text):
 
 
 def size(value, name):
-    """Bytes as an int.  value: int, or str such as `256M`, `1.5GiB`, `4096`; name: the option, for the message.
+    """Bytes as an int.  value: int, or str such as `256M`, `1.5GiB`, `4096`; name: the option's in Python, for the message.
 
     Raises SandboxError (exit 2) on 0, on anything that is no size, and from 2^63 bytes on.
     """
@@ -33,16 +38,17 @@ def size(value, name):
             scale = SIZES[unit]
             result = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise usage("%s %s" % (name, value), "not a size; write it like 256M or 1.5G")
+            raise _wrong(name, value, "not a size; write it like 256M or 1.5G")
     if result <= 0:
-        raise usage("%s %s" % (name, value), "a size must be more than 0")
+        raise _wrong(name, value, "a size must be more than 0")
     if result >= 1 << 63:
-        raise usage("%s %s" % (name, value), "too large; the largest size is 2^63-1 bytes")
+        raise _wrong(name, value, "too large; the largest size is 2^63-1 bytes")
     return result
 
 
 def duration(value, name, zero=False):
-    """Seconds as a float.  value: number of seconds, or str such as `1.5s`, `200ms`, `2m`; zero: whether 0 is allowed.
+    """Seconds as a float.  value: number of seconds, or str such as `1.5s`, `200ms`, `2m`; name: as of `size`; zero: whether
+    0 is allowed.
 
     Raises SandboxError (exit 2) on 0, on anything that is no time, and above ten years.
     """
@@ -55,11 +61,11 @@ def duration(value, name, zero=False):
             number, unit = _number(value)
             result = float(number) * TIMES[unit]
     except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
-        raise usage("%s %s" % (name, value), "not a time; write it like 1.5s, with ms, s, m, h or d")
+        raise _wrong(name, value, "not a time; write it like 1.5s, with ms, s, m, h or d")
     if result < 0 or result == 0 and not zero or result != result:
-        raise usage("%s %s" % (name, value), "a time must be more than 0")
+        raise _wrong(name, value, "a time must be more than 0")
     if result > LONGEST:
-        raise usage("%s %s" % (name, value), "too long; the longest time is ten years")
+        raise _wrong(name, value, "too long; the longest time is ten years")
     return result
 
 

@@ -206,25 +206,39 @@ def test_what_is_read_back_is_compared_in_the_kernel_s_own_form(file, value, tex
 
 
 @pytest.mark.parametrize("options, words", [
-    (dict(memory="0"), "--memory 0: a size must be more than 0"), (dict(memory="lots"), "--memory lots: not a size"),
-    (dict(memory="100"), "--memory 100: less than a page"), (dict(cpus=0), "--cpus 0: a number of processors"),
-    (dict(cpus="0.001"), "--cpus 0.001: a number of processors"), (dict(cpus="nan"), "--cpus nan: a number of processors"),
-    (dict(cpus="many"), "--cpus many"), (dict(cpus=True), "--cpus True"), (dict(pids=1), "--pids 1: a whole number from 2"),
-    (dict(pids="x"), "--pids x"), (dict(pids=4194305), "--pids 4194305"), (dict(pids=2.5), "--pids 2.5"),
+    (dict(memory="0"), "memory='0': a size must be more than 0"), (dict(memory="lots"), "memory='lots': not a size"),
+    (dict(memory="100"), "memory='100': less than a page"), (dict(cpus=0), "cpus=0: a number of processors"),
+    (dict(cpus="0.001"), "cpus='0.001': a number of processors"), (dict(cpus="nan"), "cpus='nan': a number of processors"),
+    (dict(cpus="many"), "cpus='many'"), (dict(cpus=True), "cpus=True"), (dict(pids=1), "pids=1: a whole number from 2"),
+    (dict(pids="x"), "pids='x'"), (dict(pids=4194305), "pids=4194305"), (dict(pids=2.5), "pids=2.5"),
     (dict(io_read="1"), "the smallest rate is 2"), (dict(io_write=":1M"), "the device is empty"),
-    (dict(io_write=["/dev/sda:fast"]), "--io-write fast: not a size"),
-    (dict(best_effort="netns"), "--best-effort netns: it is never done without"),
+    (dict(io_write=["/dev/sda:fast"]), "io_write='fast': not a size"),
+    (dict(best_effort="netns"), "best_effort='netns': it is never done without"),
     (dict(best_effort="memory"), "no such control (did you mean limits.memory?)"),
-    (dict(require="nonsense"), "--require nonsense: no such control"),
-    (dict(require="limits.memory"), "--require limits.memory: nothing asks for it"),
-    (dict(require="limits.io", memory="1G"), "--require limits.io: nothing asks for it"),
-    (dict(require="landlock", best_effort="landlock"), "contradicts --best-effort landlock"),
-    (dict(require="landlock", unsafe_without="landlock"), "contradicts --unsafe-without landlock"),
+    (dict(require="nonsense"), "require='nonsense': no such control"),
+    (dict(require="limits.memory"), "require='limits.memory': nothing asks for it"),
+    (dict(require="limits.io", memory="1G"), "require='limits.io': nothing asks for it"),
+    (dict(require="landlock", best_effort="landlock"), "contradicts best_effort='landlock'"),
+    (dict(require="landlock", unsafe_without="landlock"), "contradicts unsafe_without='landlock'"),
 ])
 def test_what_makes_no_sense_is_refused_whatever_the_host(options, words):
     with pytest.raises(SandboxError) as caught:
         Spec(["true"], **options)
     assert caught.value.status == 2 and words in caught.value.line(), caught.value.line()
+
+
+@pytest.mark.parametrize("word, options, line, remedy", [
+    ("mrunc", dict(memory=100), "--memory 100: less than a page", "a number without a unit is bytes; for megabytes write 100M"),
+    ("host.py", dict(memory=100), "memory=100: less than a page", "a number without a unit is bytes; for megabytes write 100M"),
+    ("mrunc", dict(memory="1K"), "--memory 1K: less than a page", "write it like 256M or 1.5G"),
+    ("mrunc", dict(require="limits.io"), "--require limits.io: nothing asks for it", "give --io-read or --io-write"),
+    ("host.py", dict(require="limits.io"), "require='limits.io': nothing asks for it", "give io_read or io_write"),
+])
+def test_a_mistake_is_named_as_the_caller_wrote_it(monkeypatch, word, options, line, remedy):
+    monkeypatch.setattr("sys.argv", [word])
+    with pytest.raises(SandboxError) as caught:
+        Spec(["true"], **options)
+    assert (caught.value.line(), caught.value.remedy) == ("options: " + line, remedy)
 
 
 def test_a_rate_is_for_a_device_or_for_the_sources():
@@ -257,8 +271,9 @@ def test_the_plan_shows_the_files_and_asks_for_the_controls_alone_that_were_give
 SETTINGS = cgroup_limits.settings(Spec(["true"], memory="64M", pids=20, cpus=1), {})
 
 
-@pytest.mark.parametrize("word, way_out", [("mrunc", "--best-effort limits.memory"), ("host.py", "best_effort='limits.memory'")])
-def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree, monkeypatch, word, way_out):
+@pytest.mark.parametrize("word, name, way_out", [("mrunc", "--memory", "--best-effort limits.memory"),
+                                                 ("host.py", "memory", "best_effort='limits.memory'")])
+def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree, monkeypatch, word, name, way_out):
     monkeypatch.setattr("sys.argv", [word])
     tree.group(has="pids cpu", gives="pids cpu")
     tree.group("mrunc", has="pids cpu", gives="pids cpu")
@@ -266,7 +281,7 @@ def test_a_limit_that_can_t_be_enforced_is_refused_by_name(tree, monkeypatch, wo
         cgroup_place.choose(SETTINGS, frozenset(), tree.host(uid=0))
     error = caught.value
     assert (error.status, error.control) == (125, "limits.memory")
-    assert error.line().startswith("limits: --memory: the memory controller is not in ")
+    assert error.line().startswith("limits: %s: the memory controller is not in " % name)
     assert error.remedy.endswith("; or %s to run without this limit" % way_out)
 
 
@@ -400,7 +415,8 @@ def test_what_has_no_disk_is_refused_by_name(made_up, kind, source):
         made_up.disks().below(b"/there/x")
     assert (caught.value.status, caught.value.control) == (125, "limits.io")
     assert caught.value.line() == "limits: /there/x: lies on %s, which has no disk of its own: there is nothing to limit" % kind
-    assert ("--memory" in caught.value.remedy) == (kind == "tmpfs")
+    assert caught.value.remedy.startswith("name a disk: io_write='/dev/NAME:BPS'")
+    assert ("memory bounds" in caught.value.remedy) == (kind == "tmpfs")
 
 
 def test_rates_are_gathered_by_disk_and_the_lower_holds(made_up):

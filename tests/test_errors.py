@@ -127,7 +127,7 @@ MISTAKES = [
     ("--env MRUNC_NOT_SET", "options: --env MRUNC_NOT_SET: the caller's environment has no such variable",
      "to set it: --env MRUNC_NOT_SET=VALUE"),
     ("--seccomp /bin/sh", "policy: /bin/sh: is a program (ELF) and no policy file", SOME),
-    ("--memory 100", "options: --memory 100: less than a page", "a number without a unit is bytes; write it like 256M or 1.5G"),
+    ("--memory 100", "options: --memory 100: less than a page", "a number without a unit is bytes; for megabytes write 100M"),
     ("--env =x", "options: --env '': a variable needs a name without =", None),
     ("--hostname a_b", "options: --hostname a_b: 1 to 64 letters, digits, dots and hyphens", None),
     ("--user root", "options: --user root: write it as numbers: UID or UID:GID", None),

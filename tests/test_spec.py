@@ -32,42 +32,42 @@ def refused(words, *arguments, **options):
     ("1.5G", 3 << 29), ("0.5k", 512), (".5k", 512), ("2T", 2 << 40), (" 8 M ", 8 << 20), (7, 7), ("9223372036854775807", HUGE - 1),
     ("0.1G", (1 << 30) // 10)])
 def test_a_size(text, value):
-    assert units.size(text, "--x") == value
+    assert units.size(text, "x") == value
 
 
 @pytest.mark.parametrize("text", ["", "M", "x", "1X", "1.2.3", "-1", "1e3", "0x10", ".", "1 2", "\u0661", True, None, 1.5, [], "1MBB", "1Kb1"])
 def test_what_is_no_size(text):
-    assert "write it like 256M" in refused("--x", units.size, text, "--x").line()
+    assert "write it like 256M" in refused("x=%r: " % (text,), units.size, text, "x").line()
 
 
 @pytest.mark.parametrize("text,words", [("0", "more than 0"), ("0.0001", "more than 0"), (0, "more than 0"), (-5, "more than 0"),
                                         (str(HUGE), "too large"), (HUGE, "too large"), ("8388608T", "too large"),
                                         ("9" * 400, "too large")])
 def test_a_size_out_of_range(text, words):
-    refused(words, units.size, text, "--x")
+    refused(words, units.size, text, "x")
 
 
 @pytest.mark.parametrize("text,value", [("1", 1.0), ("1.5s", 1.5), ("200ms", 0.2), ("2m", 120.0), ("1h", 3600.0), ("1d", 86400.0),
                                         (3, 3.0), (0.25, 0.25), ("1 S", 1.0)])
 def test_a_time(text, value):
-    assert units.duration(text, "--x") == pytest.approx(value)
+    assert units.duration(text, "x") == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["", "s", "1x", "1.2.3", "-1", "1e3", "inf", "nan", None, True, [], "1:30"])
 def test_what_is_no_time(text):
-    assert "write it like 1.5s" in refused("--x", units.duration, text, "--x").line()
+    assert "write it like 1.5s" in refused("x=%r: " % (text,), units.duration, text, "x").line()
 
 
 @pytest.mark.parametrize("value,words", [(0, "more than 0"), ("0", "more than 0"), (-1, "more than 0"), (float("nan"), "more than 0"),
                                          (float("inf"), "ten years"), ("99999h", "ten years"), (10 ** 400, "not a time"),
                                          ("9" * 400, "ten years")])
 def test_a_time_out_of_range(value, words):
-    refused(words, units.duration, value, "--x")
+    refused(words, units.duration, value, "x")
 
 
 def test_zero_seconds_where_they_mean_something():
-    assert units.duration("0", "--grace", zero=True) == 0.0
-    refused("more than 0", units.duration, -1, "--grace", zero=True)
+    assert units.duration("0", "grace", zero=True) == 0.0
+    refused("more than 0", units.duration, -1, "grace", zero=True)
 
 
 @pytest.mark.parametrize("value,text", [(1 << 30, "1G"), (256 << 20, "256M"), (1000, "1000"), (4096, "4K"), (3 << 40, "3T"),
@@ -238,7 +238,7 @@ def test_variables():
     assert made.env[b"PATH"] == b"/x" and made.env[b"G"] == b"7"
     error = refused("no such variable", CMD, env=["NOT"], environ={})
     assert error.remedy == "to set it: --env NOT=VALUE"
-    refused("no such variable", CMD, env=[""], environ={})
+    refused("a variable needs a name", CMD, env=[""], environ={})
     for env in (["=x"], {"": "x"}, {"A=B": "x"}):
         refused("a variable needs a name", CMD, env=env)
     refused("longer than the kernel takes", CMD, env=["A=" + "x" * 131069])
@@ -267,7 +267,7 @@ def test_what_a_warm_sandbox_is_used_for():
     assert made.begin(["echo", b"x"], {"A": "1"}, None, {}) == {b"A": b"1"}
     assert (made.argv, made.timeout) == ([b"echo", b"x"], 9.0)
     assert made.begin(CMD, None, "2s", {}) == {} and made.timeout == 2.0
-    refused("--timeout", made.begin, CMD, None, "soon", {})
+    refused("timeout='soon'", made.begin, CMD, None, "soon", {})
 
 
 # The one error type
