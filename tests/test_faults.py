@@ -97,8 +97,8 @@ LISTENER = "SECCOMP_FILTER_FLAG_NEW_LISTENER"
 ONLY = {"getdents64": "</proc>", "seccomp": LISTENER, "clone3": "NULL", "openat2": "NULL", "open_tree": "NULL",
         "move_mount": "NULL", "fsopen": "NULL", "fsconfig": "NULL", "fsmount": "(-1"}
 #: The share of injections that may find fewer calls than the recorded runs made: how often the sandbox is sampled while it
-#: runs is the clock's.
-FEWER = 0.03
+#: runs is the clock's, and a recorded run, in which strace stops at each call, is the slowest.
+FEWER = 0.1
 #: Without memory the interpreter itself may die without a word; the sandbox goes with it.
 MEMORY = ("brk", "mmap", "munmap", "mremap")
 #: How it may end when something fails after the program has been let go: never as if nothing had run.
