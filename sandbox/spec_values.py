@@ -175,7 +175,7 @@ def _rlimit_value(name, value):
     if str(value).lower() in ("unlimited", "infinity"):
         return RLIMIT_INFINITY
     if name in ("fsize", "data", "stack", "rss", "memlock", "as", "msgqueue"):
-        return units.size(value, "rlimit")
+        return units.size(value, "rlimit", name)
     try:
         number = int(str(value))
         if not 0 <= number < 1 << 63:

@@ -23,11 +23,13 @@ def _number(text):
     return number, unit
 
 
-def size(value, name):
-    """Bytes as an int.  value: int, or str such as `256M`, `1.5GiB`, `4096`; name: the option's in Python, for the message.
+def size(value, name, key=None):
+    """Bytes as an int.  value: int, or str such as `256M`, `1.5GiB`, `4096`; name: the option's in Python, for the message;
+    key: what stands before the value there, as in `fsize=1M`.
 
     Raises SandboxError (exit 2) on 0, on anything that is no size, and from 2^63 bytes on.
     """
+    shown = value if key is None else "%s=%s" % (key, value)
     if isinstance(value, int) and not isinstance(value, bool):
         result = value
     else:
@@ -38,11 +40,11 @@ def size(value, name):
             scale = SIZES[unit]
             result = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise _wrong(name, value, "not a size; write it like 256M or 1.5G")
+            raise _wrong(name, shown, "not a size; write it like 256M or 1.5G")
     if result <= 0:
-        raise _wrong(name, value, "a size must be more than 0")
+        raise _wrong(name, shown, "a size must be more than 0")
     if result >= 1 << 63:
-        raise _wrong(name, value, "too large; the largest size is 2^63-1 bytes")
+        raise _wrong(name, shown, "too large; the largest size is 2^63-1 bytes")
     return result
 
 
