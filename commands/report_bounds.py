@@ -5,6 +5,8 @@ from ..sandbox import story
 
 #: Of each list so many rows are taken, and so many values in them; the same for all that stands in no list.
 ROWS, VALUES = 10000, 150000
+#: No value lies deeper; Python 3.15 reads what is nested a hundred thousand times.
+DEPTH = 1000
 #: Characters of one text.  A path has at most 4096 bytes; of an argument less is shown.
 TEXT = 8192
 #: No size or time is larger, nor the sum of a vector of lengths that a hostile program chose.
@@ -33,7 +35,7 @@ def _short(kind):
 
 def cut(result):
     """Cuts it in place and returns [sentence]: what was left out.  Raises ValueError for a number that is none, and where too
-    much stands in no list."""
+    much stands in no list; RecursionError."""
     out, walk, rest = [], _Walk(), VALUES
     for name in list(result):
         value = result[name]
@@ -70,9 +72,11 @@ class _Walk:
 
     def value(self, holder, key, left):
         """What is left of a number of values after holder[key] and all in it; less than 0: there are more."""
-        pending = [(holder, key)]
+        pending = [(holder, key, 0)]
         while pending:
-            holder, key = pending.pop()
+            holder, key, depth = pending.pop()
+            if depth > DEPTH:
+                raise RecursionError
             value, left = holder[key], left - 1
             if isinstance(value, str):
                 if len(value) > TEXT:
@@ -83,7 +87,7 @@ class _Walk:
                 if isinstance(value, dict):
                     for name in [name for name in value if len(name) > TEXT]:
                         value[self._clip(name)] = value.pop(name)
-                pending += [(value, name) for name in (value if isinstance(value, dict) else range(len(value)))]
+                pending += [(value, name, depth + 1) for name in (value if isinstance(value, dict) else range(len(value)))]
             elif value is not None and not -LARGEST <= value <= LARGEST:
                 raise ValueError("a number that is none")
         return left

@@ -200,7 +200,7 @@ def refused(data, tmp_path):
 
 @pytest.mark.parametrize("data, words", [
     ("", "no JSON"), ("{", "no JSON"), ("[]", "it is no object"), ("null", "it is no object"), ("{}", "it has no schema"), ("\xff", "no JSON"),
-    (b"\xff\xfe", "no JSON"), ("[" * 100000, "nested too deep"), ('{"a":' * 50000, "nested too deep"),
+    (b"\xff\xfe", "no JSON"), ("[" * 100000, "nested too deep"), ('{"a":' * 50000 + "1" + "}" * 50000, "nested too deep"),
     (json.dumps(full(schema=2)), "of schema 2"), (json.dumps(full(argv={})), "argv is no array"),
     (json.dumps(full(refused=[{}])), "refused[0] has no syscall"),
     (json.dumps(full(returncode=1)).replace('"returncode": 1', '"returncode": ' + "9" * 10000), "no JSON: a number"),
