@@ -143,7 +143,10 @@ def row(way, count, program=True):
     """The figures of one way with so many sandboxes, per sandbox."""
     before = {"rss": 0, "pss": 0}
     if isinstance(way, Library):
-        time.sleep(IDLE + 0.1)  # what the launcher has ready for the next run is gone then
+        time.sleep(IDLE + 0.1)  # what the launcher has ready for the next run ends then
+        late = time.monotonic() + DEADLINE
+        while len(way.own()) > 1 and time.monotonic() < late:
+            time.sleep(0.1)
         before = sums(way.own(), before)
     way.start(count)
     try:

@@ -108,12 +108,11 @@ def held():
     """{"pss" in kB, "descriptors", "processes"} of this process and what lies below it, when nothing changes any more."""
     gc.collect()
     time.sleep(IDLE + 0.1)  # what the launcher has ready for the next run is gone then
-    before, late = None, time.monotonic() + 5
-    while time.monotonic() < late:
+    before, same, late = None, 0, time.monotonic() + 10
+    while same < 5 and time.monotonic() < late:
         time.sleep(0.1)
         found = [pid for pid, _ in measure.descendants(SELF)]
-        if found == before:
-            break
+        same = same + 1 if found == before else 0
         before = found
     pids = [SELF] + found
     return {"rss": sum(measure.memory(pid)["rss"] for pid in pids), "descriptors": sum(map(measure.descriptors, pids)),
