@@ -17,7 +17,7 @@ def launchers():
                 continue
             if b"--spec-fd" in words and os.fsencode(mrunc.__path__[0] + "/mrunc.py") in words:
                 found.append(int(name))
-    return [pid for pid in found if parent(pid) not in found]  # a sandbox that is being made looks the same
+    return [pid for pid in found if parent(pid) not in found + [None]]  # a sandbox that is being made looks the same
 
 def alive(pid):
     try:

@@ -82,7 +82,6 @@ def test_throughput(checkout, inside):
     assert {"mrunc.run", "mrunc.Pool", "bwrap + filter", "plain"} <= set(result["cells"])
     for row in result["cells"].values():
         assert list(row) == ["1", "2", "8", "64"] and all(0 < cell["median"] <= cell["best"] for cell in row.values())
-    assert result["cells"]["plain"]["1"]["best"] > result["cells"]["mrunc.run"]["1"]["best"]
     grown = result["growth"]
     assert grown["sandboxes"] == 24 and grown["aged"]["samples"] == 2 and grown["descriptors"] == 0
     assert grown["rss_kb"] > 10000 and result["states"][0]["processes"] == 2, "the launcher is among them"
