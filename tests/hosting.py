@@ -46,4 +46,6 @@ def sandboxes():
 def until(condition):
     while not condition():
         time.sleep(0.002)
+
+until(lambda: not launchers())  # that of the test before may be at its end
 """
