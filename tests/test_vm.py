@@ -125,7 +125,7 @@ def test_an_overlay_is_made_where_the_kernel_can_and_else_refused_with_the_remed
     assert done.returncode == 0, done
     done = inside.run("/bin/sh", "-c", "echo x > /t/new; cat /t/new", options=["--ro", folder + ":/t", "--overlay=/t"])
     assert os.listdir(folder) == []
-    if KERNEL["overlay"][1](None):
+    if KERNEL["overlay"][1](Features()):
         assert (done.rc, done.out) == (0, "x\n"), done
     else:
         assert (done.rc, done.out) == (125, "") and "mrunc: remedy: " in done.err, done
