@@ -282,6 +282,8 @@ class Run(Provisions):
             from .hearing import Hearing
         self.hearing = step("listener", Hearing, self.plan.listening, packet, fd)
         self.facts.update(self.hearing.facts)
+        if self.reaper is not None and "listener" in self.facts:
+            self.reaper.filters += 1 - len(self.plan.filters)  # one then stands for all
         self.group_notes = dict(self.group_notes, **self.hearing.notes)
 
     def let_go(self):

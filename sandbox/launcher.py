@@ -191,6 +191,9 @@ class Launcher:
         job.start(cwd if cwd >= 0 else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
         if job in self.jobs:  # and not answered already
             self.loop.add(job)
+            if self.leaving:  # it was to have a spare that has ended
+                job.cancel()
+                self.loop.ask(job)
 
     def allow(self, descriptors):
         """How many of them this process may have."""

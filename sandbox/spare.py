@@ -54,7 +54,8 @@ class Spares:
         now = time.monotonic()
         if self.job is None and self.due is not None and self.due <= now:
             self.due = None
-            self._make(self.wanted_key)
+            if not self.launcher.leaving:
+                self._make(self.wanted_key)
         elif self.job is not None and (events or self.until is not None and self.until <= now):
             self.drop()
 

@@ -484,10 +484,16 @@ def test_orphans_are_gone_when_the_run_ends(inside):
     assert done.rc == 0, done
 
 
+@pytest.mark.parametrize("report", [False, True])
 @pytest.mark.parametrize("abi", ABIS)
-def test_orphans_are_gone_below_an_older_landlock(inside, abi):
+def test_orphans_are_gone_below_an_older_landlock(inside, abi, report):
+    """With a report one filter, which asks a listener, stands for the two that a file at 1 or 2 would have."""
+    options = ["--report", os.path.join(inside.scratch, "orphans.json")] if report else []
     code = ORPHANS + "print('end', flush=True)"
-    done = inside.outside(below(inside, abi, "/usr/bin/python3", "-I", "-S", "-c", code), timeout=DEADLINE)
+    command = below(inside, abi, "/usr/bin/python3", "-I", "-S", "-c", code, options=options)
+    with open(os.path.join(inside.scratch, "errors"), "w") as errors:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, timeout=DEADLINE,
+                              cwd=inside.scratch, preexec_fn=become(inside.who), universal_newlines=True)
     assert done.returncode == 0 and "end" in done.stdout, done
 
 
