@@ -49,3 +49,15 @@ def until(condition):
 
 until(lambda: not launchers())  # that of the test before may be at its end
 """
+
+#: Then: mounts of its own, which it can change, for an ordinary user too.
+OWN_MOUNTS = """
+from mrunc.syscalls import mount, process
+uid, gid = os.geteuid(), os.getegid()
+process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
+if uid:
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+mount.make_private(b"/")
+"""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sandbox that a launcher has ready for the next run like the last two: the same as any other, used once, and given up
 when anything has changed."""
+from hosting import OWN_MOUNTS
 
 #: A spare waits after this, and its pid is returned.  It may have waited too long already where the machine is slow.
 READY = """
@@ -69,15 +70,7 @@ assert mrunc.run(["sleep", "100"], capture_output=True, timeout=2, grace=0).reas
 
 
 def test_a_change_of_the_host_is_the_end_of_a_spare(host):
-    host(READY + """
-from mrunc.syscalls import mount, process
-uid, gid = os.geteuid(), os.getegid()
-process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
-if uid:
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-        with open("/proc/self/" + name, "w") as stream:
-            stream.write(text)
-mount.make_private(b"/")
+    host(READY + OWN_MOUNTS + """
 look = ["sh", "-c", "ls /usr/share | head -n 2"]
 spare = ready()
 assert mrunc.run(look, capture_output=True).stdout != b""

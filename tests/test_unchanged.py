@@ -1,18 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A launcher uses a plan again only while nothing that it was made of has changed."""
+from hosting import OWN_MOUNTS
 
 #: A host of our own, in which everything can be changed.
-SMALL_HOST = """
+SMALL_HOST = OWN_MOUNTS + """
 import resource, tempfile
-from mrunc.syscalls import mount, process
 from mrunc.sandbox import unchanged
-uid, gid = os.geteuid(), os.getegid()
-process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
-if uid:
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-        with open("/proc/self/" + name, "w") as stream:
-            stream.write(text)
-mount.make_private(b"/")
 place = tempfile.mkdtemp()
 def tmpfs(path):
     mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, path)
@@ -157,15 +150,7 @@ for _ in range(2):
 
 def test_a_new_mount_is_in_the_next_sandbox(host):
     """Its plan lists every mount, and what the plan does not list is refused at the gate."""
-    host("""
-from mrunc.syscalls import mount, process
-uid, gid = os.geteuid(), os.getegid()
-process.unshare(process.CLONE_NEWNS | (process.CLONE_NEWUSER if uid else 0))
-if uid:
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-        with open("/proc/self/" + name, "w") as stream:
-            stream.write(text)
-mount.make_private(b"/")
+    host(OWN_MOUNTS + """
 def shown():
     return mrunc.run(["ls", "/usr/include"], capture_output=True, text=True).stdout.split()
 before = shown()
