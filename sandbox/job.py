@@ -258,6 +258,11 @@ class Job:
     def cancel(self):
         """The host wants it gone: at once, and its result says who it was."""
         if self.state is SETUP:
-            self._fail(SandboxError("start", "killed by the caller", reason="nothing was run", status=128 + SIGKILL))
+            self._fail(killed())
         elif self.state is RUNS:
             self.supervision.kill_for_caller()
+
+
+def killed():
+    """What is told where nothing has run because the host wanted it gone."""
+    return SandboxError("start", "killed by the caller", reason="nothing was run", status=128 + SIGKILL)

@@ -13,7 +13,7 @@ import stat
 import time
 
 from .errors import SandboxError
-from .job import Job
+from .job import Job, killed
 from .launcher import Served
 from .provisions import needs_feed
 from .warm import WARM, Later, Warm
@@ -175,6 +175,7 @@ class Spare(Warm):
     def __init__(self, launcher, spares, key, known):
         Warm.__init__(self, launcher, spares)
         self.key, self.known, self.group, self.waiting, self.asked = key, known, _group(), None, None
+        self.cancelled = False
 
     def plan(self):
         """The Plan, without a program."""
@@ -189,12 +190,22 @@ class Spare(Warm):
         self.asked = channel, stdio, request
         Warm.use(self, channel, stdio, request)
 
+    def cancel(self):
+        """As of Job, and nothing begins in its place."""
+        self.cancelled = True
+        Warm.cancel(self)
+
     def _conclude(self):
         """Where nothing has run, an ordinary run does it, or says why it can't."""
-        if self.asked is not None and not self.run.gone and self.outcome is None:
+        unused = self.asked is not None and not self.run.gone and self.outcome is None
+        if unused and self.cancelled:
+            self.error = killed()
+        if self.asked is None or self.cancelled:
+            Warm._conclude(self)
+        elif unused:
             self._give_up()
             self.launcher.begin(*self.asked)
-        elif self.asked is not None and self.outcome.exec_errno is not None and not self.outcome.insisted:
+        elif self.outcome is not None and self.outcome.exec_errno is not None and not self.outcome.insisted:
             channel, _, request = self.asked
             try:
                 self.run.conclude(self.outcome)

@@ -19,12 +19,15 @@ def launchers():
                 found.append(int(name))
     return [pid for pid in found if parent(pid) not in found + [None]]  # a sandbox that is being made looks the same
 
-def alive(pid):
+def state(pid):
     try:
         with open("/proc/%%d/stat" %% pid) as stream:
-            return stream.read().rpartition(")")[2].split()[0] != "Z"
+            return stream.read().rpartition(")")[2].split()[0]
     except OSError:
-        return False
+        return None
+
+def alive(pid):
+    return state(pid) not in (None, "Z")
 
 def parent(pid):
     try:

@@ -177,6 +177,33 @@ until(lambda: not sandboxes())
 """)
 
 
+def test_what_the_host_wants_gone_while_a_spare_fails_it_does_not_begin(host):
+    """Its word comes when the spare's end is awaited, before an ordinary run would begin."""
+    host(READY + """
+import signal
+from mrunc.sandbox import library
+spare, (launcher,) = ready(), launchers()
+os.kill(launcher, signal.SIGSTOP)
+try:
+    until(lambda: state(launcher) == "T")
+    os.kill(spare, signal.SIGKILL)
+    until(lambda: not alive(spare))
+    read, write = os.pipe()
+    call = library.ask(["echo", "begun"], [write] * 3, None, {})
+    call.kill()
+    os.close(write)
+finally:
+    os.kill(launcher, signal.SIGCONT)
+try:
+    library.finished(call.take())
+except mrunc.SandboxError as error:
+    assert (error.what, error.status) == ("killed by the caller", 137), error
+else:
+    raise AssertionError
+assert os.read(read, 100) == b""
+""")
+
+
 def test_many_at_once_get_one_each(host):
     host("""
 import threading
