@@ -95,7 +95,8 @@ class Launcher:
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.pool_number, self.plans, self.images, self.spares = 0, Plans(), {}, None
+        self.pool_number, self.plans, self.images = 0, Plans(), {}
+        self.spares = self.warm = None  # and the module about pools
         self.take_back()
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         self.allow(self.most - MOST_FDS)
@@ -107,8 +108,8 @@ class Launcher:
 
     def run(self):
         """Serves until the host has gone."""
-        from . import spare  # and what it needs: without descriptors nothing can be loaded
-        self.spares = spare.Spares(self)
+        from . import spare, warm  # and what they need: without descriptors nothing can be loaded
+        self.spares, self.warm = spare.Spares(self), warm
         for member in (self, self.spares):
             self.loop.add(member)
         while not self.leaving or self.jobs:
@@ -171,12 +172,10 @@ class Launcher:
         if max(fds) >= self.most - MOST_FDS:  # the last ones, which are for taking a request and no sandbox
             if cwd >= 0:
                 os.close(cwd)
-            from .warm import Refused
-            return Refused(self, host, stdio, request).answer({"error": error_as_dict(
+            return self.warm.Refused(self, host, stdio, request).answer({"error": error_as_dict(
                 SandboxError("launcher", "taking one more request", errno.EMFILE))})
         if "pool" in request:
-            from . import warm
-            return warm.serve(self, host, stdio, cwd, request)
+            return self.warm.serve(self, host, stdio, cwd, request)
         if self.spares.take(host, stdio, request):
             os.close(cwd)
         else:

@@ -20,7 +20,7 @@ class Streams:
 
     def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False):
         """As of subprocess.run.  Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
-        self.text, self.ours, self.got, self._to_close = text, {}, {}, []
+        self.text, self.ours, self.got, self._to_close, self._null = text, {}, {}, [], -1
         if input is not None:
             if stdin is not None:
                 raise usage("stdin and input", "both name what the program reads")
@@ -63,8 +63,10 @@ class Streams:
             except OSError:  # the host has closed it
                 value = DEVNULL
         if value == DEVNULL:
-            self._to_close.append(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-            return self._to_close[-1]
+            if self._null < 0:
+                self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+                self._to_close.append(self._null)
+            return self._null
         if isinstance(value, int):
             return value
         try:

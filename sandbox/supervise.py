@@ -75,7 +75,11 @@ class Outcome:
 
     def is_like(self, other):
         """Whether nothing but the usage differs."""
-        return dict(self.__dict__, rusage=None) == dict(other.__dict__, rusage=None)
+        rusage, self.rusage = self.rusage, other.rusage
+        try:
+            return self.__dict__ == other.__dict__
+        finally:
+            self.rusage = rusage
 
     def failed(self, error):
         """The supervisor itself failed while the program ran."""

@@ -250,10 +250,11 @@ class Later(Served):
         name, search = self.plan.spec.argv[0], self.plan.env[b"PATH"]
         places = search.split(b":") if b"/" not in name and name else []
         tried = len(search) + len(places) * (len(name) + 10)  # known before the paths are made: they may be gigabytes
-        if init.room(self.plan.spec.argv, self.plan.environment()) + tried > ROOM:
+        argv, environment = self.plan.spec.argv, self.plan.environment()
+        if init.room(argv, environment) + tried > ROOM:
             raise SandboxError("exec", "the arguments and the environment are too long together", 7, status=USAGE)
         paths = [os.path.join(place or b".", name) for place in places] or [name]
-        Served._send_go(self, paths, self.lent)
+        self._send_all(init.go(paths, argv, environment), self.lent)
         if self.lent[0] != self.stdio[0]:
             self._close_now(self.lent[0])
         if self.output is not None:
