@@ -71,11 +71,16 @@ class Pool:
         return library.finished(answer, streams.output(1), streams.output(2), check)
 
     def close(self):
-        """Ends the sandboxes that wait; a run that is under way goes on.  No further run can begin."""
+        """Ends the sandboxes that wait, and returns when they have gone; a run that is under way goes on.  No further run can
+        begin."""
+        call = self._let_go()
+        if call is not None:
+            library.settle(call)
+
+    def _let_go(self):
         self._closed = True
         call, self._call = self._call, None
-        if call is not None and self._pid == os.getpid():
-            call.close()
+        return call if self._pid == os.getpid() else None
 
     def __enter__(self):
         return self
@@ -84,7 +89,9 @@ class Pool:
         self.close()
 
     def __del__(self):
-        self.close()
+        call = self._let_go()
+        if call is not None:
+            call.close()
 
     def _with(self, env, timeout):
         options = dict(self.options)

@@ -49,6 +49,7 @@ class Pool:
         self.number, self.size = launcher.next_pool(), request["size"]
         self.warm, self.coming, self.waiting = [], set(), []
         self.full, self.due = False, None
+        self.ending = None  # once it is closed: the sandboxes that have not gone yet
 
     def begin(self):
         """Makes the first sandboxes."""
@@ -74,7 +75,7 @@ class Pool:
             self.due = None
             if len(self.warm) + len(self.coming) < self.size:
                 self._make()
-                if self.channel.fileno() >= 0 and len(self.warm) + len(self.coming) < self.size:
+                if self.ending is None and len(self.warm) + len(self.coming) < self.size:
                     self._later(0)
 
     def failed(self, error):
@@ -120,21 +121,24 @@ class Pool:
     def lost(self, job, error):
         """One has ended unused.  None is made in its place before somebody asks: it may fail again and again."""
         self.coming.discard(job)
-        if job in self.warm:
+        if self.ending is not None:
+            self.ending.discard(job)
+            self._gone()
+        elif job in self.warm:
             self.warm.remove(job)
         elif self.waiting:
             Refused(self.launcher, *self.waiting.pop(0)).answer({"error": error_as_dict(error)})
-        elif not self.full and self.channel.fileno() >= 0:
+        elif not self.full:
             self.channel.send(b"." + marshal.dumps({"error": error_as_dict(error)}, 2))
             self.close()
 
     def close(self):
-        """What waits ends unused; what runs goes on."""
+        """What waits ends unused, and when it has gone the host learns it; what runs goes on."""
         if self.launcher.pools.pop(self.number, None) is None:
             return
         self.launcher.loop.remove(self)
-        self.channel.close()
         os.close(self.cwd)
+        self.ending = set(self.warm) | self.coming
         waiting, self.waiting = self.waiting, []
         for channel, stdio, request in waiting:
             Refused(self.launcher, channel, stdio, request).answer({"error": error_as_dict(
@@ -142,6 +146,11 @@ class Pool:
         for job in self.warm + list(self.coming):
             job.cancel()
             self.launcher.loop.ask(job)
+        self._gone()
+
+    def _gone(self):
+        if not self.ending:
+            self.channel.close()
 
 
 class Refused(Job):

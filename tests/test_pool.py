@@ -199,6 +199,20 @@ assert len(launchers()) == 1
 """ % how)
 
 
+def test_a_closed_pools_sandboxes_have_gone_when_close_returns(host):
+    """Those that wait, and one that is being made after a run."""
+    host("""
+for runs in range(3):
+    with mrunc.Pool(3) as pool:
+        for _ in range(runs):
+            pool.run(["true"])
+        waiting = sandboxes()
+        assert waiting
+    assert not [pid for pid in waiting if state(pid) is not None]
+    assert not sandboxes()
+""")
+
+
 def test_a_run_goes_on_when_its_pool_is_closed(host):
     host("""
 import threading
