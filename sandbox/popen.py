@@ -172,12 +172,12 @@ async def exchange_async(call, streams):
         try:
             answer = function(*arguments)
             if function == call.take and answer is not None and not done.done():
-                done.set_result(answer)
+                done.set_result((answer, None))
         except BlockingIOError:
             pass
-        except BaseException as error:
+        except BaseException as error:  # no exception of the future's: of one that was cancelled nobody would retrieve it
             if not done.done():
-                done.set_exception(error)
+                done.set_result((None, error))
         if done.done():  # at once: take has closed it, and its number may be another's in a moment
             loop.remove_reader(channel)
             watch({})
@@ -195,7 +195,7 @@ async def exchange_async(call, streams):
     watch(streams.wanted())
     try:
         try:
-            answer = await asyncio.shield(done)
+            answer, error = await asyncio.shield(done)
         except asyncio.CancelledError:
             call.kill()
             try:
@@ -210,5 +210,7 @@ async def exchange_async(call, streams):
             loop.remove_reader(channel)
             watch({})
             done.cancel()
+    if error is not None:
+        raise error
     streams.last()
     return answer

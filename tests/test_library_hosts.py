@@ -72,6 +72,40 @@ def refused(number):
 """
 
 
+def test_an_event_loop_is_told_nothing_of_a_launcher_that_died_when_its_run_was_cancelled(host):
+    host("""
+import asyncio, gc, signal
+told = []
+async def main(cancelled):
+    asyncio.get_event_loop().set_exception_handler(lambda loop, context: told.append(context))
+    read, write = os.pipe()
+    task = asyncio.ensure_future(mrunc.Sandbox().run_async(["sh", "-c", "echo up; sleep 1000"], stdout=write))
+    await asyncio.sleep(0)  # it begins
+    os.close(write)
+    await asyncio.get_event_loop().run_in_executor(None, os.read, read, 3)
+    for pid in launchers():
+        os.kill(pid, signal.SIGKILL)
+    if cancelled:
+        task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        assert cancelled
+    except mrunc.SandboxError as error:
+        assert error.stage == "launcher" and not cancelled
+    else:
+        raise AssertionError
+    os.close(read)
+for cancelled in (True, False):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main(cancelled))
+    gc.collect()
+    loop.close()
+    until(lambda: not launchers())
+assert not told, told
+""")
+
+
 def test_hosts_of_multiprocessing_by_fork_and_spawn_and_what_is_pickled_on_the_way(inside, host):
     with open(os.path.join(inside.scratch, "worker.py"), "w") as out:
         out.write(WORKER % os.path.dirname(inside.tool))
