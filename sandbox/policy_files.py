@@ -106,7 +106,7 @@ def load(name):
     except OSError as error:
         if error.errno == 2 and "/" not in name:
             raise usage(name, "no policy is called so, and there is no such file%s" % nearest(
-                name, policy.NAMES), "the shipped ones are default, strict, process, debug", stage="policy")
+                name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
         raise usage("--seccomp", "the path holds a NUL byte", stage="policy")

@@ -279,7 +279,7 @@ def test_a_policy_that_kills_is_named(inside, put):
 
 @pytest.mark.parametrize("options,first,remedy", [
     (["--seccomp", "strct"], "policy: strct: no policy is called so, and there is no such file (did you mean strict?)",
-     ["default, strict, process, debug"]),
+     ["the policies are: default, strict, process, process-nosignal, debug"]),
     (["--seccomp", "./missing"], "policy: ./missing: No such file or directory", []),
     (["--seccomp", ""], "options: --seccomp: the name is empty", []),
     (["--seccomp", "default", "--seccomp", "strict"], "options: --seccomp is given twice", []),
