@@ -4,7 +4,7 @@ import os
 import stat
 
 from .door import option
-from .errors import SandboxError, usage
+from .errors import USAGE, SandboxError, usage
 from .host import unescape
 
 #: How often a layer may lie on a layer before the search ends.
@@ -134,4 +134,9 @@ def _named(device, disks, name):
             # Naming a loop device that does not exist would make it.
             raise usage(option(name, _text(device)), "no such block device")
         return disks.whole(os.makedev(int(major), int(minor)))
-    return disks.below(device)
+    try:
+        return disks.below(device)
+    except SandboxError as error:
+        if error.status == USAGE:
+            raise usage(option(name, error.what), error.reason)
+        raise

@@ -110,7 +110,7 @@ def tmpfs(value, name):
             destination, size = text, GIB
         else:
             size = _show(size)
-    return destination_inside(destination, name), units.size(size, name[2:])
+    return destination_inside(destination, name), units.size(size, name[2:], _show(destination))
 
 
 def hostname(value):
