@@ -97,9 +97,11 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
     try:
         reading = Reading(pid, own or Own(plan), group)
     except OSError as error:
+        from . import remedies
         raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
-                           remedy="mrunc must be able to read /proc/PID of its own child: an ordinary user is, "
-                                  "root needs CAP_SYS_PTRACE for that")
+                           remedy=remedies.line("ids-effective") if remedies.ids_effective(error.errno) else
+                           "mrunc must be able to read /proc/PID of its own child: an ordinary user is, "
+                           "root needs CAP_SYS_PTRACE for that")
     notes = group_notes or {}
     receipt = []
     for name, asked in plan.controls.items():

@@ -69,6 +69,9 @@ TABLE = {
                                    NARROWER),
     ("*", "userns-depth"): ("user namespaces are nested too deeply here", (), None),
     ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away", (), None),
+    ("*", "ids-effective"): ("this process's effective ids are not its real ones (seteuid), and the kernel closes its "
+                             "children's /proc to such a one: start mrunc with the ids set back, or from a process that has "
+                             "taken these for good (setresgid, setresuid)", (), None),
 
     # File systems
     ("*", "proc-masked"): ("part of /proc is masked here (a container?): unmask it there, or go without",
@@ -251,9 +254,17 @@ def capabilities_cause(number=None):
     """The cause where a namespace was made, and its maps could not be written or its capabilities are missing."""
     if number == 30:
         return "proc-read-only"
+    if ids_effective(number):
+        return "ids-effective"
     if vantage.sysctl("kernel.apparmor_restrict_unprivileged_userns") == "1":
         return "userns-capabilities"
     return "maps"
+
+
+def ids_effective(number):
+    """Whether it was refused for that: exec makes a process undumpable whose effective ids are not its real ones, as are then
+    its children, and /proc/PID of these is root's.  execve(2), PR_SET_DUMPABLE(2const)"""
+    return number == 13 and (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid())
 
 
 #: Stages of the child that need nothing but the capabilities of its own namespace.

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 
-from conftest import become
+from conftest import PYTHON, USER, become
 
 
 def test_a_host_of_many_threads(host):
@@ -425,6 +425,38 @@ for options in ({}, {"changes": True}):
     closed.poll()
     assert process.wait() == 7
 """)
+
+
+def test_root_that_has_only_lent_itself_a_users_ids_is_told_so(inside_as_root):
+    """Its launcher could not read back what is in force, nor write the id maps."""
+    from hosting import HEAD
+    done = inside_as_root.outside([PYTHON, "-I", "-c", HEAD % os.path.dirname(inside_as_root.tool) + """
+def told(**options):
+    try:
+        mrunc.run(["true"], **options)
+    except mrunc.SandboxError as error:
+        assert error.status == 125 and "effective ids are not its real ones" in error.remedy, (error.line(), error.remedy)
+    else:
+        raise AssertionError
+os.setegid(%d)
+os.seteuid(%d)
+for options in ({}, {"tier": "process"}):
+    told(**options)
+os.seteuid(0)
+os.setegid(0)
+assert mrunc.run(["true"]).returncode == 0
+child = os.fork()
+if not child:
+    try:
+        os.setresgid(*[%d] * 3)
+        os.setresuid(*[%d] * 3)
+        os._exit(mrunc.run(["true"]).returncode)
+    finally:
+        os._exit(99)
+assert os.waitpid(child, 0)[1] == 0
+print("the end")
+""" % ((USER,) * 4)])
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done
 
 
 def test_what_communicate_has_read_to_the_end_or_given_up_on_is_closed(host):
