@@ -380,6 +380,17 @@ def test_planning_changes_nothing_and_is_always_the_same(here):
     assert first == second and sorted(os.listdir(here)) == before
 
 
+def test_the_same_plan_for_another_program_leaves_the_first_as_it_was():
+    made = make(env=["A=b"])
+    other, later = made.again(["/bin/id", "-u"]), made.again(None)
+    assert (made.spec.argv, other.spec.argv, later.spec.argv) == ([b"true"], [b"/bin/id", b"-u"], [])
+    assert other.operations is made.operations and other.filters is made.filters and other.environment() == made.environment()
+    other.env[b"C"] = b"d"
+    assert b"C=d" in other.environment() and b"C=d" not in made.environment() + later.environment()
+    with pytest.raises(SandboxError):
+        made.again(["a\0b"])
+
+
 def test_every_control_says_what_it_does():
     for name, (text, may) in controls.CONTROLS.items():
         assert text and isinstance(may, bool) and name == name.lower() and " " not in name

@@ -270,6 +270,11 @@ def test_what_a_warm_sandbox_is_used_for():
     refused("timeout='soon'", made.begin, CMD, None, "soon", {})
 
 
+def test_a_name_that_is_no_option_is_told_with_the_nearest():
+    spec.known(["timeout", "ro"])
+    assert "unknown option timeuot (did you mean timeout?)" in refused("unknown option", spec.known, ["ro", "timeuot"]).line()
+
+
 # The one error type
 
 def test_an_error_is_one_line_with_what_is_known():
