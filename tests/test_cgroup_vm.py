@@ -135,7 +135,7 @@ def peak(result, controller):
 
 # Memory
 
-@pytest.mark.parametrize("kind", sorted(BOMBS))
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.whoever] * (kind != "heap")) for kind in sorted(BOMBS)])
 def test_a_memory_bomb_ends_as_oom(sandbox, kind):
     with unharmed():
         done = sandbox.python(PREAMBLE + BOMBS[kind] + "print('got it all')", options=LIMIT)
@@ -150,6 +150,7 @@ def test_a_memory_bomb_ends_as_oom(sandbox, kind):
     assert peak(result, "memory") is None or 100 * MIB < peak(result, "memory") <= 128 * MIB
 
 
+@pytest.mark.whoever
 def test_what_the_memory_was_is_told(sandbox):
     """Seen while the limit is touched; cached files are no reason to be killed."""
     done = sandbox.python(PREAMBLE + BOMBS["tmpfs"], options=LIMIT)
@@ -159,6 +160,7 @@ def test_what_the_memory_was_is_told(sandbox):
     assert seen["memory_file_bytes"] is None or seen["memory_file_bytes"] > seen["memory_anon_bytes"], seen
 
 
+@pytest.mark.whoever
 def test_a_program_within_its_memory_ends_by_itself(sandbox):
     with unharmed():
         done = sandbox.python(PREAMBLE + "kept = [bytearray(chunk) for i in range(40)]\nprint(len(kept))", options=LIMIT)
@@ -167,6 +169,7 @@ def test_a_program_within_its_memory_ends_by_itself(sandbox):
     assert peak(done.result, "memory") is None or 40 * MIB < peak(done.result, "memory") < 128 * MIB
 
 
+@pytest.mark.whoever
 def test_a_program_that_kills_itself_is_no_oom(sandbox):
     done = sandbox.python("import os; os.kill(os.getpid(), 9)", options=LIMIT)
     assert (done.rc, done.result["reason"], done.result["limits_hit"]) == (137, "signal", {}), done
@@ -181,6 +184,7 @@ def test_a_limit_too_small_for_the_set_up_runs_nothing(sandbox):
 
 # Processes
 
+@pytest.mark.whoever
 def test_a_fork_bomb_of_4096_is_refused_at_the_limit(sandbox):
     code = ("import os, sys\nmade = refused = 0\nr, w = os.pipe()\nfor i in range(4096):\n    try:\n        pid = os.fork()\n"
             "    except OSError:\n        refused += 1\n        continue\n    if pid == 0:\n        os.read(r, 1)\n"
@@ -195,6 +199,7 @@ def test_a_fork_bomb_of_4096_is_refused_at_the_limit(sandbox):
     assert "64" in done.err and "--pids" in done.err
 
 
+@pytest.mark.whoever
 def test_a_fork_bomb_that_never_ends_is_gone_at_the_deadline(sandbox):
     code = "import os\nfor i in range(12):\n    try:\n        os.fork()\n    except OSError:\n        pass\nwhile True:\n    pass\n"
     with unharmed():
@@ -211,6 +216,7 @@ def test_zombies_count_and_go(sandbox):
     assert (done.rc, done.out, done.result["reason"]) == (3, "238\n", "pids-max"), done
 
 
+@pytest.mark.whoever
 def test_a_program_that_copes_with_the_limit_ends_by_itself(sandbox):
     code = ("import os\nfor i in range(100):\n    try:\n        pid = os.fork()\n    except OSError:\n        break\n"
             "    if pid == 0:\n        os.read(os.pipe()[0], 1)\nos._exit(0)\n")
@@ -218,6 +224,7 @@ def test_a_program_that_copes_with_the_limit_ends_by_itself(sandbox):
     assert (done.rc, said(done), done.result["reason"], done.result["limits_hit"]) == (0, [], "exited", {"pids": 20}), done
 
 
+@pytest.mark.whoever
 def test_descriptors_run_out_inside_alone(sandbox):
     code = ("import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))\nfor i in range(8):\n"
             "    if os.fork() == 0:\n        break\nkept = []\ntry:\n    while True:\n        kept.append(os.open('/dev/null', 0))\n"
@@ -231,6 +238,7 @@ def test_descriptors_run_out_inside_alone(sandbox):
 
 # Processor
 
+@pytest.mark.whoever
 def test_two_busy_loops_get_half_a_processor(sandbox):
     code = "import os\nprint('started', flush=True)\nos.fork()\nwhile True:\n    pass\n"
     with unharmed():
@@ -256,6 +264,7 @@ def test_what_was_throttled_is_told(sandbox):
     assert seen["wall_s"] > 1.5
 
 
+@pytest.mark.whoever
 def test_orphans_count_as_used_time(sandbox):
     """A double fork escapes wait4; the group's clock sees it."""
     code = ("import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n    if os.fork():\n        os._exit(0)\n"

@@ -155,6 +155,7 @@ def test_arguments_are_held_to_what_was_seen(inside):
         ("chroot", "ENOSYS", 1), ("socket", "EAFNOSUPPORT", 1), ("ioctl", "ENOTTY", 1), ("prctl", "EINVAL", 1)]
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_threads_and_children_are_learned_and_run_again(inside):
     argv = [PYTHON3, "-I", "-S", "-c", BUSY]

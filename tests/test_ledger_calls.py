@@ -187,6 +187,7 @@ def compare(told, rows):
     assert [row["first_s"] for row in rows] == sorted(row["first_s"] for row in rows)
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 @pytest.mark.unhidden
 def test_sixty_kinds_of_refused_calls_are_in_the_ledger_exactly_as_they_were_made(inside):

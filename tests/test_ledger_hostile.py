@@ -43,6 +43,7 @@ def total(rows, syscall):
 
 # Many threads, many processes
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_the_calls_of_many_threads_are_counted_as_their_process_s(inside):
     done = inside.python(CALLS + """
@@ -159,6 +160,7 @@ def test_the_calls_of_a_java_program_are_counted(inside):
 
 # Ends in the middle
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_processes_that_are_killed_in_the_middle_of_a_call_leave_the_ledger_whole(inside):
     done = inside.python(CALLS + """
@@ -261,6 +263,7 @@ def put_on(*rows):
 """
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_a_program_s_own_filter_can_hide_its_refused_calls_and_allow_none(inside):
     done = inside.python(OWN_FILTER + """
@@ -278,6 +281,7 @@ def test_a_program_can_not_have_a_listener_of_its_own(inside):
     assert [row["args"]["flags"] for row in done.result["refused"]] == ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_a_path_that_another_thread_changes_is_recorded_as_one_or_the_other_and_refused_as_ever(inside):
     done = inside.python(CALLS + """

@@ -117,6 +117,7 @@ def test_the_ledgers_file_has_the_same(inside):
     assert [line["syscall"] for line in lines if line["event"] == "refused"] == ["unshare"]
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_what_fails_is_no_program(inside):
     """A shell asks for each directory of PATH; a missing program, a FIFO and a directory are not executed."""
@@ -256,6 +257,7 @@ for number in range(3):
     assert all(row["ended_s"] is not None for row in rows if row["pid"])
 
 
+@pytest.mark.whoever
 @pytest.mark.also_vm
 def test_a_path_that_another_thread_changes_changes_the_record_and_not_the_outcome(inside):
     code = """
@@ -322,7 +324,7 @@ REFUSING = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
 
 
 @pytest.mark.also_vm
-@pytest.mark.parametrize("ledger", [False, True])
+@pytest.mark.parametrize("ledger", [False, pytest.param(True, marks=pytest.mark.whoever)])
 def test_a_call_that_the_policy_refuses_is_refused(inside, ledger):
     """Where a policy has conditions for execve, what it refuses never goes on, whatever the trace does with the rest."""
     path = os.path.join(inside.scratch, "policy.json")

@@ -267,12 +267,14 @@ def need(programs):
 IN_VM_TOO = {"sh pipelines and subshells", "sh jobs, wait and signals", "bash arrays, process substitution and coprocesses", "coreutils",
              "find, grep and sed", "named pipes", "locks", "an executable of one's own in /tmp, /box and the home",
              "python3 threads", "python3 subprocess", "python3 asyncio"}
+#: In root's virtual machine, one for the filter of a run without a report.
+FOR_ROOT_TOO = "coreutils"
 
 
 def rows(table):
     """The table's rows as parameters."""
-    return [pytest.param(*row, id=row[0].replace(" ", "-"), marks=[pytest.mark.also_vm] if row[0] in IN_VM_TOO else [])
-            for row in table]
+    return [pytest.param(*row, id=row[0].replace(" ", "-"), marks=[
+        *[pytest.mark.also_vm] * (row[0] in IN_VM_TOO), *[pytest.mark.whoever] * (row[0] != FOR_ROOT_TOO)]) for row in table]
 
 
 @pytest.mark.parametrize("name, programs, script, expected", rows(SHELL))
