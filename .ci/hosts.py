@@ -20,10 +20,9 @@ COLUMNS = ("arch", "kernel", "user", "tier", "Landlock ABI", "limits", "selftest
 TEXT = """# Hosts
 
 Machines that mrunc was seen to work on: virtual ones (QEMU, without KVM) with Debian's kernels. In each of them the tests that
-are marked `vm` ran, once as root and once as an ordinary user to whom a cgroup is delegated; of what is the same whoever calls, the
-ordinary user's run is enough. `make vm-all` runs them all and writes this page. *tier*, *Landlock ABI* and *limits* are what
-`mrunc doctor` says there, *selftest* is the number of probes of `mrunc selftest` and of those that reached something; each of these
-is declared in [SECURITY.md](../SECURITY.md).
+are marked `vm` ran, once as root and once as an ordinary user to whom a cgroup is delegated. `make vm-all` runs them all and
+writes this page. *tier*, *Landlock ABI* and *limits* are what `mrunc doctor` says there, *selftest* is the number of probes of
+`mrunc selftest` and of those that reached something; each of these is declared in [SECURITY.md](../SECURITY.md).
 
 %s
 %s

@@ -335,8 +335,6 @@ def elsewhere(item):
     layouts = [mark.kwargs["cgroup"] for mark in item.iter_markers("vm") if "cgroup" in mark.kwargs]
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
-    if IN_VM and os.environ["MRUNC_VM_USER"] == "root" and item.get_closest_marker("whoever"):
-        return "the same whoever calls: the ordinary user's virtual machine runs it"
     if item.get_closest_marker("unhidden") and item.config.getoption("--hide"):
         return "about calls that reach our filter: --hide answers some before"
     if item.get_closest_marker("x86") and os.uname().machine != "x86_64":
