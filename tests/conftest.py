@@ -335,6 +335,9 @@ def elsewhere(item):
     layouts = [mark.kwargs["cgroup"] for mark in item.iter_markers("vm") if "cgroup" in mark.kwargs]
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
+    if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
+            and not item.get_closest_marker("also_vm"):
+        return "for root's run, which starts the tool for such a user, too, and in the same way"
     if item.get_closest_marker("unhidden") and item.config.getoption("--hide"):
         return "about calls that reach our filter: --hide answers some before"
     if item.get_closest_marker("x86") and os.uname().machine != "x86_64":
@@ -364,8 +367,13 @@ def pytest_addoption(parser):
     parser.addoption("--hide", help="a row of outer_filter.HIDDEN: the whole run lies behind a filter that hides these calls")
 
 
+    parser.addoption("--alike", default="", metavar="NAMES", help="of tests/test_NAME.py, what starts the tool as a user is left "
+                     "to root's run, but for what is marked also_vm")
+
+
 def pytest_configure(config):
     sys.path.insert(0, ROOT)
+    config.alike = {"test_" + name for name in config.getoption("--alike").split()}
     if config.getoption("--hide"):
         outer_filter.go_behind(*outer_filter.HIDDEN[config.getoption("--hide")])
     config.elsewhere = collections.Counter()
