@@ -116,6 +116,7 @@ def _leads_to(pid, fd):
         return ""
 
 
+@pytest.mark.once
 def test_a_reader_that_is_slow_gets_everything_after_the_programs_end(inside):
     """Longer than any patience of ours: the program has ended, the pipe is full, and mrunc waits as the program would."""
     read, write = os.pipe()
@@ -136,6 +137,7 @@ def test_a_reader_that_is_slow_gets_everything_after_the_programs_end(inside):
     assert (size, done.wait(60)) == (200000, 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("options,rc", [(["--timeout", "300ms", "--grace", "0", "--max-output", "1G"], 124),
                                         (["--max-output", "100000"], 137)])
 def test_a_reader_that_takes_nothing_outlasts_no_limit(inside, options, rc):
@@ -190,6 +192,7 @@ def test_sockets_and_one_writer_for_two_readers(inside):
     assert done.stderr.read().decode() == LINE % (1 << 20)
 
 
+@pytest.mark.once
 def test_a_socket_that_nobody_reads_does_not_outlast_a_deadline(inside):
     ours, theirs = socket.socketpair()
     done = start(inside, "/usr/bin/yes", options=["--max-output", "1G", "--timeout", "300ms", "--grace", "0"], stdout=theirs)

@@ -101,6 +101,7 @@ def test_the_kernels_own_limit_for_one_process_is_behind_it(inside):
     ("cpu=1:20", "forever()", 24),
     ("cpu=1:2", "signal.signal(signal.SIGXCPU, signal.SIG_IGN); forever()", 9),
 ])
+@pytest.mark.once
 def test_the_limit_of_one_process_is_told_as_what_it_is(inside, limit, code, number):
     done = inside.python(BURN + code, options=["--rlimit", limit, "--timeout", "60"])
     assert (done.rc, done.result["reason"], done.result["signal"]) == (128 + number, "rlimit-cpu", number), done

@@ -146,6 +146,7 @@ public class Probe {
 """
 
 
+@pytest.mark.once
 def test_the_calls_of_a_java_program_are_counted(inside):
     source = os.path.join(inside.scratch, "Probe.java")
     with open(source, "w") as stream:

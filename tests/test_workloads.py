@@ -269,12 +269,15 @@ IN_VM_TOO = {"sh pipelines and subshells", "sh jobs, wait and signals", "bash ar
              "python3 threads", "python3 subprocess", "python3 asyncio"}
 #: In root's virtual machine, one for the filter of a run without a report.
 FOR_ROOT_TOO = "coreutils"
+#: What compilers of everything anew take.
+LONG = {"go builds and runs", "java compiles and runs"}
 
 
 def rows(table):
     """The table's rows as parameters."""
     return [pytest.param(*row, id=row[0].replace(" ", "-"), marks=[
-        *[pytest.mark.also_vm] * (row[0] in IN_VM_TOO), *[pytest.mark.whoever] * (row[0] != FOR_ROOT_TOO)]) for row in table]
+        *[pytest.mark.also_vm] * (row[0] in IN_VM_TOO), *[pytest.mark.whoever] * (row[0] != FOR_ROOT_TOO),
+        *[pytest.mark.once] * (row[0] in LONG)]) for row in table]
 
 
 @pytest.mark.parametrize("name, programs, script, expected", rows(SHELL))
@@ -337,6 +340,7 @@ def test_no_proc_at_all_still_runs_a_shell(inside):
     assert (done.out, done.rc) == ("0\n3\n", 0), done.err
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("place", ["/tmp", "/box", "/dev/shm"])
 def test_writable_places_hold_a_hundred_thousand_names_and_no_more(inside, place):
     done = inside.run("sh", "-c", "cd %s && mkdir d && cd d && seq 110000 | xargs touch 2>&1 | grep -c 'No space'; "
