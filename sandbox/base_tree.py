@@ -8,6 +8,7 @@ from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOS
 
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
 INODES = 100000
+DEVICES = tuple(b"/dev/" + name for name in (b"null", b"zero", b"full", b"random", b"urandom", b"tty"))
 #: The kinds, and which of them are mounts of their own.
 MOUNTS = ("tmpfs", "bind", "overlay", "device", "proc", "devpts", "mask-file", "mask-directory", "read-only", "cover")
 KINDS = MOUNTS + ("directory", "file", "symlink", "copy")
@@ -127,9 +128,9 @@ def base(host, own_files, proc, tty, home, skip_subset=False, userland=None):
         add(Operation("directory", b"/sys/" + part.encode(), mode=0o755))
     for name, content in sorted(host.cpu.items()):
         add(Operation("file", b"/sys/devices/system/cpu/" + name.encode(), content, mode=0o444))
-    for name in (b"null", b"zero", b"full", b"random", b"urandom", b"tty"):
-        add(Operation("file", b"/dev/" + name, b"", mode=0o666))
-        add(Operation("device", b"/dev/" + name, b"/dev/" + name, RO | NOSUID | NOEXEC))
+    for path in DEVICES:
+        add(Operation("file", path, b"", mode=0o666))
+        add(Operation("device", path, path, RO | NOSUID | NOEXEC))
     for name, target in ((b"fd", b"/proc/self/fd"), (b"stdin", b"/proc/self/fd/0"), (b"stdout", b"/proc/self/fd/1"),
                          (b"stderr", b"/proc/self/fd/2")):
         add(Operation("symlink", b"/dev/" + name, target))

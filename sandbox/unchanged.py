@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans that a launcher has made and uses again, as long as nothing that they were made of has changed.
 
-A plan is made of a request without its program, and of what host.Host reads.  Of that, everything is looked at anew before a
-plan is used again, by the few system calls that it takes: the kernel tells of every change of the mount table, the names in
-/etc are known by the directory's times, and the rest is compared by value.  What can't be told so is planned each time: sources
-of the user's, policies from files, control groups, other tiers.
+A plan is made of a request without its program, and of what host.Host reads; a sandbox that is ready (spare.py) holds what the
+plan's paths led to.  Of that, everything is looked at anew before a plan is used again, by the few system calls that it takes:
+the kernel tells of every change of the mount table, the names in /etc are known by the directory's times, and the rest is
+compared by value.  What can't be told so is planned each time: sources of the user's, policies from files, control groups,
+other tiers.
 """
 import marshal
 import os
@@ -13,6 +14,7 @@ import select
 import stat
 import time
 
+from .base_tree import DEVICES
 from .host import CPU_FILES, ROOT_NAMES, STORES, etc_candidates
 from .plan import SHIPPED
 
@@ -88,7 +90,7 @@ class Plans:
 
 
 class Facts:
-    """What host.Host.read depends on, but for the mount table.  settled: whether a later change must show.
+    """What host.Host.read and the plan's mounts depend on, but for the mount table.  settled: whether a later change must show.
 
     path: the caller's PATH; cpus: descriptors of CPU_FILES."""
 
@@ -100,16 +102,16 @@ class Facts:
         self.others = self._others()
         for name in ROOT_NAMES:
             self.looks["/" + name] = _look("/" + name)
-        for entry in [os.fsdecode(store) for store in STORES] + path.split(":"):
+        for entry in ["/usr"] + [os.fsdecode(place) for place in STORES + DEVICES] + path.split(":"):
             self._follow(os.path.join("/", entry))
-        self.entries = [(entry, _mode(entry)) for entry in (b"/etc/" + name for name in etc_candidates())]
+        self.entries = [(entry, _found(entry)) for entry in (b"/etc/" + name for name in etc_candidates())]
 
     def hold(self):
         """Whether everything still is as it was."""
         try:
             return (self.etc == _names("/etc") and self.others == self._others() and
                     all(_look(path) == look for path, look in self.looks.items()) and
-                    all(_mode(path) == mode for path, mode in self.entries))
+                    all(_found(path) == found for path, found in self.entries))
         except OSError:
             return False
 
@@ -145,9 +147,11 @@ def _look(path):
         return error.errno
 
 
-def _mode(path):
+def _found(path):
+    """(device, inode, mode) of what a path leads to, or the errno: another file of the same name is another mount."""
     try:
-        return os.stat(path).st_mode
+        found = os.stat(path)
+        return found.st_dev, found.st_ino, found.st_mode
     except OSError as error:
         return error.errno
 

@@ -86,6 +86,30 @@ assert mrunc.run(look, capture_output=True).stdout not in (b"new\\n", b"")
 """)
 
 
+def test_a_spare_does_not_go_on_with_a_file_that_was_replaced(host):
+    """As an update does it: no name in /etc and no mount changes."""
+    host(READY + OWN_MOUNTS + """
+mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, b"/etc/ssl")
+def put(name, text):
+    with open("/etc/ssl/" + name, "w") as stream:
+        stream.write(text)
+os.mkdir("/etc/ssl/certs")
+put("openssl.cnf", "first"), put("certs/first", "")
+def shown():
+    return mrunc.run(["sh", "-c", "cat /etc/ssl/openssl.cnf; echo; ls /etc/ssl/certs"], capture_output=True).stdout.split()
+assert shown() == [b"first", b"first"]
+ready()
+put("new", "second")
+os.rename("/etc/ssl/new", "/etc/ssl/openssl.cnf")
+assert shown() == [b"second", b"first"]
+ready()
+os.rename("/etc/ssl/certs", "/etc/ssl/was")
+os.mkdir("/etc/ssl/certs")
+put("certs/second", "")
+assert shown() == [b"second", b"second"]
+""")
+
+
 def test_a_spare_made_of_what_was_known_before_a_change_is_refused(host):
     host("""
 from mrunc.sandbox import spare, warm

@@ -36,6 +36,8 @@ CHANGES = [
     'mount.umount(b"/usr/lib")',
     'open("/etc/localtime", "w").close()',
     'os.unlink("/etc/localtime")',
+    'open("/etc/new", "w").close(); os.rename("/etc/new", "/etc/magic")',
+    'os.rename("/etc/ssl/certs", "/etc/ssl/was"); os.mkdir("/etc/ssl/certs")',
     'os.chmod("/etc/magic", 0o600)',
     'os.chmod("/etc/ssl/certs", 0o700)',
     'os.unlink("/bin"); os.symlink("usr/sbin", "/bin")',
@@ -128,6 +130,22 @@ assert len(asked) > 12 and {"/usr/bin", "/bin", "/etc"} <= asked
 missing = [path + "/" for path, look in looked.looks.items() if isinstance(look, int)]  # and so is what lies below
 unseen = [path for path in asked if (path.rstrip("/") or "/") not in known and not path.startswith(tuple(missing))]
 assert not unseen, unseen
+""")
+
+
+def test_everything_that_a_sandbox_holds_of_the_host_is_looked_at_again(host):
+    """By its identity, whatever leads to it: a spare would go on with what was there before."""
+    host("""
+from mrunc.sandbox import launch, unchanged
+from mrunc.sandbox.spec import Spec
+plans = unchanged.Plans()
+for path in (os.environ["PATH"], "", "/nowhere"):
+    looked = unchanged.Facts(path, plans.cpus)
+    known = [os.fsencode(path) for path in looked.looks] + [entry for entry, _ in looked.entries]
+    held = [op.src for op in launch.prepare(Spec(["true"]), {"PATH": path}).operations if op.kind in ("bind", "device")]
+    assert len(held) > 8 and set(held) <= set(known), sorted(set(held) - set(known))
+    for _, found in looked.entries:
+        assert isinstance(found, int) or len(found) == 3
 """)
 
 
