@@ -139,7 +139,7 @@ class Run(Provisions):
         if self.pidfd >= 0:
             self._keep(self.pidfd)
         if self.reaper is not None:
-            self.reaper.init, self.reaper.signal_init = self.pid, self.signal_init
+            step("start", self.reaper.begin, self.pid, self.signal_init)
         if child.moved:
             step("control group", self.group.take, self.pid)
         if plan.tier.userns:

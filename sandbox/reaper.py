@@ -26,8 +26,13 @@ class Reaper:
         """Becomes the subreaper.  scoped: init may and will signal the program."""
         self.filters, self.scoped = filters, scoped
         self.before = process.get_child_subreaper()
-        self.init, self.signal_init, self.workload = 0, None, -1  # of launch.Run
+        self.init, self.signal_init, self.workload, self.born = 0, None, -1, 0
         process.set_child_subreaper(1)
+
+    def begin(self, init, signal_init):
+        """init, signal_init: of launch.Run.  Raises OSError."""
+        self.init, self.signal_init = init, signal_init
+        self.born = process_row(init)[2]
 
     def release(self):
         """Gives the attribute back."""
@@ -67,12 +72,14 @@ class Reaper:
         Returns the pids of those that were still there after PATIENCE seconds."""
         ends = time.monotonic() + PATIENCE
         while True:
-            left = self._children()
-            if not left or time.monotonic() > ends:
-                return left
-            for pid in left:
+            ours, others = self._members()
+            if not ours or time.monotonic() > ends:
+                return sorted(pid for pid, _, _ in ours + others)
+            for pid, _, _ in ours:
                 process.kill(pid, SIGKILL)  # a child's pid is its own until it is waited for
-            for pid in left:
+            for row in others:
+                _kill_other(row)
+            for pid, _, _ in ours:
                 self._wait(pid, ends)
 
     def _wait(self, pid, ends):
@@ -91,12 +98,21 @@ class Reaper:
         finally:
             os.close(fd)
 
-    def _children(self):
-        own = os.getpid()
-        return [pid for pid, parent, _ in processes() if parent == own and self._is_of_the_sandbox(pid)]
+    def _members(self):
+        """The rows of our children that are the sandbox's, and of all that come from them: generation by generation, a long
+        line of descent would outlast any patience."""
+        own, rows, below = os.getpid(), processes(), {}
+        for row in rows:
+            below.setdefault(row[1], []).append(row)
+        ours = [row for row in below.get(own, ()) if row[2] >= self.born and self._is_of_the_sandbox(row[0])]
+        others = [row for child in ours for row in below.get(child[0], ())]
+        for row in others:  # which grows meanwhile
+            others += below.get(row[0], ())
+        return ours, others
 
     def _is_of_the_sandbox(self, pid):
-        """No process can shed a filter.  The caller may have children of other kinds (exec from a shell)."""
+        """No process can shed a filter.  The caller may have children of other kinds (exec from a shell); those that it had
+        already, older than init, may have filters of their own."""
         try:
             with open("/proc/%d/status" % pid, errors="surrogateescape") as stream:
                 status = dict(line.split(":", 1) for line in stream if line.startswith(("Seccomp", "NoNewPrivs")))
@@ -113,12 +129,33 @@ def processes():
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open("/proc/%s/stat" % name, errors="surrogateescape") as stream:
-                    fields = stream.read().rpartition(")")[2].split()
+                out.append(process_row(name))
             except OSError:
                 continue
-            out.append((int(name), int(fields[1]), int(fields[19])))
     return out
+
+
+def _kill_other(row):
+    """Kills a process that is no child of ours, if it still is the one of the row.  One that can't be told from a later one
+    with its number is killed when it has become our child."""
+    try:
+        fd = handle(row[0])
+    except OSError:
+        return
+    try:
+        if process_row(row[0])[2] == row[2]:
+            process.pidfd_kill(fd, SIGKILL)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
+def process_row(pid):
+    """(pid, parent's pid, start time).  Raises OSError."""
+    with open("/proc/%s/stat" % pid, errors="surrogateescape") as stream:
+        fields = stream.read().rpartition(")")[2].split()
+    return int(pid), int(fields[1]), int(fields[19])
 
 
 def handle(pid):

@@ -501,6 +501,41 @@ def test_orphans_are_gone_below_an_older_landlock(inside, abi, report):
     assert done.returncode == 0 and "end" in done.stdout, done
 
 
+LINE = """
+import os, time
+read, write = os.pipe()
+for generation in range(100):
+    if os.fork():
+        break
+else:
+    os.write(write, b"x")
+if generation:
+    time.sleep(10 ** 6)
+os.read(read, 1)
+print("end", flush=True)
+"""
+#: Says how often the supervisor looked at all processes.
+LOOKS = """
+import atexit
+from mrunc.sandbox import reaper
+looks, processes = [], reaper.processes
+def looking():
+    looks.append(1)
+    return processes()
+reaper.processes = looking
+atexit.register(lambda: print(len(looks), file=sys.stderr))
+"""
+
+
+def test_a_long_line_of_descent_is_not_ended_generation_by_generation(inside):
+    """The sweep has a deadline, which one that is long enough would outlive."""
+    command = below(inside, min(ABI, 5), "/usr/bin/python3", "-I", "-S", "-c", LINE)
+    command[4] = command[4].replace("\n", LOOKS, 1)
+    done = inside.outside(command, timeout=DEADLINE)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done
+    assert int(done.stderr.split()[-1]) < 50, done
+
+
 SIBLINGS = """
 import ctypes, os, time
 libc = ctypes.CDLL(None)
@@ -594,6 +629,36 @@ def test_the_callers_other_children_are_left_alone(inside):
     assert done.stdout == "ran\n", done
     pid = int(done.stderr.split()[0])
     os.kill(pid, 9)
+
+
+BEFORE = """
+import os, sys
+sys.path.insert(0, %r)
+import mrunc
+from mrunc.syscalls import process, seccomp
+read, write = os.pipe()
+if not os.fork():
+    process.set_no_new_privs()
+    for _ in range(4):
+        seccomp.attach(seccomp.prepare(bytes.fromhex("060000000000ff7f")))
+    os.write(write, b"x")
+    while os.read(0, 1):
+        pass
+    os.write(2, b"left alone")
+    os._exit(0)
+os.read(read, 1)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_child_that_the_caller_had_before_is_left_alone_whatever_filters_it_has(inside):
+    command = inside.command("/bin/sh", "-c", "sleep 1000 & echo ran", options=TIER)
+    with subprocess.Popen([PYTHON, "-I", "-S", "-c", BEFORE % os.path.dirname(inside.tool), *command], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=inside.scratch,
+                          preexec_fn=become(inside.who)) as caller:
+        assert caller.wait(DEADLINE) == 0
+        assert caller.communicate() == (b"ran\n", b"left alone")
 
 
 # Refusals
