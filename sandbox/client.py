@@ -67,6 +67,7 @@ class Link:
     def __init__(self, python, before):
         """Starts it.  before: words of a command line that starts the rest of itself.  Raises SandboxError."""
         ours, theirs = pair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the launcher serves no one but who it is itself
         words = before + [python, "-I", "-S", door(), "run", "--spec-fd", "%d" % theirs.fileno()]
         try:
             process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -241,7 +242,7 @@ def _not_handed_over(error):
 def _key(python, scope):
     """What the launchers of a process differ in."""
     import sys
-    return python or sys.executable or "python3", os.geteuid(), os.getegid(), scope, tuple(os.getgroups()), view()
+    return python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()), view()
 
 
 def _deliver(packet, fds, key, alone):

@@ -12,6 +12,9 @@ back:  `>` and a dict when the program has been started, where `tell` asks for i
 the last: a dict with `result` or `error`; or in its place `:`, that dict, its usage, and four bytes, the length of the usage.
 To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A channel that is closed kills it, too.  marshal
 reads what only the two ends have written; no byte of it is the program's.
+
+Whoever has given up the identity that the launcher still has (a worker that was forked, say) may hold the socket all the same:
+the kernel says with each packet who sent it, and only the launcher's own identity is served.
 """
 import errno
 import marshal
@@ -36,6 +39,8 @@ PART = 60000
 PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
 #: What one request may bring: while these are held back for it, no sandbox can leave the launcher deaf.
 MOST_FDS = 6
+#: unix(7), struct ucred: pid, uid, gid.
+SCM_CREDENTIALS, CREDENTIALS_SIZE = 2, 12
 #: How long the launcher waits for its sandboxes' ends when the host has gone.
 PATIENCE = 10.0
 #: Where no descriptor tells of the host's end, one looks again after so many seconds.
@@ -155,14 +160,17 @@ class Launcher:
         sockets = libc.sockets
         self.allow(self.most)
         try:
-            packet, control, _, _ = self.sock.recvmsg(PACKET, sockets.CMSG_SPACE(4 * 8), sockets.MSG_CMSG_CLOEXEC)
+            packet, control, _, _ = self.sock.recvmsg(
+                PACKET, sockets.CMSG_SPACE(4 * 8) + sockets.CMSG_SPACE(CREDENTIALS_SIZE), sockets.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             packet = b""
         self.allow(self.most - MOST_FDS)
         if not packet:
             return self.leave()
-        data = control[0][2] if control else b""
-        fds = [int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)]
+        data = dict((kind, data) for _, kind, data in control)
+        fds, sender = words(data.get(sockets.SCM_RIGHTS, b"")), words(data.get(SCM_CREDENTIALS, b""))[1:]
+        if sender != [os.getuid(), os.getgid()]:
+            return self.refuse(fds, sender)
         if packet == LONG:
             with open(fds.pop(), "rb") as stream:
                 packet = stream.read()
@@ -181,6 +189,19 @@ class Launcher:
         else:
             self.begin(host, stdio, request, cwd)
         return None
+
+    def refuse(self, fds, sender):
+        """Answers a request of somebody else's.  Nothing of it is read: whoever gave up an identity did so for a reason."""
+        sockets = libc.sockets
+        try:
+            channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, *fds[:1])
+        except OSError:  # it is no socket
+            for fd in fds:
+                os.close(fd)
+            return
+        channel.setblocking(False)
+        self.warm.Refused(self, channel, fds[1:], {"alone": False}).answer({"error": error_as_dict(SandboxError(
+            "launcher", "the request", reason="made by somebody else: uid and gid %s" % " ".join(map(str, sender))))})
 
     def begin(self, channel, stdio, request, cwd=-1):
         """Begins an ordinary run.  cwd: descriptor of the host's directory, -1 where nothing depends on it."""
@@ -266,6 +287,11 @@ class Served(launch.Run):
         """Closes what could wait for the answer."""
         while self.late:
             os.close(self.late.pop())
+
+
+def words(data):
+    """The 32-bit numbers of a control message."""
+    return [int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)]
 
 
 def error_as_dict(error):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 
 from conftest import PYTHON, USER, become
+from hosting import HEAD
 
 
 def test_a_host_of_many_threads(host):
@@ -320,6 +321,48 @@ with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIP
     assert process.communicate(b"still here")[0] == b"still here"
 assert process.returncode == 0
 """)
+
+
+def test_a_launcher_serves_no_one_who_has_given_up_its_identity(inside_as_root):
+    """A server's worker, say, which is forked with the server's socket and becomes somebody else."""
+    code = HEAD % os.path.dirname(inside_as_root.tool) + """
+from mrunc.sandbox import client, library
+def asked(wanted):
+    read, write = os.pipe()
+    call = client.submit(library.request(["cat", "/x"], {"ro": [os.path.abspath("secret") + ":/x"]}), (0, write, write), link=link)
+    answer = None
+    while answer is None:
+        answer = call.take()
+    os.close(write)
+    assert os.read(read, 100) == wanted, answer
+    return answer
+def told(*ids):
+    pid = os.fork()
+    if not pid:
+        os.setgroups([])
+        os.setresgid(*ids)
+        os.setresuid(*ids)
+        assert asked(b"")["error"]["reason"] == "made by somebody else: uid and gid %%d %%d" %% ids[:2]
+        for packet, fds in ((b"\\0 no marshal", [0]), (client.LONG, [0, 1]), (b"no descriptors", [])):
+            link.send(packet, fds)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+with open("secret", "w") as stream:
+    stream.write("secret")
+os.chown("secret", 5, 5)
+os.chmod("secret", 0o600)
+mrunc.run(["true"])
+link, = client.host().links.values()
+assert "result" in asked(b"secret")
+told(%d, %d, %d)
+assert "result" in asked(b"secret")  # it is there for its own host
+os.setresuid(%d, 0, 0)  # another one in part has a launcher of that kind
+assert mrunc.run(["echo", "ran"], capture_output=True).stdout == b"ran\\n" and len(client.host().links) == 2
+assert asked(b"")["error"]["stage"] == "launcher"
+print("the end")
+""" % ((USER,) * 4)
+    done = inside_as_root.outside(["/usr/bin/python3", "-I", "-c", code])
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done
 
 
 def test_a_launcher_without_descriptors_refuses_and_serves_on(host):
