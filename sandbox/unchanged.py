@@ -59,7 +59,10 @@ class Plans:
             except OSError:  # a host without /etc, say: what is wrong with it, its plan knows
                 return make(request)
             plan = make(request)
-            if not facts.settled or self.poll.poll(0) or not facts.hold():
+            if self.poll.poll(0):  # which tells it once: the others were made before it, too
+                self.known.clear()
+                return plan
+            if not facts.settled or not facts.hold():
                 return plan
             known = plan, facts
         self.known[key] = known

@@ -73,6 +73,20 @@ assert plan(None) == before + 2  # a program that is named later
 """ % CHANGES)
 
 
+def test_a_mount_that_comes_while_one_plan_is_made_is_seen_for_all(host):
+    """The kernel tells of it once."""
+    host(SMALL_HOST + """
+unchanged.SETTLED = -1
+before = plan()
+class Late(Plan):
+    def __init__(self):
+        tmpfs(b"/usr/share")
+plans.plan({"argv": ["true"], "options": {"hostname": "other"}, "environ": environ}, lambda request: Late())
+assert plan() == before + 1
+assert plan() == before + 1
+""")
+
+
 def test_what_can_not_be_told_is_planned_each_time(host):
     host(SMALL_HOST + """
 assert plan() + 1 == plan()  # of directories that have only just been changed
