@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PYTHON, WHO, make_inside
+from conftest import PYTHON, USER, WHO, make_inside
 from test_gate import AUDIT, DEADLINE, DRIVER, SHELL, Traced, weaker
 
 MANY, EDGE = int(os.environ.get("MRUNC_FAULTS_MANY", "18")), 4
@@ -236,8 +236,8 @@ def nothing_left():
     assert [sorted(set(now) - set(then)) for now, then in zip(state(), before)] in ([[], []], [[], ["/run/mrunc/ids"]])
 
 
-#: The host ids that these runs have used.  A user's files are looked for where the whole suite is that user's.
-OWNERS = {os.geteuid()} - {0}
+#: The host ids that these runs have used.
+OWNERS = {os.geteuid() or USER}
 
 
 def _owner(path):

@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from conftest import DEADLINE, PYTHON, become
+from conftest import DEADLINE, PYTHON, USER, become
 
 #: How late a 10 ms timer of a process beside the sandbox may ever be.
 LATE = 0.5
@@ -69,7 +69,7 @@ class Host:
         self.first = 2000000000 + 64 * (int.from_bytes(os.urandom(2), "little") % 1000)
         self.count, self.ids = count, set(range(self.first, self.first + count))
         if inside.who == "user":
-            self.ids = {os.geteuid()} - {0}  # a user's files are looked for where the whole suite is that user's
+            self.ids = {os.geteuid() or USER}
         self.environ = dict(os.environ, MRUNC_ID_RANGE="%d:%d" % (self.first, count))
         self.before = self.state()
 
