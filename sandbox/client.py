@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's end of the launchers (launcher.py): starting them, one for all threads, and handing requests over.
 
-There is one launcher for each process, identity, view of the file system and interpreter, and more where a request needs one
-to itself (`alone`) or inside a scope of the user's systemd manager.  A forked host finds none of its parent's and starts its
-own.
+There is one launcher for each process, identity, set of rights and limits, view of the file system and interpreter, and more
+where a request needs one to itself (`alone`) or inside a scope of the user's systemd manager.  A forked host finds none of its
+parent's and starts its own.
 """
 import atexit
 import errno
 import marshal
 import os
+import resource
 import socket
 import subprocess
 import threading
@@ -20,6 +21,8 @@ from .errors import SandboxError
 ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
 #: A dict that is longer goes by a file.
 PACKET = 60000
+#: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs those of many.
+LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFILE)
 LONG = b"@"
 #: Launchers for one run at a time that wait for the next one; more are ended.
 IDLE = 4
@@ -171,6 +174,26 @@ def view():
     return tuple(out)
 
 
+def restrictions():
+    """What this thread may, and so may a launcher that it starts: one that was started before capabilities, limits or the
+    control group changed would give its sandboxes more than this process has.  Raises OSError."""
+    rights = _text_of("/proc/thread-self/status").partition(b"\nCapInh:")[2].partition(b"\nCpus_allowed:")[0]
+    return rights, _text_of("/proc/self/cgroup"), tuple(resource.getrlimit(number) for number in LIMITS)
+
+
+def _text_of(path):
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # that says nothing of the file
+            raise
+        return b""
+    try:
+        return os.read(fd, PACKET)
+    finally:
+        os.close(fd)
+
+
 def pair():
     """Two ends of a SOCK_SEQPACKET pair, none of them 0, 1 or 2: where the host has closed these, others use them."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -242,7 +265,8 @@ def _not_handed_over(error):
 def _key(python, scope):
     """What the launchers of a process differ in."""
     import sys
-    return python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()), view()
+    return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()), view(),
+            restrictions())
 
 
 def _deliver(packet, fds, key, alone):

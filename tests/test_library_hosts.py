@@ -365,6 +365,27 @@ print("the end")
     assert (done.returncode, done.stdout) == (0, "the end\n"), done
 
 
+def test_a_host_that_has_given_up_rights_has_no_launcher_with_them(host):
+    host("""
+import resource
+from mrunc.sandbox import client
+from mrunc.syscalls import process, seccomp
+def written():
+    done = mrunc.run(["python3", "-c", "open('/tmp/x', 'w').write('x' * 8192)"], capture_output=True)
+    return done.returncode == 0, len(client.host().links)
+assert written() == written() == (True, 1)
+process.set_no_new_privs()
+assert written() == written() == (True, 2)
+seccomp.attach(seccomp.prepare(bytes.fromhex("060000000000ff7f")))
+assert written() == (True, 3)
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+assert written() == (False, 4)
+resource.setrlimit(resource.RLIMIT_FSIZE, before)
+assert written() == (True, 4)
+""")
+
+
 def test_a_launcher_without_descriptors_refuses_and_serves_on(host):
     host("""
 import resource
