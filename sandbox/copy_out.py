@@ -10,6 +10,7 @@ import stat
 
 from . import contents
 from .changes import untext
+from .door import option
 from .errors import SandboxError, usage
 
 MOST_FILES = 100000
@@ -20,7 +21,7 @@ DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 def destination(path, writable_sources):
     """The exporter for a path: bytes, a name in `.tar` is an archive.  writable_sources: host directories that the program can
     write.  Raises SandboxError (exit 2); makes what is missing, before anything runs."""
-    shown = "--export %s" % path.decode("utf-8", "surrogateescape")
+    shown = option("export", path.decode("utf-8", "surrogateescape"))
     folder = os.path.realpath(path)
     for source in writable_sources:
         if (folder + b"/").startswith(os.path.realpath(source) + b"/"):

@@ -25,11 +25,12 @@ def library():
     return "--spec-fd" in sys.argv[1:3] or _typed() is None
 
 
-def option(name, *value):
-    """An option as whoever called us writes it.  name: as Python has it; value: what is given to it, if that matters."""
+def option(name, *value, typed=None):
+    """An option as whoever called us writes it.  name: as Python has it; value: what is given to it, if that matters; typed:
+    what stands for that on a command line, where it is something else."""
     if library():
         return "%s=%r" % (name, value[0]) if value else name
-    return " ".join(["--" + name.replace("_", "-")] + ["%s" % (each,) for each in value])
+    return " ".join(["--" + name.replace("_", "-")] + ["%s" % (each,) for each in (value if typed is None else (typed,))])
 
 
 def _typed():

@@ -5,6 +5,7 @@ Checked at plan time, so that a policy that can't work is refused before anythin
 has no answer to, and the calls that mrunc's own pid 1 makes behind the same filter.
 """
 from . import policy
+from .door import option
 from .errors import SandboxError, usage
 from .policy_files import compiled, read, refuse_unsure
 from .policy_minijail import addition
@@ -50,7 +51,7 @@ def choose(spec, arch, signals):
     warnings = []
     if spec.seccomp_add:
         if model is None:
-            raise usage("--seccomp-add", "%s is a finished program, to which nothing can be added" % name, stage="policy")
+            raise usage(option("seccomp_add"), "%s is a finished program, to which nothing can be added" % name, stage="policy")
         reasons = policy.decisions(name if name in policy.NAMES else "default", arch)
         for text in spec.seccomp_add:
             warnings.append(_add(model, text, arch, reasons))
@@ -64,7 +65,7 @@ def choose(spec, arch, signals):
 def _add(model, text, arch, reasons):
     """Puts an addition into the model and returns the warning about it."""
     call, alternatives = addition(text, arch)
-    shown = "--seccomp-add %s" % text
+    shown = option("seccomp_add", text)
     for tests in alternatives:
         try:
             refuse_unsure(call, bpf.ALLOW, tests)
@@ -113,13 +114,18 @@ def lacking(program, arch, tty=True, signals=True, warm=True):
     return missing
 
 
+def to_add(rules):
+    """What adds these, to be pasted.  rules: list of text."""
+    return option("seccomp_add", rules, typed=" --seccomp-add ".join("'%s'" % rule if " " in rule else rule for rule in rules))
+
+
 def _check_starter(name, program, arch, spec, signals, finished):
     """Raises where a call is refused without which no program can be started behind this filter."""
     missing = lacking(program, arch, spec.tty, signals, warm=not spec.argv)
     if not missing:
         return
-    remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + " ".join(
-        "--seccomp-add " + (call if enough is None else "'%s: %s'" % (call, enough)) for call, enough in missing)
+    remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + to_add(
+        [call if enough is None else "%s: %s" % (call, enough) for call, enough in missing])
     if finished:
         remedy = "make the program allow them: " + ", ".join(
             call + (" with %s" % enough if enough else "") for call, enough in missing)

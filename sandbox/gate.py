@@ -131,9 +131,10 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
                 raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name, remedy=
                                    "let it through there; %s runs without" % option("best_effort", "landlock,landlock-signals"))
         elif asked and not in_force:
+            from .door import option
             raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
                                remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "
-                                      "--unsafe-without (not for hostile code)")
+                                      "%s (not for hostile code)" % option("unsafe_without"))
         receipt.append(Control(name, asked, bool(in_force), "%s: %s" % (LEFT_OUT, how) if plan.left_out(name) else how))
     for name, limit in plan.limits.items():
         if "limits." + name not in plan.controls:
@@ -145,7 +146,8 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
 
 
 def _required(name, why, cause):
-    remedy = "nothing was run; without --require %s it runs, if only this is missing" % name
+    from .door import option
+    remedy = "nothing was run; without %s it runs, if only this is missing" % option("require", name)
     if cause:
         from . import remedies
         remedy += "; " + remedies.line(cause)

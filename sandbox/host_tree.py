@@ -8,10 +8,11 @@ private directory on the command line.
 import os
 import stat
 
+from .door import option
 from .errors import USAGE, SandboxError, usage
 from .base_tree import Operation
 from .sources import closed_path, refuse_sockets
-from .tree import pair_to_paste, resolve_source, show
+from .tree import resolve_source, show, to_show_it
 from ..syscalls import landlock, libc
 
 READ = landlock.READ_FILE | landlock.READ_DIR
@@ -53,21 +54,20 @@ def fill(plan, spec, host):
               for real, directory in _shown(plan, spec)]
     plan.landlock_rules = rules
     for source, destination in spec.copy:
-        real, found = resolve_source(source, "--copy")
+        real, found = resolve_source(source, "copy")
         if not stat.S_ISREG(found.st_mode):
-            raise usage("--copy %s" % show(source), "is a directory; a file is copied", "to show a directory: --ro %s" %
-                        pair_to_paste(source))
+            raise usage(option("copy", show(source)), "is a directory; a file is copied", to_show_it(source))
         if not os.access(real, os.R_OK):
-            raise usage("--copy %s" % show(source), "Permission denied")
+            raise usage(option("copy", show(source)), "Permission denied")
         place = base + destination[len(BOX):]
         if any(op.dst == place or (op.dst + b"/").startswith(place + b"/") or place.startswith(op.dst + b"/")
                for op in plan.operations):
-            raise usage("--copy %s" % show(destination), "there is something at that path already")
+            raise usage(option("copy", show(destination)), "there is something at that path already")
         plan.operations.append(Operation("copy", place, real, size=found.st_size, inode=(found.st_dev, found.st_ino)))
     plan.cwd = base
     if spec.chdir is not None and spec.chdir != BOX:
         if not os.path.isdir(spec.chdir):
-            raise usage("--chdir %s" % show(spec.chdir), "is not there", "paths are the host's in the process tier")
+            raise usage(option("chdir", show(spec.chdir)), "is not there", "paths are the host's in the process tier")
         plan.cwd = os.path.realpath(spec.chdir)
     if not plan.root and "nproc" in plan.limits and "nproc" not in spec.rlimit:
         soft, hard = plan.limits["nproc"]
@@ -84,14 +84,14 @@ def _shown(plan, spec):
     """[(real path, is a directory)] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
     out = []
     for source, _ in spec.ro:
-        real, found = resolve_source(source, "--ro")
+        real, found = resolve_source(source, "ro")
         directory = stat.S_ISDIR(found.st_mode)
         closed = closed_path(real, directory) or _closed_way(real) if plan.root else None
         if closed is not None:
-            raise usage("--ro %s" % show(source), "%s is not readable for everybody, and the program is nobody" % show(closed),
-                        "bring files in with --copy", stage="sources")
+            raise usage(option("ro", show(source)), "%s is not readable for everybody, and the program is nobody" %
+                        show(closed), "bring files in with " + option("copy"), stage="sources")
         if not os.access(real, os.R_OK):
-            raise usage("--ro %s" % show(source), "Permission denied")
+            raise usage(option("ro", show(source)), "Permission denied")
         refuse_sockets(Operation("bind", real, real, directory=directory))
         out.append((real, directory))
     return out

@@ -5,6 +5,7 @@ With the ledger on, each refused call asks but the quiet ones; with --seccomp-ac
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
 from . import arms, policy, policy_arms
+from .door import option
 from .errors import SandboxError, usage
 from ..syscalls.libc import ARCH, NR
 
@@ -61,8 +62,8 @@ def arm(plan):
     named = [name for name, _ in plan.filters if name != "setid"]
     if not named:
         if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
-            raise usage("--ledger" if spec.ledger is True else "--trace" if spec.trace else "--seccomp-action",
-                        "contradicts --unsafe-without seccomp")
+            raise usage(option("ledger" if spec.ledger is True else "trace" if spec.trace else "seccomp_action"),
+                        "contradicts " + option("unsafe_without", "seccomp"))
         if spec.ledger:
             plan.warnings.append("no ledger: without seccomp no filter asks")
         return
@@ -82,9 +83,10 @@ def arm(plan):
     missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
-            raise usage("--ledger" if out.record else "--trace exec",
+            from .filters import to_add
+            raise usage(option("ledger") if out.record else option("trace", "exec"),
                         "policy %s refuses %s, over which the listener is handed over" % (named[0], ", ".join(missing)),
-                        "allow them: " + " ".join("--seccomp-add " + call for call in missing), stage="policy")
+                        "allow them: " + to_add(missing), stage="policy")
         _compose(plan, out, named[0], shipped)
     except SandboxError as error:
         if not out.record or spec.ledger is True:
@@ -120,8 +122,8 @@ def _compose(plan, out, name, shipped):
         if out.trace:
             out.program = arms.combine([out.program], arms.asking_when_allowed(out.audit_arch, out.trace))
     except ValueError as error:
-        option = "--ledger" if out.record else "--trace exec" if out.trace else "--seccomp-action kill"
-        raise usage(option, "policy %s: %s" % (name, error), stage="policy")
+        asked = ("ledger",) if out.record else ("trace", "exec") if out.trace else ("seccomp_action", "kill")
+        raise usage(option(*asked), "policy %s: %s" % (name, error), stage="policy")
 
 
 def _refused(program, audit_arch):

@@ -11,7 +11,7 @@ import stat
 from ..syscalls import mount
 from .beneath import names, open_beneath
 from .changes import State, read_state
-from .door import library, program_name
+from .door import library, option, program_name
 from .errors import SandboxError, usage
 from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
 from .sources import open_source
@@ -37,13 +37,14 @@ def apply(operations, spec, host):
 
 def _single(op, place, host):
     shown = place.decode("utf-8", "surrogateescape")
+    named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
-        raise usage("--overlay=%s" % shown, "nothing is shown at that place", "name the destination of a --ro")
+        raise usage(named, "nothing is shown at that place", "name the destination of " + option("ro"))
     if op.options["rw"]:
-        raise usage("--overlay=%s" % shown, "is a --rw already: it writes to the host")
+        raise usage(named, "is shown by %s already: it writes to the host" % option("rw"))
     if not op.options["directory"]:
-        raise usage("--overlay=%s" % shown, "is a file; an overlay lies over a directory", "bring a file in with --copy")
-    _turn(op, host, "--overlay=%s" % shown)
+        raise usage(named, "is a file; an overlay lies over a directory", "bring a file in with " + option("copy"))
+    _turn(op, host, named)
 
 
 def _everything(operations, spec, host):
@@ -55,16 +56,16 @@ def _everything(operations, spec, host):
             out.append(tmpfs(op.dst, 16 << 20))
         userland = op.kind == "bind" and (not op.options["user"] or "top" in op.options)
         if userland and op.options["directory"] and not op.flags & NOEXEC:
-            _turn(op, host, "--overlay")
+            _turn(op, host, option("overlay"))
     return out
 
 
-def _turn(op, host, option):
+def _turn(op, host, named):
     """A bind operation becomes an overlay."""
     try:
         found = os.stat(op.src)
     except OSError as error:
-        raise usage("%s of %s" % (option, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
+        raise usage("%s of %s" % (named, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
     if host.uid != 0 and found.st_uid != host.uid:
         raise SandboxError(
             "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",

@@ -189,8 +189,10 @@ def refuse_ownerless(op, mounts):
     for point, _, _, kind, _ in [max(above, key=lambda row: len(row[0]))] * bool(above) + \
             [row for row in mounts if row[0].startswith(inside)]:
         if kind in OWNERLESS:
+            from .door import option
             raise usage(op.src.decode("utf-8", "surrogateescape"), "%s is a %s, which can't be mapped to an owner" % (
-                point.decode("utf-8", "surrogateescape"), kind.decode()), "bring files in with --copy", stage="sources")
+                point.decode("utf-8", "surrogateescape"), kind.decode()),
+                        "bring files in with " + option("copy"), stage="sources")
 
 
 def expected_mounts(operations, host, root_writable=False):

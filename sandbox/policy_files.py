@@ -109,7 +109,8 @@ def load(name):
                 name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
-        raise usage("--seccomp", "the path holds a NUL byte", stage="policy")
+        from .door import option
+        raise usage(option("seccomp"), "the path holds a NUL byte", stage="policy")
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):

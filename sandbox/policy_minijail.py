@@ -18,6 +18,7 @@ import os
 import re
 
 from . import policy_constants
+from .door import option
 from .errors import SandboxError, nearest, usage
 from .policy_files import MOST_RULES, TOO_MANY, Rules, Text, condition, known_call, load, misspelt
 from .. import seccomp_bpf as bpf
@@ -388,7 +389,7 @@ def addition(text, arch):
     """
     name, colon, rest = text.partition(":")
     call = name.strip()
-    shown = "--seccomp-add %s" % text
+    shown = option("seccomp_add", text)
     if not call:
         raise usage(shown, "expected NAME or 'NAME: CONDITION'", stage="policy")
     if not known_call(call):

@@ -79,8 +79,8 @@ TABLE = {
     ("*", "proc-missing"): ("there is no /proc here", ("sudo mount -t proc proc /proc",), None),
     ("*", "proc-read-only"): ("/proc is mounted read-only here", ("sudo mount -o remount,rw /proc",), None),
     ("*", "proc-sys"): ("/proc/sys is not writable here (a container?): mrunc needs it for its user namespace limit", (), None),
-    ("*", "no-space"): ("the copied files do not fit: --tmpfs DST=SIZE gives more room", (), None),
-    ("*", "unreachable"): ("the caller may not reach it; bring a file in with --copy", (), None),
+    ("*", "no-space"): ("the copied files do not fit: {tmpfs} gives more room", (), None),
+    ("*", "unreachable"): ("the caller may not reach it; bring a file in with {copy}", (), None),
     ("*", "run-directory"): ("as root mrunc keeps its lock file in /run/mrunc", ("sudo mount -t tmpfs tmpfs /run",), None),
     ("*", "overlay"): ("an overlay needs the overlay module and Linux 6.6, where tmpfs keeps its marks (user xattrs)",
                        ("sudo modprobe overlay",), None),
@@ -203,7 +203,7 @@ def door():
 
 def _words():
     import shlex
-    from .door import library, program_name
+    from .door import library, option, program_name
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     modules = vantage.read("/sys/kernel/security/lsm").split(",") if vantage.read("/sys/kernel/security/lsm") else ["yama"]
     try:
@@ -212,7 +212,7 @@ def _words():
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
     return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(),
             "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
-            "folder": shlex.quote(folder),
+            "folder": shlex.quote(folder), "tmpfs": option("tmpfs", "DST=SIZE"), "copy": option("copy"),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}
 

@@ -11,9 +11,10 @@ USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
 #: What to do next where an error knows no remedy of its own, by exit status.
-NEXT = {errors.USAGE: "%s --man describes every option", errors.CANNOT_CONTAIN: "%s doctor tells what this host has",
+NEXT = {errors.USAGE: "{program} --man describes every option",
+        errors.CANNOT_CONTAIN: "{program} doctor tells what this host has",
         errors.NOT_EXECUTABLE: "make it a program that this machine can execute",
-        errors.NOT_FOUND: "check its name; --copy brings a program in"}
+        errors.NOT_FOUND: "check its name; {copy} brings a program in"}
 
 
 class Result:
@@ -113,11 +114,8 @@ class Result:
 
 
 def _next(status):
-    words = NEXT.get(status, "run it again: nothing of it has run")
-    if "%s" in words:
-        from .door import program_name
-        words %= program_name()
-    return words
+    from .door import option, program_name
+    return NEXT.get(status, "run it again: nothing of it has run").format(program=program_name(), copy=option("copy"))
 
 
 def now_utc(seconds):

@@ -8,7 +8,7 @@ import os
 import shlex
 import stat
 
-from .door import program_name
+from .door import option, program_name
 from .errors import usage
 from .host import kind_of
 from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
@@ -32,17 +32,18 @@ class Userland:
             self.path = os.path.realpath(path)
             found = os.stat(self.path)
             if not stat.S_ISDIR(found.st_mode):
-                raise usage("--rootfs %s" % shown, "is a %s; a directory is needed" % kind_of(found.st_mode),
+                raise usage(option("rootfs", shown), "is a %s; a directory is needed" % kind_of(found.st_mode),
                             "%s rootfs build DIR --from %s makes one" % (program_name(), shlex.quote(shown)))
             if os.path.samestat(found, os.stat("/")):
-                raise usage("--rootfs %s" % shown, "is the host's own root", "without --rootfs its programs are there")
+                raise usage(option("rootfs", shown), "is the host's own root",
+                            "without %s its programs are there" % option("rootfs"))
             self.inode, self.owner = (found.st_dev, found.st_ino), (found.st_uid, found.st_gid)
             names = sorted(os.listdir(self.path))
             if len(names) > MOST_ENTRIES:
-                raise usage("--rootfs %s" % shown, "holds %d entries; a root file system has a few" % len(names))
+                raise usage(option("rootfs", shown), "holds %d entries; a root file system has a few" % len(names))
             self.entries = [self._entry(name, shown) for name in names]
         except OSError as error:
-            raise usage("--rootfs %s" % shown, error.strerror)
+            raise usage(option("rootfs", shown), error.strerror)
         kinds = dict((name, kind) for name, kind, _, _ in self.entries)
         self.covered = [name for name in COVERED if kinds.get(b"etc") == "directory" and
                         self._lies(b"etc/" + name.encode(), stat.S_ISREG)]
@@ -53,7 +54,7 @@ class Userland:
         found = os.lstat(place)
         kind = kind_of(found.st_mode)
         if kind not in ("file", "directory", "link") and name not in OURS:
-            raise usage("--rootfs %s" % shown, "/%s is a %s" % (name.decode("utf-8", "surrogateescape"), kind), "remove it")
+            raise usage(option("rootfs", shown), "/%s is a %s" % (name.decode("utf-8", "surrogateescape"), kind), "remove it")
         return name, kind, os.readlink(place) if kind == "link" else None, (found.st_dev, found.st_ino)
 
     def _lies(self, name, test):

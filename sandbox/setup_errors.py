@@ -22,9 +22,10 @@ def child_error(packet, plan):
     from . import remedies
     cause, words = remedies.child_cause(stage, what, number)
     remedy = remedies.line(cause, **words)
+    from .door import option
     if stage == "directory" and plan.spec.chdir is not None:
-        return SandboxError("directory", "--chdir " + os.fsdecode(plan.cwd), number, status=USAGE,
-                            remedy="the directory must exist inside; --tmpfs makes one")
+        return SandboxError("directory", option("chdir", os.fsdecode(plan.cwd)), number, status=USAGE,
+                            remedy="the directory must exist inside; %s makes one" % option("tmpfs"))
     return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
                         control=STAGE_CONTROLS.get(stage), status=status)
 

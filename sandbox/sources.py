@@ -9,6 +9,7 @@ import os
 import stat
 
 from ..syscalls import mount, process
+from .door import option
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
@@ -75,7 +76,7 @@ def refuse_sockets(op):
 def _talks(op, path, why):
     return SandboxError("sources", op.src.decode("utf-8", "surrogateescape"), control="mounts", status=USAGE,
                         reason="%s %s" % (path.decode("utf-8", "surrogateescape"), why),
-                        remedy="name a directory without sockets, or bring files in with --copy")
+                        remedy="name a directory without sockets, or bring files in with " + option("copy"))
 
 
 def idmapped_tree(op, features, identity, known):
@@ -99,7 +100,8 @@ def idmapped_tree(op, features, identity, known):
         raise SandboxError("sources", shown, error.errno, control="mounts",
                            reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
                            remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and cgroup never)" %
-                           ("put the tree on another file system" if "top" in op.options else "bring files in with --copy"))
+                           ("put the tree on another file system" if "top" in op.options else
+                            "bring files in with " + option("copy")))
     return tree
 
 
@@ -132,7 +134,7 @@ def refuse_unmapped(op, features):
         raise SandboxError("sources", shown, control="mounts", status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
                            "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
-                           remedy="bring files in with --copy")
+                           remedy="bring files in with " + option("copy"))
 
 
 def closed_way(source):
@@ -220,4 +222,4 @@ def _refuse_mixed_owners(op, shown):
                         "sources", shown, control="mounts",
                         reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
                         (path.decode("utf-8", "surrogateescape"), found.st_uid, uid),
-                        remedy="name a directory of one owner, or bring files in with --copy")
+                        remedy="name a directory of one owner, or bring files in with " + option("copy"))

@@ -56,16 +56,16 @@ class Spec:
         2."""
         environ = os.environ if environ is None else environ
         self.argv = [] if argv is None else _argv(argv)
-        self.ro = _each("bind", ro, "--ro")
-        self.rw = _each("bind", rw, "--rw")
+        self.ro = _each("bind", ro, "ro")
+        self.rw = _each("bind", rw, "rw")
         self.copy = _each("copy", copy)
         self.overlay = _overlay(overlay)
         self.changes, self.export = _switch(changes, "changes"), None if export is None else _one("export", export)
         self.here, self.tty, self.samples = _switch(here, "here"), _switch(tty, "tty"), _switch(samples, "samples")
-        self.tmpfs = _each("tmpfs", tmpfs, "--tmpfs")
-        self.rootfs = None if rootfs is None else _bytes(rootfs, "--rootfs")
-        self.harden, self.writable = _switch(harden, "harden"), _each("tmpfs", writable, "--writable")
-        self.chdir = None if chdir is None else _one("inside", _bytes(chdir, "--chdir"), "--chdir")
+        self.tmpfs = _each("tmpfs", tmpfs, "tmpfs")
+        self.rootfs = None if rootfs is None else _bytes(rootfs, "rootfs")
+        self.harden, self.writable = _switch(harden, "harden"), _each("tmpfs", writable, "writable")
+        self.chdir = None if chdir is None else _one("inside", _bytes(chdir, "chdir"), "chdir")
         self.hostname = None if hostname is None else _one("hostname", hostname)
         self.user = None if user is None else _one("user", user)
         self.cap_add = frozenset(_each("capability", cap_add))
@@ -74,7 +74,7 @@ class Spec:
         self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "cpu_time")
         self.max_output = None if max_output is None else _amount("size", max_output, "max_output")
         self.grace = GRACE if grace == GRACE else _amount("duration", grace, "grace", zero=True)
-        self.proc = _choice(proc, ("full", "none"), "--proc") or "pid"
+        self.proc = _choice(proc, ("full", "none"), "proc") or "pid"
         self.unsafe_without = frozenset(_controls(unsafe_without))
         self.memory = self.cpus = self.pids = None
         self.io_read = self.io_write = ()
@@ -86,12 +86,12 @@ class Spec:
         self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
         self.tier = _tiers(tier)
         self.ledger = ledger if ledger == "if-possible" else _switch(ledger, "ledger")
-        self.trace = frozenset(_choice(word, ("exec",), "--trace") for word in _list(trace))
-        self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "--seccomp-action")
+        self.trace = frozenset(_choice(word, ("exec",), "trace") for word in _list(trace))
+        self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "seccomp_action")
         self.learn = None  # or "record", "verify": of `policy learn` alone, since no option may open the filter
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
-            raise usage("--unsafe-without seccomp", "contradicts %s" % ("--seccomp" if seccomp is not None else
-                                                                       "--seccomp-add"))
+            raise mistake("unsafe_without", "seccomp",
+                          "contradicts " + _option("seccomp" if seccomp is not None else "seccomp_add"))
         self.env = _environment(env, environ, self.home)
         places = [destination for _, destination in self.ro + self.rw]
         places += [destination for destination, _ in self.tmpfs + self.writable]
@@ -152,7 +152,7 @@ def _switch(value, name):
 def _overlay(value):
     if value in (True, False, None):
         value = ["/"] if value else []
-    return [b"/" if place in (True, "/", b"/") else _one("destination_inside", _bytes(place, "--overlay"), "--overlay")
+    return [b"/" if place in (True, "/", b"/") else _one("destination_inside", _bytes(place, "overlay"), "overlay")
             for place in _list(value)]
 
 
@@ -160,9 +160,20 @@ def _show(data):
     return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
 
 
-def _quoted(data):
+def _option(name, *value, **typed):
+    """As of door, which only a mistake needs; what is not an option's is named as it is."""
+    from .door import option
+    return option(name, *value, **typed) if name in NAMES else " ".join((name,) + value)
+
+
+def mistake(name, value, reason, remedy=None):
+    """A SandboxError (2) about an option as whoever called us wrote it.  name: as Python has it; value: text, or as given."""
+    return usage(_option(name, value), reason, remedy)
+
+
+def _env(data):
     import shlex
-    return shlex.quote(_show(data))
+    return _option("env", _show(data), typed=shlex.quote(_show(data)))
 
 
 def _amount(kind, value, name, **how):
@@ -188,11 +199,11 @@ def _bytes(value, name):
     try:
         data = os.fsencode(value)
     except TypeError:
-        raise usage("%s %r" % (name, value), "not a path or text")
+        raise usage("%s %r" % (_option(name), value), "not a path or text")
     except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
         data = value.encode("utf-8", "surrogateescape")
     if b"\0" in data:
-        raise usage("%s %s" % (name, _show(data.replace(b"\0", b"\\0"))), "holds a NUL byte")
+        raise mistake(name, _show(data.replace(b"\0", b"\\0")), "holds a NUL byte")
     return data
 
 
@@ -205,37 +216,37 @@ def _argv(argv):
     for number, word in enumerate(out):
         if len(word) >= LONGEST_STRING:
             raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
-                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with --copy")
+                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with " + _option("copy"))
     return out
 
 
 def _policy(value):
-    text = _show(_bytes(value, "--seccomp"))
+    text = _show(_bytes(value, "seccomp"))
     if not text:
-        raise usage("--seccomp", "the name is empty")
+        raise usage(_option("seccomp"), "the name is empty")
     return text
 
 
 def _addition(value):
-    text = " ".join(_show(_bytes(value, "--seccomp-add")).split())
+    text = " ".join(_show(_bytes(value, "seccomp_add")).split())
     if not text:
-        raise usage("--seccomp-add", "expected NAME or 'NAME: CONDITION'")
+        raise usage(_option("seccomp_add"), "expected NAME or 'NAME: CONDITION'")
     return text
 
 
 def _choice(value, choices, name):
     if value is None or value in choices:
         return value
-    raise usage("%s %s" % (name, value), "it is one of: " + ", ".join(choices))
+    raise mistake(name, value, "it is one of: " + ", ".join(choices))
 
 
 def _tiers(value):
     names = tuple(name for part in _list(value) for name in str(part).replace(",", " ").split())
     for name in names:
         if name not in TIERS:
-            raise usage("--tier %s" % name, "no such tier", "the tiers are: " + " ".join(TIERS))
+            raise mistake("tier", name, "no such tier", "the tiers are: " + " ".join(TIERS))
         if names.count(name) > 1:
-            raise usage("--tier %s" % name, "named twice")
+            raise mistake("tier", name, "named twice")
     return names or ("full",)
 
 
@@ -245,13 +256,13 @@ def _controls(value):
         names += [name for name in str(part).replace(",", " ").split()]
     for name in names:
         if name not in CONTROLS:
-            raise usage("--unsafe-without %s" % name, "no such control", "the names are: " + " ".join(CONTROLS))
+            raise mistake("unsafe_without", name, "no such control", "the names are: " + " ".join(CONTROLS))
         needed = [other for other in TOGETHER.get(name, ()) if other not in names]
         if needed:
-            raise usage("--unsafe-without %s" % name, "%s can't be had without it" % ", ".join(needed),
-                        "leave them out too: --unsafe-without %s" % ",".join([name] + list(TOGETHER[name])))
+            raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
+                        "leave them out too: " + _option("unsafe_without", ",".join([name] + list(TOGETHER[name]))))
         if not CONTROLS[name][1]:
-            raise usage("--unsafe-without %s" % name, "everything else stands on it, it can't be left out")
+            raise mistake("unsafe_without", name, "everything else stands on it, it can't be left out")
     return names
 
 
@@ -270,18 +281,17 @@ def _variables(env, environ):
         if isinstance(word, (tuple, list)):
             pairs.append(tuple(word))
             continue
-        text = _bytes(word, "--env")
+        text = _bytes(word, "env")
         name, equals, value = text.partition(b"=")
         if not equals:
             value = environ.get(_show(name)) if name else b""
             if value is None:
-                raise usage("--env %s" % _quoted(name), "the caller's environment has no such variable",
-                            "to set it: --env %s" % _quoted(name + b"=VALUE"))
+                raise usage(_env(name), "the caller's environment has no such variable", "to set it: " + _env(name + b"=VALUE"))
         pairs.append((name, value))
     for name, value in pairs:
-        name, value = _bytes(name, "--env"), _bytes(value, "--env")
+        name, value = _bytes(name, "env"), _bytes(value, "env")
         if not name or b"=" in name:
-            raise usage("--env %s" % _quoted(name), "a variable needs a name without =")
+            raise usage(_env(name), "a variable needs a name without =")
         if len(name) + len(value) + 2 >= LONGEST_STRING:
-            raise usage("--env %s" % _quoted(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
+            raise usage(_env(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
         yield name, value

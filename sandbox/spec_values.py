@@ -4,13 +4,13 @@ import os
 
 from . import units
 from .errors import usage
-from .spec import GIB, RLIMIT_INFINITY, RLIMITS, _bytes, _show
+from .spec import GIB, RLIMIT_INFINITY, RLIMITS, _bytes, _option, _show, mistake
 
 
 def export(value):
-    path = _bytes(value, "--export").rstrip(b"/")
+    path = _bytes(value, "export").rstrip(b"/")
     if not path:
-        raise usage("--export %s" % _show(_bytes(value, "--export")), "name a directory of its own, or a file in .tar")
+        raise mistake("export", _show(_bytes(value, "export")), "name a directory of its own, or a file in .tar")
     return path
 
 
@@ -36,29 +36,29 @@ def split_pair(text):
 def _pair(value, name):
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
-            raise usage("%s %r" % (name, value), "a pair is (source, destination)")
+            raise usage("%s %r" % (_option(name), value), "a pair is (source, destination)")
         source, destination = value
         return _bytes(source, name), None if destination is None else _bytes(destination, name)
     text = _bytes(value, name)
     parts = split_pair(text)
     if len(parts) > 2:
-        raise usage("%s %s" % (name, _show(text)), "more than one colon", "write a colon in a path as \\:")
+        raise mistake(name, _show(text), "more than one colon", "write a colon in a path as \\:")
     if not parts[0]:
-        raise usage("%s %s" % (name, _show(text)), "the source is empty")
+        raise mistake(name, _show(text), "the source is empty")
     if len(parts) == 2 and not parts[1]:
-        raise usage("%s %s" % (name, _show(text)), "the destination is empty")
+        raise mistake(name, _show(text), "the destination is empty")
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
 def inside(path, name):
     """A path inside the sandbox, normalised."""
     if not path.startswith(b"/"):
-        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox must be absolute")
+        raise mistake(name, _show(path), "a path inside the sandbox must be absolute")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise usage("%s %s" % (name, _show(path)), "a path inside the sandbox can't hold ..")
+        raise mistake(name, _show(path), "a path inside the sandbox can't hold ..")
     if any(len(part) > 255 for part in parts) or len(path) > 4000:
-        raise usage("%s %s" % (name, _show(path[:60]) + "..."), "the path is too long")
+        raise mistake(name, _show(path[:60]) + "...", "the path is too long")
     return b"/" + b"/".join(parts)
 
 
@@ -66,9 +66,9 @@ def destination_inside(path, name):
     path = inside(path, name)
     top = path.split(b"/")[1]
     if path == b"/":
-        raise usage("%s /" % name, "the root itself can't be a destination")
+        raise mistake(name, "/", "the root itself can't be a destination")
     if top in (b"proc", b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
-        raise usage("%s %s" % (name, _show(path)), "/proc, /sys and /dev are mrunc's own")
+        raise mistake(name, _show(path), "/proc, /sys and /dev are mrunc's own")
     return path
 
 
@@ -86,17 +86,17 @@ def _cwd(name):
     try:
         return os.getcwdb()
     except OSError as error:
-        raise usage("%s with a relative path" % name, "the current directory is gone (%s)" % error.strerror)
+        raise usage("%s with a relative path" % _option(name), "the current directory is gone (%s)" % error.strerror)
 
 
 def copy(value):
-    source, destination = _pair(value, "--copy")
+    source, destination = _pair(value, "copy")
     if destination is None:
         name = os.path.basename(os.path.normpath(source))
         if name in (b"", b".", b".."):
-            raise usage("--copy %s" % _show(source), "a file is copied; this names a directory")
+            raise mistake("copy", _show(source), "a file is copied; this names a directory")
         destination = b"/box/" + name
-    return source, destination_inside(destination, "--copy")
+    return source, destination_inside(destination, "copy")
 
 
 def tmpfs(value, name):
@@ -110,13 +110,13 @@ def tmpfs(value, name):
             destination, size = text, GIB
         else:
             size = _show(size)
-    return destination_inside(destination, name), units.size(size, name[2:], _show(destination))
+    return destination_inside(destination, name), units.size(size, name, _show(destination))
 
 
 def hostname(value):
-    name = _bytes(value, "--hostname")
+    name = _bytes(value, "hostname")
     if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
-        raise usage("--hostname %s" % _show(name), "1 to 64 letters, digits, dots and hyphens")
+        raise mistake("hostname", _show(name), "1 to 64 letters, digits, dots and hyphens")
     return name
 
 
@@ -126,15 +126,15 @@ def user(value):
     elif isinstance(value, int):
         parts = [value]
     else:
-        parts = _show(_bytes(value, "--user")).split(":")
+        parts = _show(_bytes(value, "user")).split(":")
     try:
         ids = [int(part) for part in parts]
         if any(isinstance(part, str) and not part.isdigit() for part in parts):
             raise ValueError
     except (ValueError, TypeError):
-        raise usage("--user %s" % (value,), "write it as numbers: UID or UID:GID")
+        raise mistake("user", value, "write it as numbers: UID or UID:GID")
     if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff for number in ids) or 65534 in ids:
-        raise usage("--user %s" % (value,), "ids are 0 to 4294967294, but not 65534 (nobody)")
+        raise mistake("user", value, "ids are 0 to 4294967294, but not 65534 (nobody)")
     return ids[0], ids[-1]
 
 
@@ -143,9 +143,9 @@ def capability(name):
     plain = str(name).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
     if plain not in NAMES:
-        raise usage("--cap-add %s" % name, "no such capability", "the names are those of capabilities(7)")
+        raise mistake("cap_add", name, "no such capability", "the names are those of capabilities(7)")
     if plain == "sys_admin":
-        raise usage("--cap-add %s" % name, "CAP_SYS_ADMIN is never given: it can undo the mounts")
+        raise mistake("cap_add", name, "CAP_SYS_ADMIN is never given: it can undo the mounts")
     return NAMES.index(plain)
 
 
@@ -153,21 +153,21 @@ def rlimit(value):
     if isinstance(value, (tuple, list)):
         name, limit = value
     else:
-        name, equals, limit = _show(_bytes(value, "--rlimit")).partition("=")
+        name, equals, limit = _show(_bytes(value, "rlimit")).partition("=")
         if not equals:
-            raise usage("--rlimit %s" % name, "write it as NAME=VALUE or NAME=SOFT:HARD")
+            raise mistake("rlimit", name, "write it as NAME=VALUE or NAME=SOFT:HARD")
     name = str(name).lower()
     name = name[7:] if name.startswith("rlimit_") else name
     if name not in RLIMITS:
-        raise usage("--rlimit %s" % name, "no such limit", "the names are: " + " ".join(RLIMITS))
+        raise mistake("rlimit", name, "no such limit", "the names are: " + " ".join(RLIMITS))
     if name == "core":
-        raise usage("--rlimit core", "core dumps are always off: the host's handler would get them")
+        raise mistake("rlimit", "core", "core dumps are always off: the host's handler would get them")
     parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
     if not 1 <= len(parts) <= 2:
-        raise usage("--rlimit %s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
+        raise mistake("rlimit", "%s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
     values = [_rlimit_value(name, part) for part in parts]
     if values[0] > values[-1]:
-        raise usage("--rlimit %s=%s" % (name, limit), "the soft limit is above the hard one")
+        raise mistake("rlimit", "%s=%s" % (name, limit), "the soft limit is above the hard one")
     return name, (values[0], values[-1])
 
 
@@ -181,5 +181,5 @@ def _rlimit_value(name, value):
         if not 0 <= number < 1 << 63:
             raise ValueError
     except ValueError:
-        raise usage("--rlimit %s=%s" % (name, value), "a whole number, or unlimited")
+        raise mistake("rlimit", "%s=%s" % (name, value), "a whole number, or unlimited")
     return number

@@ -119,15 +119,22 @@ NAMES = tuple(TIERS)
 
 def refusal(tier, spec):
     """The SandboxError (exit 2) for the first option of a Spec that a Tier can't express, or None."""
-    for option, asked, reason, remedy in tier.refuses:
+    for words, asked, reason, remedy in tier.refuses:
         if asked(spec):
-            return usage("%s in the %s tier" % (option, tier.name), reason, remedy)
+            name, *value = words[2:].split(" ")
+            return _refused(tier, name.replace("-", "_"), *value, reason=reason, remedy=remedy)
     for name in sorted(spec.require & set(tier.lacks)):
-        return usage("--require %s in the %s tier" % (name, tier.name), tier.lacks[name])
+        return _refused(tier, "require", name, reason=tier.lacks[name])
     for name in sorted(tier.vital & spec.unsafe_without):
-        return usage("--unsafe-without %s in the %s tier" % (name, tier.name),
-                     "everything else stands on it, it can't be left out")
+        return _refused(tier, "unsafe_without", name, reason="everything else stands on it, it can't be left out")
     return None
+
+
+def _refused(tier, *asked, reason, remedy=None):
+    from .door import option
+    for name in ("copy", "ro", "chdir"):  # the table has them as of a command line
+        remedy = remedy and remedy.replace("--" + name, option(name))
+    return usage("%s in the %s tier" % (option(*asked), tier.name), reason, remedy)
 
 
 def choose(spec):

@@ -126,6 +126,12 @@ def signal_name(number):
     return SIGNALS.get(number, "signal %d" % number)
 
 
+def _option(name, *value, **typed):
+    """As of door, which only an advice needs."""
+    from .door import option
+    return option(name, *value, **typed)
+
+
 def _ended(status):
     """A wait status in words."""
     if not status & 127:
@@ -142,7 +148,7 @@ def _refusals(evidence):
     if evidence.policy == "learning":
         return "hardly any call was refused while learning: look at what it wrote"
     if evidence.refused is None:
-        return "see whether a refused call is behind it: --ledger FILE lists them"
+        return "see whether a refused call is behind it: %s lists them" % _option("ledger", True, typed="FILE")
     if evidence.refused:
         return "see whether one of the refused calls is behind it"
     return "it was refused no system call: look at what it wrote"
@@ -155,8 +161,8 @@ def _deadline(evidence, verdict):
     if evidence.stopped:
         return verdict.set("timeout-wall", "the time limit of %g s was reached, and all its processes were stopped" % (
             evidence.deadline), "find what sent SIGSTOP or SIGTSTP: a stopped program waits for SIGCONT", DEADLINE)
-    return verdict.set("timeout-wall", "the time limit of %g s was reached" % evidence.deadline, "allow more with --timeout",
-                       DEADLINE)
+    return verdict.set("timeout-wall", "the time limit of %g s was reached" % evidence.deadline,
+                       "allow more with " + _option("timeout"), DEADLINE)
 
 
 def _cpu_deadline(evidence, verdict):
@@ -165,16 +171,16 @@ def _cpu_deadline(evidence, verdict):
 
 def _cpu_time(seconds, verdict):
     verdict.limits_hit["cpu_time"] = seconds
-    return verdict.set("timeout-cpu", "the processor time of %g s was used up" % seconds, "allow more with --cpu-time",
-                       DEADLINE)
+    return verdict.set("timeout-cpu", "the processor time of %g s was used up" % seconds,
+                       "allow more with " + _option("cpu_time"), DEADLINE)
 
 
 def _overflow(evidence, verdict):
     if evidence.overflow is None:
         return False
     verdict.limits_hit["max_output"] = evidence.overflow
-    return verdict.set("output-limit", "it wrote more than %d bytes" % evidence.overflow, "allow more with --max-output",
-                       128 + SIGKILL)
+    return verdict.set("output-limit", "it wrote more than %d bytes" % evidence.overflow,
+                       "allow more with " + _option("max_output"), 128 + SIGKILL)
 
 
 def _forbidden(evidence, verdict):
@@ -184,14 +190,16 @@ def _forbidden(evidence, verdict):
     name, arguments, why = evidence.forbidden
     return verdict.set("seccomp", "killed for calling %s(%s), which %s" % (
         name, arguments, why or "policy %s answers so" % evidence.policy),
-        "let it go on, refused, with %s" % ("--seccomp-action errno" if why else "an errno in the policy"), 128 + SIGSYS)
+        "let it go on, refused, with %s" % (_option("seccomp_action", "errno") if why else "an errno in the policy"),
+        128 + SIGSYS)
 
 
 def _insisted(evidence, verdict):
     return evidence.insisted and verdict.set(
         "killed-by-caller", "killed by the caller" if evidence.insisted == 9 else
         "killed on the caller's third %s" % signal_name(evidence.insisted),
-        "let it end by itself: SIGTERM asks it to, --timeout with --grace does so and then kills", 128 + evidence.insisted)
+        "let it end by itself: SIGTERM asks it to, %s with %s does so and then kills" % (
+            _option("timeout"), _option("grace")), 128 + evidence.insisted)
 
 
 def _failed(evidence, verdict):
@@ -208,10 +216,10 @@ def _oom(evidence, verdict):
     if verdict.signal != SIGKILL or not evidence.counted("oom_kill"):
         return False
     if evidence.memory is None or not evidence.counted("oom"):
-        return verdict.set("oom", "killed because the host ran out of memory", "bound it with --memory")
+        return verdict.set("oom", "killed because the host ran out of memory", "bound it with " + _option("memory"))
     from .units import human
     return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (
-        human(evidence.memory), _split(evidence)), "allow more with --memory")
+        human(evidence.memory), _split(evidence)), "allow more with " + _option("memory"))
 
 
 def _split(evidence):
@@ -232,7 +240,7 @@ def _pids(evidence, verdict):
     limit = "" if evidence.pids is None else " of %d" % evidence.pids
     times = evidence.counted("pids_max")
     return verdict.set("pids-max", "%s, after the limit%s on processes and threads had refused %s" % (
-        end, limit, "one" if times == 1 else "%d" % times), "allow more with --pids")
+        end, limit, "one" if times == 1 else "%d" % times), "allow more with " + _option("pids"))
 
 
 def _lost(evidence, verdict):
@@ -254,7 +262,7 @@ def _seccomp(evidence, verdict):
                                       "(a program can also send itself this signal)",
                            "build it for this machine: a 32-bit program, or one with x32 calls, does not run here")
     return verdict.set("seccomp", "killed by SIGSYS: policy %s answers a call so (a program can also send itself this signal)"
-                       % evidence.policy, "with --ledger FILE the result names the call")
+                       % evidence.policy, "with %s the result names the call" % _option("ledger", True, typed="FILE"))
 
 
 def _rlimit_cpu(evidence, verdict):
@@ -269,7 +277,7 @@ def _rlimit_cpu(evidence, verdict):
         return _cpu_time(evidence.cpu_time, verdict)
     verdict.limits_hit["rlimit_cpu"] = limit
     return verdict.set("rlimit-cpu", "killed by %s after %d s of processor time" % (signal_name(verdict.signal), limit),
-                       "allow more with --rlimit cpu=SECONDS")
+                       "allow more with " + _option("rlimit", "cpu=SECONDS"))
 
 
 def _file_size(evidence, verdict):
@@ -278,7 +286,7 @@ def _file_size(evidence, verdict):
         return False
     verdict.limits_hit["rlimit_fsize"] = limit
     return verdict.set("file-size", "killed by SIGXFSZ: a file would have become larger than %d bytes (a program can also "
-                                    "send itself this signal)" % limit, "allow more with --rlimit fsize=SIZE")
+                                    "send itself this signal)" % limit, "allow more with " + _option("rlimit", "fsize=SIZE"))
 
 
 def _signal(evidence, verdict):
@@ -290,16 +298,17 @@ def _signal(evidence, verdict):
                            "handle %s in the program to end in order" % name)
     if verdict.signal == SIGKILL:
         return verdict.set("signal", "killed by SIGKILL", "see whether it did so itself, or the host's memory ran out (dmesg): "
-                                                          "--memory bounds it")
+                                                          "%s bounds it" % _option("memory"))
     return verdict.set("signal", "killed by %s" % name, _refusals(evidence))
 
 
 def _exited(evidence, verdict):
     killed = "; a process in it was killed for memory" if evidence.counted("oom_kill") else ""
     if killed:
-        advice = "allow more with --memory" if evidence.memory is not None else "bound it with --memory"
+        advice = "allow more with " + _option("memory") if evidence.memory is not None else "bound it with " + _option("memory")
     elif verdict.returncode in (126, 127):
-        advice = "bring in with --copy or --ro what it did not find: a shell ends so for a missing command"
+        advice = "bring in with %s or %s what it did not find: a shell ends so for a missing command" % (
+            _option("copy"), _option("ro"))
     else:
         advice = _refusals(evidence) if verdict.returncode else None
     return verdict.set("exited", "exited with status %d%s" % (verdict.returncode, killed), advice)

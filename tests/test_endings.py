@@ -115,7 +115,7 @@ def test_a_refused_start_is_told(inside):
 def test_a_refused_start_without_a_remedy_of_its_own_names_the_doctor():
     from mrunc.sandbox.errors import SandboxError
     from mrunc.sandbox.result import Result
-    for status, words in ((2, "mrunc.py --man"), (125, "mrunc.py doctor"), (126, "program"), (127, "--copy"), (143, "run it again")):
+    for status, words in ((2, "mrunc.py --man"), (125, "mrunc.py doctor"), (126, "program"), (127, "copy brings"), (143, "run it again")):
         result = Result()
         result.failed(SandboxError("step", "what", 1, status=status, control="nnp"))
         assert words in result.advice and result.evidence == ["step: step", "control: nnp", "errno: 1, Operation not permitted"]

@@ -436,6 +436,49 @@ assert set(mrunc.__all__) <= set(dir(mrunc))
 """)
 
 
+def test_a_program_is_told_of_options_as_it_writes_them(host):
+    """And not as a command line has them."""
+    host("""
+def told(what, remedy, **options):
+    try:
+        mrunc.run(["true"], **options)
+    except mrunc.SandboxError as error:
+        assert error.what == what and error.remedy == remedy, (error.line(), error.remedy)
+    else:
+        raise AssertionError(what)
+os.mkdir("d")
+told("ro='missing'", None, ro="missing")
+told("ro='relative'", None, ro=[("d", "relative")])
+told("copy='d'", "to show a directory: ro='d:/box/d'", copy=["d"])
+told("tmpfs='/x=5q'", None, tmpfs=["/x=5q"])
+told("chdir='/not/there'", "tmpfs makes a directory", chdir="/not/there")
+told("env='MRUNC_NOT_SET'", "to set it: env='MRUNC_NOT_SET=VALUE'", env=["MRUNC_NOT_SET"])
+told("user='root'", None, user="root")
+told("cap_add='sys_admin'", None, cap_add="sys_admin")
+told("rlimit='nofile=9:3'", None, rlimit={"nofile": "9:3"})
+told("unsafe_without='utsns'", "leave them out too: unsafe_without='utsns,hostname'", unsafe_without="utsns")
+told("overlay='/x'", "name the destination of ro", overlay="/x")
+told("rootfs='missing'", None, rootfs="missing")
+told("writable", "without it: tmpfs='PATH[=SIZE]'", writable="/x")
+told("proc='full' in the process tier", None, proc="full", tier="process")
+told("rw in the process tier", "bring files in with copy", rw=["d"], tier="process")
+told("unsafe_without='caps' in the process tier", None, unsafe_without="caps", tier="process")
+told("seccomp_add='clon3'", None, seccomp_add="clon3")
+with open("policy", "w") as out:
+    out.write("@denylist\\nrecvmsg: return EPERM\\nwrite: return EPERM\\nprctl: return EPERM\\n")
+told("./policy", "the file can stay as it is, mrunc adds, for the program as well, what you name: "
+     "seccomp_add=['write', 'recvmsg', 'prctl: arg0 == 4']", seccomp="policy")
+for code, advice, options in (("sleep 100", "allow more with timeout", {"timeout": 0.1, "grace": 0}),
+                              ("yes", "allow more with max_output", {"max_output": 1000, "stdout": subprocess.PIPE}),
+                              ("exit 3", "see whether a refused call is behind it: ledger=True lists them", {}),
+                              ("exit 127", "bring in with copy or ro what it did not find: a shell ends so for a missing command",
+                               {}), ("kill -9 $$", "see whether it did so itself, or the host's memory ran out (dmesg): memory "
+                                     "bounds it", {})):
+    done = mrunc.run(["sh", "-c", code], **options)
+    assert done.advice == advice, done.advice
+""")
+
+
 def test_a_directory_is_no_stdin_and_no_output(host):
     """A program would go up from it to all of the host's files, and change their modes and times, which Landlock lets it."""
     host("""

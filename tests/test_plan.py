@@ -275,8 +275,8 @@ def test_a_copy_lands_in_box_or_where_it_is_told(here):
 
 
 @pytest.mark.parametrize("options,words", [
-    ({"ro": ["missing"]}, "--ro missing: No such file or directory"), ({"rw": ["missing"]}, "--rw missing: No such file"),
-    ({"copy": ["missing"]}, "--copy missing: No such file"), ({"ro": ["f/x"]}, "--ro f/x: Not a directory"),
+    ({"ro": ["missing"]}, "ro='missing': No such file or directory"), ({"rw": ["missing"]}, "rw='missing': No such file"),
+    ({"copy": ["missing"]}, "copy='missing': No such file"), ({"ro": ["f/x"]}, "ro='f/x': Not a directory"),
     ({"ro": ["fifo"]}, "is a FIFO"), ({"copy": ["fifo"]}, "is a FIFO"), ({"copy": ["d"]}, "is a directory; a file is copied"),
     ({"ro": ["d:/bin"]}, "/bin is a symlink inside (to usr/bin)"), ({"ro": ["d:/var/run/x"]}, "/var/run is a symlink inside (to /run)"),
     ({"ro": ["d:/usr/none/x"]}, "nothing is made in /usr"), ({"copy": ["f:/usr/none"]}, "nothing is made in /usr"),
@@ -295,15 +295,15 @@ def test_what_cannot_be_brought_in(here, options, words):
 
 def test_a_source_that_cannot_be_read(here, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    refused("--ro f: Permission denied", ro=["f:/x"])
-    refused("--copy f: Permission denied", copy=["f"])
+    refused("ro='f': Permission denied", ro=["f:/x"])
+    refused("copy='f': Permission denied", copy=["f"])
 
 
 def test_what_is_roots_is_never_writable_for_root(here, monkeypatch):
     real = os.stat
     monkeypatch.setattr(os, "stat", lambda path, **more: os.stat_result((real(path, **more).st_mode, 1, 1, 1, 0, 0, 0, 0, 0, 0)))
     error = refused("belongs to root", facts=made_up(uid=0), rw=["d:/x"])
-    assert "--copy" in error.remedy
+    assert "copy" in error.remedy
     assert at(make(facts=made_up(uid=0), ro=["d:/x"]), b"/x", "bind")
     assert at(make(rw=["d:/x"]), b"/x", "bind")  # an ordinary user's sandbox can't write it anyway
 
@@ -312,15 +312,15 @@ def test_the_current_directory_is_gone(monkeypatch):
     def gone():
         raise FileNotFoundError(2, "No such file or directory")
     monkeypatch.setattr(os, "getcwdb", gone)
-    refused("--here: the current directory is gone", here=True)
+    refused("here: the current directory is gone", here=True)
 
 
 def test_the_tree_knows_what_lies_where():
     seen = tree.Tree(make().operations)
     assert seen.mount_of(b"/tmp/a/b").dst == b"/tmp" and seen.mount_of(b"/usr/bin").dst == b"/usr" and seen.mount_of(b"/x").dst == b"/"
-    assert seen.place(b"/box/a", True, "--x")[0].kind == "directory" and seen.place(b"/box/f", False, "--x")[0].kind == "file"
-    assert seen.place(b"/box/c", False, "--copy", copy=True) == []
-    assert seen.place(b"/box/a", True, "--x") == []
+    assert seen.place(b"/box/a", True, "x")[0].kind == "directory" and seen.place(b"/box/f", False, "x")[0].kind == "file"
+    assert seen.place(b"/box/c", False, "copy", copy=True) == []
+    assert seen.place(b"/box/a", True, "x") == []
 
 
 # The host's facts

@@ -261,7 +261,7 @@ def test_the_terminal_s_call_is_checked_with_a_terminal_only(put):
     plan.make(Spec(["true"], seccomp=path), host.Host.read())
     with pytest.raises(SandboxError) as caught:
         plan.make(Spec(["true"], seccomp=path, tty=True), host.Host.read())
-    assert "--seccomp-add 'ioctl: arg1 == 0x540e'" in caught.value.remedy
+    assert "seccomp_add=['ioctl: arg1 == 0x540e']" in caught.value.remedy
 
 
 def test_a_policy_that_kills_is_named(inside, put):
@@ -388,7 +388,7 @@ def test_the_library_takes_the_same_options(inside, put):
     done = inside.outside([PYTHON, "-c", code])
     first, second, third, last = done.stdout.splitlines()
     assert (first, third, last) == ("1", "[]", "2 policy"), done
-    assert second.startswith("0 ['WARNING: --seccomp-add clone3: refused by default (ENOSYS): "), done
+    assert second.startswith("0 [\"WARNING: seccomp_add='clone3': refused by default (ENOSYS): "), done
 
 
 def test_a_warning_is_said_once_and_stands_in_the_report(inside):

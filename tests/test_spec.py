@@ -96,7 +96,7 @@ def test_nothing_of_the_callers_environment_but_a_plain_terminal_name():
 def test_the_real_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("MRUNC_TEST", "from outside")
     assert Spec(CMD, env=["MRUNC_TEST"]).env[b"MRUNC_TEST"] == b"from outside"
-    assert refused("has no such variable", env=["A B"]).remedy == "to set it: --env 'A B=VALUE'"
+    assert refused("has no such variable", env=["A B"]).remedy == "to set it: env='A B=VALUE'"
 
 
 def test_the_command():
@@ -107,7 +107,7 @@ def test_the_command():
     refused("not a path or text", [1])
     refused("NUL byte", ["a\0b"])
     error = refused("argument 1: 131072 bytes long; the kernel takes at most 131071", ["x", b"y" * 131072])
-    assert "--copy" in error.remedy
+    assert error.remedy.endswith("bring it in with copy")
     assert len(Spec([b"y" * 131071]).argv[0]) == 131071
 
 
@@ -183,7 +183,7 @@ def test_the_identity_inside():
     for value in ("root", "", ":", "1:", "-1", "+1", "1.0", (1, "x"), ("-1",), (1, None)):
         refused("write it as numbers", CMD, user=value)
     for value in ("65534", "1:65534", "4294967295", (-1, 0), (1, 2, 3), "1:2:3", ()):
-        refused("--user", CMD, user=value)
+        refused("user=", CMD, user=value)
 
 
 def test_capabilities_by_name():
@@ -215,8 +215,8 @@ def test_the_system_call_policy():
     refused("expected NAME", CMD, seccomp_add=" ")
     refused("not a path or text", CMD, seccomp=5)
     refused("NUL byte", CMD, seccomp_add="a\0")
-    refused("contradicts --seccomp", CMD, seccomp="default", unsafe_without="seccomp")
-    refused("contradicts --seccomp-add", CMD, seccomp_add="bpf", unsafe_without="seccomp")
+    refused("contradicts seccomp", CMD, seccomp="default", unsafe_without="seccomp")
+    refused("contradicts seccomp_add", CMD, seccomp_add="bpf", unsafe_without="seccomp")
 
 
 def test_controls_left_out():
@@ -227,7 +227,7 @@ def test_controls_left_out():
         refused("can't be left out", CMD, unsafe_without=name)
     for name, others in spec.TOGETHER.items():
         error = refused("can't be had without it", CMD, unsafe_without=name)
-        assert error.remedy.endswith(",".join((name,) + others))
+        assert error.remedy.endswith("unsafe_without=%r" % ",".join((name,) + others))
         assert Spec(CMD, unsafe_without=[name] + list(others)).unsafe_without == frozenset((name,) + others)
 
 
@@ -237,7 +237,7 @@ def test_variables():
     made = Spec(CMD, env={"PATH": "/x", "G": "7"}, environ={})
     assert made.env[b"PATH"] == b"/x" and made.env[b"G"] == b"7"
     error = refused("no such variable", CMD, env=["NOT"], environ={})
-    assert error.remedy == "to set it: --env NOT=VALUE"
+    assert error.remedy == "to set it: env='NOT=VALUE'"
     refused("a variable needs a name", CMD, env=[""], environ={})
     for env in (["=x"], {"": "x"}, {"A=B": "x"}):
         refused("a variable needs a name", CMD, env=env)

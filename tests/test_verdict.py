@@ -146,7 +146,7 @@ def test_an_oom_says_whose_memory_ran_out_and_what_filled_it():
     found = judge(Evidence(status=KILLED, memory=MEMORY, group=counted(oom=1, oom_kill=2, split=split)))
     assert found.detail == ("killed for memory: the limit of 128M was reached (4 MiB of programs, 90 MiB of files in memory, "
                             "10 MiB of cached files)")
-    assert found.advice == "allow more with --memory"
+    assert found.advice == "allow more with memory"
     found = judge(Evidence(status=KILLED, memory=MEMORY, group=counted(oom_kill=1)))
     assert found.detail == "killed because the host ran out of memory" and found.limits_hit == {}
     assert judge(Evidence(status=0, memory=MEMORY, group=OOM)).detail == \
@@ -158,4 +158,4 @@ def test_a_program_that_ran_into_the_limit_on_processes_is_told_how_often():
     assert found.detail == "exited with status 2, after the limit of 20 on processes and threads had refused one"
     found = judge(Evidence(status=6, pids=20, group=counted(pids_max=7)))
     assert found.detail == "killed by SIGABRT, after the limit of 20 on processes and threads had refused 7"
-    assert found.advice == "allow more with --pids"
+    assert found.advice == "allow more with pids"
