@@ -104,7 +104,8 @@ TIERS = dict((tier.name, tier) for tier in (
              "are refused, also for the program's own files: what a linker makes is not executable, git does not work, touch "
              "complains.",
              "Below Landlock ABI 6 (Linux 6.12) all signals are refused, kill to itself, abort() and raise() included; and "
-             "when mrunc is killed with SIGKILL, the program and what it started live on.",
+             "when mrunc is killed with SIGKILL, the program and what it started live on. With a newer one they do only where "
+             "pid 1 of the sandbox was killed from outside just before.",
              "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at the end; the result then "
              "names what is left.",
              "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one directory to another.",
