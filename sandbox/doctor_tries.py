@@ -37,7 +37,9 @@ def userns(exam):
     if not made:
         cause, words = remedies.namespace_cause(made.errno)
         exam.tried["userns"] = made
-        exam.add("userns", MISSING, made.phrase(), NO_FULL, cause, **words)
+        # EUSERS: the C libraries have no words for it that fit, and musl none at all.
+        exam.add("userns", MISSING, made.call + ": nested too deeply" if cause == "userns-depth" else made.phrase(), NO_FULL,
+                 cause, **words)
         return
     exam.add("userns", OK, "made")
     used = exam.tried["userns"] = attempt(probes.userns)

@@ -236,7 +236,7 @@ PROVOKED = {
                ("EACCES", lambda inside: behind(inside, ("clone3", EACCES)), "missing", "Permission denied", "userns-lsm"),
                ("a profile's EACCES", lambda inside: labelled(inside, "snug (enforce)") + behind(inside, ("clone3", EACCES)),
                 "missing", "Permission denied", "userns-profile"),
-               ("EUSERS", lambda inside: behind(inside, ("clone3", EUSERS)), "missing", "Too many users", "userns-depth"),
+               ("EUSERS", lambda inside: behind(inside, ("clone3", EUSERS)), "missing", "clone3: nested too deeply", "userns-depth"),
                ("switched off", lambda inside: fake_sysctls(inside, unprivileged_userns_clone=0) + behind(
                    inside, ("clone3", EPERM)), "missing", "not permitted", "userns-clone"),
                ("killed", lambda inside: behind(inside, ("clone3", KILL)), "missing", "killed by signal 31", None)],
