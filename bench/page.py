@@ -105,6 +105,30 @@ def trace(result):
     return table(("`/bin/true` executed inside", "ms", "/ plain"), rows)
 
 
+def phases(result):
+    """The tables of bench/phases.py."""
+    import phases as bench  # here, since it imports us
+    texts = []
+    for name, what, rows in (("command line", "`mrunc run -- /bin/true`", bench.COMMAND_LINE),
+                             ("warm", "`mrunc.Pool.run`", bench.WARM)):
+        found = result["phases"][name]
+        whole = sum(row["median"] for row in found)
+        texts.append(table((what, "ms", "95 % interval", "share"), [
+            (told, "%.3f" % (row["median"] / 1e6), "%.3f to %.3f" % (row["low"] / 1e6, row["high"] / 1e6),
+             "%.0f %%" % (100 * row["median"] / whole)) for (_, told), row in zip(rows, found)]
+            + [("together", "%.3f" % (whole / 1e6), "", ""), ("for comparison, `subprocess.run` of the same program",
+                                                              milliseconds(result["whole"]["plain"]["median"]), "", "")]))
+    cpus = result["host"]["cpus"]
+    rows = []
+    for name, row in result["processor"].items():
+        used = sum(row[key] for key in ("host", "launcher", "sandbox", "rest"))
+        rows.append([name] + ["%.2f" % (row[key] / 1e6) for key in ("host", "launcher", "sandbox", "rest")]
+                    + ["%.2f" % (used / 1e6), "%.2f" % (row["wall"] / 1e6), "%.0f" % (cpus * 1e9 / used)])
+    texts.append(table(("processor time of one, ms", "the host", "the launcher", "the sandbox, the program", "the rest", "in all",
+                        "one after another, ms each", "per second with %d processors at most" % cpus), rows))
+    return "\n\n".join(texts)
+
+
 def imports(result):
     """The tables of bench/imports.py: how much, and the dearest."""
     us, names = result["us"], list(result["us"])
@@ -129,6 +153,9 @@ SECTIONS = [
     ("startup", "From start to end", """
 `/bin/true` from before its start until it is reaped. Command lines are started by posix_spawn from a small process; what the
 library does stands beside `subprocess.run` from the same process.""", startup),
+    ("phases", "Where the time goes", """
+The command line and a warm sandbox in phases, each from its beginning to the next one's, noted by mrunc itself in a process of its
+own; and what one of many sandboxes costs in processor time, which bounds how many there can be in a second.""", phases),
     ("throughput", "Many", """
 Sandboxes of `/bin/true` per second from one parent, and what it holds when it has started thousands.""", throughput),
     ("memory", "Memory", """

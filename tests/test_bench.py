@@ -77,6 +77,18 @@ def test_startup(checkout, inside):
     assert set(result["versions"]) >= set(PEERS) - ({"runc"} if inside.who == "user" else set())
 
 
+def test_phases(checkout, inside):
+    result = ran(checkout, inside, "phases", "--rounds", "3")
+    for name in ("command line", "warm"):
+        phases = result["phases"][name]
+        assert all(0 < row["low"] <= row["median"] <= row["high"] and row["samples"] == 3 for row in phases), name
+        low, high = (sum(row[key] for row in phases) for key in ("low", "high"))
+        assert low < result["whole"][name]["median"] * 1.05 and result["whole"][name]["min"] < high * 1.05, "they are the whole run"
+    for name, row in result["processor"].items():
+        assert row["sandbox"] > 0 and row["wall"] > row["host"] > 0 and (row["launcher"] > 0) == name.startswith("mrunc"), name
+    assert {"plain", "mrunc.Pool.run", "bwrap + filter"} <= set(result["processor"])
+
+
 def test_throughput(checkout, inside):
     result = ran(checkout, inside, "throughput", "--rounds", "2", "--total", "24", "--pairs", "2")
     assert {"mrunc.run", "mrunc.Pool", "bwrap + filter", "plain"} <= set(result["cells"])
@@ -213,7 +225,7 @@ def test_a_measurement_that_fails_is_named_and_takes_no_other_with_it(tmp_path, 
 
 def test_each_measurement_of_time_and_memory_is_on_the_page():
     scripts = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "bench", "*.py"))}
-    shared = {"measure", "rivals", "page", "chart", "targets", "everything"}
+    shared = {"measure", "rivals", "page", "chart", "targets", "everything", "stamped"}
     told_elsewhere = {"bpf", "containment", "coverage", "layers", "learning", "strict"}
     assert scripts - shared - told_elsewhere == set(everything.BENCHES)
 
