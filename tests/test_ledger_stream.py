@@ -58,7 +58,9 @@ def test_a_reader_that_takes_nothing_holds_nobody_up_and_gets_whole_lines(inside
     os.close(reading)
     assert (done.returncode, done.stdout) == (0, "{'EPERM'}\n"), done
     whole = text.splitlines(True)
-    assert len(text) <= 1 << 16 and not whole.pop().endswith("\n"), "it is cut where the pipe was full"
+    if not whole[-1].endswith("\n"):
+        whole.pop()  # it is cut where the pipe was full: by pages, which may be between two lines as well
+    assert 1 << 15 < len(text) <= 1 << 16 and len(whole) < 40
     assert [json.loads(line)["args"]["path"] for line in whole] == ["%04000d" % at for at in range(len(whole))]
 
 
