@@ -124,8 +124,8 @@ def phases(result):
         used = sum(row[key] for key in ("host", "launcher", "sandbox", "rest"))
         rows.append([name] + ["%.2f" % (row[key] / 1e6) for key in ("host", "launcher", "sandbox", "rest")]
                     + ["%.2f" % (used / 1e6), "%.2f" % (row["wall"] / 1e6), "%.0f" % (cpus * 1e9 / used)])
-    texts.append(table(("processor time of one, ms", "the host", "the launcher", "the sandbox, the program", "the rest", "in all",
-                        "one after another, ms each", "per second with %d processors at most" % cpus), rows))
+    texts.append(table(("processor time of one, ms", "the host", "the launcher", "the sandbox, the program", "the rest",
+                        "in all", "one after another, ms each", "per second with %d processors at most" % cpus), rows))
     return "\n\n".join(texts)
 
 
@@ -154,8 +154,8 @@ SECTIONS = [
 `/bin/true` from before its start until it is reaped. Command lines are started by posix_spawn from a small process; what the
 library does stands beside `subprocess.run` from the same process.""", startup),
     ("phases", "Where the time goes", """
-The command line and a warm sandbox in phases, each from its beginning to the next one's, noted by mrunc itself in a process of its
-own; and what one of many sandboxes costs in processor time, which bounds how many there can be in a second.""", phases),
+The command line and a warm sandbox in phases, each from its beginning to the next one's, noted by mrunc itself in a process
+of its own; and what one of many sandboxes costs in processor time, which bounds how many there can be in a second.""", phases),
     ("throughput", "Many", """
 Sandboxes of `/bin/true` per second from one parent, and what it holds when it has started thousands.""", throughput),
     ("memory", "Memory", """

@@ -3,8 +3,8 @@
 
     python3 bench/phases.py [--quick] [--rounds N] [--json FILE]
 
-Three profiles.  A plain run of the command line and a run in a warm sandbox of mrunc.Pool, each in phases that follow each other,
-as bench/stamped.py notes them; and the processor time that one sandbox of a long row costs, by who spends it: the host's
+Three profiles.  A plain run of the command line and a run in a warm sandbox of mrunc.Pool, each in phases that follow each
+other, as bench/stamped.py notes them; and the processor time that one sandbox of a long row costs, by who spends it: the host's
 process, the launcher, the sandbox's own processes with the program, and the rest of the machine, which is the kernel's threads
 that take namespaces apart, if nobody else is about.
 """
@@ -122,14 +122,14 @@ def of_machine():
 
 
 def row_of(number, call, launcher):
-    """{"host", "launcher", "sandbox", "rest", "wall"}: ns for each of `number` calls.  launcher: function -> its pid or None."""
+    """{"host", "launcher", "sandbox", "rest", "wall"}: ns for each of `number` calls.  launcher: function -> pid or None."""
     call()
     pid = launcher()
 
     def now():
         own = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return [time.process_time_ns(), 0 if pid is None else on_processor(pid),
-                int((own.ru_utime + own.ru_stime) * 1e9) if pid is None else of_children(pid), of_machine(), time.monotonic_ns()]
+        children = int((own.ru_utime + own.ru_stime) * 1e9) if pid is None else of_children(pid)
+        return time.process_time_ns(), 0 if pid is None else on_processor(pid), children, of_machine(), time.monotonic_ns()
     before = now()
     for _ in range(number):
         call()
@@ -174,7 +174,8 @@ def main():
     measure.adopt()
     stamped = Stamped(place)
     try:
-        samples = measure.interleaved(rounds, {"command line": stamped.command_line, "warm": stamped.warm, "plain": stamped.plain})
+        samples = measure.interleaved(rounds, {
+            "command line": stamped.command_line, "warm": stamped.warm, "plain": stamped.plain})
     finally:
         stamped.close()
     result["whole"] = {name: measure.summary(found) for name, found in samples.items()}
