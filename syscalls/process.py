@@ -8,7 +8,7 @@ CLONE_NEWTIME = 0x80
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
 CLONE_INTO_CGROUP = 0x200000000
-SIGCHLD = 17
+SIGCHLD, ESRCH = 17, 3
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 37, 38
@@ -253,7 +253,13 @@ def pidfd_status(pidfd):
     """
     import fcntl
     info = bytearray(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, 0))
-    fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
+    try:
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
+    except OSError as error:
+        # Linux 6.15 to 6.18 look for the status first and for the process afterwards: taken in between, it has neither
+        if error.errno != ESRCH:
+            raise
+        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
     mask, status = _PIDFD_INFO.unpack(info)
     return status if mask & PIDFD_INFO_EXIT else None
 

@@ -14,6 +14,7 @@ from conftest import IN_VM, also_in_vm
 from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, listening, policy, trace
+from mrunc.syscalls import process as processes
 from mrunc.syscalls.libc import ARCH, NR
 
 pytestmark = pytest.mark.needs("listener")
@@ -440,6 +441,35 @@ def test_a_crowd_is_told_exactly(inside):
         assert {row["signal"] for row in rows if row["argv"] == ["sleep", "60"]} == {9}
         assert {row["exit_code"] for row in rows if row["argv"] == ["work"]} == {0, 1}
         assert all(row["exit_code"] == (row["path"] == "/bin/false") for row in rows if row["argv"] == ["work"])
+
+
+@pytest.mark.skipif(not TOLD, reason="this kernel lacks exit-told: Linux 6.15")
+def test_a_status_that_is_taken_while_it_is_asked_for_is_told():
+    """The kernel looks for the status first and for the process afterwards: between them both are missing."""
+    for turn in range(400):
+        (begin, go), (told, tell) = os.pipe(), os.pipe()
+        parent = os.fork()
+        if not parent:
+            child = os.fork()
+            if not child:
+                os._exit(7)
+            os.write(tell, b"%d" % child)
+            os.read(begin, 1)
+            for _ in range(turn * 8):
+                pass
+            os.waitpid(child, 0)
+            os._exit(0)
+        pidfd = processes.pidfd_open(int(os.read(told, 16)))
+        os.write(go, b".")
+        status = None
+        try:
+            while status is None:
+                status = processes.pidfd_status(pidfd)
+            assert os.WEXITSTATUS(status) == 7
+        finally:
+            os.waitpid(parent, 0)
+            for fd in (begin, go, told, tell, pidfd):
+                os.close(fd)
 
 
 def test_a_file_that_is_not_to_be_had_is_not_waited_for(inside):
