@@ -4,7 +4,7 @@
     python3 bench/burn.py [--quick] [--rounds N] [--seconds S] [--json FILE]
 
 The program is bench/worker.c, compiled static; one copy of it waits outside and one in each sandbox.  They take turns in
-slices of some 50 ms (burn) and 20 ms (calls), in an order drawn anew in each round, and each slice is compared with the
+slices of some 50 ms (burn) and 5 ms (calls), in an order drawn anew in each round, and each slice is compared with the
 one outside of the same round: what else the machine does hits both.  --seconds: how long the burn inside is in all.
 --rounds: of the calls, and of the burn unless --seconds.
 """
@@ -20,7 +20,7 @@ import page  # noqa: E402
 import rivals as others  # noqa: E402
 
 KINDS = ("plain", "file", "tested", "denied")
-SLICE, CALLS = 50e6, 20e6
+SLICE, CALLS = 50e6, 5e6
 #: gVisor's own clocks count what its kernel says a process used; there the time on the wall is what is known.
 BY_WALL = ("runsc",)
 LEFT_OUT = {"mrunc without seccomp": "seccomp", "mrunc without caps": "caps,securebits"}
@@ -131,21 +131,22 @@ def burnt(found, seconds, rounds):
 
 
 def called(found, rounds):
-    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside}}}."""
+    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of what
+    mrunc takes more in the same round}}}."""
     counts = {(name, kind): calibrated(found["outside"], kind, CALLS) for name in found for kind in KINDS}
     for name, kind in counts:
         if name in BY_WALL:
             counts[name, kind] = max(1, counts[name, kind] // 20)
-    each = {pair: [] for pair in counts}
-    extra, ratio = {pair: [] for pair in counts}, {pair: [] for pair in counts}
+    each = {pair: {"ns": [], "extra": [], "ratio": [], "beside": []} for pair in counts}
     for row in turns(found, KINDS, counts, rounds):
-        for name, kind in counts:
+        for (name, kind), lists in each.items():
             clock = 0 if name in BY_WALL else 1
-            each[name, kind].append(row[name, kind][clock])
-            extra[name, kind].append(row[name, kind][clock] - row["outside", kind][clock])
-            ratio[name, kind].append(row[name, kind][clock] / row["outside", kind][clock])
-    return {name: {kind: {"ns": measure.spread(each[name, kind]), "extra": measure.spread(extra[name, kind]),
-                          "ratio": measure.spread(ratio[name, kind])} for kind in KINDS} for name in found}
+            own, outside = row[name, kind][clock], row["outside", kind][clock]
+            for key, value in (("ns", own), ("extra", own - outside), ("ratio", own / outside),
+                               ("beside", row["mrunc", kind][clock] - own)):
+                lists[key].append(value)
+    return {name: {kind: {key: measure.spread(values) for key, values in each[name, kind].items()} for kind in KINDS}
+            for name in found}
 
 
 def measured(seconds, rounds, call_rounds):
@@ -169,7 +170,7 @@ def main():
     asked = measure.arguments(__doc__, lambda parser: parser.add_argument("--seconds", type=float))
     measure.urgent()
     result = measured(asked.seconds or (5 if asked.quick else 60), None if asked.seconds else asked.rounds,
-                      asked.rounds or (8 if asked.quick else 50))
+                      asked.rounds or (30 if asked.quick else 200))
     measure.finish(result, asked.json)
     print(page.alone(result))
     return 0

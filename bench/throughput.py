@@ -163,7 +163,7 @@ def aged(way, pairs, number):
     return measure.spread(ratios)
 
 
-def measured(total, rounds, seconds, pairs=20):
+def measured(total, rounds, seconds, pairs=80):
     """The result, as --json writes it."""
     measure.compiled()
     measure.adopt()
@@ -201,7 +201,7 @@ def measured(total, rounds, seconds, pairs=20):
             done += len(AT_ONCE) * number["mrunc.run"]
             states.append(held())
         result["growth"] = growth(states, alone, done)
-        result["growth"]["aged"] = aged(ways["mrunc.run"], pairs, max(2, min(25, per_block)))
+        result["growth"]["aged"] = aged(ways["mrunc.run"], pairs, max(2, min(10, per_block)))
     finally:
         null.close()
     result["cells"] = {name: {str(count): dict(measure.spread(found), best=max(found)) for count, found in row.items()}
@@ -234,7 +234,7 @@ def main():
     asked = measure.arguments(__doc__, more)
     measure.urgent()
     result = measured(asked.total or (800 if asked.quick else 10000), asked.rounds or (4 if asked.quick else 10),
-                      asked.seconds or 240, asked.pairs or (4 if asked.quick else 20))
+                      asked.seconds or 240, asked.pairs or (10 if asked.quick else 80))
     measure.finish(result, asked.json)
     print(page.alone(result))
     return 0

@@ -185,12 +185,16 @@ class Job:
 
     def _conclude(self):
         self.state = ANSWERS
-        try:
-            if self.error is not None:
-                raise self.error if self.run is None else self.run.given_up(self.error)
-            result = self.run.conclude(self.outcome)
-            answer = {"result": result.as_dict()} if self.told is None else result.usage
-        except SandboxError as error:
+        error = self.error
+        if error is not None:
+            error = error if self.run is None else self.run.given_up(error)
+        else:
+            try:
+                result = self.run.conclude(self.outcome)
+                answer = {"result": result.as_dict()} if self.told is None else result.usage
+            except SandboxError as failed:
+                error = failed
+        if error is not None:
             answer, self.told = {"error": error_as_dict(error)}, None
         self._close_stdio()
         try:
@@ -228,6 +232,7 @@ class Job:
             self.channel.close()
         if self.key is not None and self.error is None:
             self.launcher.spares.ran(self.key)
+        self.error = None  # its traceback leads back here: garbage that only a collection would find
 
     def _close_stdio(self):
         for fd in self.stdio:

@@ -143,7 +143,8 @@ class Pool:
         for channel, stdio, request in waiting:
             Refused(self.launcher, channel, stdio, request).answer({"error": error_as_dict(
                 SandboxError("start", "the pool was closed", reason="nothing was run"))})
-        for job in self.warm + list(self.coming):
+        self.warm, self.coming = [], set()
+        for job in list(self.ending):
             job.cancel()
             self.launcher.loop.ask(job)
         self._gone()

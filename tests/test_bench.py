@@ -119,6 +119,7 @@ def test_burn(checkout, inside):
         assert list(row) == ["plain", "file", "tested", "denied"]
         assert all(cell["ns"]["median"] > 0 and cell["ns"]["low"] <= cell["ns"]["high"] for cell in row.values())
         assert name != "outside" or all(cell["extra"]["median"] == 0 and cell["ratio"]["median"] == 1 for cell in row.values())
+        assert name != "mrunc" or all(cell["beside"]["median"] == 0 for cell in row.values())
     assert result["burn"]["mrunc"]["seconds"] > 0
 
 
@@ -264,9 +265,10 @@ def burnt(value, seconds=60):
 
 
 def filters(own, peer):
-    cell = [{"plain": {"extra": {"median": value}}, "file": {"extra": {"median": value}}} for value in (own, peer)]
-    return [(("burn", "calls"), {"outside": cell[1], "mrunc": cell[0], "crun + docker": cell[1], "bwrap": {
-        "plain": {"extra": {"median": 0}}, "file": {"extra": {"median": 0}}}})]
+    def row(value):
+        return {kind: {"extra": ratios(value), "beside": ratios(own - value)} for kind in ("plain", "file")}
+    return [(("burn", "calls"), {"outside": row(0), "mrunc": row(own), "crun + docker": row(peer), "runc + docker": row(peer + 9),
+                                 "bwrap": row(0)})]
 
 
 def grown(aged=1.0, memory=0, fds=0, count=10000):
