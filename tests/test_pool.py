@@ -354,3 +354,25 @@ with mrunc.Pool(1) as pool:
     assert peak < 300 << 10, peak
     assert pool.run(["true"]).returncode == 0
 """)
+
+
+def test_a_closed_pool_leaves_nothing_in_the_launcher(host):
+    """Neither descriptors nor memory: what never ran is freed at once, not when somebody collects garbage."""
+    host("""
+def resident():
+    with open("/proc/%d/status" % launcher) as stream:
+        return [int(line.split()[1]) for line in stream if line.startswith("VmRSS:")][0]
+def pools(number):
+    for _ in range(number):
+        with mrunc.Pool(4) as pool:
+            pool.run(["true"])
+    until(lambda: not sandboxes())
+mrunc.run(["true"])
+launcher, = launchers()
+pools(10)
+memory, descriptors = resident(), len(os.listdir("/proc/%d/fd" % launcher))
+pools(30)
+grown = resident() - memory
+assert grown < 256, grown  # KiB, of 120 sandboxes that nobody used: less than 3 for each
+assert len(os.listdir("/proc/%d/fd" % launcher)) <= descriptors
+""")
