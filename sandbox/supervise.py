@@ -156,10 +156,10 @@ class Supervision:
             self.carriers.append(Feed(run.stdin, run.stdio[0]))
 
     def close(self):
-        """Gives back what `begin` took."""
+        """Gives back what `begin` took, and forgets what was still to be done: it leads back here."""
         for helper in self.carriers + self.listeners:
             helper.close()
-        self.carriers, self.listeners = [], []
+        self.carriers, self.listeners, self.due = [], [], []
 
     # -- as a member of a loop.Loop ------------------------------------------------------------------------------
 

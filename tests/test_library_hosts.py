@@ -294,14 +294,17 @@ def held():
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/%d/fd" % launcher))
 for _ in range(60):
     mrunc.run(["echo", "x"], capture_output=True)
+mrunc.run(["sleep", "9"], timeout=0.01)
 launcher, = launchers()
 until(lambda: not sandboxes())
 before, memory = held(), (resident("self"), resident(launcher))
 for _ in range(250):
     mrunc.run(["echo", "x"], capture_output=True)
+for _ in range(60):
+    assert mrunc.run(["sleep", "9"], timeout=0.01).reason == "timeout-wall"
 until(lambda: max(late - early for early, late in zip(before, held())) <= 0)  # some are closed after the answer
 grown = [late - early for early, late in zip(memory, (resident("self"), resident(launcher)))]
-assert max(grown) < 512, grown  # KiB, of 250 runs: less than 2 for each
+assert max(grown) < 256, grown  # KiB, of 310 runs: less than 1 for each
 """)
 
 
