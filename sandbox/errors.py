@@ -28,6 +28,10 @@ class SandboxError(Exception):
         """`STEP: what: why`."""
         return ": ".join(part for part in (self.stage, self.what, self.reason) if part)
 
+    def __str__(self):
+        """With the remedy: where nobody catches it, this is all that is seen of it."""
+        return self.line() + ("; remedy: %s" % self.remedy if self.remedy else "")
+
     def __reduce__(self):
         return (type(self), (self.stage, self.what, self.errno, self.reason, self.remedy, self.control, self.status))
 

@@ -369,9 +369,7 @@ class Run(Provisions):
             if self.aftermath is not None:
                 self.aftermath.discard()
             from .setup_errors import exec_error
-            status, detail = exec_error(outcome.exec_errno, self.plan.spec.argv[0])
-            remedy = "a script without that line is given to its interpreter: -- sh FILE" if outcome.exec_errno == 8 else None
-            raise SandboxError("exec", detail, outcome.exec_errno, reason="", remedy=remedy, status=status)
+            raise exec_error(outcome.exec_errno, self.plan.spec.argv[0])
         if outcome.rusage is not None:
             result.used(outcome.rusage, self._whole_cpu())
         counted = None if self.group is None else self.group.evidence

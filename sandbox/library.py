@@ -38,9 +38,9 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     check: raise for a returncode other than 0.  python: the interpreter of the launcher, by default this one, else `python3`
     of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, tmpfs, rootfs,
     harden, writable, overlay, changes (True: the Result has them), export, chdir, env (a dict, adds to the sandbox's own),
-    hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, tier,
-    unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; samples (True: the
-    Result has them), trace ("exec": the Result has `processes`).
+    hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, seccomp_action,
+    tier, unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; ledger (True:
+    the Result has what was `refused`), samples (True: the Result has them), trace ("exec": the Result has `processes`).
 
     Returns a Result, whatever the program did; a deadline is no exception, its reason is timeout-wall.  Raises SandboxError
     for what mrunc could not do: its status is 2 for a mistake in the options, 125 where this host can't, 126 or 127 where
@@ -170,8 +170,7 @@ def arguments(argv):
 
 def occupies(options):
     """Whether a run with these options keeps a launcher from serving others."""
-    tier = options.get("tier") or ()
-    tiers = tier.replace(",", " ").split() if isinstance(tier, str) else list(tier)
+    tiers = [name for word in _words(options.get("tier")) for name in word.replace(",", " ").split()]
     return any(options.get(name) for name in OCCUPYING) or len(tiers) > 1 or "process" in tiers
 
 
@@ -180,8 +179,7 @@ def scope(options):
     if os.geteuid() == 0:
         return None
     from .spec_limits import asked
-    best_effort = options.get("best_effort") or ()
-    best_effort = [best_effort] if isinstance(best_effort, str) else best_effort
+    best_effort = _words(options.get("best_effort"))
     return tuple(sorted(name for name in asked(options) if name not in best_effort)) or None
 
 
@@ -190,8 +188,14 @@ def environ(options):
     names = set(client.ENVIRONMENT)
     env = options.get("env")
     if env and not isinstance(env, dict):
-        names.update(word for word in ([env] if isinstance(env, str) else env) if isinstance(word, str) and "=" not in word)
+        names.update(word for word in _words(env) if "=" not in word)
     return dict((name, os.environ[name]) for name in names if name in os.environ)
+
+
+def _words(value):
+    """The text of an option that is text or a list.  What is neither is nothing here: the launcher says so."""
+    return [word for word in ([value] if isinstance(value, str) else value if isinstance(value, (list, tuple, set, frozenset))
+                              else ()) if isinstance(word, str)]
 
 
 def _text(value):

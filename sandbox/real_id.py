@@ -16,9 +16,10 @@ def adapt(plan, host):
                            "other id, and the %s tier never runs a program as root" % plan.tier.name,
                            remedy="run mrunc as an ordinary user")
     elif plan.tier.own_tree:
+        from .door import option
         raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name, control="mountns",
                            reason="an ordinary user makes namespaces only within a user namespace",
-                           remedy="--tier process runs without namespaces")
+                           remedy="%s runs without namespaces" % option("tier", "process"))
     else:
         plan.uid, plan.gid = plan.caller
     if not plan.tier.own_tree:

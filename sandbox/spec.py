@@ -58,7 +58,7 @@ class Spec:
         self.argv = [] if argv is None else _argv(argv)
         self.ro = _each("bind", ro, "ro")
         self.rw = _each("bind", rw, "rw")
-        self.copy = _each("copy", copy)
+        self.copy = _each("copy", copy, "copy")
         self.overlay = _overlay(overlay)
         self.changes, self.export = _switch(changes, "changes"), None if export is None else _one("export", export)
         self.here, self.tty, self.samples = _switch(here, "here"), _switch(tty, "tty"), _switch(samples, "samples")
@@ -68,8 +68,8 @@ class Spec:
         self.chdir = None if chdir is None else _one("inside", _bytes(chdir, "chdir"), "chdir")
         self.hostname = None if hostname is None else _one("hostname", hostname)
         self.user = None if user is None else _one("user", user)
-        self.cap_add = frozenset(_each("capability", cap_add))
-        self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit))
+        self.cap_add = frozenset(_each("capability", cap_add, "cap_add"))
+        self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit, "rlimit"))
         self.timeout = None if timeout is None else _amount("duration", timeout, "timeout")
         self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "cpu_time")
         self.max_output = None if max_output is None else _amount("size", max_output, "max_output")
@@ -83,10 +83,10 @@ class Spec:
             from . import spec_limits
             spec_limits.check(self, memory, cpus, pids, io_read, io_write, best_effort, require)
         self.seccomp = "default" if seccomp is None else _policy(seccomp)
-        self.seccomp_add = [_addition(value) for value in _list(seccomp_add)]
+        self.seccomp_add = [_addition(value) for value in _list(seccomp_add, "seccomp_add")]
         self.tier = _tiers(tier)
         self.ledger = ledger if ledger == "if-possible" else _switch(ledger, "ledger")
-        self.trace = frozenset(_choice(word, ("exec",), "trace") for word in _list(trace))
+        self.trace = frozenset(_choice(word, ("exec",), "trace") for word in _list(trace, "trace"))
         self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "seccomp_action")
         self.learn = None  # or "record", "verify": of `policy learn` alone, since no option may open the filter
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
@@ -153,7 +153,7 @@ def _overlay(value):
     if value in (True, False, None):
         value = ["/"] if value else []
     return [b"/" if place in (True, "/", b"/") else _one("destination_inside", _bytes(place, "overlay"), "overlay")
-            for place in _list(value)]
+            for place in _list(value, "overlay")]
 
 
 def _show(data):
@@ -187,18 +187,30 @@ def _one(kind, value, *name):
     return getattr(spec_values, kind)(value, *name)
 
 
-def _each(kind, given, *name):
-    return [_one(kind, value, *name) for value in _list(given)]
+def _each(kind, given, name):
+    return [_one(kind, value, name) for value in _list(given, name)]
 
 
-def _list(value):
-    return [value] if isinstance(value, (str, bytes, dict)) else list(value or ())
+def _list(value, name):
+    if isinstance(value, (str, bytes, dict)):
+        return [value]
+    try:
+        return list(value or ())
+    except TypeError:
+        raise mistake(name, value, "it is text, or a list")
+
+
+def pair(value, name, shape):
+    """The two parts of a value that is a tuple or list.  Raises SandboxError (2)."""
+    if len(value) != 2:
+        raise usage("%s %r" % (_option(name), value), "a pair is " + shape)
+    return value
 
 
 def _bytes(value, name):
     try:
         data = os.fsencode(value)
-    except TypeError:
+    except (TypeError, AttributeError):  # the latter of a start without the module os
         raise usage("%s %r" % (_option(name), value), "not a path or text")
     except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
         data = value.encode("utf-8", "surrogateescape")
@@ -241,7 +253,7 @@ def _choice(value, choices, name):
 
 
 def _tiers(value):
-    names = tuple(name for part in _list(value) for name in str(part).replace(",", " ").split())
+    names = tuple(name for part in _list(value, "tier") for name in str(part).replace(",", " ").split())
     for name in names:
         if name not in TIERS:
             raise mistake("tier", name, "no such tier", "the tiers are: " + " ".join(TIERS))
@@ -252,7 +264,7 @@ def _tiers(value):
 
 def _controls(value):
     names = []
-    for part in _list(value):
+    for part in _list(value, "unsafe_without"):
         names += [name for name in str(part).replace(",", " ").split()]
     for name in names:
         if name not in CONTROLS:
@@ -277,9 +289,9 @@ def _environment(env, environ, home):
 def _variables(env, environ):
     """(name, value) pairs of bytes."""
     pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
-    for word in () if isinstance(env, dict) else _list(env):
+    for word in () if isinstance(env, dict) else _list(env, "env"):
         if isinstance(word, (tuple, list)):
-            pairs.append(tuple(word))
+            pairs.append(pair(word, "env", "(name, value)"))
             continue
         text = _bytes(word, "env")
         name, equals, value = text.partition(b"=")

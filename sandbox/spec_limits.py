@@ -6,6 +6,7 @@ from . import units
 from .controls import BEST_EFFORT, CONTROLS
 from .door import option
 from .errors import usage
+from .spec import _bytes, _list as _texts
 
 #: pid 1 of the sandbox and the program.
 FEWEST_PIDS = 2
@@ -25,8 +26,8 @@ def check(spec, memory=None, cpus=None, pids=None, io_read=(), io_write=(), best
     spec.memory = None if memory is None else units.size(memory, "memory")
     spec.cpus = None if cpus is None else _cpus(cpus)
     spec.pids = None if pids is None else _pids(pids)
-    spec.io_read = [_rate(value, "io_read") for value in _list(io_read)]
-    spec.io_write = [_rate(value, "io_write") for value in _list(io_write)]
+    spec.io_read = [_rate(value, "io_read") for value in _list(io_read, "io_read")]
+    spec.io_write = [_rate(value, "io_write") for value in _list(io_write, "io_write")]
     if spec.memory is not None and spec.memory < os.sysconf("SC_PAGE_SIZE"):
         bare = not str(memory).strip().strip("0123456789.")
         raise usage(option("memory", memory), "less than a page", "a number without a unit is bytes; for megabytes write %sM" %
@@ -50,13 +51,13 @@ def asked(options):
     return [control for control, names in ASKED_BY.items() if any(get(name) for name in names)]
 
 
-def _list(value):
-    return [value] if isinstance(value, (str, bytes, int, float)) else list(value or ())
+def _list(value, name):
+    return [value] if isinstance(value, (int, float)) else _texts(value, name)
 
 
 def _names(value, asking):
     names = []
-    for part in _list(value):
+    for part in _list(value, asking):
         names += str(part).replace(",", " ").split()
     for name in names:
         if name not in CONTROLS:
@@ -103,7 +104,4 @@ def _rate(value, name):
         raise usage(option(name, rate), "the smallest rate is %d bytes per second" % LOWEST_RATE)
     if device is None:
         return None, number
-    device = os.fsencode(device)
-    if b"\0" in device:
-        raise usage(option(name), "holds a NUL byte")
-    return device, number
+    return _bytes(device, name), number

@@ -4,7 +4,7 @@ import os
 
 from . import units
 from .errors import usage
-from .spec import GIB, RLIMIT_INFINITY, RLIMITS, _bytes, _option, _show, mistake
+from .spec import GIB, RLIMIT_INFINITY, RLIMITS, _bytes, _option, _show, mistake, pair
 
 
 def export(value):
@@ -35,9 +35,7 @@ def split_pair(text):
 
 def _pair(value, name):
     if isinstance(value, (tuple, list)):
-        if len(value) != 2:
-            raise usage("%s %r" % (_option(name), value), "a pair is (source, destination)")
-        source, destination = value
+        source, destination = pair(value, name, "(source, destination)")
         return _bytes(source, name), None if destination is None else _bytes(destination, name)
     text = _bytes(value, name)
     parts = split_pair(text)
@@ -89,19 +87,19 @@ def _cwd(name):
         raise usage("%s with a relative path" % _option(name), "the current directory is gone (%s)" % error.strerror)
 
 
-def copy(value):
-    source, destination = _pair(value, "copy")
+def copy(value, name):
+    source, destination = _pair(value, name)
     if destination is None:
-        name = os.path.basename(os.path.normpath(source))
-        if name in (b"", b".", b".."):
-            raise mistake("copy", _show(source), "a file is copied; this names a directory")
-        destination = b"/box/" + name
-    return source, destination_inside(destination, "copy")
+        base = os.path.basename(os.path.normpath(source))
+        if base in (b"", b".", b".."):
+            raise mistake(name, _show(source), "a file is copied; this names a directory")
+        destination = b"/box/" + base
+    return source, destination_inside(destination, name)
 
 
 def tmpfs(value, name):
     if isinstance(value, (tuple, list)):
-        destination, size = value
+        destination, size = pair(value, name, "(path, size)")
         destination = _bytes(destination, name)
     else:
         text = _bytes(value, name)
@@ -138,36 +136,36 @@ def user(value):
     return ids[0], ids[-1]
 
 
-def capability(name):
+def capability(value, name):
     from ..syscalls.caps import NAMES
-    plain = str(name).lower()
+    plain = str(value).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
     if plain not in NAMES:
-        raise mistake("cap_add", name, "no such capability", "the names are those of capabilities(7)")
+        raise mistake(name, value, "no such capability", "the names are those of capabilities(7)")
     if plain == "sys_admin":
-        raise mistake("cap_add", name, "CAP_SYS_ADMIN is never given: it can undo the mounts")
+        raise mistake(name, value, "CAP_SYS_ADMIN is never given: it can undo the mounts")
     return NAMES.index(plain)
 
 
-def rlimit(value):
+def rlimit(value, option):
     if isinstance(value, (tuple, list)):
-        name, limit = value
+        name, limit = pair(value, option, "(name, value)")
     else:
-        name, equals, limit = _show(_bytes(value, "rlimit")).partition("=")
+        name, equals, limit = _show(_bytes(value, option)).partition("=")
         if not equals:
-            raise mistake("rlimit", name, "write it as NAME=VALUE or NAME=SOFT:HARD")
+            raise mistake(option, name, "write it as NAME=VALUE or NAME=SOFT:HARD")
     name = str(name).lower()
     name = name[7:] if name.startswith("rlimit_") else name
     if name not in RLIMITS:
-        raise mistake("rlimit", name, "no such limit", "the names are: " + " ".join(RLIMITS))
+        raise mistake(option, name, "no such limit", "the names are: " + " ".join(RLIMITS))
     if name == "core":
-        raise mistake("rlimit", "core", "core dumps are always off: the host's handler would get them")
+        raise mistake(option, "core", "core dumps are always off: the host's handler would get them")
     parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
     if not 1 <= len(parts) <= 2:
-        raise mistake("rlimit", "%s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
+        raise mistake(option, "%s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
     values = [_rlimit_value(name, part) for part in parts]
     if values[0] > values[-1]:
-        raise mistake("rlimit", "%s=%s" % (name, limit), "the soft limit is above the hard one")
+        raise mistake(option, "%s=%s" % (name, limit), "the soft limit is above the hard one")
     return name, (values[0], values[-1])
 
 

@@ -202,7 +202,8 @@ def test_an_argument_longer_than_the_kernel_takes_is_exit_2(inside):
             "try:\n    mrunc.run(['/bin/echo', 'x' * 131072])\n"
             "except mrunc.SandboxError as error:\n    print(error.status, error)" % os.path.dirname(inside.tool))
     done = inside.outside([PYTHON, "-I", "-S", "-c", code])
-    assert done.stdout == "2 options: argument 1: 131072 bytes long; the kernel takes at most 131071\n", done
+    assert done.stdout == ("2 options: argument 1: 131072 bytes long; the kernel takes at most 131071; "
+                           "remedy: put it into a file and bring it in with copy\n"), done
 
 
 def test_arguments_that_are_too_long_together_are_exit_2(inside):

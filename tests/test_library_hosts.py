@@ -452,6 +452,26 @@ def told(what, remedy, **options):
 os.mkdir("d")
 told("ro='missing'", None, ro="missing")
 told("ro='relative'", None, ro=[("d", "relative")])
+told("env 1", None, env={"A": 1})
+told("trace=True", None, trace=True)
+told("tmpfs ('/x',)", None, tmpfs=[("/x",)])
+told("env=1", None, env=1)
+told("tier=1", None, tier=1)
+told("landlock_create_ruleset", "allow it more files with rlimit='nofile=N'", rlimit={"nofile": 10})
+told("true: Resource temporarily unavailable", "allow it more processes with rlimit='nproc=N'", rlimit={"nproc": 1})
+if os.geteuid():
+    told("the rootns tier needs root", "tier='process' runs without namespaces", tier="rootns")
+with open("script", "w") as out:
+    out.write("true")
+os.chmod("script", 0o755)
+for words, remedy in ((["no-such-program"], "copy brings a file of the host in, as /box/NAME"),
+                      (["./script"], "a script without that line is given to its interpreter: ['sh', FILE]")):
+    try:
+        mrunc.run(words, copy="script")
+    except mrunc.SandboxError as error:
+        assert error.remedy == remedy and str(error).endswith("; remedy: " + remedy), error
+    else:
+        raise AssertionError(words)
 told("copy='d'", "to show a directory: ro='d:/box/d'", copy=["d"])
 told("tmpfs='/x=5q'", None, tmpfs=["/x=5q"])
 told("chdir='/not/there'", "tmpfs makes a directory", chdir="/not/there")

@@ -2,6 +2,7 @@
 """A request is checked whole before anything happens: what is accepted, as what, and what is refused with which words."""
 import os
 import pickle
+import re
 
 import pytest
 
@@ -275,6 +276,22 @@ def test_a_name_that_is_no_option_is_told_with_the_nearest():
     assert "unknown option timeuot (did you mean timeout?)" in refused("unknown option", spec.known, ["ro", "timeuot"]).line()
 
 
+@pytest.mark.parametrize("name", spec.NAMES)
+def test_a_value_of_another_kind_is_a_mistake_of_the_caller(name):
+    """And no error of ours."""
+    for value in (True, 1, 1.5, [1], [None], {"a": 1}, [("a",)], [("a", "b", "c")], [[]], {1: 2}, [(1, 2)], float("nan")):
+        try:
+            Spec(CMD, environ={}, **{name: value})
+        except SandboxError as error:
+            assert error.status == 2, (value, error)
+
+
+def test_the_help_of_run_names_every_option():
+    """samples and ledger are what --report and --ledger are on a command line."""
+    text = mrunc.run.__doc__
+    assert [name for name in spec.NAMES if not re.search(r"\b%s\b" % name, text)] == []
+
+
 # The one error type
 
 def test_an_error_is_one_line_with_what_is_known():
@@ -283,6 +300,7 @@ def test_an_error_is_one_line_with_what_is_known():
     assert SandboxError("step", "what").line() == "step: what"
     error = SandboxError("step", "what", 5, remedy="try", control="caps", status=126)
     again = pickle.loads(pickle.dumps(error))
+    assert str(again) == "step: what: Input/output error; remedy: try" and str(SandboxError("step", "what")) == "step: what"
     assert (again.line(), again.errno, again.remedy, again.control, again.status) == (error.line(), 5, "try", "caps", 126)
     assert SandboxError("step", "what").status == 125 and usage("what").status == 2
     assert mrunc.SandboxError is SandboxError
