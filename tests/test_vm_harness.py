@@ -47,7 +47,7 @@ with open(os.environ["PIDS"], "a") as stream:
 @pytest.fixture
 def stage(tmp_path):
     """stage(deed, *words) runs the harness with a player that does `deed`, and a cache in which everything lies ready."""
-    folder, programs, pids = str(tmp_path / "cache"), tmp_path / "bin", str(tmp_path / "pids")
+    folder, programs, pids = str(tmp_path / "mrunc-vm"), tmp_path / "bin", str(tmp_path / "pids")
     cache = Cache(folder)
     ready = cache.path("kernel", "x86_64-6.12", kernel.recipe())
     os.mkdir(ready)
@@ -58,17 +58,30 @@ def stage(tmp_path):
         pass
     programs.mkdir()
 
+    with open(os.path.join(ready, "kvm-" + os.uname().release), "w") as stream:
+        stream.write("no")
+
     class Stage:
         work = os.path.join(folder, "work")
 
         def start(self, deed, *words):
+            return self.play(deed, [sys.executable, os.path.join(HARNESS, "run.py"), "--arch", "x86_64", "--accel", "tcg",
+                                    "--cache", folder, *words])
+
+        def cells(self, deed, *words):
+            """.ci/vm with these cells, which finds everything installed."""
+            (programs / "dpkg-query").write_text("#!/bin/sh\necho installed\n")
+            os.chmod(str(programs / "dpkg-query"), 0o755)
+            return self.play(deed, [os.path.join(ROOT, ".ci", "vm"), *words])
+
+        def play(self, deed, command):
             with open(str(programs / "qemu-system-x86_64"), "w") as stream:
                 stream.write(QEMU + deed)
             os.chmod(str(programs / "qemu-system-x86_64"), 0o755)
-            return subprocess.Popen([sys.executable, os.path.join(HARNESS, "run.py"), "--arch", "x86_64", "--accel", "tcg",
-                                     "--cache", folder, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE, universal_newlines=True, start_new_session=True,
-                                    env=dict(os.environ, PATH="%s:%s" % (programs, os.environ["PATH"]), PIDS=pids))
+                                    env=dict(os.environ, PATH="%s:%s" % (programs, os.environ["PATH"]), PIDS=pids,
+                                             XDG_CACHE_HOME=str(tmp_path), TMPDIR=str(tmp_path)))
 
         def __call__(self, deed, *words):
             process = self.start(deed, *words)
@@ -77,9 +90,13 @@ def stage(tmp_path):
 
         def player(self):
             """The player's pid, once it plays."""
-            while not (os.path.exists(pids) and open(pids).read().endswith("\n")):
+            return self.players(1)[0]
+
+        def players(self, count):
+            """The pids of so many, once they play."""
+            while not (os.path.exists(pids) and open(pids).read().count("\n") == count):
                 time.sleep(0.01)
-            return int(open(pids).read())
+            return [int(line) for line in open(pids)]
     return Stage()
 
 
@@ -133,6 +150,36 @@ def test_no_machine_survives_the_harness(stage, number):
     else:
         assert process.returncode == 128 + number and "interrupted" in err, err
     assert os.listdir(stage.work) == []
+
+
+#: Waits for the other one, so that two play at the same time.
+TOGETHER = ("while len(open(os.environ['PIDS']).readlines()) < 2:\n    time.sleep(0.01)\n"
+            "for number in range(50):\n    print(os.getpid(), flush=True)\nfinish(%s)\n")
+
+
+@pytest.mark.parametrize("status", ["0", "7 * (open(os.environ['PIDS']).readline() == '%d\\n' % os.getpid())"],
+                         ids=["both pass", "one fails"])
+def test_two_cells_run_at_a_time_and_what_each_said_stays_together(stage, status):
+    cells = ["x86_64/6.12/root", "x86_64/6.12/tester"]
+    process = stage.cells(TOGETHER % status, *cells)
+    out, err = process.communicate(timeout=120)
+    lines = out.splitlines()
+    said = [line for line in lines if line.isdigit()]
+    assert sorted(set(said)) == sorted(map(str, stage.players(2))) and said == [said[0]] * 50 + [said[50]] * 50, out
+    assert sorted(line.split()[2] for line in lines[-2:]) == cells, out
+    assert process.returncode == (status != "0") and (status == "0") == ("failed: " not in err), err
+    assert os.listdir(stage.work) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_no_machine_survives_the_cells_and_they_end_by_the_signal(stage, number):
+    process = stage.cells("time.sleep(1000)", "x86_64/6.12/root", "x86_64/6.12/tester", "x86_64/6.12/other")
+    players = stage.players(2)
+    os.killpg(process.pid, number)  # as a terminal does
+    process.communicate(timeout=60)
+    for pid in players:
+        gone(pid)
+    assert process.returncode == -number and stage.players(2) == players and os.listdir(stage.work) == []
 
 
 def test_a_reader_that_goes_away_does_not_stop_the_machine(stage):

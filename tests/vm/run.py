@@ -37,6 +37,7 @@ from report import Failure, say
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NO_MACHINE = 125
 FIRST_BOOT_SECONDS = 300
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def parser():
@@ -52,6 +53,7 @@ def parser():
     add("--env", action="append", default=[], metavar="NAME=VALUE", help="for the command")
     add("--timeout", type=float, default=900, metavar="S", help="for boot and command; default: 900")
     add("--memory", type=int, default=1024, metavar="MIB", help="of the machine; default: 1024")
+    add("--cpus", type=int, default=2, metavar="N", help="processors of the machine; default: 2")
     add("--junit", metavar="FILE", help="where pytest's JUnit XML goes")
     add("--out", metavar="DIR", help="where all files of /results go")
     add("--accel", choices=("auto", "kvm", "tcg"), default="auto", help="default: KVM where it really boots the kernel")
@@ -97,7 +99,7 @@ def machine_for(given, cache):
         return archives[suite]
 
     def make(path, accel):
-        return Machine(given.arch, booted, path, accel, memory=given.memory, verbose=given.verbose)
+        return Machine(given.arch, booted, path, accel, memory=given.memory, cpus=given.cpus, verbose=given.verbose)
 
     def first_boot(path):
         said = io.BytesIO()
@@ -164,12 +166,14 @@ def write(path, content):
 
 
 def interrupted(number, frame):
+    for other in ENDING:  # a second one would cut the tidying up short
+        signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt(number)
 
 
 def main(argv=None):
     given = read(argv)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, interrupted)
     try:
         return run(given)
