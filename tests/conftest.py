@@ -335,8 +335,9 @@ def elsewhere(item):
     layouts = [mark.kwargs["cgroup"] for mark in item.iter_markers("vm") if "cgroup" in mark.kwargs]
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
-    if item.get_closest_marker("once") and not IN_VM and len(WHO) > 1 and item.callspec.params.get("inside") == "root":
-        return "long, and the same whoever calls: it runs for the ordinary user"
+    once = item.get_closest_marker("once")
+    if once and not IN_VM and len(WHO) > 1 and item.callspec.params.get("inside") != once.kwargs.get("who", "user"):
+        return "long, and the same whoever calls: it runs for one of the two"
     if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
             and not item.get_closest_marker("also_vm"):
         return "for root's run, which starts the tool for such a user, too, and in the same way"

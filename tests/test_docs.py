@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pages are true: every command and every program in README and docs/ is run and prints what stands there, as root and as a
-user, and as the user with the oldest Python, too; every link leads somewhere; every name exists."""
+"""The pages are true: every command and every program in README and docs/ is run and prints what stands there, as a
+user and, with the oldest Python, as root; every link leads somewhere; every name exists."""
 import glob
 import os
 import re
@@ -77,7 +77,8 @@ def readable_pythons(public_folder):
     return {"oldest": os.path.join(copy, "bin", "python3"), "newest": NEWEST}
 
 
-@pytest.mark.parametrize("which", [pytest.param("oldest", marks=pytest.mark.once), "newest"])
+@pytest.mark.parametrize("which", [pytest.param("oldest", marks=pytest.mark.once(who="root")),
+                                   pytest.param("newest", marks=pytest.mark.once)])
 @pytest.mark.parametrize("page", EXECUTED)
 def test_every_block_prints_what_stands_there(inside, readable_pythons, page, which):
     make_place(inside.scratch)

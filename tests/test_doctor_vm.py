@@ -9,7 +9,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.syscalls import landlock
-from test_doctor import ECHO, doctor
+from test_doctor import ECHO, doctor, undisturbed
 from test_ledger import THREE, ledger_of
 
 pytestmark = pytest.mark.vm
@@ -32,19 +32,7 @@ def says_the_same(inside, report, name, python=None):
     assert done.stderr.splitlines()[1] == "mrunc: remedy: " + ": ".join([why] + commands[:1] * (len(commands) == 1)), done.stderr
 
 
-@pytest.fixture(scope="module")
-def undisturbed():
-    """undisturbed(inside): the doctor's report on this host as it is, asked once: it takes seconds here."""
-    reports = {}
-
-    def ask(inside):
-        if inside.who not in reports:
-            reports[inside.who] = doctor(inside)
-        return reports[inside.who]
-    return ask
-
-
-def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm, undisturbed):
+def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm):
     report = undisturbed(inside)
     bad = {name for name, row in report.findings.items() if row["state"] != "ok"}
     expected = set()
@@ -66,7 +54,7 @@ def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm, undisturbed):
     assert report.rc == 0 and report.data["line"].startswith("the full tier would run here")
 
 
-def test_landlock_is_what_this_kernel_has(inside, vm, undisturbed):
+def test_landlock_is_what_this_kernel_has(inside, vm):
     finding = undisturbed(inside)["landlock"]
     if landlock.abi():
         assert finding["evidence"] == "ABI %d" % landlock.abi()
@@ -81,7 +69,7 @@ def test_landlock_is_what_this_kernel_has(inside, vm, undisturbed):
     assert finding["remedy"]["why"] in done.stderr.splitlines()[1], done
 
 
-def test_control_groups_are_what_this_host_has(inside, vm, undisturbed):
+def test_control_groups_are_what_this_host_has(inside, vm):
     finding = undisturbed(inside)["cgroup"]
     if vm.cgroup == "v2":
         assert finding["state"] == "ok" and finding["evidence"].startswith("memory cpu pids io in "), finding
@@ -121,7 +109,7 @@ def test_a_strict_yama_is_said(inside_as_root, sysctl):
     assert report.rc == 0, "mrunc itself traces nothing"
 
 
-def test_with_yama_as_it_is_all_is_in_force_and_the_ledger_tells_what_it_can(inside, undisturbed):
+def test_with_yama_as_it_is_all_is_in_force_and_the_ledger_tells_what_it_can(inside):
     """At 3 nobody may read another's memory: the ledger then has the address."""
     scope = text_of("/proc/sys/kernel/yama/ptrace_scope")
     finding = undisturbed(inside)["yama"]

@@ -292,6 +292,7 @@ until(lambda: not sandboxes())
 """)
 
 
+@pytest.mark.once(who="root")
 def test_no_descriptor_and_no_process_is_left_over_hundreds_of_runs(host):
     host("""
 with mrunc.Pool(2) as pool:

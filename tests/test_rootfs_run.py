@@ -111,19 +111,28 @@ def image(debian, public_folder):
     return tree
 
 
-@pytest.fixture(params=["debian", "image"])
+@pytest.fixture
 def system(request):
-    """Both trees, one after the other."""
+    """A tree of the two."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("name, programs, script, expected", SHELL, ids=[row[0].replace(" ", "-") for row in SHELL])
+def on_both(table, *names):
+    """Each row on both trees, for root on the one and for the user on the other, with the next row the other way round: so
+    each row meets both callers and both trees, and each caller both trees."""
+    return pytest.mark.parametrize("system, " + ", ".join(names), [
+        pytest.param(tree, *row, id="%s-%s" % (tree, row[0].replace(" ", "-")),
+                     marks=pytest.mark.once(who=("root", "user")[(number + (tree == "debian")) % 2]))
+        for tree in ("debian", "image") for number, row in enumerate(table)], indirect=["system"])
+
+
+@on_both(SHELL, "name", "programs", "script", "expected")
 def test_a_debian_runs_programs(inside, system, name, programs, script, expected):
     done = inside.run("sh", "-c", script, options=["--rootfs", system])
     assert (done.out, done.rc) == (expected, 0), done.err
 
 
-@pytest.mark.parametrize("name, code, expected", SCRIPTS, ids=[row[0].replace(" ", "-") for row in SCRIPTS])
+@on_both(SCRIPTS, "name", "code", "expected")
 def test_a_debian_runs_python(inside, system, name, code, expected):
     path = os.path.join(inside.scratch, "program.py")
     with open(path, "w") as stream:
