@@ -105,10 +105,13 @@ class Reaper:
         for row in rows:
             below.setdefault(row[1], []).append(row)
         ours = [row for row in below.get(own, ()) if row[2] >= self.born and self._is_of_the_sandbox(row[0])]
-        others = [row for child in ours for row in below.get(child[0], ())]
-        for row in others:  # which grows meanwhile
-            others += below.get(row[0], ())
-        return ours, others
+        line, known = list(ours), set(row[0] for row in ours)
+        for row in line:  # which grows meanwhile; numbers that are given anew while one looks can lead in a circle
+            for child in below.get(row[0], ()):
+                if child[0] not in known:
+                    known.add(child[0])
+                    line.append(child)
+        return ours, line[len(ours):]
 
     def _is_of_the_sandbox(self, pid):
         """No process can shed a filter.  The caller may have children of other kinds (exec from a shell); those that it had
