@@ -27,14 +27,13 @@ class Job:
         self.error, self.parts, self.heard = None, [], channel is not None
         self.key = None  # of unchanged.Plans, while a spare could serve runs like this
 
-    def start(self, cwd):
-        """Makes the plan and creates the child.  cwd: descriptor of the host's directory, taken over."""
+    def start(self, cwd=-1):
+        """Makes the plan and creates the child.  cwd: descriptor of the host's directory, or -1: nothing depends on it."""
         launcher = self.launcher
         try:
-            os.fchdir(cwd)
+            os.chdir("/" if cwd < 0 else cwd)
         except OSError:  # one that the host itself may not enter
             os.chdir("/")
-        os.close(cwd)
         try:
             launcher.lend(self.stdio)
             self.run = self.make_run(self.plan())
@@ -185,23 +184,25 @@ class Job:
 
     def _conclude(self):
         self.state = ANSWERS
-        error = self.error
-        if error is not None:
-            error = error if self.run is None else self.run.given_up(error)
-        else:
-            try:
-                result = self.run.conclude(self.outcome)
-                answer = {"result": result.as_dict()} if self.told is None else result.usage
-            except SandboxError as failed:
-                error = failed
-        if error is not None:
-            answer, self.told = {"error": error_as_dict(error)}, None
-        self._close_stdio()
         try:
+            if self.error is not None:
+                error = self.error if self.run is None else self.run.given_up(self.error)
+                answer, self.told = {"error": error_as_dict(error)}, None
+            else:
+                answer = self._concluded()
+            self._close_stdio()
             self.answer(answer)
         finally:
             if self.run is not None:
                 self.run.close_late()
+
+    def _concluded(self):
+        try:
+            result = self.run.conclude(self.outcome)
+            return {"result": result.as_dict()} if self.told is None else result.usage
+        except SandboxError as error:  # kept nowhere: its traceback leads back here
+            self.told = None
+            return {"error": error_as_dict(error)}
 
     def answer(self, answer):
         """The last word to the host, or the rest of what is `told` already."""

@@ -184,10 +184,10 @@ class Launcher:
                 SandboxError("launcher", "taking one more request", errno.EMFILE))})
         if "pool" in request:
             return self.warm.serve(self, host, stdio, cwd, request)
-        if self.spares.take(host, stdio, request):
-            os.close(cwd)
-        else:
+        if not self.spares.take(host, stdio, request):
             self.begin(host, stdio, request, cwd)
+        if cwd >= 0:
+            os.close(cwd)
         return None
 
     def refuse(self, fds, sender):
@@ -208,7 +208,7 @@ class Launcher:
         from .job import Job
         job = Job(self, channel, stdio, request)
         self.jobs.add(job)
-        job.start(cwd if cwd >= 0 else os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        job.start(cwd)
         if job in self.jobs:  # and not answered already
             self.loop.add(job)
             if self.leaving:  # it was to have a spare that has ended

@@ -123,7 +123,7 @@ class Spares:
         self.job, self.until = Spare(launcher, self, key, known), None
         job = self.job
         launcher.jobs.add(job)
-        job.start(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        job.start()
         if job in launcher.jobs:
             launcher.loop.add(job)
 
@@ -244,7 +244,7 @@ class Diagnosis(Job):
     def begin(self):
         """Starts it."""
         self.launcher.jobs.add(self)
-        self.start(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        self.start()
         if self in self.launcher.jobs:
             self.launcher.loop.add(self)
 

@@ -90,7 +90,7 @@ class Pool:
         job = Warm(self.launcher, self)
         self.coming.add(job)
         self.launcher.jobs.add(job)
-        job.start(os.dup(self.cwd))
+        job.start(self.cwd)
         if job in self.launcher.jobs:
             self.launcher.loop.add(job)
 
@@ -185,7 +185,12 @@ class Warm(Job):
     def ready(self):
         """It waits for its program."""
         self.state = WARM
-        self.pool.ready(self)
+        try:
+            self.pool.ready(self)
+        except Exception:
+            if self.state is WARM:  # it is nobody's
+                self.state = SETUP
+            raise
 
     def wanted(self):
         """{fd: events}."""

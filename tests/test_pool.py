@@ -377,3 +377,62 @@ grown = resident() - memory
 assert grown < 256, grown  # KiB, of 120 sandboxes that nobody used: less than 3 for each
 assert len(os.listdir("/proc/%d/fd" % launcher)) <= descriptors
 """)
+
+
+def test_a_pool_that_nobody_waits_for_any_more_leaves_nothing_of_its_sandboxes(host):
+    """Its host was interrupted in the moment when the last of them was ready: that can't be told any more."""
+    host("""
+import signal, socket
+from mrunc.sandbox import client, library
+mrunc.run(["true"])
+launcher, = launchers()
+def held():
+    return len(os.listdir("/proc/%d/fd" % launcher))
+def reaped():
+    with open("/proc/%d/stat" % launcher) as stream:
+        return stream.read().rpartition(")")[2].split()[8]  # page faults of children that were waited for
+def opened():
+    before = reaped()
+    os.kill(launcher, signal.SIGSTOP)
+    call = client.submit({"pool": 0, "size": 1, "options": {}, "tell": True, "environ": library.environ({})}, (0, 1, 2))
+    call.channel.shutdown(socket.SHUT_RD)
+    os.kill(launcher, signal.SIGCONT)
+    until(lambda: reaped() != before)
+    call.close()
+opened()
+before = held()
+for _ in range(3):
+    opened()
+until(lambda: held() <= before)
+""")
+
+
+def test_a_pool_that_gets_no_descriptor_refuses_the_run_and_stays(host):
+    """It is the launcher of others, too."""
+    host("""
+import resource
+from mrunc.sandbox import warm
+class Launcher:
+    jobs, pools = set(), {}
+    class loop:
+        add = ask = remove = staticmethod(lambda member: None)
+    next_pool = staticmethod(lambda: 1)
+    lend = staticmethod(lambda stdio: None)
+    take_back = staticmethod(lambda: None)
+    plan = staticmethod(lambda request: os.open("/", os.O_PATH))
+class Channel:
+    def __init__(self):
+        self.sent = []
+        self.send = self.sent.append
+    def close(self):
+        pass
+own, other = Channel(), Channel()
+pool = warm.Pool(Launcher, own, os.open(".", os.O_PATH), {"pool": 0, "size": 1, "alone": False})
+pool.full = True
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+pool.use(other, (), {"alone": False})
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
+assert b"Too many open files" in other.sent[0] and not own.sent and pool.ending is None, (other.sent, own.sent)
+assert not pool.coming and not Launcher.jobs
+""")
