@@ -13,6 +13,7 @@ import resource
 import socket
 import subprocess
 import threading
+import time
 
 from .door import door
 from .errors import SandboxError
@@ -26,11 +27,13 @@ LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFIL
 LONG = b"@"
 #: Launchers for one run at a time that wait for the next one; more are ended.
 IDLE = 4
+#: A process whose rights or limits are others before each run has no more than so many launchers for later runs.
+MOST_KEYS = 8
 SETTLE = 10.0
 
 
 class Host:
-    """What this process has of launchers."""
+    """What this process has of launchers.  links: by `_key`; idle: lists of those for one run at a time, used last the last."""
 
     def __init__(self):
         self.pid, self.lock, self.links, self.idle = os.getpid(), threading.Lock(), {}, {}
@@ -81,10 +84,24 @@ class Link:
             raise SandboxError("launcher", words[0], error.errno)
         finally:
             theirs.close()
-        if code:
+        pid = b"" if code else ours.recv(16)
+        if not pid:
             ours.close()
             raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % code)
-        self.sock = ours
+        self.sock, self.used, self.pid = ours, time.monotonic(), int(pid)
+        self.shows = self._is_shown()
+
+    def _is_shown(self):
+        try:
+            os.stat("/proc/%d/ns/mnt" % self.pid)
+        except OSError:
+            return False
+        return True
+
+    def is_right(self):
+        """Whether it has no more rights than this process, as far as only the kernel knows: whoever has entered a Landlock
+        domain, say, is no more shown what is outside of it."""
+        return not self.shows or self._is_shown()
 
     def send(self, packet, fds):
         """Hands one request over; returns whether the launcher is there.  Raises OSError."""
@@ -98,6 +115,10 @@ class Link:
     def close(self):
         """Lets go of it; if no one else holds it, it ends."""
         self.sock.close()
+
+    def __del__(self):
+        if hasattr(self, "sock"):
+            self.sock.close()
 
 
 class Call:
@@ -162,10 +183,10 @@ class Call:
 
 
 def view():
-    """What paths mean to this process: its root and its mount namespace.  A launcher that was started before a chroot or an
-    unshare would show others."""
+    """What paths and ids mean to this thread: its root, its mount namespace and its user namespace.  A launcher that was
+    started before a chroot or an unshare would show others, and with rights that count outside."""
     out = []
-    for path in ("/", "/proc/self/ns/mnt"):
+    for path in ("/", "/proc/thread-self/ns/mnt", "/proc/thread-self/ns/user"):
         try:
             found = os.stat(path)
             out.append((found.st_dev, found.st_ino))
@@ -179,7 +200,7 @@ def restrictions():
     control group changed would give its sandboxes more than this process has.  Raises OSError."""
     rights = _text_of("/proc/thread-self/status").partition(b"\nCapInh:")[2].partition(b"\nCpus_allowed:")[0]
     # of a list: CPython to 3.11 keeps up to 2,000 of the tuples that a generator makes, and never uses one again
-    return rights, _text_of("/proc/self/cgroup"), tuple([resource.getrlimit(number) for number in LIMITS])
+    return rights, _text_of("/proc/thread-self/cgroup"), tuple([resource.getrlimit(number) for number in LIMITS])
 
 
 def _text_of(path):
@@ -277,11 +298,19 @@ def _deliver(packet, fds, key, alone):
         return _deliver_alone(own, packet, fds, key)
     for _ in range(3):
         link = own.links.get(key)
+        if link is not None and not link.is_right():
+            with own.lock:
+                if own.links.get(key) is link:
+                    del own.links[key]  # and what it runs runs on
+            link = None
         if link is None:
             with own.lock:
                 link = own.links.get(key)
                 if link is None:
                     link = own.links[key] = Link(key[0], _before(key[3]))
+                    while len(own.links) > MOST_KEYS:  # its Calls hold one that is still in use
+                        del own.links[min((other for other in own.links if other != key), key=lambda it: own.links[it].used)]
+        link.used = time.monotonic()
         if link.send(packet, fds):
             return link, None
         with own.lock:
@@ -295,8 +324,13 @@ def _deliver_alone(own, packet, fds, key):
     link = None
     while True:
         with own.lock:
-            idle = own.idle.setdefault(key, [])
+            idle = own.idle[key] = own.idle.pop(key, [])
+            while idle and not idle[-1].is_right():
+                idle.pop().close()
             link = idle.pop() if idle else None
+            while len(own.idle) > MOST_KEYS:
+                for other in own.idle.pop(next(iter(own.idle))):
+                    other.close()
         fresh = link is None
         link = link or Link(key[0], _before(key[3]))
         if link.send(packet, fds):
@@ -307,8 +341,9 @@ def _deliver_alone(own, packet, fds, key):
 
     def give_back(done):
         with own.lock:
-            if done and own.pid == os.getpid() and len(own.idle[key]) < IDLE:
-                own.idle[key].append(link)
+            idle = own.idle.get(key)
+            if done and own.pid == os.getpid() and idle is not None and len(idle) < IDLE:
+                idle.append(link)
                 return
         link.close()
     return link, give_back

@@ -5,7 +5,7 @@ The host starts `python -I -S mrunc.py run --spec-fd N` at its first sandbox and
 secrets).  The launcher is nobody's child, so that the host's own waiting for children never meets it; it ends everything
 and leaves when the host has ended, however that came, by the socket's end of file and by the host's pidfd.
 
-What goes over the socket N (SOCK_SEQPACKET): one packet for each sandbox, a dict by marshal, with the descriptors of a
+What goes over the socket N (SOCK_SEQPACKET): the launcher's pid to the host; and one packet for each sandbox, a dict by marshal, with the descriptors of a
 channel, the program's stdin, stdout and stderr, the host's directory (but for a warm sandbox, which has its own), and where the
 dict is too long for a packet, a file with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes
 back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and `.`, the answer in parts, `.` being
@@ -13,8 +13,8 @@ the last: a dict with `result` or `error`; or in its place `:`, that dict, its u
 To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A channel that is closed kills it, too.  marshal
 reads what only the two ends have written; no byte of it is the program's.
 
-Whoever has given up the identity that the launcher still has (a worker that was forked, say) may hold the socket all the same:
-the kernel says with each packet who sent it, and only the launcher's own identity is served.
+Whoever has given up rights that the launcher still has (a worker that was forked, say) may hold the socket all the same: the
+kernel says with each packet who sent it, and only the host process is served, while it has the launcher's own identity.
 """
 import errno
 import marshal
@@ -52,15 +52,16 @@ ROOM_STEP, MOST_IMAGES = 1 << 16, 4
 def serve(number):
     """The whole life of a launcher.  number: of the socket, as text.  Returns the exit status.  Raises SandboxError."""
     try:
-        fd = int(number)
+        fd, sockets = int(number), libc.sockets
         os.set_inheritable(fd, False)
+        sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fd)
     except (ValueError, OSError, OverflowError):
         raise usage("--spec-fd %s" % number, "not an open descriptor")
-    host = Host(os.getppid())
-    if os.fork():
+    host, pid = Host(os.getppid()), os.fork()
+    if pid:
+        sock.send(b"%d" % pid)
         return 0
-    sockets = libc.sockets
-    launcher = Launcher(sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, fd), host)
+    launcher = Launcher(sock, host)
     try:
         launcher.run()
     finally:
@@ -68,10 +69,11 @@ def serve(number):
 
 
 class Host:
-    """The process that we serve.  fd: its pidfd, or -1 before Linux 5.3: then its directory in /proc, which is never another
-    process's, is looked at again and again.  Raises OSError."""
+    """The process that we serve.  pid; fd: its pidfd, or -1 before Linux 5.3: then its directory in /proc, which is never
+    another process's, is looked at again and again.  Raises OSError."""
 
     def __init__(self, pid):
+        self.pid = pid
         try:
             self.fd, self.place = process.pidfd_open(pid), -1
         except OSError as error:
@@ -168,8 +170,8 @@ class Launcher:
         if not packet:
             return self.leave()
         data = dict((kind, data) for _, kind, data in control)
-        fds, sender = words(data.get(sockets.SCM_RIGHTS, b"")), words(data.get(SCM_CREDENTIALS, b""))[1:]
-        if sender != [os.getuid(), os.getgid()]:
+        fds, sender = words(data.get(sockets.SCM_RIGHTS, b"")), words(data.get(SCM_CREDENTIALS, b""))
+        if sender != [self.host.pid, os.getuid(), os.getgid()]:
             return self.refuse(fds, sender)
         if packet == LONG:
             with open(fds.pop(), "rb") as stream:
@@ -191,7 +193,7 @@ class Launcher:
         return None
 
     def refuse(self, fds, sender):
-        """Answers a request of somebody else's.  Nothing of it is read: whoever gave up an identity did so for a reason."""
+        """Answers a request of somebody else's.  Nothing of it is read: whoever gave up rights did so for a reason."""
         sockets = libc.sockets
         try:
             channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, *fds[:1])
@@ -201,7 +203,7 @@ class Launcher:
             return
         channel.setblocking(False)
         self.warm.Refused(self, channel, fds[1:], {"alone": False}).answer({"error": error_as_dict(SandboxError(
-            "launcher", "the request", reason="made by somebody else: uid and gid %s" % " ".join(map(str, sender))))})
+            "launcher", "the request", reason="made by somebody else: pid, uid and gid %s" % " ".join(map(str, sender))))})
 
     def begin(self, channel, stdio, request, cwd=-1):
         """Begins an ordinary run.  cwd: descriptor of the host's directory, -1 where nothing depends on it."""

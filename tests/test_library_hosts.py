@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 
+import pytest
+
 from conftest import PYTHON, USER, become
 from hosting import HEAD
 
@@ -308,6 +310,33 @@ assert max(grown) < 256, grown  # KiB, of 310 runs: less than 1 for each
 """)
 
 
+def test_what_a_run_held_that_could_not_be_executed_is_freed_at_once(host):
+    """Not when somebody collects garbage."""
+    host("""
+import gc, weakref
+from mrunc.sandbox import job
+class Launcher:
+    jobs = set()
+    class loop:
+        remove = staticmethod(lambda member: None)
+class Channel:
+    sent = []
+    send = sent.append
+    close = staticmethod(lambda: None)
+class Run:
+    def conclude(self, outcome):
+        raise mrunc.SandboxError("exec", "no format that is known", 8)
+    def close_late(self):
+        pass
+gc.disable()
+held = job.Job(Launcher, Channel, (), {"alone": False, "tell": False})
+held.run, left = Run(), weakref.ref(held)
+held._conclude()
+del held
+assert left() is None and b"no format" in Channel.sent[0]
+""")
+
+
 def test_a_forked_hosts_end_is_not_the_end_of_its_parents_sandbox(host):
     host("""
 def fork(leave):
@@ -326,8 +355,8 @@ assert process.returncode == 0
 """)
 
 
-def test_a_launcher_serves_no_one_who_has_given_up_its_identity(inside_as_root):
-    """A server's worker, say, which is forked with the server's socket and becomes somebody else."""
+def test_a_launcher_serves_no_one_who_may_have_given_up_rights(inside_as_root):
+    """A server's worker, say, which is forked with the server's socket and becomes somebody else, or gives up capabilities."""
     code = HEAD % os.path.dirname(inside_as_root.tool) + """
 from mrunc.sandbox import client, library
 def asked(wanted):
@@ -345,7 +374,8 @@ def told(*ids):
         os.setgroups([])
         os.setresgid(*ids)
         os.setresuid(*ids)
-        assert asked(b"")["error"]["reason"] == "made by somebody else: uid and gid %%d %%d" %% ids[:2]
+        sender = os.getpid(), ids[0], ids[0]
+        assert asked(b"")["error"]["reason"] == "made by somebody else: pid, uid and gid %%d %%d %%d" %% sender
         for packet, fds in ((b"\\0 no marshal", [0]), (client.LONG, [0, 1]), (b"no descriptors", [])):
             link.send(packet, fds)
         os._exit(0)
@@ -358,6 +388,7 @@ mrunc.run(["true"])
 link, = client.host().links.values()
 assert "result" in asked(b"secret")
 told(%d, %d, %d)
+told(0, 0, 0)
 assert "result" in asked(b"secret")  # it is there for its own host
 os.setresuid(%d, 0, 0)  # another one in part has a launcher of that kind
 assert mrunc.run(["echo", "ran"], capture_output=True).stdout == b"ran\\n" and len(client.host().links) == 2
@@ -387,6 +418,142 @@ assert written() == (False, 4)
 resource.setrlimit(resource.RLIMIT_FSIZE, before)
 assert written() == (True, 4)
 """)
+
+
+def test_a_host_whose_rights_count_in_another_user_namespace_has_no_launcher_of_the_one_before(host):
+    """The same ids and the same capabilities, but of less."""
+    host("""
+from mrunc.sandbox import client
+from mrunc.syscalls import process
+uid, gid, rights = os.geteuid(), os.getegid(), set()
+for wanted in (1, 2, 3):
+    assert mrunc.run(["true"], capture_output=True).reason == "exited"
+    assert len(client.host().links) == wanted
+    rights.add(client.restrictions())
+    process.unshare(process.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+assert len(rights) <= 2
+""")
+
+
+def test_a_thread_that_has_mounts_of_its_own_has_a_launcher_that_sees_them(host):
+    host("""
+import threading
+from mrunc.syscalls import mount, process
+uid, gid = os.geteuid(), os.getegid()
+if uid:
+    process.unshare(process.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+def shown():
+    return mrunc.run(["ls", "/usr/share"], capture_output=True).stdout
+before, seen = shown(), []
+assert before
+def other():
+    process.unshare(process.CLONE_NEWNS)
+    mount.make_private(b"/")
+    mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, b"/usr/share")
+    open("/usr/share/new", "w").close()
+    seen.append(shown())
+thread = threading.Thread(target=other)
+thread.start()
+thread.join()
+assert seen == [b"new\\n"] and shown() == before, seen
+""")
+
+
+@pytest.mark.needs("landlock")
+def test_a_host_that_has_entered_a_landlock_domain_has_no_launcher_outside_of_it(host):
+    """Which nothing in /proc tells of it."""
+    host("""
+from mrunc.sandbox import client
+from mrunc.syscalls import landlock, process
+def ran(**options):
+    try:
+        return mrunc.run(["echo", "ran"], capture_output=True, **options).stdout
+    except mrunc.SandboxError as error:
+        return error
+process.set_no_new_privs()
+assert ran() == ran(tier="process") == b"ran\\n"
+with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+    before, key = set(launchers()), client._key(None, None)
+    assert len(before) == 2
+    landlock.restrict_self(landlock.create_ruleset(1, landlock.MAKE_CHAR))
+    assert client._key(None, None) == key
+    assert isinstance(ran(), mrunc.SandboxError)  # who is in a domain can't mount anything
+    assert ran(tier="process") == b"ran\\n"
+    assert running.communicate(b"still here")[0] == b"still here"
+del running
+until(lambda: not before & set(launchers()))
+assert len(launchers()) == 2
+assert ran(tier="process") == b"ran\\n" and len(launchers()) == 2
+""")
+
+
+def test_a_host_whose_limits_are_others_before_each_run_has_not_as_many_launchers(host):
+    """And none that is in use is ended for it."""
+    host("""
+import resource
+from mrunc.sandbox import client
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process, mrunc.Pool(1) as pool:
+    for options in ({}, {"changes": True}):
+        for number in range(client.MOST_KEYS + 3):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30 | number, hard))
+            assert mrunc.run(["true"], capture_output=True, **options).reason == "exited"
+    assert pool.run(["true"]).returncode == 0
+    assert process.communicate(b"still here")[0] == b"still here"
+del process, pool
+until(lambda: len(launchers()) == 2 * client.MOST_KEYS)
+assert mrunc.run(["true"]).returncode == 0
+assert len(launchers()) == 2 * client.MOST_KEYS
+""")
+
+
+def test_a_host_that_was_moved_to_another_control_group_has_its_sandboxes_there(inside_as_root):
+    code = HEAD % os.path.dirname(inside_as_root.tool) + """
+from mrunc.sandbox import client
+from mrunc.syscalls import mount, process
+process.unshare(process.CLONE_NEWNS)
+mount.make_private(b"/")
+os.mkdir("groups")
+mount.move_mount(mount.new_filesystem(b"cgroup2", 0, []), -100, b"groups")
+group = os.path.abspath("groups/mrunc-test-%d" % os.getpid())
+def move(place):
+    with open(place + "/cgroup.procs", "w") as stream:
+        stream.write(str(os.getpid()))
+def members(group):
+    with open(group + "/cgroup.procs") as stream:
+        return [int(line) for line in stream]
+def where():
+    with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE) as running:
+        return running.pid in members(group)
+os.mkdir(group)
+try:
+    for _ in range(3):  # the last of them could have been a spare's
+        mrunc.run(["true"], capture_output=True)
+    assert not where() and not members(group)
+    first, = launchers()
+    move(group)
+    assert where()
+    second, = set(launchers()) - {first}
+    assert mrunc.run(["true"], capture_output=True).reason == "exited"
+    assert members(group) == [os.getpid(), second]
+    move("groups")
+    assert not where() and set(launchers()) == {first, second}
+    assert members(group) == [second]
+finally:
+    move("groups")
+    client.host().forget()
+    until(lambda: not members(group))
+    os.rmdir(group)
+print("the end")
+"""
+    done = inside_as_root.outside(["/usr/bin/python3", "-I", "-c", code])
+    assert (done.returncode, done.stdout) == (0, "the end\n"), done
 
 
 def test_a_launcher_without_descriptors_refuses_and_serves_on(host):
