@@ -94,12 +94,12 @@ class Link:
     def _is_shown(self):
         try:
             os.stat("/proc/%d/ns/mnt" % self.pid)
-        except OSError:
-            return False
+        except OSError as error:  # of one that has ended, sending tells
+            return error.errno not in (errno.EACCES, errno.EPERM)
         return True
 
     def is_right(self):
-        """Whether it has no more rights than this process, as far as only the kernel knows: whoever has entered a Landlock
+        """Whether it has no more rights than this thread, as far as only the kernel knows: whoever has entered a Landlock
         domain, say, is no more shown what is outside of it."""
         return not self.shows or self._is_shown()
 
@@ -298,11 +298,9 @@ def _deliver(packet, fds, key, alone):
         return _deliver_alone(own, packet, fds, key)
     for _ in range(3):
         link = own.links.get(key)
-        if link is not None and not link.is_right():
-            with own.lock:
-                if own.links.get(key) is link:
-                    del own.links[key]  # and what it runs runs on
-            link = None
+        while link is not None and not link.is_right():  # it may be another thread's
+            key += (link.pid,)
+            link = own.links.get(key)
         if link is None:
             with own.lock:
                 link = own.links.get(key)

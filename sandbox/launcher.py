@@ -5,13 +5,13 @@ The host starts `python -I -S mrunc.py run --spec-fd N` at its first sandbox and
 secrets).  The launcher is nobody's child, so that the host's own waiting for children never meets it; it ends everything
 and leaves when the host has ended, however that came, by the socket's end of file and by the host's pidfd.
 
-What goes over the socket N (SOCK_SEQPACKET): the launcher's pid to the host; and one packet for each sandbox, a dict by marshal, with the descriptors of a
-channel, the program's stdin, stdout and stderr, the host's directory (but for a warm sandbox, which has its own), and where the
-dict is too long for a packet, a file with it (a request with `pool` is about warm sandboxes: warm.py).  Over the channel comes
-back:  `>` and a dict when the program has been started, where `tell` asks for it; `+` and `.`, the answer in parts, `.` being
-the last: a dict with `result` or `error`; or in its place `:`, that dict, its usage, and four bytes, the length of the usage.
-To the launcher: `k`, kill it; `s` and one byte, a signal for the program.  A channel that is closed kills it, too.  marshal
-reads what only the two ends have written; no byte of it is the program's.
+What goes over the socket N (SOCK_SEQPACKET): the launcher's pid, to the host. Then one packet for each sandbox, a dict by
+marshal, with the descriptors of a channel, the program's stdin, stdout and stderr, the host's directory (but for a warm
+sandbox, which has its own), and where the dict is too long for a packet, a file with it (a request with `pool` is about warm
+sandboxes: warm.py). Over the channel comes back: `>` and a dict when the program has been started, where `tell` asks for it;
+`+` and `.`, the answer in parts, `.` being the last: a dict with `result` or `error`; or in its place `:`, that dict, its
+usage, and four bytes, the length of the usage. To the launcher: `k`, kill it; `s` and one byte, a signal for the program. A
+channel that is closed kills it, too. marshal reads what only the two ends have written; no byte of it is the program's.
 
 Whoever has given up rights that the launcher still has (a worker that was forked, say) may hold the socket all the same: the
 kernel says with each packet who sent it, and only the host process is served, while it has the launcher's own identity.
