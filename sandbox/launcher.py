@@ -197,11 +197,11 @@ class Launcher:
         sockets = libc.sockets
         try:
             channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, *fds[:1])
-        except OSError:  # it is no socket
+            channel.setblocking(False)
+        except OSError:  # it is no socket, which Python before 3.7 does not ask
             for fd in fds:
                 os.close(fd)
             return
-        channel.setblocking(False)
         self.warm.Refused(self, channel, fds[1:], {"alone": False}).answer({"error": error_as_dict(SandboxError(
             "launcher", "the request", reason="made by somebody else: pid, uid and gid %s" % " ".join(map(str, sender))))})
 

@@ -376,7 +376,7 @@ def told(*ids):
         os.setresuid(*ids)
         sender = os.getpid(), ids[0], ids[0]
         assert asked(b"")["error"]["reason"] == "made by somebody else: pid, uid and gid %%d %%d %%d" %% sender
-        for packet, fds in ((b"\\0 no marshal", [0]), (client.LONG, [0, 1]), (b"no descriptors", [])):
+        for packet, fds in ((b"\\0 no marshal", [0]), (client.LONG, [0, 1]), (b"no descriptors", []), (b"x", [os.open("/", os.O_PATH)])):
             link.send(packet, fds)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
