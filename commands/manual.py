@@ -44,7 +44,7 @@ def main(argv):
     elif argv[1:] == ["report"]:
         write(1, help_report())
     elif argv[1:] and argv[1] in VERBS:
-        return help_run()
+        return help_run(argv[1])
     else:
         name = program_name()
         lines = ["mrunc: %s" % SUMMARY, "", "usage: %s VERB [options] [--] CMD [ARG...]" % name, ""]
@@ -56,9 +56,12 @@ def main(argv):
     return 0
 
 
-def help_run():
-    """The help of run and shell."""
+def help_run(verb="run"):
+    """The help of run, or of shell."""
     lines = ["usage: %s run [options] [--] CMD [ARG...]" % program_name()]
+    if verb == "shell":
+        lines = ["usage: %s shell [options]" % program_name(), "",
+                 "An interactive shell in a sandbox: run --tty -- sh -l, with the options of run."]
     for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):
         lines += ["", group + ":"]
         for option in OPTIONS:

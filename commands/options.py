@@ -87,7 +87,7 @@ OPTIONS = (
     Option("--trace", "trace", "exec", "record each program that is executed, with arguments, times, and SHA-256 where it "
            "could be written inside: evidence, which a hostile program can blur", OUTPUT),
     Option("--print-plan --dry-run", "print_plan", None, "show what would be done, do nothing", OUTPUT),
-    Option("--json", "json", None, "JSON where something is printed", OUTPUT),
+    Option("--json", "json", None, "with --print-plan: as JSON", OUTPUT),
     Option("-q --quiet", "quiet", None, "no messages but errors", OUTPUT),
     Option("-v --verbose", "verbose", None, "sum up at the end what ended it, what it tried, changed and used", OUTPUT),
     Option("-h --help", "help", None, "this text", OUTPUT),

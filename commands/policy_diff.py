@@ -199,7 +199,8 @@ def _table_text(name, order, table):
         ours, theirs = peer_table.summary(peer, table)
         lines += wrapped("%s: %s %s %s, %s" % (peer, facts["source"], facts["path"], facts["version"], facts["licence"]), "")
         lines += wrapped(own)
-        lines += ["    only %s lets through %d calls, only %s %d" % (name, len(ours), peer, len(theirs))]
+        lines += ["    only %s lets through %d call%s, only %s %d" % (
+            name, len(ours), "" if len(ours) == 1 else "s", peer, len(theirs))]
         if theirs and len(theirs) <= 60:
             lines += wrapped("only %s: %s" % (peer, " ".join(theirs)))
     for decision, reason, rows in _gathered(name, order, table):

@@ -159,7 +159,7 @@ def _changes(out, result):
 
 def _samples(out, result):
     rows = result["samples"]
-    if not rows:
+    if not any(row["memory_bytes"] or row["processes"] for row in rows or ()):  # over before it could be seen
         return
     out.head("While it ran: %s" % story.many(len(rows), "sample"))
     for name, key, words in (("memory", "memory_bytes", story.size), ("processes", "processes", str)):

@@ -19,6 +19,9 @@ def shell(argv):
     values, words = options.parse(argv)
     if words:
         raise usage("shell takes no command", "it starts sh -l", "to run a command: %s run --tty -- CMD" % program_name())
+    if values.get("help"):
+        from . import manual
+        return manual.help_run("shell")
     values["tty"] = True
     return execute(values, ["sh", "-l"], arguments=["shell"] + argv)
 

@@ -69,7 +69,7 @@ _mrunc() {
             '--trace=[record each program that is executed, with arguments, times, and SHA-256 where it could be written inside\: evidence, which a hostile program can blur]:exec:(exec)' \
             '(--print-plan --dry-run)--print-plan[show what would be done, do nothing]' \
             '(--print-plan --dry-run)--dry-run[show what would be done, do nothing]' \
-            '--json[JSON where something is printed]' \
+            '--json[with --print-plan\: as JSON]' \
             '(-q --quiet)-q[no messages but errors]' \
             '(-q --quiet)--quiet[no messages but errors]' \
             '(-v --verbose)-v[sum up at the end what ended it, what it tried, changed and used]' \
@@ -126,7 +126,7 @@ _mrunc() {
             '--trace=[record each program that is executed, with arguments, times, and SHA-256 where it could be written inside\: evidence, which a hostile program can blur]:exec:(exec)' \
             '(--print-plan --dry-run)--print-plan[show what would be done, do nothing]' \
             '(--print-plan --dry-run)--dry-run[show what would be done, do nothing]' \
-            '--json[JSON where something is printed]' \
+            '--json[with --print-plan\: as JSON]' \
             '(-q --quiet)-q[no messages but errors]' \
             '(-q --quiet)--quiet[no messages but errors]' \
             '(-v --verbose)-v[sum up at the end what ended it, what it tried, changed and used]' \

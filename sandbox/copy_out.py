@@ -15,6 +15,8 @@ from .errors import SandboxError, usage
 
 MOST_FILES = 100000
 MOST_BYTES = 8 << 30
+#: Would be taken for one that is compressed, and be a directory.
+OTHER_ARCHIVES = (b".tar.gz", b".tgz", b".tar.xz", b".txz", b".tar.bz2", b".tar.zst", b".zip", b".7z")
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
 
@@ -28,6 +30,8 @@ def destination(path, writable_sources):
             raise usage(shown, "lies in a directory that the program can write")
     if os.path.islink(path):
         raise usage(shown, "is a symlink", "name the place itself")
+    if path.lower().endswith(OTHER_ARCHIVES) and not os.path.isdir(path):
+        raise usage(shown, "of archives there is .tar alone", "name a file in .tar, or a directory")
     try:
         return (Archive if path.endswith(b".tar") else Folder)(path)
     except OSError as error:

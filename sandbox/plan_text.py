@@ -10,12 +10,12 @@ def describe(plan):
 
     def text(data):
         return data.decode("utf-8", "surrogateescape")
-    who = "one of %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
-        if plan.root else "%d:%d (the caller's own)" % plan.caller
+    who = "one of the host ids %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
+        if plan.root else "host id %d:%d (the caller's own)" % plan.caller
     yield "command       %s" % " ".join(text(word) for word in spec.argv)
     yield "tier          %s: %s" % (plan.tier.name, plan.tier.summary)
     inside = "inside and outside:" if plan.tier.real_id else "%d:%d inside is" % (plan.uid, plan.gid)
-    yield "identity      %s host id %s" % (inside, who)
+    yield "identity      %s %s" % (inside, who)
     timens = [] if plan.left_out("timens") or "timens" in plan.lacks else ["time (where the kernel has it)"]
     yield "namespaces    %s" % (" ".join([name for _, name, _ in plan.namespaces] + timens) or "none") + \
         (", and a second user namespace" if plan.nested else "")

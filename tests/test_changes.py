@@ -367,6 +367,13 @@ def test_a_destination_that_the_program_could_write_is_refused(inside):
     assert os.listdir(shared) == []
 
 
+def test_a_compressed_archive_is_refused_and_no_directory_of_that_name_made(inside):
+    for name in ("out.tar.gz", "OUT.TGZ", "out.zip"):
+        done = inside.run("/bin/echo", "ran", options=["--export", os.path.join(inside.scratch, name)])
+        assert (done.rc, done.out) == (2, "") and "of archives there is .tar alone" in done.err, done
+        assert not os.path.exists(os.path.join(inside.scratch, name))
+
+
 def test_nothing_is_left_where_nothing_ran(inside):
     before = sorted(os.listdir(inside.scratch))
     for target in ("out", "out.tar"):

@@ -203,6 +203,15 @@ def test_a_change_has_the_keys_that_the_page_names(tmp_path):
     assert set(names_in(table("docs/result.md", "## Changes"))) == keys
 
 
+def test_the_readme_counts_ways_to_the_host_as_the_page_beside_other_sandboxes_does():
+    rows = [(row[0], [int(part) for part in row[1].split(" of ")]) for row in table("docs/layers.md", "## Beside other sandboxes")]
+    assert {reached for name, (reached, _) in rows if name.startswith("mrunc")} == {0}
+    others = [reached for name, (reached, _) in rows if not name.startswith("mrunc")]
+    (tried,) = {tried for _, (_, tried) in rows}
+    told = re.search(r"Of (\d+) ways to the host's integrity .*?(\d+) to (\d+)\.", text_of("README.md"), re.S)
+    assert [int(number) for number in told.groups()] == [tried, min(others), max(others)]
+
+
 def test_every_control_is_explained_and_nothing_else():
     from mrunc.sandbox.controls import CONTROLS
     rows = table("docs/layers.md", "# The layers, and why each default is what it is")

@@ -91,6 +91,8 @@ def test_the_help_names_every_option_and_every_verb(capfd):
                 assert (name in text.replace(",", " ").replace("[=", " [=").split()) == bool(option.text), name
         assert all(len(line) <= 100 for line in text.splitlines()) and not [x for x in text.splitlines() if x != x.rstrip()]
         assert all(status in text for status in ("124", "125", "126", "127"))
+        verb = "shell" if "shell" in argv else "run"
+        assert (" %s [options]" % verb in text.splitlines()[0]) and ("sh -l" in text) == (verb == "shell")
     for argv in ([], ["--help"], ["-h"], ["help"], ["help", "nothing"]):
         status, text, err = printed(capfd, argv)
         assert (status, err) == (0, "") and "run" in text and "shell" in text and "usage:" in text

@@ -369,7 +369,7 @@ def test_the_plan_can_be_read_by_people_and_by_programs(here):
 def test_the_plan_of_root_names_the_range(here):
     made = make(facts=made_up(uid=0), ids=[(2000000000, 65536)], proc="full", unsafe_without="seccomp,timens")
     text = "\n".join(plan_text.describe(made))
-    assert "one of 2000000000..2000065535" in text and "deadline      none" in text and "filters       none" in text
+    assert "is one of the host ids 2000000000..2000065535" in text and "deadline      none" in text and "filters       none" in text
     assert "capabilities  none" in text and "time (where" not in text and "second user namespace" in text
     assert plan_text.as_dict(made)["identity"]["unprivileged_host_id"] is True
 

@@ -187,6 +187,12 @@ def test_samples_give_processors_in_use():
     assert report_charts.processors(rows[:1]) == [] and len(report_charts.processors(rows[:2])) == 2
 
 
+def test_a_sample_of_a_program_that_was_over_by_then_is_no_memory_of_none():
+    unseen = dict(SAMPLE, t_s=0.0, cpu_s=0.0, memory_bytes=0, processes=0)
+    assert "While it ran" not in report_text.text(full(samples=[unseen]))
+    assert "memory     1.0 MiB at most" in report_text.text(full(samples=[unseen, dict(SAMPLE, memory_bytes=1 << 20)]))
+
+
 # The file
 
 def refused(data, tmp_path):
