@@ -131,8 +131,8 @@ def burnt(found, seconds, rounds):
 
 
 def called(found, rounds):
-    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of what
-    mrunc takes more in the same round}}}."""
+    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of
+    what mrunc takes more in the same round}}}."""
     counts = {(name, kind): calibrated(found["outside"], kind, CALLS) for name in found for kind in KINDS}
     for name, kind in counts:
         if name in BY_WALL:
