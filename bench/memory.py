@@ -9,6 +9,7 @@ run, beside the launcher as it stood after one sandbox had ended.  --rounds: the
 """
 import os
 import signal
+import statistics
 import sys
 import threading
 import time
@@ -28,6 +29,8 @@ COUNTS = (1, 10, 100)
 FEW = {"runsc": 10, "systemd-nspawn": 1, "firejail": 10, "runc + docker": 10, "crun + docker": 10}
 WAYS = ("mrunc run", "bwrap", "bwrap --as-pid-1 + filter", "crun + docker", "runc + docker", "firejail", "systemd-nspawn",
         "runsc", "nsjail", "minijail0")
+#: How often one sandbox alone is looked at.
+ALONE = 5
 DEADLINE = 60
 SELF = os.getpid()
 
@@ -139,8 +142,14 @@ def sums(found, before):
             "largest_rss": max([each["rss"] for each in held] or [0]), "processes": len(held)}
 
 
+def middle(way, count, program):
+    """The figures of one way with so many sandboxes, per sandbox: of one alone, the medians of a few."""
+    rows = [row(way, count, program) for _ in range(ALONE if count == 1 else 1)]
+    return {key: statistics.median(each[key] for each in rows) for key in rows[0]}
+
+
 def row(way, count, program=True):
-    """The figures of one way with so many sandboxes, per sandbox."""
+    """Of one time."""
     before = {"rss": 0, "pss": 0}
     if isinstance(way, Library):
         time.sleep(IDLE + 0.1)  # what the launcher has ready for the next run ends then
@@ -175,7 +184,7 @@ def measured(largest, names=WAYS):
         try:
             for count in COUNTS:
                 if count <= min(largest, FEW.get(name, count)):
-                    result["rows"].setdefault(name, {})[str(count)] = row(way, count, program and name != "runsc")
+                    result["rows"].setdefault(name, {})[str(count)] = middle(way, count, program and name != "runsc")
         except (RuntimeError, OSError) as error:
             result["missing"][name] = "%d at once: %s" % (count, error)
         finally:

@@ -44,6 +44,8 @@ def execute(values, words, typed=(), arguments=None, study=None):
     if values.get("help"):
         from . import manual
         return manual.help_run()
+    if "json" in values and "print_plan" not in values:
+        raise usage("--json", "it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE")
     bytecode.prepare()
     if "spec_fd" in values:
         from ..sandbox.launcher import serve

@@ -25,6 +25,10 @@ PACKET = 60000
 #: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs those of many.
 LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFILE)
 LONG = b"@"
+#: Most files of /proc that are read here are shorter.
+PIECE = 4096
+#: Asks how long the next packet is: room for the longest, in each of many threads, is what the C library's heap would grow by.
+LENGTH = socket.MSG_PEEK | socket.MSG_TRUNC
 #: Launchers for one run at a time that wait for the next one; more are ended.
 IDLE = 4
 #: A process whose rights or limits are others before each run has no more than so many launchers for later runs.
@@ -138,9 +142,10 @@ class Call:
         """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
         the launcher has died, BlockingIOError where there is none yet."""
         try:
-            packet = self.channel.recv(1 << 16)
+            size = self.channel.recv_into(bytearray(1), 1, LENGTH)
         except ConnectionResetError:  # told once where it left a word of ours unread; what it has said is behind that
-            packet = self.channel.recv(1 << 16)
+            size = self.channel.recv_into(bytearray(1), 1, LENGTH)
+        packet = self.channel.recv(size) if size else b""
         kind = packet[:1]
         if kind == b">":
             self.started = marshal.loads(packet[1:])
@@ -211,7 +216,11 @@ def _text_of(path):
             raise
         return b""
     try:
-        return os.read(fd, PACKET)
+        text = piece = os.read(fd, PIECE)
+        while len(piece) == PIECE:  # of one who is in hundreds of groups
+            piece = os.read(fd, PIECE)
+            text += piece
+        return text
     finally:
         os.close(fd)
 

@@ -65,7 +65,7 @@ def duration(value, name, zero=False):
     except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
         raise _wrong(name, value, "not a time; write it like 1.5s, with ms, s, m, h or d")
     if result < 0 or result == 0 and not zero or result != result:
-        raise _wrong(name, value, "a time must be more than 0")
+        raise _wrong(name, value, "a time can't be less than 0" if zero else "a time must be more than 0")
     if result > LONGEST:
         raise _wrong(name, value, "too long; the longest time is ten years")
     return result

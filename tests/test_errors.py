@@ -92,6 +92,7 @@ MISTAKES = [
     ("--io-read nodisk:1M", "options: --io-read nodisk: " + NO_FILE, None),
     ("--io-write /dev/null:1M", "options: --io-write /dev/null: is a character device; I/O limits are for disks", None),
     ("--timeout 0", "options: --timeout 0: a time must be more than 0", None),
+    ("--json", "options: --json: it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE"),
     ("--timeout soon", "options: --timeout soon: not a time; write it like 1.5s, with ms, s, m, h or d", None),
     ("--timeout 11000d", "options: --timeout 11000d: too long; the longest time is ten years", None),
     ("--ro missing", "options: --ro missing: " + NO_FILE, None),

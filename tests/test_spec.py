@@ -68,7 +68,7 @@ def test_a_time_out_of_range(value, words):
 
 def test_zero_seconds_where_they_mean_something():
     assert units.duration("0", "grace", zero=True) == 0.0
-    refused("more than 0", units.duration, -1, "grace", zero=True)
+    refused("less than 0", units.duration, -1, "grace", zero=True)
 
 
 @pytest.mark.parametrize("value,text", [(1 << 30, "1G"), (256 << 20, "256M"), (1000, "1000"), (4096, "4K"), (3 << 40, "3T"),
