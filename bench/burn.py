@@ -10,6 +10,7 @@ one outside of the same round: what else the machine does hits both.  --seconds:
 """
 import os
 import random
+import statistics
 import subprocess
 import sys
 
@@ -21,6 +22,8 @@ import rivals as others  # noqa: E402
 
 KINDS = ("plain", "file", "tested", "denied")
 SLICE, CALLS = 50e6, 5e6
+#: In how many batches, each with processes of its own, the calls are measured.
+BATCHES = 10
 #: gVisor's own clocks count what its kernel says a process used; there the time on the wall is what is known.
 BY_WALL = ("runsc",)
 LEFT_OUT = {"mrunc without seccomp": "seccomp", "mrunc without caps": "caps,securebits"}
@@ -130,21 +133,34 @@ def burnt(found, seconds, rounds):
                    "seconds": round(spent[name], 1)} for name in names}
 
 
-def called(found, rounds):
-    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of
-    what mrunc takes more in the same round}}}."""
-    counts = {(name, kind): calibrated(found["outside"], kind, CALLS) for name in found for kind in KINDS}
-    for name, kind in counts:
-        if name in BY_WALL:
-            counts[name, kind] = max(1, counts[name, kind] // 20)
-    each = {pair: {"ns": [], "extra": [], "ratio": [], "beside": []} for pair in counts}
-    for row in turns(found, KINDS, counts, rounds):
-        for (name, kind), lists in each.items():
-            clock = 0 if name in BY_WALL else 1
-            own, outside = row[name, kind][clock], row["outside", kind][clock]
-            for key, value in (("ns", own), ("extra", own - outside), ("ratio", own / outside),
-                               ("beside", row["mrunc", kind][clock] - own)):
-                lists[key].append(value)
+def called(start, rounds):
+    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of what
+    mrunc takes more in the same round}}}: of the medians of batches, since where a process lies in memory is worth some ns per
+    call for as long as it lives.  start() gives fresh {name: Worker}."""
+    batches = min(rounds, BATCHES)
+    each, counts = {}, {}
+    for _ in range(batches):
+        found = start()
+        try:
+            for name in found:
+                for kind in KINDS:
+                    if (name, kind) not in counts:
+                        count = calibrated(found["outside"], kind, CALLS)
+                        counts[name, kind] = max(1, count // 20) if name in BY_WALL else count
+            batch = {pair: {"ns": [], "extra": [], "ratio": [], "beside": []} for pair in counts if pair[0] in found}
+            for row in turns(found, KINDS, counts, rounds // batches):
+                for (name, kind), lists in batch.items():
+                    clock = 0 if name in BY_WALL else 1
+                    own, outside = row[name, kind][clock], row["outside", kind][clock]
+                    for key, value in (("ns", own), ("extra", own - outside), ("ratio", own / outside),
+                                       ("beside", row["mrunc", kind][clock] - own)):
+                        lists[key].append(value)
+        finally:
+            for worker in found.values():
+                worker.close()
+        for pair, lists in batch.items():
+            for key, values in lists.items():
+                each.setdefault(pair, {}).setdefault(key, []).append(statistics.median(values))
     return {name: {kind: {key: measure.spread(values) for key, values in each[name, kind].items()} for kind in KINDS}
             for name in found}
 
@@ -158,10 +174,10 @@ def measured(seconds, rounds, call_rounds):
     result = {"bench": "burn", "host": measure.host(), "program": "C, gcc -O2 -static"}
     try:
         result["burn"] = burnt(found, seconds, rounds)
-        result["calls"] = called(found, call_rounds)
     finally:
         for worker in found.values():
             worker.close()
+    result["calls"] = called(lambda: workers(measure.scratch(), program)[0], call_rounds)
     result["missing"] = missing
     return result
 
