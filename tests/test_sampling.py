@@ -9,7 +9,8 @@ from conftest import PYTHON
 from mrunc.sandbox import cputime, launch, sampling
 from mrunc.sandbox.spec import Spec
 
-#: 40 MiB that are touched, a second process, and 0.4 s of processor time.
+#: 40 MiB that are touched, a second process, a second of processor time and another one's rest: a sample that had to wait is
+#: followed by a longer pause.
 WORK = ("import os, sys, time\n"
         "block = bytearray(40 << 20)\n"
         "block[::4096] = b'x' * len(block[::4096])\n"
@@ -18,14 +19,15 @@ WORK = ("import os, sys, time\n"
         "if not child:\n"
         "    os.read(read, 1)\n"
         "    os._exit(0)\n"
-        "while time.process_time() < 0.4: pass\n"
+        "while time.process_time() < 1: pass\n"
+        "time.sleep(1)\n"
         "os.write(write, b'x')\n"
         "os.waitpid(child, 0)\n")
 
 
 def held(samples):
     """The promises of every list of samples."""
-    assert 3 <= len(samples) <= sampling.MOST
+    assert 2 <= len(samples) <= sampling.MOST
     assert [row["t_s"] for row in samples] == sorted(row["t_s"] for row in samples) and samples[0]["t_s"] < 0.5
     assert [row["cpu_s"] for row in samples] == sorted(row["cpu_s"] for row in samples)
     assert max(row["memory_bytes"] for row in samples) >= 40 << 20
