@@ -134,9 +134,9 @@ def burnt(found, seconds, rounds):
 
 
 def called(start, rounds):
-    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of what
-    mrunc takes more in the same round}}}: of the medians of batches, since where a process lies in memory is worth some ns per
-    call for as long as it lives.  start() gives fresh {name: Worker}."""
+    """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of
+    what mrunc takes more in the same round}}}: of the medians of batches, since where a process lies in memory is worth some ns
+    per call for as long as it lives.  start() gives fresh {name: Worker}."""
     batches = min(rounds, BATCHES)
     each, counts = {}, {}
     for _ in range(batches):
