@@ -83,14 +83,14 @@ def burnt(results):
         holds if results["burn"]["burn"]["mrunc"]["seconds"] > 57 else None
 
 
-#: Whether two filters cost the same can't be told where the interval of the difference is wider, ns per call.
-WIDEST = 20.0
+#: Two filters cost the same when they differ by no more than this, ns per call: what repeating the measurement changes.
+SAME = 4.0
 UNFILTERED = ("outside", "bwrap", "runsc", "nsjail", "minijail0")
 
 
 def filtered(results):
     """Round by round beside each peer: of several medians alone the least is the luckiest.  Ours is dearer where the whole
-    interval of the difference says so."""
+    interval of the difference says so; with more than SAME within it, it can't be told."""
     cost, told, held = results["burn"]["calls"], [], []
     for kind in ("plain", "file"):
         peers = {name: row[kind]["beside"] for name, row in cost.items()
@@ -98,7 +98,7 @@ def filtered(results):
         least = max(peers, key=lambda name: peers[name]["median"])
         told.append("%.0f ns, %+.1f (%+.1f to %+.1f) to %s's" % (
             cost["mrunc"][kind]["extra"]["median"], *[peers[least][key] for key in ("median", "low", "high")], least))
-        held.append(False if peers[least]["low"] > 0 else peers[least]["high"] - peers[least]["low"] <= WIDEST or None)
+        held.append(False if peers[least]["low"] > SAME else peers[least]["median"] <= SAME or None)
     return "; ".join(told), False if False in held else None if None in held else True
 
 
