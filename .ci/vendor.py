@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from shipped import git, read, runtime_files, version
+from shipped import HERE, git, read, runtime_files, version
 
 
 def line():
@@ -37,7 +37,8 @@ def copy(place):
     contents = [(path, read(path)) for path in runtime_files() + ["LICENSE"]] + [("VERSION", line().encode("ascii"))]
     for path, data in contents:
         os.makedirs(os.path.dirname(os.path.join(draft, path)), exist_ok=True)
-        with open(os.path.join(draft, path), "wb") as out:
+        mode = 0o777 if os.access(os.path.join(HERE, path), os.X_OK) else 0o666  # but for the umask
+        with open(os.path.join(draft, path), "wb", opener=lambda name, flags: os.open(name, flags, mode)) as out:
             out.write(data)
     if os.path.lexists(place):
         shutil.rmtree(place)

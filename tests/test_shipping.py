@@ -81,7 +81,9 @@ def test_the_source_archive_is_the_whole_project(unpacked):
     for name in ("PKG-INFO", "LICENSE", "Makefile", ".ci/run", "tests/conftest.py", "docs/mrunc.1", "sandbox/init_x86_64.s"):
         assert (unpacked / name).is_file(), name
     assert "Version: %s\n" % shipped.version() in (unpacked / "PKG-INFO").read_text()
-    assert os.access(str(unpacked / ".ci" / "run"), os.X_OK) and not os.access(str(unpacked / "LICENSE"), os.X_OK)
+    for name in (".ci/run", "mrunc.py"):
+        assert os.access(str(unpacked / name), os.X_OK), name
+    assert not os.access(str(unpacked / "LICENSE"), os.X_OK)
 
 
 # make vendor

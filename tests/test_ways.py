@@ -78,7 +78,6 @@ def test_as_an_executable_file(folder, tmp_path):
     """By its first line; the interpreter is the caller's choice."""
     program = tmp_path / "mrunc.py"
     program.symlink_to(folder / "mrunc.py")
-    os.chmod(str(folder / "mrunc.py"), 0o755)
     assert go(program, *HELLO, env={"PATH": os.path.dirname(PYTHON) + ":/usr/bin:/bin"}) == "hello\n"
 
 
