@@ -33,16 +33,26 @@ def copy(place):
                                                            os.listdir(place)):
         raise SystemExit("%s: is there, and is no copy of mrunc: remove it first" % place)
     draft = place + ".new"
-    shutil.rmtree(draft, ignore_errors=True)
     contents = [(path, read(path)) for path in runtime_files() + ["LICENSE"]] + [("VERSION", line().encode("ascii"))]
+    try:
+        write(draft, contents)
+        if os.path.lexists(place):
+            shutil.rmtree(place)
+        os.rename(draft, place)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise SystemExit("%s: can't be written: %s: name a place that can be: make vendor DEST=app/_vendor/mrunc" %
+                         (place, error.strerror or error))
+
+
+def write(draft, contents):
+    """Makes a directory of [(path, bytes)], in the place of one that was left half-made."""
+    shutil.rmtree(draft, ignore_errors=True)
     for path, data in contents:
         os.makedirs(os.path.dirname(os.path.join(draft, path)), exist_ok=True)
         mode = 0o777 if os.access(os.path.join(HERE, path), os.X_OK) else 0o666  # but for the umask
         with open(os.path.join(draft, path), "wb", opener=lambda name, flags: os.open(name, flags, mode)) as out:
             out.write(data)
-    if os.path.lexists(place):
-        shutil.rmtree(place)
-    os.rename(draft, place)
 
 
 if __name__ == "__main__":

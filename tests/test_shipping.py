@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make dist` and `make vendor` make: the same bytes every time, and what they say they hold."""
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,18 @@ def test_an_older_copy_is_replaced_and_nothing_else_is(tmp_path):
     with pytest.raises(AssertionError, match="where to"):
         make("vendor")
     assert (other / "precious").read_text() == "mine" and os.listdir(str(other)) == ["precious"]
+
+
+def test_a_copy_that_cannot_be_written_is_one_line_with_a_remedy(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / "mrunc", "/proc/mrunc"):  # neither of which root can write either
+        with pytest.raises(AssertionError) as told:
+            make("vendor", "DEST=%s" % place)
+        line, last = str(told.value).splitlines()[:2]
+        assert line.startswith("%s: can't be written: " % place) and "make vendor DEST=" in line and last.startswith("make: ***")
+    with pytest.raises(AssertionError, match="can't be written: File too large"):
+        make("vendor", "DEST=%s" % (tmp_path / "draft"), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (999, 999)))
+    assert os.listdir(str(tmp_path)) == ["file"]
 
 
 def test_a_file_that_no_git_knows_is_in_no_release_of_a_checkout(tmp_path):
