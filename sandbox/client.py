@@ -85,13 +85,13 @@ class Link:
             code = process.wait()  # what stays is its child
         except OSError as error:
             ours.close()
-            raise SandboxError("launcher", words[0], error.errno)
+            raise not_started(words, error)
         finally:
             theirs.close()
         pid = b"" if code else ours.recv(16)
         if not pid:
             ours.close()
-            raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % code)
+            raise no_answer(words, code)
         self.sock, self.used, self.pid = ours, time.monotonic(), int(pid)
         self.shows = self._is_shown()
 
@@ -123,6 +123,23 @@ class Link:
     def __del__(self):
         if hasattr(self, "sock"):
             self.sock.close()
+
+
+def not_started(words, error):
+    """The SandboxError for one of ours that an OSError kept from starting.  words: its command line."""
+    return SandboxError("launcher", os.fsdecode(words[0]), error.errno, remedy=_another(words) if error.filename else None)
+
+
+def no_answer(words, status):
+    """The SandboxError for one that was started and said nothing.  status: as Popen has it."""
+    return SandboxError("launcher", "%s: ended without an answer" % " ".join(map(os.fsdecode, words)), remedy=_another(words),
+                        reason="exit status %d" % status if status >= 0 else "signal %d" % -status)
+
+
+def _another(words):
+    if words[1] == "-I":  # what is started is the interpreter itself
+        return "python= must name an interpreter, Python 3.6 or newer, that may read %s" % door()
+    return None
 
 
 class Call:

@@ -139,14 +139,14 @@ def doctor(python=None):
     import json
     import sys
     from .door import door
+    words = [python or sys.executable or "python3", "-I", "-S", door(), "doctor", "--json"]
     try:
-        done = subprocess.run([python or sys.executable or "python3", "-I", "-S", door(), "doctor", "--json"],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         return json.loads(done.stdout.decode("ascii"))
     except OSError as error:
-        raise SandboxError("launcher", error.filename or "", error.errno)
+        raise client.not_started(words, error)
     except ValueError:
-        raise SandboxError("launcher", "ended without an answer", reason="exit status %d" % done.returncode)
+        raise client.no_answer(words, done.returncode)
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -257,6 +257,20 @@ else:
 """)
 
 
+def test_an_interpreter_that_is_none_is_told_with_what_was_started_and_how_it_ended(host):
+    out = host("""
+for python, how in (("sh", "exit status 2"), (b"/bin/true", "exit status 0"), ("/nowhere/python3", "No such file or directory")):
+    for make in (lambda: mrunc.run(["true"], python=python), lambda: mrunc.Pool(1, python=python), lambda: mrunc.doctor(python)):
+        try:
+            make()
+        except mrunc.SandboxError as error:
+            assert error.what.startswith(os.fsdecode(python)) and error.reason == how, error
+            assert error.remedy.startswith("python= must name an interpreter, Python 3.6 or newer"), error
+            print(error.status)
+""")
+    assert out.split() == ["125"] * 9
+
+
 def test_kill_9_of_the_host_leaves_nothing(inside, head):
     code = head + """
 import threading
