@@ -83,7 +83,9 @@ def execute(values, words, typed=(), arguments=None, study=None):
             say("starting %s" % " ".join(fsdecode(word) for word in spec.argv))
         result = launch.launch(plan, ledger and ledger.stream)
     except SandboxError as error:
-        error = explain_missing(error, spec, typed, plan.tier.own_tree, "run" if study is None else "policy learn")
+        if error.stage == "exec" and not error.remedy:
+            from .missing import explain
+            explain(error, spec, typed, plan.tier.own_tree, "run" if study is None else "policy learn")
         from ..sandbox.result import Result
         result = Result().planned(plan)
         result.failed(error)
@@ -153,49 +155,3 @@ def print_plan(plan, as_json):
         for line in plan_text.describe(plan):
             write(1, escaped(line) + "\n")
     return 0
-
-
-def explain_missing(error, spec, typed=(), own_tree=True, verb="run"):
-    """Adds the command line to paste where a program is on the host but not inside.
-
-    typed: the user's own words between the verb and the command, which the line keeps; own_tree: of the tier: without one a
-    host's program may be found but not executed, and a copy lies in the current directory alone; verb: what was called.
-    """
-    closed = not own_tree and error.errno == 13
-    if error.stage != "exec" or error.status != 127 and not closed or error.remedy or not spec.argv[0]:
-        return error
-    import os
-    import shlex
-    import shutil
-    name = os.fsdecode(spec.argv[0])
-    base, box = os.path.basename(name), "/box/" if own_tree else "./"
-    copied = [os.fsdecode(destination) for _, destination in spec.copy if destination == b"/box/" + os.fsencode(base)]
-    rest = [os.fsdecode(word) for word in spec.argv[1:]]
-
-    def line(options, program):
-        words = [shlex.quote(word) for word in list(typed) + options + ["--", program] + rest]
-        return "%s %s %s" % (program_name(), verb, " ".join(words))
-    found = shutil.which(name)
-    if "/" not in name and (copied or found is None and os.path.isfile(name)):
-        source = [] if copied else ["--copy", _pair_text(os.path.abspath(name))]
-        error.remedy = line(source, "./" + base)
-    elif found is None and os.path.isfile(name):
-        error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], box + base)
-    elif found is None and not rest and shutil.which((name.split() or [""])[0]):
-        rest = ["-c", name]
-        error.remedy = line([], "sh")
-    elif found is None and "/" in name and os.path.isdir(name):
-        error.remedy = "it is a directory here: name a program"
-    elif found is None:
-        error.remedy = "it is not on this host either: check the name"
-    else:
-        inside = name if name == "./" + base else box + base
-        error.remedy = line(["--copy", _pair_text(os.path.abspath(found))], inside)
-    if any(0xdc80 <= ord(char) <= 0xdcff for char in error.remedy):
-        error.remedy = "bring it in with --copy"  # a name that can't be shown can't be pasted
-    return error
-
-
-def _pair_text(path):
-    """A path as the options that take SRC:DST want it."""
-    return path.replace("\\", "\\\\").replace(":", "\\:")

@@ -86,7 +86,7 @@ def _shown(plan, spec):
     for source, _ in spec.ro:
         real, found = resolve_source(source, "ro")
         directory = stat.S_ISDIR(found.st_mode)
-        closed = closed_path(real, directory) or _closed_way(real) if plan.root else None
+        closed = closed_to_others(real, directory) if plan.root else None
         if closed is not None:
             raise usage(option("ro", show(source)), "%s is not readable for everybody, and the program is nobody" %
                         show(closed), "bring files in with " + option("copy"), stage="sources")
@@ -95,6 +95,11 @@ def _shown(plan, spec):
         refuse_sockets(Operation("bind", real, real, directory=directory))
         out.append((real, directory))
     return out
+
+
+def closed_to_others(real, directory=True):
+    """What keeps somebody else from a file or a directory, with all that it holds: a path, or None."""
+    return closed_path(real, directory) or _closed_way(real)
 
 
 def _closed_way(path):

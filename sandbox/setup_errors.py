@@ -53,4 +53,6 @@ def not_started(status, number):
     from .door import library, option
     if number == EAGAIN:
         return "allow it more processes with %s" % option("rlimit", "nproc=N")
-    return "copy brings a file of the host in, as /box/NAME" if status == NOT_FOUND and library() else None
+    if status == NOT_FOUND and library():
+        return "copy brings a file of the host in, as /box/NAME; ro a directory with what it needs, at its own place"
+    return None

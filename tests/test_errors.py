@@ -254,6 +254,53 @@ def test_a_program_that_only_the_host_has_comes_with_the_command_line_to_paste(f
         assert (pasted.returncode, pasted.stderr) == (0, ""), pasted
 
 
+def pasted(files, argv, *options, cwd=None):
+    """(what the remedy has after `run`, what came of pasting it) for a program that is not inside."""
+    done = attempt(files, *options, argv=argv, cwd=cwd or files.scratch)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 127 and len(lines) == 2 and lines[1].startswith("mrunc: remedy: python3 "), done
+    line = lines[1][len("mrunc: remedy: "):]
+    return shlex.split(line.partition(" run ")[2]), files.outside(["/bin/sh", "-c", line], cwd=cwd or files.scratch)
+
+
+def test_a_program_with_a_library_beside_its_bin_is_shown_where_it_lies(files):
+    """A copy of an interpreter would not find its own."""
+    place = os.path.join(files.scratch, "my tools:1")
+    own_files = {"bin/tool": "#!/bin/sh\ncat \"$(dirname \"$0\")/../lib/word\"\n", "lib/word": "found\n"}
+    for name, text in own_files.items():
+        path = os.path.join(place, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as stream:
+            stream.write(text)
+        os.chmod(path, 0o755)
+    os.symlink(place + "/bin/tool", files.scratch + "/tool")
+    for name in (place + "/bin/tool", files.scratch + "/tool"):
+        words, done = pasted(files, (name,))
+        assert words == ["--ro", place.replace(":", "\\:"), "--", place + "/bin/tool"]
+        assert (done.returncode, done.stdout, done.stderr) == (0, "found\n", ""), done
+    words, _ = pasted(files, ("bin/tool",), cwd=place)
+    assert words[0] == "--copy", "what lies about here is a sample: nothing beside it is shown"
+
+
+def test_a_virtual_environment_is_shown_where_it_lies_with_what_it_was_made_of(files):
+    files.outside([PYTHON, "-m", "venv", "--without-pip", "venv"], check=True)
+    for name in ("venv/bin/python3", files.scratch + "/venv/bin/python3"):
+        words, done = pasted(files, (name, "-c", "import sys; print(sys.prefix)"))
+        assert words[words.index("--") + 1] == files.scratch + "/venv/bin/python3" and words.count("--ro") >= 1
+        assert (done.returncode, done.stdout, done.stderr) == (0, files.scratch + "/venv\n", ""), done
+
+
+def test_no_home_is_shown_for_a_program_in_it(tmp_path, monkeypatch):
+    from mrunc.commands import missing
+    for place in ("home/bin", "home/lib", "home/.local/bin", "home/.local/lib", "home/tools/bin", "home/tools/lib"):
+        (tmp_path / place).mkdir(parents=True)
+    home = str(tmp_path / "home")
+    monkeypatch.setenv("HOME", home)
+    assert [missing.prefix(home + name) for name in ("/bin/x", "/.local/bin/x", "/tools/bin/x", "/tools/sbin/x")] == \
+        [None, None, home + "/tools", None]
+    assert missing.prefix("/bin/x") is None and missing.prefix("/usr/bin/x") is None
+
+
 def test_a_program_that_nobody_has_is_127(inside):
     check(attempt(inside, argv=("mrunc-no-such-program",)), 127, "exec: mrunc-no-such-program: not found inside",
           "it is not on this host either: check the name")

@@ -645,7 +645,8 @@ if os.geteuid():
 with open("script", "w") as out:
     out.write("true")
 os.chmod("script", 0o755)
-for words, remedy in ((["no-such-program"], "copy brings a file of the host in, as /box/NAME"),
+for words, remedy in ((["no-such-program"], "copy brings a file of the host in, as /box/NAME; ro a directory with what it "
+                       "needs, at its own place"),
                       (["./script"], "a script without that line is given to its interpreter: ['sh', FILE]")):
     try:
         mrunc.run(words, copy="script")
