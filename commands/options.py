@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: it gives the parser, the help, the man page and the completion."""
+from ..sandbox import policy
 from ..sandbox.errors import nearest, usage
 from . import program_name
 
@@ -54,8 +55,8 @@ OPTIONS = (
     Option("--hostname", "hostname", "NAME", "host name inside (default mrunc)", WORLD),
     Option("--user -u", "user", "UID[:GID]", "identity inside (default 0:0); outside it stays an unprivileged one", WORLD),
     Option("--cap-add", "cap_add", "CAP", "give one capability, good for the sandbox's own namespaces only", WORLD, True),
-    Option("--seccomp", "seccomp", "FILE|NAME", "system call policy: default, strict, process, debug, or a file (docker "
-           "and podman JSON, minijail, raw BPF)", WORLD),
+    Option("--seccomp", "seccomp", "FILE|NAME", "system call policy: %s, or a file (docker and podman JSON, minijail, raw "
+           "BPF)" % ", ".join(policy.NAMES), WORLD),
     Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
            "refused by default", WORLD, True),
     Option("--seccomp-action", "seccomp_action", "errno|kill", "what calls of high risk get: errno (default), or the end of "

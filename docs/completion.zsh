@@ -43,7 +43,7 @@ _mrunc() {
             '(--user -u)--user=[identity inside (default 0\:0); outside it stays an unprivileged one]:UID\[\:GID\]: ' \
             '(--user -u)-u[identity inside (default 0\:0); outside it stays an unprivileged one]:UID\[\:GID\]: ' \
             '*--cap-add=[give one capability, good for the sandbox'\''s own namespaces only]:CAP: ' \
-            '--seccomp=[system call policy\: default, strict, process, debug, or a file (docker and podman JSON, minijail, raw BPF)]:FILE|NAME:_mrunc_seccomp' \
+            '--seccomp=[system call policy\: default, strict, process, process-nosignal, debug, or a file (docker and podman JSON, minijail, raw BPF)]:FILE|NAME:_mrunc_seccomp' \
             '*--seccomp-add=[allow one call more\: clone3, or '\''ioctl\: arg1 == 0x5413'\''; says why it is refused by default]:RULE: ' \
             '--seccomp-action=[what calls of high risk get\: errno (default), or the end of the sandbox, which --harden brings]:errno|kill:(errno kill)' \
             '--proc=[full\: for ps and free, masked; none\: no /proc at all]:full|none:(full none)' \
@@ -100,7 +100,7 @@ _mrunc() {
             '(--user -u)--user=[identity inside (default 0\:0); outside it stays an unprivileged one]:UID\[\:GID\]: ' \
             '(--user -u)-u[identity inside (default 0\:0); outside it stays an unprivileged one]:UID\[\:GID\]: ' \
             '*--cap-add=[give one capability, good for the sandbox'\''s own namespaces only]:CAP: ' \
-            '--seccomp=[system call policy\: default, strict, process, debug, or a file (docker and podman JSON, minijail, raw BPF)]:FILE|NAME:_mrunc_seccomp' \
+            '--seccomp=[system call policy\: default, strict, process, process-nosignal, debug, or a file (docker and podman JSON, minijail, raw BPF)]:FILE|NAME:_mrunc_seccomp' \
             '*--seccomp-add=[allow one call more\: clone3, or '\''ioctl\: arg1 == 0x5413'\''; says why it is refused by default]:RULE: ' \
             '--seccomp-action=[what calls of high risk get\: errno (default), or the end of the sandbox, which --harden brings]:errno|kill:(errno kill)' \
             '--proc=[full\: for ps and free, masked; none\: no /proc at all]:full|none:(full none)' \

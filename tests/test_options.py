@@ -82,6 +82,12 @@ def printed(capfd, argv):
     return status, seen.out, seen.err
 
 
+def test_the_help_names_every_policy_that_seccomp_takes(capfd):
+    from mrunc.sandbox.policy import NAMES
+    said = " ".join(printed(capfd, ["run", "--help"])[1].split())
+    assert "--seccomp FILE|NAME system call policy: %s, or a file" % ", ".join(NAMES) in said
+
+
 def test_the_help_names_every_option_and_every_verb(capfd):
     for argv in (["run", "--help"], ["run", "-h"], ["help", "run"], ["--help", "shell"], ["shell", "--help"]):
         status, text, err = printed(capfd, argv)
