@@ -8,9 +8,9 @@ seen to be reached anywhere proves nothing.
 import errno
 import os
 
-from ..syscalls.raw import ARCH, NR, addressof, buffer, call, execute, int80, low_memory, wide
+from ..syscalls.raw import ARCH, addressof, buffer, call, execute, int80, low_memory, wide
 
-__all__ = ["ARCH", "NR", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED",
+__all__ = ["ARCH", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED",
            "INVISIBLE",
            "REACHED", "ERROR", "SKIPPED", "Outcome", "Unsuitable", "asks", "blocked", "invisible", "opens", "reached", "reads",
            "lists", "exists", "first_line", "child_exits", "mounts"]

@@ -38,14 +38,9 @@ def decode(arch, nr, args, peek):
 class _Table:
     def __init__(self, arch):
         from ..syscalls.widths import WIDTHS
+        from ..syscalls import numbers
         from . import decode_tables
-        if arch == "x86_64":
-            from ..syscalls.nr_x86_64 import NR
-        elif arch == "aarch64":
-            from ..syscalls.nr_aarch64 import NR
-        else:
-            raise KeyError("no system call table for architecture %r" % arch)
-        self.names = {number: name for name, number in NR.items()}
+        self.names = {number: name for name, number in numbers.table(arch).NR.items()}
         self.signatures = decode_tables.signatures(arch)
         self.widths = WIDTHS
         self.variants = {}

@@ -5,7 +5,7 @@ from .arms import Answers
 from .errors import SandboxError
 from .ledger import Ledger
 from ..syscalls.landlock import WRITE_FILE
-from ..syscalls.libc import ARCH, NR
+from ..syscalls.libc import ARCH, number as number_of
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
@@ -42,7 +42,7 @@ class Hearing:
         if call is None:  # a signal took it away; it comes again
             return
         ident, thread, number, arch, _ = call
-        if (thread, number, arch) != (child, NR["execveat"], self.listening.audit_arch):
+        if (thread, number, arch) != (child, number_of("execveat"), self.listening.audit_arch):
             raise SandboxError("listener", "an unexpected call %d before the gate" % number)
         try:
             if self.listener.go_on(ident, number):
@@ -61,7 +61,7 @@ class Hearing:
         # The tables are loaded now, while the program starts, and not while it waits for its first answer.
         from .decode import decode
         from .peek import Peek
-        decode(ARCH, NR["mount"], (0,) * 6, None)
+        decode(ARCH, number_of("mount"), (0,) * 6, None)
         peek = Peek()
         answers = Answers(self.listening.programs, self.listening.audit_arch)
         self.ledger = Ledger(self.listener, self.listening, answers, run.begun, decode, peek.read,

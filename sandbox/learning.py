@@ -14,8 +14,10 @@ from .errors import SandboxError, usage
 from .hearing import Hearing
 from .ledger import SLICE, SOON
 from .. import seccomp_bpf as bpf
-from ..syscalls.libc import ARCH, NR
+from ..syscalls.libc import ARCH
+from ..syscalls.numbers import native
 
+NR = native().NR
 OPEN = "learning: system calls pass to the kernel and are noted"
 #: Different values of one call that are kept, of those that are never widened; answers of the default policy that are.
 MOST_KEPT, MOST_ANSWERS = 1000, 4096

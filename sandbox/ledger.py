@@ -14,8 +14,10 @@ import time
 
 from .arms import ACTION, ERRNO, PASSES
 from .origin import Origins
-from ..syscalls.libc import ARCH, NR
+from ..syscalls.libc import ARCH
+from ..syscalls.numbers import native
 
+NR = native().NR
 #: Distinct records in all; a system call may have an eighth of them, and each has some, however full the ledger is.
 CAP = 2048
 SHARE = 8

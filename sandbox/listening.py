@@ -7,8 +7,10 @@ With the ledger on, each refused call asks but the quiet ones; with --seccomp-ac
 from . import arms, policy, policy_arms
 from .door import option
 from .errors import SandboxError, usage
-from ..syscalls.libc import ARCH, NR
+from ..syscalls.libc import ARCH
+from ..syscalls.numbers import native
 
+NR = native().NR
 _FDS = range(3, 9)  # stages.become_init
 _SOME = 0x7FFC0A0B1000
 #: What the child calls with the filter in force until init runs, beside filters.STARTER: it would wait for an answer that

@@ -82,14 +82,9 @@ def _bytes(programs, name, arch):
 # What the tools need
 
 def numbers(arch):
-    """The generated table module of an architecture: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""
-    if arch == "x86_64":
-        from ..syscalls import nr_x86_64 as table
-    elif arch == "aarch64":
-        from ..syscalls import nr_aarch64 as table
-    else:
-        raise KeyError("no system call table for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
-    return table
+    """The table of an architecture, as of syscalls.numbers: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""
+    from ..syscalls.numbers import table
+    return table(arch)
 
 
 def decisions(name, arch):

@@ -164,7 +164,7 @@ def seccomp_notify():
 def _answering(call, action):
     import struct
     return b"".join(struct.pack("=HBBI", *row) for row in (
-        (0x20, 0, 0, 0), (0x15, 0, 1, libc.NR[call]), (0x06, 0, 0, action), (0x06, 0, 0, ALLOW)))
+        (0x20, 0, 0, 0), (0x15, 0, 1, libc.number(call)), (0x06, 0, 0, action), (0x06, 0, 0, ALLOW)))
 
 
 def landlock_domain():

@@ -13,11 +13,13 @@ import select
 import time
 
 from ..syscalls import process as processes
-from ..syscalls.libc import ARCH, NR
+from ..syscalls.libc import ARCH
+from ..syscalls.numbers import native
 from . import trace_files, trace_look
 from .decode import PATH_MAX, Call
 from .decode_memory import Unreadable, shown
 
+NR = native().NR
 #: Rows in all; one path may have an eighth of them.  Beyond, so many paths are counted by name, and the others together.
 CAP, SHARE, COUNTED = 2048, 8, 128
 #: Characters of arguments of one row; of arguments and paths of all rows; then of the arguments, and of each path, of one more.

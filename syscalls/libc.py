@@ -77,13 +77,22 @@ BITS = sizeof(c_pointer) * 8
 #: calls would arrive under another architecture than the workload's).
 ARCH = MACHINE if MACHINE in ("x86_64", "aarch64") and BITS == 64 else None
 
-if ARCH == "aarch64":
-    from .nr_aarch64 import NR
+#: That whose numbers are asked for: a tool that makes no call works on any machine.
+TABLE = ARCH or "x86_64"
+
+if TABLE == "aarch64":
+    from .nr_aarch64 import CALLS
 else:
-    from .nr_x86_64 import NR
+    from .nr_x86_64 import CALLS
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
+
+
+def number(name):
+    """The number of a system call, -1 where this architecture has no such call."""
+    at = CALLS.find("\n%s " % name)
+    return -1 if at < 0 else int(CALLS[at + len(name) + 2:CALLS.index("\n", at + 1)])
 
 
 def bind(name, *argtypes):
@@ -93,11 +102,11 @@ def bind(name, *argtypes):
     int; raises OSError(errno, text, name) where the kernel returns -1, and ENOSYS where the call does not exist on this
     architecture.
     """
-    number, syscall = NR.get(name, -1), function()
+    known, syscall = number(name), function()
     syscall.argtypes = (c_long,) + argtypes
 
     def call(*arguments):
-        result = syscall(number, *arguments)
+        result = syscall(known, *arguments)
         if result == -1:
             code = get_errno()
             raise OSError(code, os.strerror(code), name)
@@ -109,7 +118,7 @@ def answers(calls):
     """[errno, 0 for none] of system calls that are no deed: (name, integer arguments and None for a null pointer)."""
     syscall, out = function(), []
     for name, arguments in calls:
-        out.append(get_errno() if syscall(NR.get(name, -1), *arguments) == -1 else 0)
+        out.append(get_errno() if syscall(number(name), *arguments) == -1 else 0)
     return out
 
 

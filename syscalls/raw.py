@@ -4,9 +4,9 @@ import ctypes
 import mmap
 import os
 
-from .libc import ARCH, NR, addressof, buffer, function
+from .libc import ARCH, addressof, buffer, function, number
 
-__all__ = ["ARCH", "NR", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide"]
+__all__ = ["ARCH", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide"]
 
 MAP_32BIT = 0x40
 _syscall = function()
@@ -27,8 +27,7 @@ def call(what, *arguments):
 
     Returns: int.  Raises OSError(errno, text, name), also ENOSYS for a name that this architecture has no number for.
     """
-    number = what if isinstance(what, int) else NR.get(what, -1)
-    result = _syscall(ctypes.c_long(number), *[_word(argument) for argument in arguments])
+    result = _syscall(ctypes.c_long(what if isinstance(what, int) else number(what)), *[_word(argument) for argument in arguments])
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(what))

@@ -57,11 +57,11 @@ def program(rules):
     """The filter's bytes.  rules: (call, answer), (call, argument, value, answer), or the latter with HAS: for each argument
     with a bit of the value."""
     import mrunc  # noqa: F401 - gives its parts their names
-    from mrunc.syscalls.libc import NR
+    from mrunc.syscalls.libc import number
     rows = []
     for rule in rules:
         call, argument, value, action, test = (rule[0], None, 0, rule[1], 0) if len(rule) == 2 else (*rule, 0x15)[:5]
-        rows += [(0x20, 0, 0, 0), (0x15, 0, 1 if argument is None else 3, NR[call])]
+        rows += [(0x20, 0, 0, 0), (0x15, 0, 1 if argument is None else 3, number(call))]
         if argument is not None:
             rows += [(0x20, 0, 0, 16 + 8 * argument), (test, 0, 1, value)]
         rows.append((0x06, 0, 0, action))

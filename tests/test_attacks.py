@@ -216,7 +216,7 @@ def test_a_kernel_without_landlock_is_not_passed_over_in_silence(inside):
         "p = i(0x20,0,0,0) + i(0x15,0,1,%d) + i(6,0,0,0x50026) + i(6,0,0,0x7fff0000)\n"
         "b = ctypes.create_string_buffer(p)\nf = ctypes.create_string_buffer(struct.pack('=HxxxxxxQ', 4, ctypes.addressof(b)))\n"
         "assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, f, 0, 0) == 0\n"
-        "os.execv(sys.argv[1], sys.argv[1:])" % libc.NR["landlock_create_ruleset"])
+        "os.execv(sys.argv[1], sys.argv[1:])" % libc.number("landlock_create_ruleset"))
     done = inside.outside(["/usr/bin/python3", "-c", code] + inside.command("echo", "RAN"))
     assert done.stdout == "RAN\n" and done.stderr.startswith("mrunc: note: without landlock"), done
 

@@ -10,10 +10,12 @@ import pytest
 import mrunc  # noqa: F401  registers the package
 from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, needs_python, pythons
 from mrunc.sandbox import learned, learned_text, learning
-from mrunc.syscalls.libc import ARCH, NR
+from mrunc.syscalls.libc import ARCH
+from mrunc.syscalls.numbers import native
 
 pytestmark = pytest.mark.needs("listener")
 
+NR = native().NR
 PYTHON3 = "/usr/bin/python3"
 CHOSEN = r"""
 #define _GNU_SOURCE

@@ -7,7 +7,7 @@ import pytest
 import mrunc  # noqa: F401  registers the package
 from conftest import ROOT
 from interpreters import musl, pythons
-from mrunc.syscalls import caps
+from mrunc.syscalls import caps, libc, numbers
 
 SCRIPT = r"""
 import os, sys
@@ -19,7 +19,7 @@ def check(types, function, get_errno, addressof, sizeof):
     def call(name, codes, *arguments):
         made = function()
         made.argtypes = [types["l"]] + [types[code] for code in codes]
-        result = made(libc.NR[name], *arguments)
+        result = made(libc.number(name), *arguments)
         return result, get_errno() if result == -1 else 0
     assert [sizeof(types[code]) for code in "iIlLzPc"] == [4, 4, 8, 8, 8, 8, 1]
     # an address is 64 bits wide, as a result and as an argument; so is a size: 4 GiB more than there is room for
@@ -55,6 +55,12 @@ def test_both_ways_to_ctypes_make_the_same_calls(python, tmp_path):
     done = subprocess.run([python, "-I", "-S", "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           universal_newlines=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_single_number_is_that_of_the_table():
+    table = numbers.native().NR
+    assert {name: libc.number(name) for name in table} == table and len(table) > 300
+    assert {libc.number(name) for name in ("", "rea", "ead", "read ", "read 0", "0", "no_such_call")} == {-1}
 
 
 def test_where_the_c_module_is_another_the_package_serves(tmp_path):

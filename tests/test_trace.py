@@ -15,10 +15,12 @@ from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, listening, policy, trace
 from mrunc.syscalls import process as processes
-from mrunc.syscalls.libc import ARCH, NR
+from mrunc.syscalls.libc import ARCH
+from mrunc.syscalls.numbers import native
 
 pytestmark = pytest.mark.needs("listener")
 
+NR = native().NR
 TRACE = ("--trace", "exec")
 TRUE = os.path.realpath("/bin/true")
 #: What a process's status looks like is told since Linux 6.15.
