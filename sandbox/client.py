@@ -17,6 +17,7 @@ import time
 
 from .door import door
 from .errors import SandboxError
+from .result import Result
 
 #: Of the host's environment, what a request may depend on.
 ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
@@ -143,11 +144,12 @@ def _another(words):
 
 
 class Call:
-    """One request that has been handed over.  channel: socket; `answer` is complete when the launcher has said the last
-    word."""
+    """One request that has been handed over.  channel: socket; started: what the launcher said at the start, where it was to;
+    foretold: the Result but for its usage, if the program ends well."""
 
     def __init__(self, channel, giver, link):
         self.channel, self.giver, self.link, self.parts, self.started = channel, giver, link, [], None
+        self.foretold = None
         self.pid = os.getpid()
 
     @property
@@ -168,13 +170,17 @@ class Call:
             self.started = marshal.loads(packet[1:])
         elif kind == b"+":
             self.parts.append(packet[1:])
-        elif kind in (b".", b":"):
-            data = b"".join(self.parts) + packet[1:]
-            answer = marshal.loads(data)
-            if kind == b":":
-                answer["result"]["usage"] = marshal.loads(data[-4 - int.from_bytes(data[-4:], "little"):])
+        elif kind and kind in b"~=.":
+            said, self.parts = marshal.loads(b"".join(self.parts) + packet[1:]), []
+            if kind == b"=":
+                self.foretold.usage, said = said, {"result": self.foretold}
+            elif "result" in said:
+                said["result"] = Result(**said["result"])
+            if kind == b"~":
+                self.foretold = said["result"]
+                return None
             self.close(True)
-            return answer
+            return said
         else:
             self.close()
             raise SandboxError("launcher", "ended without an answer", reason="it was killed, or a mistake of its own ended it")

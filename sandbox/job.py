@@ -9,6 +9,7 @@ import marshal
 import os
 import time
 
+from ..syscalls import process
 from . import launch, supervise
 from .errors import SandboxError
 from .launcher import PART, SIGKILL, Served, error_as_dict
@@ -23,7 +24,8 @@ class Job:
     def __init__(self, launcher, channel, stdio, request):
         self.launcher, self.channel, self.stdio, self.request = launcher, channel, stdio, request
         self.state, self.run, self.supervision, self.outcome = SETUP, None, None, None
-        self.told = self.likely = None  # the answer without its usage, by marshal, for an end like this
+        self.likely = None  # supervise.Outcome of the end that the host was told of beforehand
+        self.foretold, self.controls = False, None  # whether that answer still holds; its controls, by marshal
         self.error, self.parts, self.heard = None, [], channel is not None
         self.key = None  # of unchanged.Plans, while a spare could serve runs like this
 
@@ -91,6 +93,9 @@ class Job:
             self.supervision.serve(events)
             if self.supervision.done:
                 self._over()
+                if self.state is ENDS and process.has_ended(self.run.pid):  # it most often has: without another turn
+                    self.run.ended = True
+                    self._conclude()
         elif self.state is ENDS and self.run.has_ended(events):
             self._conclude()
         if self.parts:
@@ -132,22 +137,27 @@ class Job:
         self.key = self.launcher.spares.key(self)
         if not self.supervision.carriers and not self.run.terminals:
             self._close_stdio()
-        self.likely = supervise.Outcome(self.run.plan.spec)
-        self.likely.status = 0
-        self._tell(self.likely)
         tell, self.request = self.request["tell"], {"alone": self.request["alone"]}
         if tell:
-            self.parts.append(b">" + marshal.dumps({"pid": self.run.pid}, 2))
+            self._say(b">", {"pid": self.run.pid})
+        self._foretell()
 
-    def _tell(self, outcome):
-        """Has the answer ready, but for the usage: while others work, and as if the program had ended well, which it most often
-        does."""
+    def _foretell(self):
+        """Tells the host the answer, but for the usage, as if the program had ended well, which it most often does: while
+        others work."""
         result = self.run.result
-        if self.told is not None:
-            result.controls, self.told = marshal.loads(self.told)["result"]["controls"], None
-        if self.run.judge(outcome):
-            self.told = marshal.dumps({"result": dict(result.as_dict(), usage=None)}, 2)
+        self.likely = supervise.Outcome(self.run.plan.spec)
+        self.likely.status = 0
+        if self.run.judge(self.likely):
+            self._say(b"~", {"result": dict(result.as_dict(), usage=None)})
+            self.foretold, self.controls = True, marshal.dumps(result.controls, 2)
             result.controls = []  # a third of the size there, and a launcher may hold hundreds of them
+
+    def _take_back(self):
+        """It ended otherwise."""
+        if self.foretold:
+            self.run.result.controls, self.controls, self.foretold = marshal.loads(self.controls), None, False
+        self.run.judge(self.outcome)
 
     def _over(self):
         self.supervision.close()
@@ -178,7 +188,7 @@ class Job:
             except OSError:
                 pass
             if self.outcome is not None and not self.outcome.is_like(self.likely):
-                self._tell(self.outcome)
+                self._take_back()
         else:
             self._conclude()
 
@@ -187,7 +197,7 @@ class Job:
         try:
             if self.error is not None:
                 error = self.error if self.run is None else self.run.given_up(self.error)
-                answer, self.told = {"error": error_as_dict(error)}, None
+                answer, self.foretold = {"error": error_as_dict(error)}, False
             else:
                 answer = self._concluded()
             self._close_stdio()
@@ -199,18 +209,20 @@ class Job:
     def _concluded(self):
         try:
             result = self.run.conclude(self.outcome)
-            return {"result": result.as_dict()} if self.told is None else result.usage
+            return result.usage if self.foretold else {"result": result.as_dict()}
         except SandboxError as error:  # kept nowhere: its traceback leads back here
-            self.told = None
+            self.foretold = False
             return {"error": error_as_dict(error)}
 
     def answer(self, answer):
-        """The last word to the host, or the rest of what is `told` already."""
-        data, last = marshal.dumps(answer, 2), b"."
-        if self.told is not None:
-            data, last = self.told + data + len(data).to_bytes(4, "little"), b":"
+        """The last word to the host, or the rest of what it knows already."""
+        self._say(b"=" if self.foretold else b".", answer)
+
+    def _say(self, kind, word):
+        """One word to the host."""
+        data = marshal.dumps(word, 2)
         pieces = [data[i:i + PART] for i in range(0, len(data), PART)]
-        self.parts += [b"+" + piece for piece in pieces[:-1]] + [last + pieces[-1]]
+        self.parts += [b"+" + piece for piece in pieces[:-1]] + [kind + pieces[-1]]
         self._send()
 
     def _send(self):

@@ -77,7 +77,7 @@ class Run(Provisions):
         self.result = Result().planned(plan)
 
     def _remember_terminals(self):
-        if not self.plan.spec.tty and any(os.isatty(fd) for fd in self.stdio):
+        if not self.plan.spec.tty and any([os.isatty(fd) for fd in set(self.stdio)]):
             from . import terminals
             self.terminals = terminals.remember(self.stdio)
 

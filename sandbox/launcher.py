@@ -9,8 +9,9 @@ What goes over the socket N (SOCK_SEQPACKET): the launcher's pid, to the host. T
 marshal, with the descriptors of a channel, the program's stdin, stdout and stderr, the host's directory (but for a warm
 sandbox, which has its own), and where the dict is too long for a packet, a file with it (a request with `pool` is about warm
 sandboxes: warm.py). Over the channel comes back: `>` and a dict when the program has been started, where `tell` asks for it;
-`+` and `.`, the answer in parts, `.` being the last: a dict with `result` or `error`; or in its place `:`, that dict, its
-usage, and four bytes, the length of the usage. To the launcher: `k`, kill it; `s` and one byte, a signal for the program. A
+`~` and a dict with a `result` but for its usage, which comes true if the program ends well; `=`, that usage, if it has come
+true, or else `.`, a dict with `result` or `error`. What is too long for a packet comes in parts, `+` being all but the last. To
+the launcher: `k`, kill it; `s` and one byte, a signal for the program. A
 channel that is closed kills it, too. marshal reads what only the two ends have written; no byte of it is the program's.
 
 Whoever has given up rights that the launcher still has (a worker that was forked, say) may hold the socket all the same: the
@@ -169,7 +170,7 @@ class Launcher:
         self.allow(self.most - MOST_FDS)
         if not packet:
             return self.leave()
-        data = dict((kind, data) for _, kind, data in control)
+        data = dict([(kind, data) for _, kind, data in control])
         fds, sender = words(data.get(sockets.SCM_RIGHTS, b"")), words(data.get(SCM_CREDENTIALS, b""))
         if sender != [self.host.pid, os.getuid(), os.getgid()]:
             return self.refuse(fds, sender)
@@ -292,8 +293,8 @@ class Served(launch.Run):
 
 
 def words(data):
-    """The 32-bit numbers of a control message."""
-    return [int.from_bytes(data[i:i + 4], "little") for i in range(0, len(data), 4)]
+    """The numbers of a control message: descriptors, a struct ucred."""
+    return memoryview(data).cast("I").tolist()
 
 
 def error_as_dict(error):

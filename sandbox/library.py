@@ -5,7 +5,6 @@ import subprocess
 
 from . import client
 from .errors import SandboxError, usage
-from .result import Result
 from .spec import known
 from .streams import Streams, exchange
 
@@ -80,12 +79,12 @@ def settle(call):
 
 
 def finished(answer, stdout=None, stderr=None, check=False):
-    """The Result of a launcher's answer.  Raises SandboxError, CalledProcessError."""
+    """The Result in an answer (client.Call.take).  Raises SandboxError, CalledProcessError."""
     if "error" in answer:
         error = answer["error"]
         raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],
                            error["control"], error["status"])
-    result = Result(**answer["result"])
+    result = answer["result"]
     result.stdout, result.stderr = stdout, stderr
     if check and result.returncode:
         raise CalledProcessError(result)

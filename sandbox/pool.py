@@ -103,7 +103,7 @@ class Pool:
 
     def _ask(self, argv, stdio, env, timeout):
         request = {"argv": library.arguments(argv), "env": library.plain(env), "timeout": timeout,
-                   "environ": library.environ({"env": env}), "tell": False}
+                   "environ": library.environ({"env": env}) if env else {}, "tell": False}
         for _ in range(2):
             opened = self._opened()
             request["pool"] = opened.started["pool"]

@@ -212,7 +212,7 @@ class Spare(Warm):
             except SandboxError as error:
                 self._close_stdio()
                 self._give_up()
-                Diagnosis(self.launcher, channel, request, error).begin()
+                Diagnosis(self.launcher, channel, request, error, self.parts).begin()
         else:
             Warm._conclude(self)
 
@@ -235,11 +235,11 @@ class Lent(Later):
 
 class Diagnosis(Job):
     """A program could not be executed: an ordinary sandbox is asked why, which runs nothing.  error: what is said where that
-    finds nothing."""
+    finds nothing; parts: what the host has not taken yet."""
 
-    def __init__(self, launcher, channel, request, error):
+    def __init__(self, launcher, channel, request, error, parts):
         Job.__init__(self, launcher, channel, (), request)
-        self.reason = error
+        self.reason, self.parts = error, parts
 
     def begin(self):
         """Starts it."""

@@ -119,7 +119,7 @@ class Spec:
         self.argv = _argv(argv)
         if timeout is not None:
             self.timeout = _amount("duration", timeout, "timeout")
-        return dict(_variables(env, environ))
+        return dict(_variables(env, environ)) if env else {}
 
     @property
     def wants_group(self):

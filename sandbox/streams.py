@@ -37,7 +37,7 @@ class Streams:
         try:
             self.theirs = [self._end(value, number) for number, value in enumerate((stdin, stdout))]
             self.theirs.append(self.theirs[1] if stderr == STDOUT else self._end(stderr, 2))
-            for fd in self.theirs:
+            for fd in set(self.theirs):
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
                     raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
         except OSError as error:
