@@ -324,6 +324,46 @@ assert max(grown) < 256, grown  # KiB, of 310 runs: less than 1 for each
 """)
 
 
+def test_an_end_is_told_as_it_was_and_not_as_it_was_foretold(host):
+    """While the program runs the host hears what an end with 0 will look like; another end is told whole."""
+    host("""
+from mrunc.sandbox import client
+calls, Call = [], client.Call
+class Kept(Call):
+    def __init__(self, *given):
+        Call.__init__(self, *given)
+        calls.append(self)
+client.Call = Kept
+def ended(what):
+    process = box.popen(["sh", "-c", "read number; exit $number"], stdin=subprocess.PIPE)
+    until(lambda: process.poll() is None and calls[-1].foretold)
+    foretold = calls[-1].foretold
+    assert (foretold.reason, foretold.returncode, foretold.usage, foretold.argv[0]) == ("exited", 0, None, "sh")
+    assert foretold.controls
+    what(process)
+    process.wait()
+    result = process.result
+    assert (result is foretold) == (result.exit_code == 0)
+    assert result.usage["wall_s"] > 0 and result.usage["user_s"] + result.usage["system_s"] > 0, result.usage
+    assert [row["name"] for row in result.controls] == [row["name"] for row in foretold.controls]
+    return result.reason, result.returncode, bool(result.evidence)
+def says(number):
+    def write(process):
+        process.stdin.write(b"%d\\n" % number)
+        process.stdin.close()
+    return write
+box = mrunc.Sandbox(timeout=60, grace=0)
+for _ in range(2):
+    assert ended(says(0)) == ("exited", 0, True)
+    assert ended(says(3)) == ("exited", 3, True)
+    assert ended(says(139)) == ("exited", 139, True)
+    assert ended(lambda process: process.kill()) == ("killed-by-caller", 137, True)
+    assert ended(lambda process: process.send_signal(15)) == ("signal", 143, True)
+box = mrunc.Sandbox(timeout=0.5, grace=0)
+assert ended(lambda process: None) == ("timeout-wall", 124, True)
+""")
+
+
 def test_what_a_run_held_that_could_not_be_executed_is_freed_at_once(host):
     """Not when somebody collects garbage."""
     host("""
@@ -780,11 +820,13 @@ for options in ({}, {"changes": True}, {"tier": "process"}):
     for turn in range(6):
         process = box.popen(["sh", "-c", "cat; kill -9 $$"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert process.communicate(b"x") == (b"x", None)
-        process = box.popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = box.popen(["sh", "-c", "cat; sleep 100"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             process.communicate(b"x" * 300000, timeout=0)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # however much of it was served meanwhile
             pass
+        else:
+            raise AssertionError("ended")
         del process  # it has given up on it
         before = before or held()
     assert held() <= before, (options, before, held())
