@@ -211,8 +211,9 @@ class Spare(Warm):
                 self.run.conclude(self.outcome)
             except SandboxError as error:
                 self._close_stdio()
+                parts, self.parts = self.parts, []
                 self._give_up()
-                Diagnosis(self.launcher, channel, request, error, self.parts).begin()
+                Diagnosis(self.launcher, channel, request, error, parts).begin()
         else:
             Warm._conclude(self)
 

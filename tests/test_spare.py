@@ -189,6 +189,25 @@ for argv in (["nonesuch"], ["/etc/passwd"], ["/usr"], [""], ["a\\0b"]):
 """)
 
 
+def test_a_program_that_is_not_there_is_nobody_elses_end_when_the_host_does_not_read(host):
+    """What the host was told before then waits for it beside the answer."""
+    host(READY + """
+from mrunc.sandbox import library
+spare = ready()
+with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as other:
+    streams = mrunc.sandbox.streams.Streams(-3, -3, -3)
+    call = library.ask(["/nonesuch"] + ["x" * 100000] * 10, streams.theirs, None, {})
+    streams.close()
+    until(lambda: not alive(spare))
+    answer = None
+    while answer is None:
+        answer = call.take()
+    assert answer["error"]["stage"] == "exec" and answer["error"]["status"] == 127, answer
+    other.stdin.close()
+assert other.returncode == 0
+""")
+
+
 def test_a_spare_that_was_killed_is_no_loss(host):
     host(READY + """
 import signal
