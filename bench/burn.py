@@ -22,8 +22,8 @@ import rivals as others  # noqa: E402
 
 KINDS = ("plain", "file", "tested", "denied")
 SLICE, CALLS = 50e6, 5e6
-#: In how many batches, each with processes of its own, the calls are measured.
-BATCHES = 10
+#: In at most so many batches, each with processes of its own and at least so many rounds, the calls are measured.
+BATCHES, ROUNDS = 40, 5
 #: gVisor's own clocks count what its kernel says a process used; there the time on the wall is what is known.
 BY_WALL = ("runsc",)
 LEFT_OUT = {"mrunc without seccomp": "seccomp", "mrunc without caps": "caps,securebits"}
@@ -137,7 +137,7 @@ def called(start, rounds):
     """{name: {kind: {"ns": spread, "extra", "ratio": spread of the difference and the ratio to outside, "beside": spread of
     what mrunc takes more in the same round}}}: of the medians of batches, since where a process lies in memory is worth some ns
     per call for as long as it lives.  start() gives fresh {name: Worker}."""
-    batches = min(rounds, BATCHES)
+    batches = max(1, min(BATCHES, rounds // ROUNDS))
     each, counts = {}, {}
     for _ in range(batches):
         found = start()
