@@ -145,11 +145,13 @@ def _another(words):
 
 class Call:
     """One request that has been handed over.  channel: socket; started: what the launcher said at the start, where it was to;
-    foretold: the Result but for its usage, if the program ends well."""
+    foretold: the Result but for its usage, if the program ends well.
+
+    KeyboardInterrupt may come at any time: what has been read and not yet understood stays in `words`."""
 
     def __init__(self, channel, giver, link):
-        self.channel, self.giver, self.link, self.parts, self.started = channel, giver, link, [], None
-        self.foretold = None
+        self.channel, self.giver, self.link, self.words, self.started = channel, giver, link, [], None
+        self.foretold = self.answer = None
         self.pid = os.getpid()
 
     @property
@@ -160,31 +162,46 @@ class Call:
     def take(self):
         """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
         the launcher has died, BlockingIOError where there is none yet."""
+        if self.answer is None:
+            self._read()
+            self._understand()
+        if self.answer is not None:
+            self.close(True)
+        return self.answer
+
+    def _read(self):
+        """Has one more of the launcher's packets in `words`.  Raises OSError."""
+        if self.words and self.words[-1][:1] != b"+":
+            if self.words[-1][:1] != b"\0":
+                return  # an interrupt came before it was understood
+            self.words.pop()  # or before it was read
         try:
             size = self.channel.recv_into(bytearray(1), 1, LENGTH)
         except ConnectionResetError:  # told once where it left a word of ours unread; what it has said is behind that
             size = self.channel.recv_into(bytearray(1), 1, LENGTH)
-        packet = self.channel.recv(size) if size else b""
-        kind = packet[:1]
-        if kind == b">":
-            self.started = marshal.loads(packet[1:])
-        elif kind == b"+":
-            self.parts.append(packet[1:])
-        elif kind and kind in b"~=.":
-            said, self.parts = marshal.loads(b"".join(self.parts) + packet[1:]), []
-            if kind == b"=":
-                self.foretold.usage, said = said, {"result": self.foretold}
-            elif "result" in said:
-                said["result"] = Result(**said["result"])
-            if kind == b"~":
-                self.foretold = said["result"]
-                return None
-            self.close(True)
-            return said
-        else:
+        self.words.append(bytearray(size))
+        if size:
+            self.channel.recv_into(self.words[-1])
+
+    def _understand(self):
+        """Takes what is in `words`, if it is complete.  Raises SandboxError."""
+        kind = self.words[-1][:1]
+        if kind == b"+":
+            return
+        if not kind:
             self.close()
             raise SandboxError("launcher", "ended without an answer", reason="it was killed, or a mistake of its own ended it")
-        return None
+        said = marshal.loads(b"".join([memoryview(word)[1:] for word in self.words]))
+        if kind == b">":
+            self.started = said
+        elif kind == b"~":
+            self.foretold = Result(**said["result"])
+        elif kind == b"=":
+            self.foretold.usage = said
+            self.answer = {"result": self.foretold}
+        else:
+            self.answer = dict(said, result=Result(**said["result"])) if "result" in said else said
+        self.words = []
 
     def say(self, word):
         """One word to the launcher; never raises."""

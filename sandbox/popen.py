@@ -157,6 +157,8 @@ class Process:
 
 
 def _readable(channel, seconds):
+    if channel.fileno() < 0:  # the answer is complete
+        return True
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     return bool(poll.poll(None if seconds is None else max(0.0, seconds) * 1000))

@@ -152,8 +152,8 @@ class Streams:
 
 def exchange(call, streams, end=None):
     """Feeds and reads until the answer of a client.Call is complete; returns it.  end: monotonic time, then None."""
-    answer, channel, before = None, call.channel.fileno(), {}
-    if streams.ours or end is not None:
+    answer, channel, before = call.answer, call.channel.fileno(), {}
+    if answer is None and (streams.ours or end is not None):
         poll = select.poll()
         poll.register(channel, select.POLLIN)
     while answer is None and (streams.ours or end is not None):

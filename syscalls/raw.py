@@ -27,7 +27,8 @@ def call(what, *arguments):
 
     Returns: int.  Raises OSError(errno, text, name), also ENOSYS for a name that this architecture has no number for.
     """
-    result = _syscall(ctypes.c_long(what if isinstance(what, int) else number(what)), *[_word(argument) for argument in arguments])
+    known = what if isinstance(what, int) else number(what)
+    result = _syscall(ctypes.c_long(known), *[_word(argument) for argument in arguments])
     if result == -1:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(what))

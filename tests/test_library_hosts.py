@@ -364,6 +364,39 @@ assert ended(lambda process: None) == ("timeout-wall", 124, True)
 """)
 
 
+def test_an_interrupt_at_any_time_loses_nothing_of_what_a_program_is_waited_for(host):
+    """Whoever has handled it waits again."""
+    host("""
+def interrupted(number, what):
+    left = [number]
+    def in_line(frame, event, argument):
+        left[0] -= event == "line"
+        if not left[0]:
+            raise KeyboardInterrupt
+        return in_line
+    def in_call(frame, event, argument):
+        return in_line if frame.f_code.co_filename.endswith(("client.py", "popen.py")) else None
+    sys.settrace(in_call)
+    try:
+        what()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+box = mrunc.Sandbox()
+for words, way in (([], "communicate"), (["x" * 70000], "wait")):
+    number, again = 1, True
+    while again:
+        process = box.popen(["sh", "-c", "exit 0"] + words)
+        again = interrupted(number, getattr(process, way))
+        assert process.wait() == 0, (way, number)
+        assert process.result.usage["wall_s"] > 0 and len(process.result.argv) == 3 + len(words), (way, number)
+        number += 1
+    assert number > 20, number
+""")
+
+
 def test_what_a_run_held_that_could_not_be_executed_is_freed_at_once(host):
     """Not when somebody collects garbage."""
     host("""
