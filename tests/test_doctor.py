@@ -10,10 +10,11 @@ import shutil
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PYTHON, PYTHON_PREFIX, ROOT, USER, copy_tool, pythons
+from conftest import PYTHON, PYTHON_PREFIX, ROOT, USER, copy_tool, make_inside, pythons
 from outer_filter import EPERM, EACCES, EINVAL, EBUSY, ENOSPC, ENOSYS, EUSERS, EOPNOTSUPP, HAS, KILL, behind
 
 ECHO = ("/bin/echo", "the workload ran")
@@ -47,15 +48,27 @@ def doctor(inside, wrap=(), python=None, **settings):
     return Report(inside.outside([*wrap, *inside.command(options=["--json"], verb="doctor", python=python)], **settings))
 
 
-#: {who: Report}
+#: {(who, *wrap): Future of a Report}
 ASKED = {}
 
 
+def ask(pool, inside, wrap):
+    """The Future of the doctor's report below a wrap, which is made once for each caller: many findings are of one state."""
+    key = (inside.who, *wrap)
+    if key not in ASKED:
+        ASKED[key] = pool.submit(doctor, inside, wrap)
+    return ASKED[key]
+
+
+def asked(inside, wrap=()):
+    """The report itself."""
+    with ThreadPoolExecutor(1) as pool:
+        return ask(pool, inside, wrap).result()
+
+
 def undisturbed(inside):
-    """The doctor's report on this host as it is, asked once for each caller: it takes long."""
-    if inside.who not in ASKED:
-        ASKED[inside.who] = doctor(inside)
-    return ASKED[inside.who]
+    """The doctor's report on this host as it is."""
+    return asked(inside)
 
 
 def shell(script, *options):
@@ -139,6 +152,16 @@ def test_a_mistake_is_exit_2(inside, words, what):
     assert inside.outside(inside.command(verb="doctor", options=["--help"])).stdout.startswith("usage: ")
 
 
+@pytest.fixture(scope="module")
+def ahead(request, tool_folder):
+    """All states that are provoked for the tests of this run, asked for two at a time: they share nothing."""
+    with ThreadPoolExecutor(2) as pool:
+        for item in request.session.items:
+            if "ahead" in item.fixturenames:
+                inside = make_inside(item.callspec.params["inside"], tool_folder)
+                ask(pool, inside, item.callspec.params["wrap"](inside))
+
+
 # Each finding, provoked.  name: [(id, wrap(inside), state, part of the evidence, cause or None)]
 
 def limited(kind):
@@ -153,7 +176,7 @@ def masked(inside):
 
 
 def labelled(inside, text):
-    path = os.path.join(inside.scratch, "label")
+    path = os.path.join(os.path.dirname(inside.scratch), re.sub(r"\W+", "-", text))  # by which the wrap is known again
     with open(path, "w") as stream:
         stream.write(text)
     return on_a_host(inside, "mount --bind %s /proc/$$/attr/current" % shlex.quote(path))
@@ -217,7 +240,7 @@ def test_a_kernel_without_cgroup_kill_is_said(inside):
 def test_cgroup_kill_is_there(inside_as_root):
     if not any(" - cgroup2 " in line for line in open("/proc/self/mountinfo")):
         pytest.skip("no cgroup2 is mounted on this machine")
-    assert doctor(inside_as_root)["cgroup-kill"]["evidence"] == "there"
+    assert undisturbed(inside_as_root)["cgroup-kill"]["evidence"] == "there"
 
 
 NEW_SEVEN = {"mountns": "mnt", "pidns": "pid", "utsns": "uts", "ipcns": "ipc", "netns": "net", "cgroupns": "cgroup",
@@ -292,8 +315,8 @@ ELSEWHERE = {"machine", "python", "bytecode", "wsl", "host-ids", "cgroup", "cgro
 
 
 @pytest.mark.parametrize("name,_,wrap,state,evidence,cause", CASES, ids=["%s-%s" % (case[0], case[1]) for case in CASES])
-def test_a_bad_state_changes_its_finding(inside, name, _, wrap, state, evidence, cause):
-    report = doctor(inside, wrap(inside))
+def test_a_bad_state_changes_its_finding(inside, ahead, name, _, wrap, state, evidence, cause):
+    report = asked(inside, wrap(inside))
     good, bad = undisturbed(inside)[name], report[name]
     assert good["state"] == "ok" and evidence not in good["evidence"], good
     assert bad["state"] == state, bad
@@ -392,7 +415,7 @@ def test_a_masked_proc_beside_a_whole_one_is_no_hindrance(inside_as_root):
 
 def test_a_weaker_tier_is_named_first_with_what_the_full_one_lacks(inside_as_user):
     wrap = limited("user")(inside_as_user)
-    report = doctor(inside_as_user, wrap)
+    report = asked(inside_as_user, wrap)
     assert (report.rc, report.data["tier"]) == (1, "process")
     assert report.data["line"].startswith("the process tier would run here (--tier process); the full tier would not: namespaces: "
                                           "clone3: No space left on device"), report.data["line"]
@@ -455,7 +478,7 @@ SAME = ["userns-ENOSPC", "userns-ENOSYS", "userns-EPERM", "userns-EACCES", "user
 def test_a_run_that_fails_says_the_same(inside, case):
     name, _, wrap, _, _, cause = case
     wrap = wrap(inside)
-    report = doctor(inside, wrap)
+    report = asked(inside, wrap)
     done = inside.outside([*wrap, *inside.command(*ECHO)])
     assert done.returncode == 125 and ECHO[1] not in done.stdout, done
     lines = done.stderr.splitlines()
