@@ -77,8 +77,8 @@ def docker_filter(place):
 
 def own_filter(place):
     """The path of mrunc's default filter."""
-    from mrunc.sandbox import policy
-    return _written(place, "default.bpf", policy.program("default", os.uname().machine))
+    from mrunc.sandbox import frozen_filters
+    return _written(place, "default.bpf", frozen_filters.program("default", os.uname().machine))
 
 
 def linear_filter(place):

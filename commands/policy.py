@@ -82,9 +82,9 @@ def machine(values):
 def load(what, arch):
     """(name, program bytes) of a shipped policy or a file.  Raises SandboxError."""
     import os
-    from ..sandbox import policy
+    from ..sandbox import frozen_filters, policy
     if what in policy.NAMES:
-        return what, policy.program(what, arch)
+        return what, frozen_filters.program(what, arch)
     if not os.path.lexists(what):
         raise wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))

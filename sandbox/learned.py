@@ -5,7 +5,7 @@ A call that was seen passes; of those in HELD only with the arguments that were 
 argument keeps its tests if everything seen keeps to them, so a learned policy lets nothing pass that the default refuses,
 but for lines that say so.
 """
-from . import filters, policy, policy_arms
+from . import filters, frozen_filters, policy, policy_arms
 from .. import seccomp_bpf as bpf
 
 #: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars, which a filter sees.
@@ -66,7 +66,7 @@ class Judge:
 
     def __init__(self, arch):
         self.rules, self.table = policy.decisions("default", arch), policy.numbers(arch)
-        self._code = bpf.decode(policy.program("default", arch))
+        self._code = bpf.decode(frozen_filters.program("default", arch))
 
     def rule(self, call):
         """Its row's rule; "allow" for a call of another architecture."""

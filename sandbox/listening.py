@@ -4,7 +4,7 @@
 With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
-from . import arms, policy, policy_arms
+from . import arms, frozen_filters, policy, policy_arms
 from .door import option
 from .errors import SandboxError, usage
 from ..syscalls.libc import ARCH
@@ -81,7 +81,7 @@ def arm(plan):
     if not (out.record or out.trace or out.kill):
         return
     # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
-    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == policy.digest(named[0], ARCH)
+    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == frozen_filters.digest(named[0], ARCH)
     missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
@@ -107,7 +107,7 @@ def _compose(plan, out, name, shipped):
     """Gives a Listening its programs, and the plan's policy the arms that kill.  Raises SandboxError, exit 2."""
     try:
         if out.kill and shipped:
-            program, plan.policy_digest = policy.killing_program(name, ARCH)
+            program, plan.policy_digest = frozen_filters.killing_program(name, ARCH)
             plan.filters[0] = name, program
         elif out.kill:
             plan.filters[0] = name, arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
@@ -115,8 +115,8 @@ def _compose(plan, out, name, shipped):
         out.programs = [program for _, program in plan.filters]
         # A listener's kill ends the whole sandbox, the filter's one process: a report alone changes nothing.
         spared = out.record and not out.kill and plan.spec.ledger is not True
-        if out.record and shipped and not (spared and name in policy.KILLING):
-            out.program = policy.asking_program(name, ARCH, len(plan.filters) > 1)
+        if out.record and shipped and not (spared and name in frozen_filters.KILLING):
+            out.program = frozen_filters.asking_program(name, ARCH, len(plan.filters) > 1)
         else:
             out.program = arms.combine(
                 out.programs, arms.asking_but(out.audit_arch, out.quiet, arms.KILL if spared else arms.NOTIFY) if out.record

@@ -69,7 +69,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
 
     Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.
     """
-    from . import policy
+    from . import frozen_filters
     check_machine()
     plan = Plan()
     plan.spec, plan.tier, plan.caller, plan.readable = spec, tier, (host.uid, host.gid), {}
@@ -103,7 +103,7 @@ def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
     # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
     plan.writes_host_files = bool(spec.rw) or not tier.own_tree or not plan.root and (host.stdio_files or not spec.argv)
     if plan.writes_host_files and not plan.left_out("setid-filter"):
-        plan.filters.append(("setid", policy.setid_program(ARCH)))
+        plan.filters.append(("setid", frozen_filters.setid_program(ARCH)))
     if spec.learn == "record":
         from . import learning
         learning.arm(plan)
@@ -145,14 +145,14 @@ def _own_tree(plan, spec, host):
 
 def _policy(plan, spec):
     """(name, program) of the system call policy.  The shipped ones are bytes with a known digest; nothing else is loaded."""
-    from . import policy
+    from . import frozen_filters
     name = spec.seccomp
     if not plan.tier.own_tree:
         from . import host_tree
         name = host_tree.policy(landlock.abi())
     if not plan.tier.own_tree or name in SHIPPED and not spec.seccomp_add:
-        plan.policy_digest = policy.digest(name, ARCH)
-        return name, policy.program(name, ARCH)
+        plan.policy_digest = frozen_filters.digest(name, ARCH)
+        return name, frozen_filters.program(name, ARCH)
     from . import filters
     name, program, plan.warnings = filters.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
     plan.policy_digest = digest(program)

@@ -1,85 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped system call policies: frozen filters for the launch, models and reasons for the tools.
-
-The launch calls `program` and `setid_program` and gets bytes; nothing is compiled, nor is the compiler imported. The
-tools call `policy` and `decisions`, which read the tables (`policy_tables`).
+"""The shipped system call policies as models with reasons, from the tables (`policy_tables`): what tools ask for, and what
+the programs of `frozen_filters` were compiled from.
 """
-
-NAMES = ("default", "strict", "process", "process-nosignal", "debug")
-ARCHES = ("x86_64", "aarch64")
-#: Those that kill for some calls of the architecture.
-KILLING = ("strict",)
+from .frozen_filters import ARCHES, NAMES
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
-
-# What the launch needs
-
-def program(name, arch):
-    """The frozen filter of a policy, as the bytes of a struct sock_filter array.
-
-    name: one of NAMES ("process-nosignal": `process` for kernels below Landlock ABI 6, where the filter must refuse
-    signals). arch: "x86_64" or "aarch64", as os.uname().machine says.
-
-    Raises ValueError for an unknown name, KeyError for an architecture without filters.
-    """
-    _known(name)
-    return _frozen(name, arch)
-
-
-def digest(name, arch):
-    """The SHA-256 of a policy's program in hex, written down with it: computing it would cost a start 2 ms."""
-    from . import frozen
-    return frozen.DIGESTS[arch, name]
-
-
-def setid_program(arch):
-    """The frozen second filter for sandboxes that can write a host directory: refuses set-id mode bits.
-
-    It lets everything else through, so that it can stand beside any policy, also one from a file.
-    Raises KeyError for an architecture without filters.
-    """
-    return _frozen("setid", arch)
-
-
-def asking_program(name, arch, setid):
-    """The frozen filter of a policy whose refusals ask the ledger's listener: the same tree with other leaves. A foreign
-    architecture is still killed, quiet calls (policy_arms) are refused as ever. setid: `setid_program` is part of it.
-    Errors as `program`."""
-    _known(name)
-    return _armed(name + ("+setid" if setid else "") + "+ledger", arch)
-
-
-def killing_program(name, arch):
-    """(the frozen filter of a policy that kills where it refuses a call of high risk (policy_arms), its SHA-256). Errors as
-    `program`."""
-    from . import frozen_arms
-    _known(name)
-    return _armed(name + "+kill", arch), frozen_arms.DIGESTS[arch, name + "+kill"]
-
-
-def _known(name):
-    if name not in NAMES:
-        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
-
-
-def _frozen(name, arch):
-    from . import frozen
-    return _bytes(frozen.PROGRAMS, name, arch)
-
-
-def _armed(name, arch):
-    from . import frozen_arms
-    return _bytes(frozen_arms.PROGRAMS, name, arch)
-
-
-def _bytes(programs, name, arch):
-    if arch not in ARCHES:
-        raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
-    return bytes.fromhex(programs[arch, name])
-
-
-# What the tools need
 
 def numbers(arch):
     """The table of an architecture, as of syscalls.numbers: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""

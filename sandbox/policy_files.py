@@ -13,7 +13,7 @@ that the kernel takes all 64, a test that the upper half could walk round is ref
 import os
 import stat
 
-from . import policy
+from . import frozen_filters, policy
 from .errors import SandboxError, nearest, usage
 from .policy_constants import OTHER_CALLS
 from .. import seccomp_bpf as bpf
@@ -59,7 +59,7 @@ def read(source, arch, caps=frozenset(), kernel=None):
     """
     name = os.fsdecode(source)
     if name in policy.NAMES:
-        return name, policy.program(name, arch), policy.policy(name, arch)
+        return name, frozen_filters.program(name, arch), policy.policy(name, arch)
     data = load(name)
     shown = name if "/" in name else "./" + name  # never the name of a shipped one
     try:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which system calls a sandboxed program may make, and why: the tables that the frozen filters are made from.
 
-Not on the run path: `policy.program` takes the frozen bytes. After a change run .ci/freeze_filters.py.
+Not on the run path: `frozen_filters.program` takes the frozen bytes. After a change run .ci/freeze_filters.py.
 
 A row is (rule, reason, names). A rule is an action, or a tuple of (action, test, ...) of which the first whose tests
 all hold decides; a test is (argument, operator, value) or (argument, operator, value, mask) on the low 32 bits, since

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import ledger as module, notify, policy
+from mrunc.sandbox import frozen_filters, ledger as module, notify, policy
 from mrunc.sandbox.arms import Answers
 from mrunc.sandbox.decode import decode
 from mrunc.sandbox.ledger import BURST, CAP, CERTAINLY, PACE, SHARE, Ledger
@@ -74,7 +74,7 @@ def made(monkeypatch):
     def make(calls, cost=0.0, told=decode, read=None, **settings):
         calls = Calls(clock, calls, cost)
         calls_made.append(calls)
-        answers = Answers([policy.program("default", NATIVE)], TABLE.AUDIT_ARCH)
+        answers = Answers([frozen_filters.program("default", NATIVE)], TABLE.AUDIT_ARCH)
         out = Ledger(calls, Listening(), answers, clock.now, told, read or nothing_there, **settings)
         out.clock = clock
         return out

@@ -23,7 +23,7 @@ import pytest
 
 import mrunc
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import listening, policy, policy_arms, policy_tables
+from mrunc.sandbox import frozen_filters, listening, policy, policy_arms, policy_tables
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -125,7 +125,7 @@ def test_the_calls_of_the_threat_model_are_refused_plainly(name, arch):
 @pytest.mark.parametrize("arch", policy.ARCHES)
 @pytest.mark.parametrize("name", ["strict", "process", "process-nosignal"])
 def test_a_stricter_policy_allows_nothing_that_the_default_refuses(name, arch):
-    loose, tight = bpf.decode(policy.program("default", arch)), bpf.decode(policy.program(name, arch))
+    loose, tight = bpf.decode(frozen_filters.program("default", arch)), bpf.decode(frozen_filters.program(name, arch))
     models = policy.policy("default", arch), policy.policy(name, arch)
     audit_arch = policy.numbers(arch).AUDIT_ARCH
     for number in list(range(1024)) + ODD_NUMBERS:
@@ -143,13 +143,13 @@ def test_a_name_that_no_architecture_has_is_an_error_and_one_that_this_one_lacks
 
 
 def test_an_unknown_policy_or_architecture_is_named():
-    for ask in (policy.program, policy.policy, policy.decisions):
+    for ask in (frozen_filters.program, policy.policy, policy.decisions):
         with pytest.raises(ValueError, match="no system call policy is called 'defualt': there are default, strict"):
             ask("defualt", "x86_64")
         with pytest.raises(KeyError, match="riscv64"):
             ask("default", "riscv64")
     with pytest.raises(KeyError, match="riscv64"):
-        policy.setid_program("riscv64")
+        frozen_filters.setid_program("riscv64")
 
 
 # The number tables
@@ -183,7 +183,7 @@ def test_the_frozen_programs_are_what_the_tables_compile_to():
 
 @pytest.mark.parametrize("arch, name", SHIPPED)
 def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corner(arch, name):
-    program = policy.program(name, arch)
+    program = frozen_filters.program(name, arch)
     bpf.verify(program)
     code, model, table = bpf.decode(program), policy.policy(name, arch), policy.numbers(arch)
     rows = {table.NR[call]: rule for call, (rule, _) in policy.decisions(name, arch).items()}
@@ -199,17 +199,17 @@ def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corn
 
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_the_policies_that_kill_are_those_that_are_said_to(arch):
-    killing = [name for name in policy.NAMES if any(bpf.run(bpf.decode(policy.program(name, arch)), number, policy.numbers(arch).AUDIT_ARCH,
+    killing = [name for name in policy.NAMES if any(bpf.run(bpf.decode(frozen_filters.program(name, arch)), number, policy.numbers(arch).AUDIT_ARCH,
                                                             (0,) * 6)[0] == bpf.KILL_PROCESS for number in range(1024))]
-    assert killing == list(policy.KILLING)
+    assert killing == list(frozen_filters.KILLING)
 
 
 @pytest.mark.parametrize("arch, name", SHIPPED)
 @pytest.mark.parametrize("setid", [False, True])
 def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_is_refused_alone(arch, name, setid):
     table, model, also = policy.numbers(arch), policy.policy(name, arch), policy.setid_policy(arch)
-    plain, setids = bpf.decode(policy.program(name, arch)), bpf.decode(policy.setid_program(arch))
-    asking, killing = policy.asking_program(name, arch, setid), policy.killing_program(name, arch)
+    plain, setids = bpf.decode(frozen_filters.program(name, arch)), bpf.decode(frozen_filters.setid_program(arch))
+    asking, killing = frozen_filters.asking_program(name, arch, setid), frozen_filters.killing_program(name, arch)
     bpf.verify(asking)
     bpf.verify(killing[0])
     assert killing[1] == hashlib.sha256(killing[0]).hexdigest()
@@ -241,7 +241,7 @@ def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_
 
 @pytest.mark.parametrize("arch, name", SHIPPED)
 def test_a_shipped_policy_lets_the_listener_be_handed_over(arch, name):
-    code, table = bpf.decode(policy.asking_program(name, arch, True)), policy.numbers(arch)
+    code, table = bpf.decode(frozen_filters.asking_program(name, arch, True)), policy.numbers(arch)
     for call, arguments in listening.HANDOVER:
         for vector in arguments:
             assert bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] == bpf.ALLOW, call
@@ -249,8 +249,8 @@ def test_a_shipped_policy_lets_the_listener_be_handed_over(arch, name):
 
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_the_setid_program_refuses_mode_bits_wherever_a_mode_is_given(arch):
-    code, table = bpf.decode(policy.setid_program(arch)), policy.numbers(arch)
-    bpf.verify(policy.setid_program(arch))
+    code, table = bpf.decode(frozen_filters.setid_program(arch)), policy.numbers(arch)
+    bpf.verify(frozen_filters.setid_program(arch))
     places = {"chmod": (None, 1), "fchmod": (None, 1), "fchmodat": (None, 2), "creat": (None, 1), "open": (1, 2),
               "openat": (2, 3), "mkdir": (None, 1), "mkdirat": (None, 2), "mknod": (None, 1), "mknodat": (None, 2)}
     gone = {"openat2", "fchmodat2", "io_uring_setup", "io_uring_enter", "io_uring_register"}
@@ -275,8 +275,8 @@ def test_the_setid_program_refuses_mode_bits_wherever_a_mode_is_given(arch):
 
 
 def test_loading_a_frozen_program_imports_neither_compiler_nor_tables():
-    code = ("import sys; sys.path.insert(0, %r); import mrunc; from mrunc.sandbox import policy\n"
-            "policy.program('default', 'x86_64'); policy.asking_program('strict', 'aarch64', True); policy.setid_program('x86_64')\n"
+    code = ("import sys; sys.path.insert(0, %r); import mrunc; from mrunc.sandbox import frozen_filters\n"
+            "frozen_filters.program('default', 'x86_64'); frozen_filters.asking_program('strict', 'aarch64', True); frozen_filters.setid_program('x86_64')\n"
             "print(sorted(n for n in sys.modules if n.startswith('mrunc.')))" % ROOT)
     out = subprocess.check_output([sys.executable, "-I", "-c", code]).decode()
     assert "frozen" in out and "seccomp_bpf" not in out and "tables" not in out and "nr_" not in out
@@ -350,7 +350,7 @@ def test_each_plainly_refused_call_fails_on_the_kernel_with_its_errno(name, user
     refused = {call: rule for call, (rule, _) in rows.items() if isinstance(rule, str) and rule not in ("allow", "kill")}
     # Arguments of -1: no descriptor, no address, no process. Unfiltered each would fail too, but otherwise.
     found, killed = in_child(lambda: {n: errno.errorcode.get(call(n, *[-1] * 6), "0") for n in refused},
-                             [policy.program(name, NATIVE)], user)
+                             [frozen_filters.program(name, NATIVE)], user)
     assert not killed and found == refused
     assert len(found) > 80
 
@@ -367,7 +367,7 @@ def test_without_the_filter_the_same_calls_fail_for_another_reason():
 @pytest.mark.parametrize("name", [call for call, (rule, _) in (policy.decisions("strict", NATIVE) if NR else {}).items()
                                   if rule == "kill"])
 def test_strict_kills_on_the_kernel_what_only_an_attack_calls(name):
-    assert in_child(lambda: call(name, *[-1] * 6), [policy.program("strict", NATIVE)]) == (None, signal.SIGSYS)
+    assert in_child(lambda: call(name, *[-1] * 6), [frozen_filters.program("strict", NATIVE)]) == (None, signal.SIGSYS)
 
 
 @native
@@ -388,7 +388,7 @@ def test_clone_with_any_namespace_flag_is_refused_and_threads_and_forks_work(use
         return [sorted(set(made.values())), len(made), ran, os.waitpid(child, 0)[1] >> 8, call("clone3", 0, 0),
                 subprocess.call(["/bin/true"])]
 
-    assert in_child(deed, [policy.program("default", NATIVE)], user) == ([[errno.EPERM], 14, [1], 7, errno.ENOSYS, 0], 0)
+    assert in_child(deed, [frozen_filters.program("default", NATIVE)], user) == ([[errno.EPERM], 14, [1], 7, errno.ENOSYS, 0], 0)
 
 
 @native
@@ -397,9 +397,9 @@ def test_of_46_socket_families_only_unix_opens():
         return [[call(name, family | upper, socket.SOCK_DGRAM, 0, pair) for family in range(46)]
                 for upper in (0, 1 << 32) for name, pair in (("socket", 0), ("socketpair", ctypes.create_string_buffer(8)))]
 
-    for row in in_child(deed, [policy.program("default", NATIVE)])[0]:
+    for row in in_child(deed, [frozen_filters.program("default", NATIVE)])[0]:
         assert row == [0 if family == socket.AF_UNIX else errno.EAFNOSUPPORT for family in range(46)]
-    found, _ = in_child(deed, [policy.program("process", NATIVE)])
+    found, _ = in_child(deed, [frozen_filters.program("process", NATIVE)])
     assert set(found[0]) == {errno.EAFNOSUPPORT} and set(found[1]) == {errno.EPROTONOSUPPORT}
 
 
@@ -411,14 +411,14 @@ def test_terminal_input_injection_is_refused_also_with_bit_32_set():
         return [call("ioctl", -1, request, 0) for request in requests] + [call("ioctl", -1, 0x5401, 0)]
 
     for name in policy.NAMES:
-        assert in_child(deed, [policy.program(name, NATIVE)]) == ([errno.EPERM] * 9 + [errno.EBADF], 0)
+        assert in_child(deed, [frozen_filters.program(name, NATIVE)]) == ([errno.EPERM] * 9 + [errno.EBADF], 0)
 
 
 @native
 def test_x32_numbers_and_numbers_beyond_the_table_do_not_exist():
     numbers = [0x40000000 | number for number in range(600)] + list(range(473, 600)) + [-1, 0x7FFFFFFF]
     found, killed = in_child(lambda: sorted({call(number, *[-1] * 6) for number in numbers}),
-                             [policy.program("default", NATIVE)])
+                             [frozen_filters.program("default", NATIVE)])
     assert (found, killed) == ([errno.ENOSYS], 0)
 
 
@@ -435,7 +435,7 @@ def test_the_32_bit_system_call_gate_kills(name):
     if killed == signal.SIGSEGV:
         pytest.skip("this kernel has no 32-bit gate: nothing to close")
     assert (free, killed) == (True, 0)
-    for program in (policy.program(name, NATIVE), policy.asking_program(name, NATIVE, False)):
+    for program in (frozen_filters.program(name, NATIVE), frozen_filters.asking_program(name, NATIVE, False)):
         assert in_child(getpid_by_int80, [program]) == (None, signal.SIGSYS)
 
 
@@ -452,7 +452,7 @@ def test_mknod_makes_fifos_and_sockets_but_no_devices(user):
                 found.append(call("mknodat", -100, ctypes.c_char_p(path + b"%d" % kind), kind | 0o600, 0))
             return found
 
-        assert in_child(deed, [policy.program("default", NATIVE)], user) == ([0] * 4 + [errno.EPERM] * 2, 0)
+        assert in_child(deed, [frozen_filters.program("default", NATIVE)], user) == ([0] * 4 + [errno.EPERM] * 2, 0)
 
 
 @native
@@ -461,7 +461,7 @@ def test_a_nested_filter_may_restrict_further_but_not_listen():
         return [call("seccomp", 1, 8, 0), call("seccomp", 1 | 1 << 32, 8 | 1 << 32, 0), call("seccomp", 1, 0, 0),
                 call("seccomp", 2, 0, ctypes.byref(ctypes.c_uint32(bpf.ALLOW)))]
 
-    assert in_child(deed, [policy.program("default", NATIVE)]) == ([errno.EPERM] * 2 + [errno.EFAULT, 0], 0)
+    assert in_child(deed, [frozen_filters.program("default", NATIVE)]) == ([errno.EPERM] * 2 + [errno.EFAULT, 0], 0)
 
 
 @native
@@ -470,9 +470,9 @@ def test_the_ledger_program_asks_a_listener_where_the_plain_one_refuses():
     def deed():
         return [call("mount", *[-1] * 5), call("socket", 2, 1, 0), call("clone3", 0, 0), call("getpid")]
 
-    assert in_child(deed, [policy.program("default", NATIVE)])[0] == [
+    assert in_child(deed, [frozen_filters.program("default", NATIVE)])[0] == [
         errno.EPERM, errno.EAFNOSUPPORT, errno.ENOSYS, 0]
-    assert in_child(deed, [policy.asking_program("default", NATIVE, False)])[0] == [errno.ENOSYS] * 3 + [0]
+    assert in_child(deed, [frozen_filters.asking_program("default", NATIVE, False)])[0] == [errno.ENOSYS] * 3 + [0]
 
 
 @native
@@ -507,7 +507,7 @@ def test_the_setid_program_holds_on_the_kernel_and_plain_modes_work(beside, user
                     call("io_uring_setup", 1, -1)]
             return [good, bad, gone]
 
-        programs = [policy.program(name, NATIVE) for name in beside] + [policy.setid_program(NATIVE)]
+        programs = [frozen_filters.program(name, NATIVE) for name in beside] + [frozen_filters.setid_program(NATIVE)]
         found, killed = in_child(deed, programs, user)
         assert not killed and isinstance(found[0], list), found
         assert found[0] == [0] * 5
@@ -536,7 +536,7 @@ def test_the_process_tier_keeps_off_the_hosts_files_and_processes(name):
                 "pidfd": call("pidfd_send_signal", -1, 0, 0, 0), "owner": call("fcntl", 0, fcntl.F_SETOWN, host),
                 "flags": call("fcntl", 1, fcntl.F_GETFD, 0)}
 
-        found, killed = in_child(deed, [policy.program(name, NATIVE)])
+        found, killed = in_child(deed, [frozen_filters.program(name, NATIVE)])
     signals = errno.EPERM if name == "process-nosignal" else 0
     assert not killed and found == {
         "chmod": errno.EPERM, "chown": errno.EPERM, "utime": errno.EPERM, "setxattr": errno.EPERM, "prlimit": errno.EPERM,
@@ -553,7 +553,7 @@ def test_strict_refuses_set_id_bits_and_old_ipc():
             return [call("fchmodat", -100, path, 0o4600), call("fchmodat", -100, path, 0o600), call("shmget", 1, 4096, 0),
                     call("io_setup", 1, 0), call("mq_unlink", path), call("personality", -1)]
 
-        assert in_child(deed, [policy.program("strict", NATIVE)]) == (
+        assert in_child(deed, [frozen_filters.program("strict", NATIVE)]) == (
             [errno.EPERM, 0] + [errno.ENOSYS] * 3 + [errno.EPERM], 0)
 
 
@@ -571,8 +571,8 @@ def test_a_debugger_works_under_debug_and_not_under_the_default(tool):
         with open(os.devnull, "r+") as null:
             return subprocess.call(DEBUGGERS[tool], stdin=null, stdout=null, stderr=null)
 
-    assert in_child(deed, [policy.program("debug", NATIVE)]) == (3, 0)
-    assert in_child(deed, [policy.program("default", NATIVE)])[0] != 3
+    assert in_child(deed, [frozen_filters.program("debug", NATIVE)]) == (3, 0)
+    assert in_child(deed, [frozen_filters.program("default", NATIVE)])[0] != 3
 
 
 def test_tables_and_names_agree():

@@ -12,7 +12,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import policy, policy_constants, policy_files, policy_minijail
+from mrunc.sandbox import frozen_filters, policy, policy_constants, policy_files, policy_minijail
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls.widths import WIDTHS
 
@@ -66,8 +66,8 @@ def arg(index, op, value, two=None):
 def test_a_shipped_name_is_the_frozen_program_with_its_model_and_digest(name, arch):
     import hashlib
     got, program, model = policy_files.read(name, arch)
-    assert (got, program) == (name, policy.program(name, arch)) and model.arch == policy.numbers(arch).AUDIT_ARCH
-    assert policy.digest(name, arch) == hashlib.sha256(program).hexdigest()
+    assert (got, program) == (name, frozen_filters.program(name, arch)) and model.arch == policy.numbers(arch).AUDIT_ARCH
+    assert frozen_filters.digest(name, arch) == hashlib.sha256(program).hexdigest()
 
 
 def test_a_file_is_never_taken_for_a_shipped_name(read, tmp_path, monkeypatch):
@@ -374,7 +374,7 @@ def test_includes_one_level(read, tmp_path):
 # Raw BPF
 
 def test_a_finished_program(read):
-    program = policy.program("strict", "x86_64")
+    program = frozen_filters.program("strict", "x86_64")
     ask = read(program)
     assert ask.program == program and ask.model is None
     assert read(struct.pack("<HBBI", bpf.RET, 0, 0, ALLOW)).program

@@ -17,7 +17,8 @@ import mrunc
 from conftest import PYTHON, ROOT
 from mrunc import commands
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import call_names, filter_diff, filter_export, filter_paths, filter_text, peer_table, peers, policy
+from mrunc.sandbox import (call_names, filter_diff, filter_export, filter_paths, filter_text, frozen_filters, peer_table,
+                           peers, policy)
 from mrunc.sandbox.errors import SandboxError
 
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -43,7 +44,7 @@ def real(*words, **settings):
 
 
 def named(name, arch):
-    return policy.program(name, arch)
+    return frozen_filters.program(name, arch)
 
 
 def compiled(rules, arch="x86_64", default=bpf.errno(errno.ENOSYS)):

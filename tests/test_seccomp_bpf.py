@@ -14,7 +14,7 @@ import pytest
 
 import mrunc  # noqa: F401
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import policy
+from mrunc.sandbox import frozen_filters, policy
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -237,7 +237,7 @@ def test_a_plainly_allowed_call_loads_nothing_but_number_and_architecture():
     """seccomp_is_const_allow: only then does the kernel's bitmap (5.11) let the call through without the filter."""
     for name in policy.NAMES:
         for arch in policy.ARCHES:
-            code = bpf.decode(policy.program(name, arch))
+            code = bpf.decode(frozen_filters.program(name, arch))
             for call, (rule, _) in policy.decisions(name, arch).items():
                 if rule == "allow":
                     pc = 0
@@ -256,7 +256,7 @@ def test_no_instruction_of_a_program_is_out_of_reach():
     chance = random.Random(9)
     programs = [bpf.compile_policy(random_policy(chance)) for _ in range(40)]
     programs += [program for name in policy.NAMES for arch in policy.ARCHES for program in (
-        policy.program(name, arch), policy.asking_program(name, arch, True), policy.killing_program(name, arch)[0])]
+        frozen_filters.program(name, arch), frozen_filters.asking_program(name, arch, True), frozen_filters.killing_program(name, arch)[0])]
     for program in programs:
         code = bpf.decode(program)
         reached = {0}
@@ -430,7 +430,7 @@ def test_the_verifier_agrees_with_the_kernel(code, reason):
 
 def test_the_verifier_agrees_with_the_kernel_on_damaged_programs():
     chance = random.Random(11)
-    good = policy.program("default", "x86_64")
+    good = frozen_filters.program("default", "x86_64")
     found = set()
     for _ in range(400):
         code = bpf.decode(good)[:chance.randrange(2, 40)] + [RET_ALLOW]

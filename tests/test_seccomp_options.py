@@ -13,7 +13,7 @@ import pytest
 from conftest import PYTHON, USER
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import filters, host, plan, policy
+from mrunc.sandbox import filters, frozen_filters, host, plan, policy
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.spec import Spec
 from mrunc.syscalls import landlock, seccomp
@@ -132,11 +132,11 @@ def test_quiet_is_quiet_and_what_is_allowed_already_is_said(inside):
 def test_each_shipped_policy_runs_a_shell_and_is_named_by_its_digest(inside, name):
     done = inside.run("sh", "-c", "echo a b | wc -w; (exit 3)", options=["--seccomp", name])
     assert (done.out, done.rc, done.err) == ("2\n", 3, "")
-    assert seccomp_line(done).endswith("; attached: %s, sha256 %s" % (name, hashlib.sha256(policy.program(name, ARCH)).hexdigest()[:16]))
+    assert seccomp_line(done).endswith("; attached: %s, sha256 %s" % (name, hashlib.sha256(frozen_filters.program(name, ARCH)).hexdigest()[:16]))
 
 
 def test_without_the_option_it_is_the_default(inside):
-    assert "attached: default, sha256 %s" % policy.digest("default", ARCH)[:16] in seccomp_line(inside.run("/bin/true"))
+    assert "attached: default, sha256 %s" % frozen_filters.digest("default", ARCH)[:16] in seccomp_line(inside.run("/bin/true"))
 
 
 def test_strict_runs_coreutils(inside):
@@ -196,9 +196,9 @@ def test_a_denylist_of_minijail(inside, put):
 
 
 def test_a_finished_program_runs(inside, put):
-    path = put("strict.bpf", policy.program("strict", ARCH))
+    path = put("strict.bpf", frozen_filters.program("strict", ARCH))
     done = inside.run("sh", "-c", "echo ran", options=["--seccomp", path])
-    assert done.out == "ran\n" and "sha256 %s" % policy.digest("strict", ARCH)[:16] in seccomp_line(done)
+    assert done.out == "ran\n" and "sha256 %s" % frozen_filters.digest("strict", ARCH)[:16] in seccomp_line(done)
     check(inside.run(*ECHO, options=["--seccomp", path, "--seccomp-add", "clone3"]), 2,
           "policy: --seccomp-add: %s is a finished program" % path)
 
@@ -356,7 +356,7 @@ def test_the_probe_where_the_kernel_has_no_such_question(monkeypatch, number, kn
 def test_the_plan_names_policy_and_digest(inside, put):
     done = inside.outside(inside.command("true", options=["--print-plan", "--json", "--seccomp", "strict"]))
     shown = json.loads(done.stdout)["filters"]
-    assert [(row["name"], row["sha256"]) for row in shown] == [("strict", policy.digest("strict", ARCH))]
+    assert [(row["name"], row["sha256"]) for row in shown] == [("strict", frozen_filters.digest("strict", ARCH))]
     path = put("p", "@denylist\nmount: return EPERM\n")
     done = inside.outside(inside.command("true", options=["--print-plan", "--seccomp", path]))
     assert "filters       %s (" % path in done.stdout
@@ -375,7 +375,7 @@ def test_every_shipped_policy_that_is_offered_lets_pid_1_work():
     """What the launch skips for a name."""
     for name in plan.SHIPPED:
         for arch in policy.ARCHES:
-            filters._check_starter(name, policy.program(name, arch), arch, Spec(None, tty=True), True, False)
+            filters._check_starter(name, frozen_filters.program(name, arch), arch, Spec(None, tty=True), True, False)
 
 
 def test_the_library_takes_the_same_options(inside, put):

@@ -13,7 +13,7 @@ import mrunc  # noqa: F401  registers the package
 from conftest import IN_VM, also_in_vm
 from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import arms, listening, policy, trace
+from mrunc.sandbox import arms, frozen_filters, listening, policy, trace
 from mrunc.syscalls import process as processes
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
@@ -356,7 +356,7 @@ libc.execve(b"/bin/true", argv, argv)
 @pytest.mark.parametrize("record", [False, True])
 def test_only_allowed_calls_of_the_named_numbers_ask_and_nothing_else_changes(name, record):
     audit_arch = policy.numbers(ARCH).AUDIT_ARCH
-    programs = [policy.program(name, ARCH), policy.setid_program(ARCH)]
+    programs = [frozen_filters.program(name, ARCH), frozen_filters.setid_program(ARCH)]
     traced_numbers = frozenset(NR[call] for call in listening.TRACED)
     whole = arms.combine(programs, arms.asking_but(audit_arch, frozenset()) if record else arms.unchanged)
     before, after = bpf.decode(whole), bpf.decode(arms.combine([whole], arms.asking_when_allowed(audit_arch, traced_numbers)))
