@@ -3,14 +3,14 @@
 from ..sandbox.controls import BEST_EFFORT, CONTROLS
 from ..sandbox.policy import ARCHES, NAMES
 from ..sandbox.spec import RLIMITS
-from ..sandbox.tiers import TIERS
+from ..sandbox import tiers
 from . import VERBS, doctor, manual, policy, report, rootfs, selftest
 from .options import OPTIONS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
 OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs), ("report", report))
 #: dest -> the words that its value may be; `files` stands for what lies on the host.
-WORDS = {"tier": tuple(TIERS), "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
+WORDS = {"tier": tiers.NAMES, "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
          "best_effort": BEST_EFFORT, "unsafe_without": tuple(name for name in CONTROLS if CONTROLS[name][1]),
          "rlimit": tuple(name + "=" for name in RLIMITS if name != "core"), "chdir": ()}
 

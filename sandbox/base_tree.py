@@ -28,33 +28,6 @@ class Operation:
         return [word for bit, word in ((RO, "ro"), (NOSUID, "nosuid"), (NODEV, "nodev"), (NOEXEC, "noexec"))
                 if self.flags & bit]
 
-    def describe(self):
-        """One line for people."""
-        from . import units
-        place = self.dst.decode("utf-8", "surrogateescape")
-        src = "" if self.src is None else self.src.decode("utf-8", "surrogateescape")
-        if self.kind in ("file", "cover"):
-            src = "%d bytes" % len(self.src)
-        if self.kind == "tmpfs":
-            src = "at most %s, %d inodes" % (units.human(self.options["size"]), INODES)
-        if self.kind == "overlay":
-            src += ", changed in at most %s" % units.human(self.options["size"])
-        if self.kind == "proc":
-            src = "hidepid=2" + (",subset=pid" if self.options["subset"] else "")
-        return "%-14s %-28s %s%s" % (self.kind, place, src, " (%s)" % ",".join(self.words()) if self.flags else "")
-
-    def as_dict(self):
-        """The JSON object of --print-plan."""
-        out = {"kind": self.kind, "dst": _text(self.dst), "flags": self.words()}
-        if self.src is not None:
-            out["src"] = _text(self.src)
-        out.update((key, value) for key, value in self.options.items() if not isinstance(value, bytes))
-        return out
-
-
-def _text(data):
-    return data.decode("utf-8", "surrogateescape")
-
 
 def tmpfs(dst, size, mode=0o755, flags=NOSUID | NODEV):
     """A writable tmpfs operation."""

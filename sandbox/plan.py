@@ -64,7 +64,7 @@ def check_machine():
         raise SandboxError("machine", "no filter for %s" % name, control="seccomp", remedy=remedies.line("machine"))
 
 
-def make(spec, host, id_ranges=(), tier=tiers.TIERS["full"]):
+def make(spec, host, id_ranges=(), tier=tiers.FULL):
     """The Plan for a Spec on a Host.  id_ranges: of idmap.candidates, empty for a caller that is served like a user.
 
     Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.

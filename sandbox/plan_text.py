@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan for people and as JSON: what --print-plan shows.  No start needs it."""
+from . import units
+from .base_tree import INODES
 from .plan import digest
 from ..syscalls import landlock
 
 
 def describe(plan):
     """The plan as lines for people."""
-    spec = plan.spec
-
-    def text(data):
-        return data.decode("utf-8", "surrogateescape")
+    spec, text = plan.spec, _text
     who = "one of the host ids %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
         if plan.root else "host id %d:%d (the caller's own)" % plan.caller
     yield "command       %s" % " ".join(text(word) for word in spec.argv)
@@ -40,7 +39,7 @@ def describe(plan):
         yield "LEFT OUT      %s" % " ".join(sorted(spec.unsafe_without))
     yield "file system"
     for op in plan.operations:
-        yield "  " + op.describe()
+        yield "  " + _operation(op)
     if plan.tier.own_tree:
         yield "  read-only      /"
     for path, rights in () if plan.tier.own_tree else plan.landlock_rules:
@@ -49,9 +48,7 @@ def describe(plan):
 
 def as_dict(plan):
     """The JSON object of --print-plan --json."""
-    def text(data):
-        return data.decode("utf-8", "surrogateescape")
-    spec = plan.spec
+    spec, text = plan.spec, _text
     return {
         "schema": 1, "argv": [text(word) for word in spec.argv], "tier": plan.tier.name,
         "identity": {"uid": plan.uid, "gid": plan.gid, "host_ranges": [list(r) for r in plan.id_ranges],
@@ -67,7 +64,34 @@ def as_dict(plan):
         "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,
         "proc": spec.proc, "tty": spec.tty,
         "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
-        "operations": [op.as_dict() for op in plan.operations],
+        "operations": [_operation_as_dict(op) for op in plan.operations],
         "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],
         "mounts": dict((text(path), sorted(flags)) for path, flags in plan.mounts.items()),
     }
+
+
+def _operation(op):
+    """One line for people."""
+    src = "" if op.src is None else _text(op.src)
+    if op.kind in ("file", "cover"):
+        src = "%d bytes" % len(op.src)
+    if op.kind == "tmpfs":
+        src = "at most %s, %d inodes" % (units.human(op.options["size"]), INODES)
+    if op.kind == "overlay":
+        src += ", changed in at most %s" % units.human(op.options["size"])
+    if op.kind == "proc":
+        src = "hidepid=2" + (",subset=pid" if op.options["subset"] else "")
+    return "%-14s %-28s %s%s" % (op.kind, _text(op.dst), src, " (%s)" % ",".join(op.words()) if op.flags else "")
+
+
+def _operation_as_dict(op):
+    """The JSON object."""
+    out = {"kind": op.kind, "dst": _text(op.dst), "flags": op.words()}
+    if op.src is not None:
+        out["src"] = _text(op.src)
+    out.update((key, value) for key, value in op.options.items() if not isinstance(value, bytes))
+    return out
+
+
+def _text(data):
+    return data.decode("utf-8", "surrogateescape")

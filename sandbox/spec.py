@@ -6,7 +6,7 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 from ..syscalls.system import os
 from .controls import CONTROLS
 from .errors import nearest, usage
-from .tiers import TIERS
+from .tiers import NAMES as TIERS
 
 GIB, MIB = 1 << 30, 1 << 20
 #: The longest single argument or environment string that exec takes, with its NUL.  execve(2): MAX_ARG_STRLEN

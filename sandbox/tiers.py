@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tier ladder: how much of a sandbox a host can give, as one table.
+"""The tier ladder: how much of a sandbox a host can give.
 
 `full` is the default.  A weaker tier runs only when it is named; a list of names means the first that this host can run,
-found by trying.  What a tier does not hold is data here: plan, receipt, doctor and documentation read it.
+found by trying.  What a tier does not hold is data, here and in tiers_weaker: plan, receipt, doctor and documentation read it.
 """
-from ..syscalls.system import os
-from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
+from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError, usage
 
-SIGKILL, SIGIO = 9, 29
+SIGKILL = 9
+NAMES = ("full", "rootns", "process")
 PIDNS_ENDS = "the pid namespace ends everything that is left"
-NO_USERNS = "the rootns tier has no user namespace"
-NO_NAMESPACE = "the process tier has no namespaces"
-NO_TREE = "the process tier has no tree of its own, every path is the host's"
-OWN_POLICY = "the process tier has a system call policy of its own, and stands on it"
 
 
 class Tier:
@@ -40,82 +36,15 @@ class Tier:
         self.lacks, self.refuses, self.vital, self.not_held = lacks or {}, refuses, frozenset(vital), not_held
 
 
-TIERS = dict((tier.name, tier) for tier in (
-    Tier("full", "user, mount, pid and all other namespaces, a tree of its own", lacks={"sweep": PIDNS_ENDS}),
-    Tier("rootns", "root on a host without user namespaces: all other namespaces, a tree of its own", userns=False,
-         real_id=True,
-         lacks={"userns": NO_USERNS,
-                "userns-limit": "the limit would be the host's; the system call filter alone bars user namespaces",
-                "userns-nested": NO_USERNS, "sweep": PIDNS_ENDS},
-         refuses=(
-             ("--overlay", lambda spec: spec.overlay, "without a user namespace the tree can't be mapped to its owner", None),
-             ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
-              "bring files in with --copy"),
-             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None)),
-         vital=("caps", "nnp", "seccomp"),
-         not_held=(
-             "The set-up runs as the host's root, with its rights over mounts; in the full tier it runs as nobody.",
-             "Nested user namespaces are barred by the system call filter alone.",
-             "A capability won back would be one over the host: there is no user namespace around the others.",
-             "The id inside is the host's own number (`id` shows it); nothing is root inside.")),
-    Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
-         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
-         lacks=dict([(name, NO_NAMESPACE) for name in (
-             "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "timens", "userns-limit", "userns-nested")],
-             **dict([(name, NO_TREE) for name in ("propagation", "mounts", "root-ro", "proc", "dev")],
-                    hostname="the process tier has no uts namespace: the host's name")),
-         lacks_without_scope={
-             "parent-death": "without signals (Landlock ABI 6) init can't kill the program when the supervisor is killed",
-             "landlock-signals": "this kernel's Landlock has no signal scope; the filter refuses all signals instead"},
-         lacks_for_user={"securebits": "setting them takes a capability; no_new_privs alone keeps the program without any"},
-         refuses=(
-             ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro if os.path.abspath(source) != place], NO_TREE,
-              "without DST it is shown at its own place"),
-             ("--copy SRC:DST", lambda spec: [1 for _, place in spec.copy if not place.startswith(b"/box/")],
-              "a copy lies in the private directory, for which /box stands", "--copy SRC:/box/NAME"),
-             ("--rw", lambda spec: spec.rw, "only the private directory can be written: modes, owners and attributes of other "
-              "files can't be kept from the program by Landlock", "bring files in with --copy"),
-             ("--here", lambda spec: spec.here, NO_TREE, "--ro . --chdir \"$PWD\""),
-             ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
-             ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
-             ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
-             ("--overlay", lambda spec: spec.overlay, NO_TREE, None),
-             ("--changes", lambda spec: spec.changes, "it has no writable file systems of its own to look at", None),
-             ("--export", lambda spec: spec.export is not None, "it has no writable file systems of its own to look at", None),
-             ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),
-             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None),
-             ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own", None),
-             ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed", None),
-             ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
-             ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
-         vital=("caps", "nnp", "seccomp", "landlock", "landlock-signals", "session", "setid-filter"),
-         not_held=(
-             "What exists on the host can be asked for by name: sizes, times and links of files (stat, readlink, access, "
-             "chdir), and that a process number is in use. What is in directories and files is closed.",
-             "There is no /proc inside: it is the host's, and closed. So are /etc/passwd and all other host files that the "
-             "full tier replaces by its own; user names are not known inside.",
-             "Host name, uptime, mounts' free space and the system's load are the host's.",
-             "The private directory lies on the host's disk without a limit of its size (`--rlimit fsize` bounds one file). "
-             "It is removed at the end; where mrunc was killed with SIGKILL, by the next run in this tier.",
-             "Network: no socket can be made at all, not even a local one; only connected pairs (socketpair).",
-             "chmod, chown, setting times and extended attributes, inotify, ioctls of file systems, System V and POSIX IPC "
-             "are refused, also for the program's own files: what a linker makes is not executable, git does not work, touch "
-             "complains.",
-             "Below Landlock ABI 6 (Linux 6.12) all signals are refused, kill to itself, abort() and raise() included; and "
-             "when mrunc is killed with SIGKILL, the program and what it started live on. With a newer one they do only where "
-             "pid 1 of the sandbox was killed from outside just before.",
-             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at the end; the result then "
-             "names what is left.",
-             "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one directory to another.",
-             "An ordinary user's programs run as that user: what Landlock does not know is between them and the user's files."
-             " The bounding set of capabilities stays full (dropping it takes a capability) and is void under no_new_privs.",
-             "An ordinary user's counters are shared with that user's other programs: processes, pending signals, locked "
-             "memory, pipe buffers, inotify and AIO limits.",
-             "File locks and leases on what can be read, as in the full tier, but also on the host's files of /usr.")),
-))
-NAMES = tuple(TIERS)
+FULL = Tier("full", "user, mount, pid and all other namespaces, a tree of its own", lacks={"sweep": PIDNS_ENDS})
+
+
+def named(name):
+    """The Tier of a name of NAMES."""
+    if name == "full":
+        return FULL
+    from .tiers_weaker import TIERS
+    return TIERS[name]
 
 
 def refusal(tier, spec):
@@ -144,18 +73,18 @@ def choose(spec):
     Raises SandboxError: exit 2 where no named tier can express the options, 125 where this host can run none.
     """
     if len(spec.tier) == 1:
-        tier = TIERS[spec.tier[0]]
+        tier = named(spec.tier[0])
         error = refusal(tier, spec)
         if error is not None:
             raise error
         return tier, []
     notes, possible = [], None
     for name in spec.tier:
-        error = refusal(TIERS[name], spec)
+        error = refusal(named(name), spec)
         if error is None:
             fine, error = runnable(name)
             if fine:
-                return TIERS[name], notes + ["running in the %s tier" % name] if notes else []
+                return named(name), notes + ["running in the %s tier" % name] if notes else []
             possible = possible or error
         notes.append("tier %s is passed over: %s" % (name, error.line()))
     raise SandboxError("tier", "none of %s can be had" % ", ".join(spec.tier), reason="; ".join(notes),

@@ -2,7 +2,7 @@
 """The child's stories of the weaker tiers: the steps of stages.py in another order, and the two that only they have."""
 import os
 
-from ..syscalls import caps, process
+from ..syscalls import caps, files, process
 from . import stages as s
 
 #: What it still takes to become somebody else: CAP_SETGID, CAP_SETUID, and CAP_SETPCAP for the securebits.
@@ -12,7 +12,7 @@ TO_BECOME = 1 << 6 | 1 << 7 | 1 << 8
 def file_identity(child):
     """Before the first file of the new tree is made: it belongs to the sandbox's id, and the child, which is the host's root
     until its rights go, no longer has root's rights over files."""
-    process.set_file_identity(*child.identity)
+    files.set_file_identity(*child.identity)
 
 
 def rights(child):

@@ -8,7 +8,7 @@ CLONE_NEWTIME = 0x80
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
 CLONE_INTO_CGROUP = 0x200000000
-SIGCHLD, ESRCH = 17, 3
+SIGCHLD = 17
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_DUMPABLE = 1, 2, 4
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 37, 38
@@ -24,8 +24,6 @@ _setns = bind("setns", c_int, c_int)
 _setgroups = bind("setgroups", c_int, c_pointer)
 _setresuid = bind("setresuid", c_uint, c_uint, c_uint)
 _setresgid = bind("setresgid", c_uint, c_uint, c_uint)
-_setfsuid = bind("setfsuid", c_uint)
-_setfsgid = bind("setfsgid", c_uint)
 _setsid = bind("setsid")
 _prctl_number = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_pointer = bind("prctl", c_int, c_pointer, c_ulong, c_ulong, c_ulong)
@@ -33,9 +31,6 @@ _close_range = bind("close_range", c_uint, c_uint, c_uint)
 _execveat = bind("execveat", c_int, c_bytes, c_pointer, c_pointer, c_int)
 _memfd_create = bind("memfd_create", c_bytes, c_uint)
 _pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
-#: struct pidfd_info, linux/pidfd.h: mask first, exit_code last
-_PIDFD_INFO = struct.Struct("=Q52xi")
-PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8
 _pidfd_open = bind("pidfd_open", c_int, c_uint)
 _signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
 _sethostname = bind("sethostname", c_bytes, c_size)
@@ -101,20 +96,6 @@ def set_identity(uid, gid, groups=True):
         _setgroups(0, None)
     _setresgid(gid, gid, gid)
     _setresuid(uid, uid, uid)
-
-
-def set_file_identity(uid, gid):
-    """Makes uid and gid those by which files are opened and made, and drops the supplementary groups.  Capabilities over
-    files go with it.  setfsuid(2)
-
-    EPERM: it had no effect (the call itself never says so), or setgroups is not allowed.
-    """
-    _setgroups(0, None)
-    nobody = 0xffffffff  # is no id, and asks for the present one
-    for change, number in ((_setfsgid, gid), (_setfsuid, uid)):
-        change(number)
-        if change(nobody) & 0xffffffff != number:
-            raise OSError(1, os.strerror(1), "setfsuid")
 
 
 def setsid():
@@ -244,24 +225,6 @@ def notify_io(sock):
 def pidfd_open(pid):
     """A descriptor (close-on-exec) for a process, readable when it has ended.  ESRCH: there is none.  pidfd_open(2), 5.3"""
     return _pidfd_open(pid, 0)
-
-
-def pidfd_status(pidfd):
-    """The wait status of the ended process behind a pidfd, when its parent has taken it; None before.  PIDFD_GET_INFO, 6.15
-
-    OSError (ENOTTY, ESRCH): a kernel that tells it to nobody but the parent.
-    """
-    import fcntl
-    info = bytearray(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, 0))
-    try:
-        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
-    except OSError as error:
-        # Linux 6.15 to 6.18 look for the status first and for the process afterwards: taken in between, it has neither
-        if error.errno != ESRCH:
-            raise
-        fcntl.ioctl(pidfd, PIDFD_GET_INFO, info, True)
-    mask, status = _PIDFD_INFO.unpack(info)
-    return status if mask & PIDFD_INFO_EXIT else None
 
 
 def pidfd_kill(pidfd, number):

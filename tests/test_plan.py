@@ -80,8 +80,8 @@ def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
     made = make(tty=True, proc="full")
     for op in made.operations:
         if op.kind in base_tree.MOUNTS:
-            assert op.flags & NOSUID, op.describe()
-            assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.describe()
+            assert op.flags & NOSUID, op.dst
+            assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.dst
         if op.kind in ("device", "mask-file"):
             assert op.flags & (RO | NOEXEC) == RO | NOEXEC
         if op.kind == "bind":
@@ -93,7 +93,7 @@ def test_no_directory_is_made_below_a_bind_of_the_host():
     made, binds = make(), []
     for op in made.operations:
         if op.kind in ("directory", "file", "symlink"):
-            assert not [bind for bind in binds if op.dst.startswith(bind + b"/")], op.describe()
+            assert not [bind for bind in binds if op.dst.startswith(bind + b"/")], op.dst
         if op.kind == "bind":
             binds.append(op.dst)
 
@@ -103,7 +103,7 @@ def test_everything_lies_in_a_directory_that_was_made_before():
     known = {b"/"}
     for op in made.operations[1:]:
         parent = os.path.dirname(op.dst)
-        assert parent in known or op.dst.startswith(b"/proc/"), op.describe()
+        assert parent in known or op.dst.startswith(b"/proc/"), op.dst
         known.add(op.dst)
 
 
@@ -445,7 +445,7 @@ def test_a_directory_of_roots_is_not_pinned_writable(tmp_path, monkeypatch):
 
 def in_tier(name, ids=(), facts=None, **options):
     from mrunc.sandbox import tiers
-    return plan.make(Spec(["true"], environ={}, tier=name, **options), facts or made_up(), ids, tiers.TIERS[name])
+    return plan.make(Spec(["true"], environ={}, tier=name, **options), facts or made_up(), ids, tiers.named(name))
 
 
 def test_the_rootns_tier_has_no_user_namespace_and_the_hosts_own_number():

@@ -23,7 +23,7 @@ ROOTNS = ["--tier", "rootns"]
 
 def test_the_table_names_controls_and_gives_each_lack_a_reason():
     assert tiers.NAMES == ("full", "rootns", "process")
-    for tier in tiers.TIERS.values():
+    for tier in map(tiers.named, tiers.NAMES):
         for lacks in (tier.lacks, tier.lacks_without_scope, tier.lacks_for_user):
             assert set(lacks) <= set(controls.CONTROLS) and all(lacks.values())
         assert tier.vital <= set(controls.CONTROLS)
@@ -31,7 +31,7 @@ def test_the_table_names_controls_and_gives_each_lack_a_reason():
         assert tier.name == "full" or tier.not_held and tier.refuses
         default = Spec(["true"], environ={})
         assert tiers.refusal(tier, default) is None
-    assert set(tiers.TIERS["full"].lacks) == {"sweep"}
+    assert set(tiers.FULL.lacks) == {"sweep"}
 
 
 @pytest.mark.parametrize("value,names", [((), ("full",)), ("rootns", ("rootns",)), ("full,process", ("full", "process")),

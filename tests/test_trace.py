@@ -14,7 +14,7 @@ from conftest import IN_VM, also_in_vm
 from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import arms, frozen_filters, listening, policy, trace
-from mrunc.syscalls import process as processes
+from mrunc.syscalls import pidfd_info, process as processes
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
 
@@ -466,7 +466,7 @@ def test_a_status_that_is_taken_while_it_is_asked_for_is_told():
         status = None
         try:
             while status is None:
-                status = processes.pidfd_status(pidfd)
+                status = pidfd_info.status(pidfd)
             assert os.WEXITSTATUS(status) == 7
         finally:
             os.waitpid(parent, 0)
