@@ -29,9 +29,9 @@ MARK = "/mrunc-calls/"
 
 def traced():
     """What strace follows: a run from its plan to its end, with marks between the phases."""
-    from mrunc.sandbox import (frozen, gate, launch, loop, plan_text, policy, spec, supervise, verdict)  # noqa: F401
+    from mrunc.sandbox import frozen, frozen_filters, gate, loop, plan_text, result, supervise, verdict  # noqa: F401
+    from mrunc.sandbox import launch, spec
     import fcntl  # noqa: F401
-    import resource  # noqa: F401
     request = spec.Spec(["/bin/true"])
     os.access(MARK + "plan", 0)
     plan = launch.prepare(request)
@@ -41,8 +41,7 @@ def traced():
     run.meet_at_the_gate()
     run.let_go()
     os.access(MARK + "end", 0)
-    result = run.finish()
-    print(json.dumps(dict(amounts(plan), returncode=result.returncode)))
+    print(json.dumps(dict(amounts(plan), returncode=run.finish().returncode)))
 
 
 def amounts(plan):

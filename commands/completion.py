@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion for bash and zsh, from the option tables."""
 from ..sandbox.controls import BEST_EFFORT, CONTROLS
-from ..sandbox.policy import ARCHES, NAMES
+from ..sandbox.frozen_filters import ARCHES, NAMES
 from ..sandbox.spec import RLIMITS
 from ..sandbox import tiers
 from . import VERBS, doctor, manual, policy, report, rootfs, selftest

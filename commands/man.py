@@ -44,7 +44,7 @@ def rows(pairs):
 
 def page():
     """mrunc(1)."""
-    from ..sandbox.policy import NAMES
+    from ..sandbox.frozen_filters import NAMES
     out = head("mrunc", 1, manual.SUMMARY)
     out += [".SH SYNOPSIS"]
     synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),

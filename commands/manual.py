@@ -77,7 +77,7 @@ def help_run(verb="run"):
 def help_policy():
     """The help of policy, as text."""
     from . import policy
-    from ..sandbox.policy import NAMES
+    from ..sandbox.frozen_filters import NAMES
     return _help_actions("policy", policy, ["A NAME is one of: %s." % ", ".join(NAMES), ""])
 
 

@@ -149,5 +149,5 @@ class PolicyFile(OutputFile):
 
 def policy_names():
     """The shipped policies."""
-    from ..sandbox.policy import NAMES
+    from ..sandbox.frozen_filters import NAMES
     return NAMES

@@ -13,7 +13,7 @@ NOTHING_RUNS = "nothing runs"
 
 def machine(exam):
     """An architecture without a filter ends the examination."""
-    from .policy import ARCHES
+    from .frozen_filters import ARCHES
     system = os.uname()
     name = system.machine
     bits = 64 if sys.maxsize > 1 << 32 else 32

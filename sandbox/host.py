@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
-from ..syscalls.system import os, stat
+from ..syscalls.system import os
 from ..syscalls import process
 from .etc import HOST_ENTRIES
 
@@ -8,6 +8,10 @@ ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")
 #: Room for most files of /proc in one read.
 PIECE = 16384
+#: Of st_mode.  inode(7); the module `stat` and the one behind it are two more to load
+S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IROTH = 0o170000, 0o040000, 0o100000, 0o120000, 0o004
+KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket", 0o010000: "FIFO",
+         0o020000: "character device", 0o060000: "block device"}
 CPU_FILES = ("online", "possible", "present")
 #: Of --proc full: files that tell of the host or act on it, and directories likewise.
 PROC_MASKED_FILES = ("kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "kallsyms",
@@ -45,9 +49,9 @@ class Host:
                 mode = os.lstat("/" + name).st_mode
             except FileNotFoundError:
                 continue
-            if stat.S_ISLNK(mode):
+            if mode & S_IFMT == S_IFLNK:
                 self.layout[name] = os.readlink(b"/" + name.encode())
-            elif stat.S_ISDIR(mode):
+            elif mode & S_IFMT == S_IFDIR:
                 self.layout[name] = b""
         stores = [store for store in STORES if os.path.isdir(store)]
         paths = [os.path.realpath(os.fsencode(entry)) + b"/"
@@ -69,19 +73,14 @@ class Host:
 
 def _is_file(fd):
     try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
+        return os.fstat(fd).st_mode & S_IFMT == S_IFREG
     except OSError:
         return False
 
 
 def kind_of(mode):
     """The word for a file type.  mode: st_mode."""
-    for test, word in ((stat.S_ISREG, "file"), (stat.S_ISDIR, "directory"), (stat.S_ISLNK, "link"),
-                       (stat.S_ISSOCK, "socket"), (stat.S_ISFIFO, "FIFO"), (stat.S_ISCHR, "character device"),
-                       (stat.S_ISBLK, "block device")):
-        if test(mode):
-            return word
-    return "unknown kind of file"
+    return KINDS.get(mode & S_IFMT, "unknown kind of file")
 
 
 def mount_points(path):
@@ -133,5 +132,5 @@ def _etc_entries():
         except OSError:
             continue
         # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
-        if mode & stat.S_IROTH and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            yield name, stat.S_ISDIR(mode)
+        if mode & S_IROTH and mode & S_IFMT in (S_IFDIR, S_IFREG):
+            yield name, mode & S_IFMT == S_IFDIR

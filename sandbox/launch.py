@@ -13,7 +13,6 @@ from .errors import SandboxError, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
 from .provisions import Provisions, boot_offsets, stdio_rights
-from .result import Result, now_utc
 
 SIGKILL = 9
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
@@ -74,7 +73,7 @@ class Run(Provisions):
         self.judged = self.ended = False
         self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
         self._remember_terminals()
-        self.result = Result().planned(plan)
+        self.result = None  # until the child has been made
 
     def _remember_terminals(self):
         if not self.plan.spec.tty and any([os.isatty(fd) for fd in set(self.stdio)]):
@@ -126,7 +125,7 @@ class Run(Provisions):
         flags = 0
         for _, _, flag in plan.namespaces:
             flags |= flag
-        self.result.started, self.begun = now_utc(time.time()), time.monotonic()
+        started, self.begun = time.time(), time.monotonic()
         try:
             self.pid, self.pidfd = self._clone(flags, child)
         except OSError as error:
@@ -150,6 +149,9 @@ class Run(Provisions):
             self._close_now(stdin)  # or the write end would never learn that the workload has gone
         if self.output is not None:
             self.output.release()
+        from .result import Result, now_utc  # here, as what follows: the child is busy
+        self.result = Result().planned(plan)
+        self.result.started = now_utc(started)
 
     def _clone(self, flags, child):
         """(pid, pidfd), born in its control group where there is one and the kernel can."""

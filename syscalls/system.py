@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`os`, as far as a plain run needs it: from posix, the C module that os is made of.  And `stat` and `struct`, likewise.
+"""`os`, as far as a plain run needs it: from posix, the C module that os is made of.  And `struct`, likewise.
 
 Importing os takes a millisecond and 0.8 MB, most of it for the abstract classes behind os.environ.  Where somebody has it
 already, as a host of the library does, this is os itself; and so is whatever posix does not have.
 """
 import sys
 
-# The C modules behind `stat` and `struct`: what stands in front of them is two more files to find and read.  An interpreter
-# that does not have them under these names still works.
-try:
-    import _stat as stat
-except ImportError:
-    import stat  # noqa: F401
+# The C module behind `struct`: what stands in front of it is one more file to find and read.  An interpreter that does not have
+# it under this name still works.
 try:
     import _struct as struct
 except ImportError:
