@@ -60,6 +60,7 @@ Stopping is not ending: a workload traced by one of its own children stays a zom
 supervisor that has said STOP keeps a deadline and then kills init.
 """
 
+from ..syscalls import process
 from ..syscalls.system import struct
 
 READY = -4096       # no errno and no wait status
@@ -72,7 +73,7 @@ PACKET = 0x8000
 ROOM_SIZE = slice(64 + 56 + 40, 64 + 56 + 48)
 
 _WORD = struct.Struct("=i")
-_END = struct.Struct("=i4x4q14q")
+_END = 152
 
 
 def argv0(control_fd, terminal, ruleset_fd=None, kill_all=False):
@@ -115,16 +116,15 @@ def go(paths, argv, env):
 
 
 def parse_record(packet):
-    """What a packet from init says: (READY, None), (-errno, None), or (wait status, resource.struct_rusage)."""
+    """What a packet from init says: (READY, None), (-errno, None), or (wait status, process.Usage)."""
     if len(packet) == _WORD.size:
         word, = _WORD.unpack(packet)
         if READY <= word < 0:
             return word, None
-    elif len(packet) == _END.size:
-        status, user, user_us, system, system_us, *counts = _END.unpack(packet)
+    elif len(packet) == _END:
+        status, usage = process.ended(packet)
         if status >= 0:
-            import resource  # which the supervisor has loaded while the child was busy
-            return status, resource.struct_rusage([user + user_us / 1e6, system + system_us / 1e6] + counts)
+            return status, usage
     raise ValueError("no record of init: %r" % (packet,))
 
 

@@ -414,7 +414,7 @@ class Run(Provisions):
                 if kill is process.pidfd_kill:
                     break
             try:
-                _, self.init_status, self.init_usage = os.wait4(self.pid, 0)
+                self.init_status, self.init_usage = process.wait(self.pid)
             except OSError:
                 pass
             self.pid = 0

@@ -82,7 +82,7 @@ class Result:
         self.limits_hit.update(verdict.limits_hit)
 
     def used(self, rusage, whole):
-        """Takes the workload's resource usage (resource.struct_rusage), and what is known of the whole sandbox's processor
+        """Takes the workload's resource usage (process.Usage), and what is known of the whole sandbox's processor
         time, [(user, system)]: each is too little where it misses something, and none is ever too much."""
         user, system = max([(rusage.ru_utime, rusage.ru_stime)] + whole, key=sum)
         self.usage.update(user_s=round(user, 6), system_s=round(system, 6), max_rss_bytes=rusage.ru_maxrss * 1024,

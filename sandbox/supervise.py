@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """While the program runs: what is to be done about its control socket, the signals, what is carried, and the deadlines."""
-import resource  # noqa: F401 - for init.parse_record: this module is loaded while the child is busy, that one before
 import select
 import time
 

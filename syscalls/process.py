@@ -39,10 +39,13 @@ _getpid = bind("getpid")
 _fcntl = bind("fcntl", c_int, c_int, c_long)
 _prlimit64 = bind("prlimit64", c_int, c_int, c_pointer, c_pointer)
 _getrusage = bind("getrusage", c_int, c_pointer)
+_wait4 = bind("wait4", c_int, c_pointer, c_int, c_pointer)
 #: asm-generic/resource.h, in its order
 LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
           "msgqueue", "nice", "rtprio", "rttime")
 _UNLIMITED = (1 << 64) - 1
+#: An int, and struct rusage, aligned as what init sends.
+_ENDED = struct.Struct("=i4x4q14q")
 
 
 def clone3(namespaces, cgroup=-1):
@@ -209,6 +212,29 @@ def usage():
     _getrusage(0, addressof(out))
     user, user_us, system, system_us = struct.unpack_from("=4q", out.raw)
     return user + user_us / 1e6, system + system_us / 1e6
+
+
+class Usage(tuple):
+    """The sixteen numbers of a struct rusage, times in seconds: as resource.struct_rusage, which is one more file to load."""
+
+    ru_utime, ru_stime, ru_maxrss, ru_inblock, ru_oublock = [property(lambda self, at=at: self[at]) for at in (0, 1, 2, 9, 10)]
+
+
+def ended(record):
+    """(wait status, Usage) of 152 bytes."""
+    status, user, user_us, system, system_us, *counts = _ENDED.unpack(record)
+    return status, Usage([user + user_us / 1e6, system + system_us / 1e6] + counts)
+
+
+def wait(pid):
+    """Waits until a child has ended: (wait status, Usage).  ECHILD: it is none of ours.  wait4(2)"""
+    out = buffer(_ENDED.size)
+    while True:
+        try:
+            _wait4(pid, addressof(out), 0, addressof(out) + 8)
+            return ended(out.raw)
+        except InterruptedError:
+            pass  # by a signal that a handler of Python's has had by now
 
 
 def notify_io(sock):

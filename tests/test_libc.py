@@ -76,7 +76,7 @@ def test_where_the_c_module_is_another_the_package_serves(tmp_path):
 
 
 LIMITS = r"""
-import resource, sys
+import os, resource, sys
 sys.path.insert(0, sys.argv[1])
 from mrunc.syscalls import process
 def theirs(name):  # without a limit it is -1, and from 3.15 on 1 << 64 less one
@@ -97,6 +97,15 @@ after = resource.getrusage(resource.RUSAGE_SELF)
 micro = [[round(seconds * 1e6) for seconds in pair] for pair in  # the same microseconds may be floats that differ in the last bit
          ((before.ru_utime, before.ru_stime), (user, system), (after.ru_utime, after.ru_stime))]
 assert micro[0][0] <= micro[1][0] <= micro[2][0] and micro[0][1] <= micro[1][1] <= micro[2][1], micro
+child = os.fork()
+if child == 0:
+    bytearray(8 << 20)
+    os._exit(3)
+status, usage = process.wait(child)
+whole = resource.getrusage(resource.RUSAGE_CHILDREN)
+assert status == 3 << 8 and len(usage) == len(whole) and usage[2:] == whole[2:], (usage, whole)
+for name in "ru_utime ru_stime ru_maxrss ru_inblock ru_oublock".split():
+    assert round(getattr(usage, name) * 1e6) == round(getattr(whole, name) * 1e6), name
 try:
     process.set_limit("nofile", 300, 200)
 except OSError as error:
