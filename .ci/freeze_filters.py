@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the shipped policies and writes sandbox/frozen.py, and, the same trees with other leaves, sandbox/frozen_arms.py.
+"""Compiles the shipped policies and writes sandbox/frozen.py, for runs that name none, sandbox/frozen_named.py, and, the same
+trees with other leaves, sandbox/frozen_arms.py.
 
     python3 .ci/freeze_filters.py [--check]
 
@@ -27,7 +28,10 @@ HEAD = '''\
 
 PROGRAMS = {
 '''
-PLAIN = "The shipped filters."
+PLAIN = "The shipped filters of a run that names no policy."
+NAMED = "The shipped filters of the other policies."
+#: What such a run loads.
+UNNAMED = ("default", "setid")
 ARMED = """The shipped filters with other leaves, which a run loads for its listener alone.
 
 "+ledger": what is refused asks the listener, but for the quiet calls (policy_arms); "+setid+ledger": and so do the refusals of
@@ -50,7 +54,7 @@ def weights(table):
 
 
 def programs():
-    """{(arch, name): bytes} of sandbox/frozen.py."""
+    """{(arch, name): bytes} of sandbox/frozen.py and sandbox/frozen_named.py."""
     seccomp_bpf, policy = project("seccomp_bpf"), project("sandbox.policy")
     made = {}
     for arch in policy.ARCHES:
@@ -89,7 +93,13 @@ def text(made, what):
     return "".join(out) + "}\n"
 
 
+def files(plain):
+    """[(name, content)] in sandbox/.  plain: what `programs` returned."""
+    parts = [{key: plain[key] for key in plain if (key[1] in UNNAMED) is unnamed} for unnamed in (True, False)]
+    return [("frozen.py", text(parts[0], PLAIN)), ("frozen_named.py", text(parts[1], NAMED)),
+            ("frozen_arms.py", text(armed(plain), ARMED))]
+
+
 if __name__ == "__main__":
     everything = programs()
-    sys.exit(max([settle("sandbox/frozen.py", text(everything, PLAIN), "run .ci/freeze_filters.py"),
-                  settle("sandbox/frozen_arms.py", text(armed(everything), ARMED), "run .ci/freeze_filters.py")]))
+    sys.exit(max(settle("sandbox/" + name, content, "run .ci/freeze_filters.py") for name, content in files(everything)))

@@ -21,8 +21,7 @@ def program(name, arch):
 
 def digest(name, arch):
     """The SHA-256 of a policy's program in hex, written down with it: computing it would cost a start 2 ms."""
-    from . import frozen
-    return frozen.DIGESTS[arch, name]
+    return _table(name).DIGESTS[arch, name]
 
 
 def setid_program(arch):
@@ -56,8 +55,15 @@ def _known(name):
 
 
 def _frozen(name, arch):
-    from . import frozen
-    return _bytes(frozen.PROGRAMS, name, arch)
+    return _bytes(_table(name).PROGRAMS, name, arch)
+
+
+def _table(name):
+    if name in ("default", "setid"):
+        from . import frozen as table
+    else:
+        from . import frozen_named as table
+    return table
 
 
 def _armed(name, arch):

@@ -19,14 +19,14 @@ ARROWS = {"door": {"door", "commands", "sandbox"}, "commands": {"commands", "san
           "sandbox": {"sandbox", "syscalls", "seccomp_bpf"}, "syscalls": {"syscalls"}, "seccomp_bpf": set()}
 #: What the door tells everybody.
 TOLD = {"__version__"}
-GENERATED = {"sandbox/frozen.py", "sandbox/frozen_arms.py", "sandbox/peers.py", "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py",
-             "syscalls/widths.py"}
+GENERATED = {"sandbox/frozen.py", "sandbox/frozen_named.py", "sandbox/frozen_arms.py", "sandbox/peers.py", "syscalls/nr_x86_64.py",
+             "syscalls/nr_aarch64.py", "syscalls/widths.py"}
 LONGEST = 450
 #: The compiler is pure, tested as a whole and meant to be copied out as one file; the door is compiled at every start.
 LONGER = {"seccomp_bpf.py": 500, "mrunc.py": 60}
 #: Modules of the standard library that cost about nothing.  The run path takes these and no others.
-CHEAP = {"_abc", "_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_stat", "_struct", "abc", "ctypes", "ctypes._endian",
-         "errno", "fcntl", "gc", "marshal", "posix", "resource", "select", "stat", "struct", "sys", "time", "types"}
+CHEAP = {"_abc", "_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_struct", "abc", "ctypes", "ctypes._endian",
+         "errno", "fcntl", "gc", "marshal", "posix", "select", "struct", "sys", "time", "types"}
 
 
 def shipped():
