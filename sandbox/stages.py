@@ -13,8 +13,6 @@ from .mounting import Tree, new_root as root_filesystem, write_all
 from .base_tree import RO
 
 TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
-#: Init's arguments, to be filled in, and environment: making the type of an array is what takes time.
-ARGV, ENVIRONMENT = libc.string_array([b""]), libc.string_array([])
 
 
 class Child:
@@ -348,7 +346,8 @@ def become_init(child):
             raise OSError(9, "had no effect", "dup2")
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
-    ARGV[0] = init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)
+    argv = libc.string_array([init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)])
+    environment = libc.string_array([])
     if not plan.left_out("fds"):
         if child.inherited is None:
             process.cloexec_from(3)
@@ -364,7 +363,7 @@ def become_init(child):
         # The policy comes last: what it refuses may include seccomp(2) itself.
         for program in reversed(child.filters):
             seccomp.attach(program)
-    process.execveat(child.image, ARGV, ENVIRONMENT)
+    process.execveat(child.image, argv, environment)
 
 
 def write_file(path, data, directory=None):

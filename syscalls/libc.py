@@ -6,7 +6,7 @@ every thread that glibc believes to exist (nptl/setxid.c), and after clone3 thos
 the calls used here have no wrapper in older libcs.  dlopen(NULL) finds the libc that the interpreter itself runs on,
 glibc or musl; ctypes.util.find_library would start helper processes.
 """
-from .system import os
+from .system import os, struct
 
 # The C modules behind `signal` and `socket` cost a tenth of the public ones (enum tables); an interpreter that does not
 # have them under these names still works.
@@ -63,9 +63,9 @@ def public():
 
 
 try:
-    _types, function, get_errno, addressof, sizeof = bare()
+    _types, function, get_errno, _addressof, sizeof = bare()
 except (ImportError, AttributeError, TypeError):
-    _types, function, get_errno, addressof, sizeof = public()
+    _types, function, get_errno, _addressof, sizeof = public()
 
 c_int, c_uint, c_long, c_ulong = _types["i"], _types["I"], _types["l"], _types["L"]
 c_bytes, c_pointer, c_char = _types["z"], _types["P"], _types["c"]
@@ -122,16 +122,39 @@ def answers(calls):
     return out
 
 
+class Buffer:
+    """Memory that the kernel may write to, an argument of system calls by its address.  room: bytearray; raw: its contents.
+
+    An array of ctypes would be the same; but the type of each size is another, and takes 50 us and 3 kB to make.
+    """
+
+    __slots__ = ("room", "held", "_as_parameter_")
+
+    def __init__(self, room):
+        self.room, self.held = room, c_char.from_buffer(room)  # as long as it is held, the room stays where it is
+        self._as_parameter_ = c_pointer(_addressof(self.held))
+
+    @property
+    def raw(self):
+        """The bytes."""
+        return bytes(self.room)
+
+
+def addressof(made):
+    """Where a Buffer lies."""
+    return made._as_parameter_.value
+
+
 def buffer(init, size=None):
-    """Memory that the kernel may write to: zeroed, of so many bytes, or holding the bytes `init` in `size` bytes (one more
-    than there are unless said).  Its contents are `raw`."""
+    """A Buffer: zeroed, of so many bytes, or holding the bytes `init` in `size` bytes (one more than there are unless said)."""
     if isinstance(init, int):
-        return (c_char * init)()
-    made = (c_char * (len(init) + 1 if size is None else size))()
-    made.value = init
-    return made
+        return Buffer(bytearray(init))
+    return Buffer(bytearray(init) + bytes(1 if size is None else size - len(init)))
 
 
 def string_array(strings):
-    """A NULL-terminated char *[] of byte strings, as execve(2) takes them; keep a reference while it is in use."""
-    return (c_bytes * (len(strings) + 1))(*(list(strings) + [None]))
+    """A NULL-terminated char *[] of byte strings (Buffer), as execve(2) takes them; keep a reference while it is in use."""
+    words = [buffer(string) for string in strings]
+    made = buffer(struct.pack("=%dQ" % (len(words) + 1), *[addressof(word) for word in words] + [0]))
+    made.held = made.held, words
+    return made

@@ -23,8 +23,8 @@ class Reader:
         EPERM: no right (ptrace(2), "Ptrace access mode checking"); EFAULT: nothing is mapped there; ESRCH: it is gone;
         ENOSYS: a kernel without the call.
         """
-        _IOVEC(self._own, 0, self._here, size)
-        _IOVEC(self._other, 0, address, size)
+        _IOVEC(self._own.room, 0, self._here, size)
+        _IOVEC(self._other.room, 0, address, size)
         own, other = self._at
         count = _readv(pid, own, 1, other, 1, 0)
-        return self._page[:count]
+        return bytes(memoryview(self._page.room)[:count])

@@ -56,7 +56,7 @@ class Parcel:
 
     def send(self, word, carried):
         """Sends the text and the descriptor.  Raises OSError: ETOOMANYREFS, too many descriptors on their way."""
-        struct.pack_into("=i", self.control, 16, carried)
+        struct.pack_into("=i", self.control.room, 16, carried)
         _sendmsg(self.fd, self.messages[word][0], MSG_NOSIGNAL)
 
 
