@@ -105,7 +105,8 @@ def directory():
     """The current directory in the kernel's words, which are "(unreachable)..." where it is not below the root."""
     name = buffer(4096)
     try:
-        return name.raw[:call("getcwd", name, 4096) - 1].decode("utf-8", "replace")
+        size = call("getcwd", name, 4096)
+        return name.raw[:size - 1].decode("utf-8", "replace")
     except OSError:
         return ""
 

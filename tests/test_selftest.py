@@ -215,6 +215,11 @@ def test_a_flood_is_cut():
     assert list(found) == ["N01"] and len(found["N01"].detail) == 500
 
 
+def test_the_current_directory_that_is_judged_is_the_kernels_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert probing.directory() == os.path.realpath(str(tmp_path))
+
+
 def test_control_characters_reach_no_terminal_and_no_report():
     detail = "\x1b[2J\r\n\u202e<&\">]]>\0\udc80"
     rows = [selftest.Row(probe, Outcome(REACHED, detail)) for probe in probing.corpus(("namespaces",))]
