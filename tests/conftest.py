@@ -132,7 +132,8 @@ def public_folder():
     folder = tempfile.mkdtemp(prefix="mrunc-tests-")
     os.chmod(folder, 0o755)
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    # It holds whole systems, for which rm takes a third of the time.
+    subprocess.run(["rm", "-rf", folder], stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from conftest import PYTHON, ROOT, copy_tool, pythons
+from conftest import PYTHON, ROOT, copy_tool, make_inside, pythons
 
 FOUND = dict(pythons())
 OLDEST, NEWEST = sorted(FOUND, key=lambda v: [int(p) for p in v.split(".")])[0], PYTHON
@@ -53,15 +54,17 @@ def steps(page):
 EXECUTED = [page for page in PAGES if steps(page)]
 
 
-def make_place(folder):
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
     """A checkout called mrunc, as far as a reader needs one."""
-    folder = os.path.join(folder, "mrunc")
+    folder = str(tmp_path_factory.mktemp("docs") / "mrunc")
     os.mkdir(folder)
     copy_tool(folder)
     for name in ("LICENSE", "Makefile"):
         shutil.copy(os.path.join(ROOT, name), folder)
     shutil.copytree(os.path.join(ROOT, ".ci"), os.path.join(folder, ".ci"), ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -77,21 +80,46 @@ def readable_pythons(public_folder):
     return {"oldest": os.path.join(copy, "bin", "python3"), "newest": NEWEST}
 
 
-@pytest.mark.parametrize("which", [pytest.param("oldest", marks=pytest.mark.once(who="root")),
-                                   pytest.param("newest", marks=pytest.mark.once)])
-@pytest.mark.parametrize("page", EXECUTED)
-def test_every_block_prints_what_stands_there(inside, readable_pythons, page, which):
-    make_place(inside.scratch)
+def play(inside, checkout, python, page):
+    """[(command, what should be printed, what was)] of a page, up to a difference."""
+    shutil.copytree(checkout, os.path.join(inside.scratch, "mrunc"))
     programs = tempfile.mkdtemp(dir=os.path.dirname(inside.scratch))
-    os.symlink(readable_pythons[which], os.path.join(programs, "python3"))
+    os.symlink(python, os.path.join(programs, "python3"))
     os.chmod(programs, 0o755)
     environment = {"PATH": programs + ":/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "TERM": "xterm",
                    "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
                    # The copy's loader path still names the place it was built for.
-                   "LD_LIBRARY_PATH": os.path.dirname(os.path.dirname(readable_pythons[which])) + "/lib"}
+                   "LD_LIBRARY_PATH": os.path.dirname(os.path.dirname(python)) + "/lib"}
+    out = []
     for command, expected in steps(page):
         done = inside.outside(["bash", "-c", command], env=environment, stderr=subprocess.STDOUT)
-        assert done.stdout == expected, command
+        out.append((command, expected, done.stdout))
+        if done.stdout != expected:
+            break
+    return out
+
+
+@pytest.fixture(scope="module")
+def played(request, tool_folder, checkout, readable_pythons):
+    """{(who, page, which Python): Future of what `play` returns}, of the pages chosen for this run.  Four at a time: they share
+    nothing, and a deadline that is waited for takes no processor."""
+    out = {}
+    with ThreadPoolExecutor(4) as pool:
+        for item in request.session.items:
+            if "played" in item.fixturenames:
+                who, page, which = [item.callspec.params[name] for name in ("inside", "page", "which")]
+                out[who, page, which] = pool.submit(play, make_inside(who, tool_folder), checkout, readable_pythons[which], page)
+    return out
+
+
+@pytest.mark.parametrize("which", [pytest.param("oldest", marks=pytest.mark.once(who="root")),
+                                   pytest.param("newest", marks=pytest.mark.once)])
+@pytest.mark.parametrize("page", EXECUTED)
+def test_every_block_prints_what_stands_there(inside, played, page, which):
+    found = played[inside.who, page, which].result()
+    for command, expected, printed in found:
+        assert printed == expected, command
+    assert len(found) == len(steps(page))
 
 
 def test_the_pages_with_blocks_are_executed():
