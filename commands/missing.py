@@ -5,6 +5,7 @@ import shlex
 import shutil
 
 from . import program_name
+from .output import escaped
 
 
 def explain(error, spec, typed=(), own_tree=True, verb="run"):
@@ -43,7 +44,7 @@ def explain(error, spec, typed=(), own_tree=True, verb="run"):
     else:
         inside = name if name == "./" + base else box + base
         error.remedy = line(["--copy", _pair_text(os.path.abspath(found))], inside)
-    if any(0xdc80 <= ord(char) <= 0xdcff for char in error.remedy):
+    if escaped(error.remedy) != error.remedy:
         error.remedy = "bring it in with --copy"  # a name that can't be shown can't be pasted
 
 
@@ -64,9 +65,11 @@ def installation(found, own_tree=True):
 
 
 def prefix(path):
-    """The directory of a program that has its library beside its bin, or None; never one that holds somebody's home."""
+    """The directory of a program that has its library beside its bin, or None; never one that holds somebody's home, whatever
+    link leads there."""
     place, name = os.path.split(os.path.dirname(path))
-    if name != "bin" or place.count("/") < 2 or os.path.basename(place) == ".local" or not os.path.isdir(place + "/lib"):
+    real = os.path.realpath(place)
+    if name != "bin" or real.count("/") < 2 or os.path.basename(real) == ".local" or not os.path.isdir(place + "/lib"):
         return None
     import pwd
     homes = [os.path.expanduser("~")]
@@ -74,7 +77,7 @@ def prefix(path):
         homes.append(pwd.getpwuid(os.stat(place).st_uid).pw_dir)
     except (OSError, KeyError):
         pass
-    return None if any((home + "/").startswith(place + "/") for home in homes) else place
+    return None if any((os.path.realpath(home) + "/").startswith(real + "/") for home in homes) else place
 
 
 def _pair_text(path):

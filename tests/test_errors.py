@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 
@@ -299,6 +300,24 @@ def test_no_home_is_shown_for_a_program_in_it(tmp_path, monkeypatch):
     assert [missing.prefix(home + name) for name in ("/bin/x", "/.local/bin/x", "/tools/bin/x", "/tools/sbin/x")] == \
         [None, None, home + "/tools", None]
     assert missing.prefix("/bin/x") is None and missing.prefix("/usr/bin/x") is None
+    for name, target in (("to-home", home), ("to-all", "/"), ("to-local", home + "/.local"), ("to-tools", home + "/tools")):
+        os.symlink(target, str(tmp_path / name))
+    (tmp_path / "to-home/bin/x").touch()
+    assert [missing.prefix(str(tmp_path / name / "bin/x")) for name in ("to-home", "to-all", "to-local", "to-tools")] == \
+        [None, None, None, str(tmp_path / "to-tools")]
+    monkeypatch.setenv("HOME", str(tmp_path / "to-home"))
+    assert missing.prefix(home + "/bin/x") is None
+
+
+def test_a_name_that_is_shown_otherwise_than_it_is_is_in_no_line_to_paste(files):
+    """What it is shown as may be the name of something else."""
+    for name in ("a\nb", "a\x1b[2Jb", "a\u202eb"):
+        place = os.path.join(files.scratch, name)
+        for part in ("bin", "lib"):
+            os.makedirs(os.path.join(place, part))
+        shutil.copy("/bin/true", place + "/bin/tool")
+        done = attempt(files, argv=(place + "/bin/tool",))
+        assert done.stderr.splitlines()[1:] == ["mrunc: remedy: bring it in with --copy"], done
 
 
 def test_a_program_that_nobody_has_is_127(inside):
