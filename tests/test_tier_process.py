@@ -713,3 +713,24 @@ def test_the_receipt_says_what_is_not_held(inside):
         assert rows[name]["asked"] and rows[name]["in_force"], rows[name]
     assert rows["parent-death"]["in_force"] == (ABI >= 6)
     assert rows["securebits"]["in_force"] == (inside.who == "root")
+
+
+def test_the_line_to_paste_shows_a_program_with_its_library_where_the_program_may_go(inside):
+    """Started by root the program is nobody, to whom what is closed to others can't be shown."""
+    place = os.path.join(inside.scratch, "tools")
+    for name, text in (("bin/tool", '#!/bin/sh\ncat "${0%/bin/*}/lib/word"\n'), ("lib/word", "found\n")):
+        path = os.path.join(place, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as stream:
+            stream.write(text)
+        os.chmod(path, 0o755)
+    if inside.who == "user" and os.geteuid() == 0:
+        os.chown(place, USER, USER)
+    for mode, shown in ((0o755, True), (0o700, inside.who == "user")):
+        os.chmod(place, mode)
+        done = inside.run(place + "/bin/tool", options=TIER)
+        line, = re.findall("^mrunc: remedy: (.*)$", done.err, re.M)
+        assert ("--ro %s -- %s/bin/tool" % (place, place) in line) == shown and ("--copy" in line) != shown, line
+        if shown:
+            pasted = inside.outside(["sh", "-c", line])
+            assert (pasted.returncode, pasted.stdout, pasted.stderr) == (0, "found\n", ""), pasted
