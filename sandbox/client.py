@@ -25,6 +25,10 @@ ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
 PACKET = 60000
 #: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs those of many.
 LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFILE)
+#: What a thread sees by, and what it shares with a sandbox that has not all namespaces.  namespaces(7)
+VIEW = ("/", "/proc/thread-self/ns/mnt", "/proc/thread-self/ns/user")
+SHARED = tuple(["/proc/thread-self/ns/" + name for name in (
+    "net", "ipc", "uts", "cgroup", "pid_for_children", "time_for_children")])
 LONG = b"@"
 #: Most files of /proc that are read here are shorter.
 PIECE = 4096
@@ -227,11 +231,12 @@ class Call:
                 self.giver(done)
 
 
-def view():
+def view(shares=False):
     """What paths and ids mean to this thread: its root, its mount namespace and its user namespace.  A launcher that was
-    started before a chroot or an unshare would show others, and with rights that count outside."""
+    started before a chroot or an unshare would show others, and with rights that count outside.  shares: whether a sandbox may
+    be in the thread's other namespaces, too."""
     out = []
-    for path in ("/", "/proc/thread-self/ns/mnt", "/proc/thread-self/ns/user"):
+    for path in VIEW + SHARED if shares else VIEW:
         try:
             found = os.stat(path)
             out.append((found.st_dev, found.st_ino))
@@ -306,7 +311,8 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
             packet = LONG
             fds.append(files[0].fileno())
         if link is None:
-            link, giver = _deliver(packet, fds, _key(python, scope), alone)
+            shares = alone or bool(request["options"].get("unsafe_without"))  # the tier process is alone
+            link, giver = _deliver(packet, fds, _key(python, scope, shares), alone)
         elif link.sock.fileno() >= 0 and link.send(packet, fds):
             giver = None
         else:
@@ -333,10 +339,10 @@ def _not_handed_over(error):
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
 
-def _key(python, scope):
-    """What the launchers of a process differ in."""
+def _key(python, scope, shares=False):
+    """What the launchers of a process differ in.  shares: as of `view`."""
     import sys
-    return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()), view(),
+    return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()), view(shares),
             restrictions())
 
 
