@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -247,7 +248,7 @@ def test_a_copy_that_is_no_repository_goes_in_whole(tmp_path):
 
 # Fetching
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mirror():
     """mirror(answer) is the address of a server; answer(request handler) writes what it likes."""
     servers = []
@@ -284,12 +285,29 @@ def unsigned(handler):
     handler.wfile.write(text)
 
 
-@pytest.mark.parametrize("answer", [None, cut_short, unsigned], ids=["dead", "cut short", "unsigned"])
-def test_a_mirror_that_does_not_serve_is_named_and_nothing_is_kept(tmp_path, mirror, answer):
-    address = mirror(answer) if answer else "http://127.0.0.1:9/debian"  # discard: nobody listens
-    folder = str(tmp_path / "cache")
-    done = subprocess.run([sys.executable, os.path.join(HARNESS, "run.py"), "--arch", "x86_64", "--cache", folder, "--mirror",
-                           address, "--build"], stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+ANSWERS = {"dead": None, "cut short": cut_short, "unsigned": unsigned}
+
+
+@pytest.fixture(scope="module")
+def unserved(mirror, tmp_path_factory):
+    """{how a mirror does not serve: (its address, folder of the cache, Future of the harness)}.  All at a time: apt waits before
+    it tries one again."""
+    def build(address, folder):
+        return subprocess.run([sys.executable, os.path.join(HARNESS, "run.py"), "--arch", "x86_64", "--cache", folder, "--mirror",
+                               address, "--build"], stderr=subprocess.PIPE, universal_newlines=True, timeout=300)
+    out = {}
+    with ThreadPoolExecutor(len(ANSWERS)) as pool:
+        for how, answer in ANSWERS.items():
+            address = mirror(answer) if answer else "http://127.0.0.1:9/debian"  # discard: nobody listens
+            folder = str(tmp_path_factory.mktemp("mirror") / "cache")
+            out[how] = address, folder, pool.submit(build, address, folder)
+    return out
+
+
+@pytest.mark.parametrize("how", ANSWERS)
+def test_a_mirror_that_does_not_serve_is_named_and_nothing_is_kept(unserved, how):
+    address, folder, running = unserved[how]
+    done = running.result()
     assert done.returncode == 125 and "apt-get -q update failed" in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert address in done.stderr
     assert [os.listdir(os.path.join(folder, name)) for name in ("kernel", "image", "work")] == [[], [], []]

@@ -188,7 +188,7 @@ class Ended:
     def __init__(self, path, wall):
         self.status, self.started, self.ended, self.wall, self.files = None, 0.0, 0.0, wall, {}
         try:
-            with tarfile.open(path) as tar:
+            with tarfile.open(path, "r:") as tar:  # or an empty one is read to its end, as one that is compressed
                 for member in tar:
                     name = member.name[2:] if member.name.startswith("./") else member.name
                     if member.isreg() and "/" not in name:
