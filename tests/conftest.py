@@ -132,8 +132,9 @@ def public_folder():
     folder = tempfile.mkdtemp(prefix="mrunc-tests-")
     os.chmod(folder, 0o755)
     yield folder
-    # It holds whole systems, for which rm takes a third of the time.
-    subprocess.run(["rm", "-rf", folder], stderr=subprocess.DEVNULL)
+    # It holds whole systems, and where what is freed is discarded at once, each file waits for the disk.
+    subprocess.run(["sh", "-c", 'find "$1" ! -type d -print0 | xargs -0 -r -n 200 -P 8 rm -f; rm -rf "$1"', "sh", folder],
+                   stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="session")
