@@ -409,18 +409,23 @@ def test_nothing_in_the_current_directory_runs_with_an_isolated_m(python, wheel,
 
 def taken_by_runpy(command, tmp_path):
     """{file name} of the plants that Python takes by itself for such a start, with a program that does nothing."""
-    taken = set()
+    place, marker, taken = tmp_path / "runpy", tmp_path / "taken", set()
+    place.mkdir()
+    plant(place, PLANTS, marker)
+    for name in ("nothing.py", "__main__.py"):
+        (place / name).write_text("import os, sys\n")
     while True:  # one that is executed in the place of a real module may keep the others from being reached
-        place = tmp_path / ("runpy-%d" % len(taken))
-        marker = tmp_path / ("marker-%d" % len(taken))
-        place.mkdir()
-        plant(place, set(PLANTS) - taken, marker)
-        for name in ("nothing.py", "__main__.py"):
-            (place / name).write_text("import os, sys\n")
         subprocess.run(command, cwd=str(place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if not marker.exists():
             return taken
-        taken |= set(marker.read_text().split())
+        found = set(marker.read_text().split())
+        assert not found & taken
+        for name in found:
+            (place / name).unlink()
+            if name.endswith("/__init__.py"):
+                shutil.rmtree(str((place / name).parent))  # or it would still be a namespace package
+        marker.unlink()
+        taken |= found
 
 
 @EACH
