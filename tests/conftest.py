@@ -343,6 +343,8 @@ def elsewhere(item):
     if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
             and not item.get_closest_marker("also_vm"):
         return "for root's run, which starts the tool for such a user, too, and in the same way"
+    if item.config.alike and item.get_closest_marker("anybody"):
+        return "for root's run: it computes, whoever calls"
     if item.get_closest_marker("unhidden") and item.config.getoption("--hide"):
         return "about calls that reach our filter: --hide answers some before"
     if item.get_closest_marker("x86") and os.uname().machine != "x86_64":

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import runpy
@@ -10,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -92,9 +94,8 @@ def random_policy(seed, arch="x86_64"):
     return bpf.Policy(policy.numbers(arch).AUDIT_ARCH, chance.choice(actions), rules)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_two_random_policies_differ_exactly_where_the_interpreter_finds_it(seed):
-    """Nothing invented (each example is run), nothing missed (brute force over the corners of both)."""
+def differ_exactly(seed):
+    """Of two random policies: nothing is invented (each example is run), nothing missed (brute force over the corners of both)."""
     models = [random_policy(seed), random_policy(seed + 1000)]
     models[1].rules.update({nr: rule for at, (nr, rule) in enumerate(models[0].rules.items()) if at % 2})
     programs = [bpf.compile_policy(model) for model in models]
@@ -115,6 +116,20 @@ def test_two_random_policies_differ_exactly_where_the_interpreter_finds_it(seed)
             pair = tuple(bpf.run(code, number, audit, args)[0] for code in codes)
             if pair[0] != pair[1]:
                 assert pair in claimed.get(number, ()), (number, args)
+
+
+@pytest.fixture(scope="module")
+def compared(request):
+    """{seed: Future of `differ_exactly`} for the seeds of this run, by two processes."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        return {item.callspec.params["seed"]: pool.submit(differ_exactly, item.callspec.params["seed"])
+                for item in request.session.items if "compared" in item.fixturenames}
+
+
+@pytest.mark.anybody
+@pytest.mark.parametrize("seed", range(60))
+def test_two_random_policies_differ_exactly_where_the_interpreter_finds_it(compared, seed):
+    compared[seed].result()
 
 
 def test_a_single_constant_in_64_bits_is_found():
@@ -434,6 +449,7 @@ def differ_only_as_known(ours, theirs, arch, unknown):
             assert each.first in {policy.numbers(arch).NR[call] for call in unknown}
 
 
+@pytest.mark.anybody
 @pytest.mark.parametrize("name, arch", EVERY)
 def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path):
     """Over all numbers and all arguments."""
@@ -445,6 +461,7 @@ def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path
     differ_only_as_known(named(name, arch), theirs, arch, unknown)
 
 
+@pytest.mark.anybody
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_libseccomp_makes_the_same_filter_of_other_exports(arch, tmp_path):
     """podman's profile, and 64-bit comparisons: two != at a time, which masks could only say in 4096 rules."""
@@ -523,6 +540,7 @@ def branching():
         "order": start[:3] + order + [ALLOW]}
 
 
+@pytest.mark.anybody
 @pytest.mark.parametrize("name", ["bits", "values", "long", "order"])
 def test_what_a_budget_cut_short_is_said_by_every_tool(cli, tmp_path, monkeypatch, name):
     monkeypatch.setattr(filter_paths.Budget.__init__, "__defaults__", (200000,))
