@@ -3,6 +3,7 @@
 import os
 import select
 import subprocess
+import threading
 import time
 
 from . import library
@@ -15,9 +16,10 @@ FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 
 class Process:
     """args; stdin, stdout, stderr: files of pipes, or None; pid: of the sandbox's pid 1 on the host; result: the Result, None
-    while it runs.  The sandbox lives no longer than this object and its process."""
+    while it runs.  The sandbox lives no longer than this object and its process.  Several threads may wait for it."""
 
     def __init__(self, argv, streams, python, options):
+        self._lock = threading.Lock()
         self.args, self.result, self._streams, self._error = list(argv), None, streams, None
         try:
             self._call = library.ask(argv, streams.theirs, python, options, tell=True)
@@ -65,13 +67,24 @@ class Process:
         return self.returncode
 
     def _receive(self):
-        try:
-            answer = self._call.take()
-            if answer is not None:
-                self._take(answer)
-        except SandboxError as error:
-            self._error = error
-            raise
+        """Takes what is there, unless another thread has."""
+        with self._lock:
+            self._raise()
+            try:
+                if self.result is None and _readable(self._call.channel, 0):
+                    answer = self._call.take()
+                    if answer is not None:
+                        self._take(answer)
+            except SandboxError as error:
+                self._error = error
+                raise
+
+    def _heard(self, waits):
+        """The answer, when it is complete.  waits: whether there is nothing else to be done meanwhile."""
+        if waits:
+            _readable(self._call.channel, None)
+        self._receive()
+        return self._call.answer
 
     def _raise(self):
         if self._error is not None:
@@ -105,10 +118,8 @@ class Process:
         end = None if timeout is None else time.monotonic() + timeout
         self._raise()
         if self.result is None:
-            answer = exchange(self._call, streams, end)
-            if answer is None:
+            if exchange(self._call, streams, end, self._heard) is None:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            self._take(answer)
         streams.last()
         streams.close()
         return streams.output(1), streams.output(2)

@@ -150,8 +150,9 @@ class Streams:
         self.ours, self._to_close = {}, []
 
 
-def exchange(call, streams, end=None):
-    """Feeds and reads until the answer of a client.Call is complete; returns it.  end: monotonic time, then None."""
+def exchange(call, streams, end=None, heard=None):
+    """Feeds and reads until the answer of a client.Call is complete; returns it.  end: monotonic time, then None; heard: what
+    takes the place of call.take where other threads take, too."""
     answer, channel, before = call.answer, call.channel.fileno(), {}
     if answer is None and (streams.ours or end is not None):
         poll = select.poll()
@@ -168,11 +169,12 @@ def exchange(call, streams, end=None):
             return None
         for fd, _ in ready:
             if fd == channel:
-                answer = call.take()
+                heard(False) if heard else call.take()
             else:
                 streams.serve(fd)
+        answer = call.answer  # which another thread may have taken
     while answer is None:
-        answer = call.take()
+        answer = heard(True) if heard else call.take()
     streams.last()
     return answer
 

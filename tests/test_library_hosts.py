@@ -375,7 +375,7 @@ def interrupted(number, what):
             raise KeyboardInterrupt
         return in_line
     def in_call(frame, event, argument):
-        return in_line if frame.f_code.co_filename.endswith(("client.py", "popen.py")) else None
+        return in_line if frame.f_code.co_filename.endswith("client.py") else None
     sys.settrace(in_call)
     try:
         what()
@@ -394,6 +394,31 @@ for words, way in (([], "communicate"), (["x" * 70000], "wait")):
         assert process.result.usage["wall_s"] > 0 and len(process.result.argv) == 3 + len(words), (way, number)
         number += 1
     assert number > 20, number
+""")
+
+
+def test_several_threads_may_wait_for_one_program(host):
+    host("""
+import threading
+box, wrong = mrunc.Sandbox(), []
+def tried(way):
+    try:
+        way()
+    except BaseException as error:
+        wrong.append(error)
+for turn in range(20):
+    process = box.popen(["sh", "-c", "head -c 300000 /dev/zero"] + ["x" * 70000] * (turn % 2), stdout=subprocess.PIPE)
+    def polls():
+        while process.poll() is None:
+            time.sleep(0)
+    threads = [threading.Thread(target=tried, args=(way,), daemon=True) for way in (
+        lambda: wrong.extend([1] * (len(process.communicate()[0]) != 300000)), polls, process.wait)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not wrong and process.result and process.result.reason == "exited", (turn, wrong, process.result)
+    assert not any(thread.is_alive() for thread in threads), turn
 """)
 
 
