@@ -11,6 +11,8 @@ from .errors import SandboxError, usage
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 CHUNK = 1 << 16
+#: So many of them are read before others have their turn: who writes as fast as we read must not hold up the host.
+MOST_CHUNKS = 16
 #: EMFILE
 NO_DESCRIPTOR = "close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, ulimit -n)"
 
@@ -106,7 +108,7 @@ class Streams:
         """Reads what is there of 1 or 2; closes the pipe at its end."""
         fd = self.ours[number]
         try:
-            while True:
+            for _ in range(MOST_CHUNKS):
                 data = os.read(fd, CHUNK)
                 if not data:
                     os.close(self.ours.pop(number))
@@ -173,6 +175,8 @@ def exchange(call, streams, end=None, heard=None):
             else:
                 streams.serve(fd)
         answer = call.answer  # which another thread may have taken
+        if answer is None and end is not None and time.monotonic() >= end and channel not in [fd for fd, _ in ready]:
+            return None
     while answer is None:
         answer = heard(True) if heard else call.take()
     streams.last()

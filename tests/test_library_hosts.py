@@ -397,6 +397,23 @@ for words, way in (([], "communicate"), (["x" * 70000], "wait")):
 """)
 
 
+def test_output_without_end_holds_up_neither_the_host_nor_its_deadline(host):
+    """There is more of it whenever one looks."""
+    host("""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+process = mrunc.Sandbox().popen(["sleep", "100"], stdout=subprocess.DEVNULL)
+process._streams.adopt(1, os.open("/dev/zero", os.O_RDONLY))
+process._streams.pull(1)
+try:
+    process.communicate(timeout=0)
+except subprocess.TimeoutExpired:
+    process.kill()
+else:
+    raise AssertionError("ended")
+""")
+
+
 def test_several_threads_may_wait_for_one_program(host):
     host("""
 import threading
