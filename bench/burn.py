@@ -8,6 +8,7 @@ slices of some 50 ms (burn) and 5 ms (calls), in an order drawn anew in each rou
 one outside of the same round: what else the machine does hits both.  --seconds: how long the burn inside is in all.
 --rounds: of the calls, and of the burn unless --seconds.
 """
+import itertools
 import os
 import random
 import statistics
@@ -19,8 +20,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import measure  # noqa: E402
 import page  # noqa: E402
 import rivals as others  # noqa: E402
+import targets  # noqa: E402
 
 KINDS = ("plain", "file", "tested", "denied")
+#: Of these it is asked whether one filter costs more than another, which takes so many times as many rounds.
+CLOSE, TIMES = ("plain", "file"), 8
 SLICE, CALLS = 50e6, 5e6
 #: In at most so many batches, each with processes of its own and at least so many rounds, the calls are measured.
 BATCHES, ROUNDS = 40, 5
@@ -118,10 +122,12 @@ def burnt(found, seconds, rounds):
     """{name: {"wall", "cpu": spread of inside / outside, "seconds"}}: what has less in force gets a quarter of the time."""
     count = calibrated(found["outside"], "burn", SLICE)
     names = [name for name in ("mrunc", *LEFT_OUT, "bwrap + filter") if name in found]
+    by_time = not rounds
     rounds = rounds or int(seconds / (SLICE / 1e9))
     ratios = {name: {"wall": [], "cpu": []} for name in names}
     spent = {name: 0.0 for name in names}
-    for some, number in ((["mrunc"], rounds - rounds // 4), (names, rounds // 4)):
+
+    def more(some, number):
         used = {name: found[name] for name in ["outside", *some]}
         counts = {(name, "burn"): count for name in used}
         for row in turns(used, ["burn"], counts, max(1, number)):
@@ -129,6 +135,10 @@ def burnt(found, seconds, rounds):
                 for place, clock in enumerate(("wall", "cpu")):
                     ratios[name][clock].append(row[name, "burn"][place] / row["outside", "burn"][place])
                 spent[name] += row[name, "burn"][0] * count / 1e9
+    more(["mrunc"], rounds - rounds // 4)
+    more(names, rounds // 4)
+    while by_time and spent["mrunc"] < seconds:  # the slices were shorter than they were meant to be
+        more(["mrunc"], 20)
     return {name: {"wall": measure.spread(ratios[name]["wall"]), "cpu": measure.spread(ratios[name]["cpu"]),
                    "seconds": round(spent[name], 1)} for name in names}
 
@@ -148,9 +158,11 @@ def called(start, rounds):
                         count = calibrated(found["outside"], kind, CALLS)
                         counts[name, kind] = max(1, count // 20) if name in BY_WALL else count
             batch = {pair: {"ns": [], "extra": [], "ratio": [], "beside": []} for pair in counts if pair[0] in found}
-            for row in turns(found, KINDS, counts, rounds // batches):
-                for (name, kind), lists in batch.items():
-                    clock = 0 if name in BY_WALL else 1
+            near = {name: worker for name, worker in found.items() if name in ("outside", "mrunc") or targets.is_peers(name)}
+            for row in itertools.chain(turns(found, KINDS, counts, rounds // batches),
+                                       turns(near, CLOSE, counts, TIMES * rounds // batches)):
+                for name, kind in row:
+                    lists, clock = batch[name, kind], 0 if name in BY_WALL else 1
                     own, outside = row[name, kind][clock], row["outside", kind][clock]
                     for key, value in (("ns", own), ("extra", own - outside), ("ratio", own / outside),
                                        ("beside", row["mrunc", kind][clock] - own)):

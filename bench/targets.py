@@ -88,13 +88,17 @@ SAME = 4.0
 UNFILTERED = ("outside", "bwrap", "runsc", "nsjail", "minijail0")
 
 
+def is_peers(name):
+    """Whether the filter in this row is another sandbox's."""
+    return name not in UNFILTERED and not name.startswith("mrunc")
+
+
 def filtered(results):
     """Round by round beside each peer: of several medians alone the least is the luckiest.  Ours is dearer where the whole
     interval of the difference says so; with more than SAME within it, it can't be told."""
     cost, told, held = results["burn"]["calls"], [], []
     for kind in ("plain", "file"):
-        peers = {name: row[kind]["beside"] for name, row in cost.items()
-                 if name not in UNFILTERED and not name.startswith("mrunc") and kind in row}
+        peers = {name: row[kind]["beside"] for name, row in cost.items() if is_peers(name) and kind in row}
         least = max(peers, key=lambda name: peers[name]["median"])
         told.append("%.0f ns, %+.1f (%+.1f to %+.1f) to %s's" % (
             cost["mrunc"][kind]["extra"]["median"], *[peers[least][key] for key in ("median", "low", "high")], least))

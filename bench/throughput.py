@@ -163,7 +163,7 @@ def aged(way, pairs, number):
     return measure.spread(ratios)
 
 
-def measured(total, rounds, seconds, pairs=80):
+def measured(total, rounds, seconds, pairs):
     """The result, as --json writes it."""
     measure.compiled()
     measure.adopt()
@@ -234,7 +234,7 @@ def main():
     asked = measure.arguments(__doc__, more)
     measure.urgent()
     result = measured(asked.total or (800 if asked.quick else 10000), asked.rounds or (4 if asked.quick else 10),
-                      asked.seconds or 240, asked.pairs or (10 if asked.quick else 80))
+                      asked.seconds or 240, asked.pairs or (10 if asked.quick else 240))
     measure.finish(result, asked.json)
     print(page.alone(result))
     return 0
