@@ -11,8 +11,8 @@ sandbox, which has its own), and where the dict is too long for a packet, a file
 sandboxes: warm.py). Over the channel comes back: `>` and a dict when the program has been started, where `tell` asks for it;
 `~` and a dict with a `result` but for its usage, which comes true if the program ends well; `=`, that usage, if it has come
 true, or else `.`, a dict with `result` or `error`. What is too long for a packet comes in parts, `+` being all but the last. To
-the launcher: `k`, kill it; `s` and one byte, a signal for the program. A
-channel that is closed kills it, too. marshal reads what only the two ends have written; no byte of it is the program's.
+the launcher: `k`, kill it; `s` and one byte, a signal for the program. A channel that is closed kills it, too. marshal reads
+what only the two ends have written; no byte of it is the program's.
 
 Whoever has given up rights that the launcher still has (a worker that was forked, say) may hold the socket all the same: the
 kernel says with each packet who sent it, and only the host process is served, while it has the launcher's own identity.

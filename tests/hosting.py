@@ -53,6 +53,17 @@ def until(condition):
 until(lambda: not launchers())  # that of the test before may be at its end
 """
 
+#: Then: the right to have namespaces of its own, for an ordinary user too.
+OWN_USERS = """
+from mrunc.syscalls import process
+uid, gid = os.geteuid(), os.getegid()
+if uid:
+    process.unshare(process.CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
+        with open("/proc/self/" + name, "w") as stream:
+            stream.write(text)
+"""
+
 #: Then: mounts of its own, which it can change, for an ordinary user too.
 OWN_MOUNTS = """
 from mrunc.syscalls import mount, process

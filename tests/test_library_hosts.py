@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import PYTHON, USER, become
-from hosting import HEAD
+from hosting import HEAD, OWN_USERS
 
 
 def test_a_host_of_many_threads(host):
@@ -569,20 +569,13 @@ assert len(rights) <= 2
 
 def test_a_host_that_has_left_a_network_shares_its_own_one_and_not_the_one_before(host):
     """With a sandbox that has none for itself."""
-    host("""
-from mrunc.syscalls import process
+    host(OWN_USERS + """
 def seen(names, **options):
     done = mrunc.run(["readlink"] + ["/proc/self/ns/" + name for name in names], capture_output=True, text=True, **options)
     assert done.returncode == 0, (done, done.stderr)
     return done.stdout.split()
 ways = [(("net",), {"unsafe_without": ["netns"]}), (("ipc",), {"unsafe_without": ["ipcns"]}),
         (("net", "ipc", "uts"), {"tier": "process"})]
-uid, gid = os.geteuid(), os.getegid()
-if uid:
-    process.unshare(process.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-        with open("/proc/self/" + name, "w") as stream:
-            stream.write(text)
 for _ in range(2):
     for names, options in ways:
         assert seen(names, **options) == [os.readlink("/proc/self/ns/" + name) for name in names], options
@@ -591,15 +584,9 @@ for _ in range(2):
 
 
 def test_a_thread_that_has_mounts_of_its_own_has_a_launcher_that_sees_them(host):
-    host("""
+    host(OWN_USERS + """
 import threading
-from mrunc.syscalls import mount, process
-uid, gid = os.geteuid(), os.getegid()
-if uid:
-    process.unshare(process.CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
-        with open("/proc/self/" + name, "w") as stream:
-            stream.write(text)
+from mrunc.syscalls import mount
 def shown():
     return mrunc.run(["ls", "/usr/share"], capture_output=True).stdout
 before, seen = shown(), []
