@@ -115,8 +115,14 @@ class Link:
     def send(self, packet, fds):
         """Hands one request over; returns whether the launcher is there.  Raises OSError."""
         try:
-            self.sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(
-                fd.to_bytes(4, "little") for fd in fds))], socket.MSG_NOSIGNAL)
+            try:
+                self.sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(
+                    fd.to_bytes(4, "little") for fd in fds))], socket.MSG_NOSIGNAL)
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                from ..syscalls import process
+                process.send(self.sock, packet, fds)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
@@ -336,6 +342,9 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
 def _not_handed_over(error):
     from .streams import NO_DESCRIPTOR
     remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
+    if error.errno == errno.ETOOMANYREFS:
+        from . import remedies
+        remedy = remedies.line("in-flight")
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
 

@@ -206,6 +206,9 @@ class Run(Provisions):
         raise self._lost()
 
     def _lost(self, error=None):
+        if error is not None and error.errno == process.ETOOMANYREFS:
+            from . import remedies
+            return SandboxError("start", "handing descriptors over", error.errno, remedy=remedies.line("in-flight"))
         return SandboxError("start", "the child ended before the gate", getattr(error, "errno", None))
 
     # -- the gate ------------------------------------------------------------------------------------------------
@@ -278,6 +281,9 @@ class Run(Provisions):
     def _hear(self, packet, fd):
         if fd is not None:
             self._keep(fd)
+        limit = self.plan.limits.get("nofile")
+        if limit and not self.plan.root:  # stages.limits has left it to us
+            step("limits", process.set_limit, "nofile", limit[0], limit[1], self.pid)
         if self.plan.spec.learn == "record":
             from .learning import Lesson as Hearing
         else:

@@ -12,6 +12,12 @@ NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", proc
               ("pidns", "pid", process.CLONE_NEWPID), ("utsns", "uts", process.CLONE_NEWUTS),
               ("ipcns", "ipc", process.CLONE_NEWIPC), ("netns", "net", process.CLONE_NEWNET),
               ("cgroupns", "cgroup", process.CLONE_NEWCGROUP))
+#: A sandbox that shares its caller's uid leaves the caller so many descriptors to pass on.  The kernel counts those in
+#: flight for each uid and refuses a sender when there are more than its soft RLIMIT_NOFILE; it looks before it adds those
+#: of one message, at most 253 (SCM_MAX_FD).  The other 131 are for the host's own.  net/unix/scm.c, too_many_unix_fds
+IN_FLIGHT = 253 + 131
+#: Fewer are of no use; the caller's soft limit is then below 448, and a sandbox can use up what is in flight.
+LEAST_FILES = 64
 #: name: (soft, hard).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
 DEFAULT_LIMITS = {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
 #: The policies of --seccomp by name that run in this tier as they are.
@@ -168,6 +174,9 @@ def _limits(spec, host, plan):
         if name == "nproc" and spec.pids:  # --pids decides then, and says so; this would only refuse
             soft = hard = max(hard, spec.pids + 16)
         most = hard if most == -1 else most
+        if name == "nofile" and not plan.root:
+            soft_outside = host.hard_limits.get(name, (-1, -1))[0]
+            most = min(most, max(LEAST_FILES, soft_outside - IN_FLIGHT)) if soft_outside != -1 else most
         limits[name] = (min(soft, most), min(hard, most))
     limits.update(spec.rlimit)
     if spec.cpu_time is not None and "cpu" not in spec.rlimit:

@@ -121,6 +121,9 @@ TABLE = {
     ("*", "wsl1"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
     ("*", "yama"): ("Yama forbids tracing also inside", ("sudo sysctl -w kernel.yama.ptrace_scope=1",),
                     "until the next boot"),
+    ("*", "in-flight"): ("programs of this user have more descriptors on their way through sockets than this process "
+                         "may have open: allow it more, or end them", ("sudo prlimit --nofile=65536:65536 --pid $$",),
+                         None),
     ("*", "profile"): ("a profile's file lies in /etc/apparmor.d", (), None),
     ("*", "outer"): ("set by what started mrunc (a service, a container, a sandbox)", (), None),
 }
@@ -286,6 +289,8 @@ def child_cause(stage, what, number):
         return "proc-sys", {}
     if number == 38:
         return "kernel-old", {}
+    if number == 109:
+        return "in-flight", {}
     if stage in ("time namespace", "second user namespace") and number == 28 or \
             stage == "second user namespace" and number == 1 and vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
         return namespace_cause(number)

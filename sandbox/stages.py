@@ -31,6 +31,8 @@ class Child:
     def __init__(self, **given):
         self.__dict__.update(given)
         self.facts, self.moved = {}, False
+        #: Where the user's other processes have many descriptors on their way, a low limit forbids sending one.
+        self.listener_to_send = self.handover is not None and not self.plan.root
         self.rulesets = [-1, -1]
 
 
@@ -165,8 +167,7 @@ def populate(child):
             raise OSError(error.errno, error.strerror, op.dst)
     tree.close()
     for place, upper in child.uppers.made if child.uppers and child.plan.watched else ():
-        sockets = libc.sockets
-        child.sock.sendmsg([b"O" + place], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, upper.to_bytes(4, "little"))])
+        process.send(child.sock, b"O" + place, [upper])
 
 
 def pivot(child):
@@ -237,8 +238,7 @@ def terminal(child):
     fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
     number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, b"\0\0\0\0"), "little")
     slave = os.open("/dev/pts/%d" % number, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    sockets = libc.sockets
-    child.sock.sendmsg([b"Tterminal"], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, master.to_bytes(4, "little"))])
+    process.send(child.sock, b"Tterminal", [master])
     os.close(master)
     for fd in (0, 1, 2):
         os.dup2(slave, fd)
@@ -248,6 +248,8 @@ def terminal(child):
 def limits(child):
     """Late, so that the set-up itself does not run into them."""
     for name, (soft, hard) in child.plan.limits.items():
+        if name == "nofile" and child.listener_to_send:
+            soft = hard = process.get_limit(name)[1]  # the supervisor sets it when it has the listener
         try:
             process.set_limit(name, soft, hard)
         except PermissionError:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: creation in namespaces, identity, prctl(2), descriptors, exec, and the handles a supervisor needs."""
+import _thread
+
 from .system import os, struct
 from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, c_size, c_uint, c_ulong,
                    sockets)
@@ -16,6 +18,9 @@ CLOSE_RANGE_CLOEXEC, WALL = 4, 0x40000000
 MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
 F_ADD_SEALS, F_GET_SEALS, ALL_SEALS = 1033, 1034, 0xf
 F_GETFL, F_SETFL, F_SETOWN, F_GETOWN, O_ASYNC = 3, 4, 8, 9, 0o20000
+ETOOMANYREFS = 109
+#: Held while the soft limit of descriptors is another one for a moment: two threads would restore each other's.
+_raising = _thread.allocate_lock()
 SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
 
 _clone3 = bind("clone3", c_pointer, c_size)
@@ -166,10 +171,29 @@ def execveat(fd, argv, envp):
 
 
 def send(sock, data, fds=()):
-    """Sends one packet, with descriptors; returns how many bytes went."""
+    """Sends one packet, with descriptors; returns how many bytes went.  unix(7)
+
+    The kernel refuses descriptors with ETOOMANYREFS while all processes of our uid together have more of them on
+    their way than our own soft RLIMIT_NOFILE (net/unix/scm.c, too_many_unix_fds).  Other programs of the user can
+    bring that about, so the limit is raised to the hard one for this call.  Raises OSError: ETOOMANYREFS, more
+    than that are on their way.
+    """
     if not fds:
         return sock.send(data)
-    return sock.sendmsg([data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, b"".join(fd.to_bytes(4, "little") for fd in fds))])
+    packed = b"".join(fd.to_bytes(4, "little") for fd in fds)
+    message = [data], [(sockets.SOL_SOCKET, sockets.SCM_RIGHTS, packed)], sockets.MSG_NOSIGNAL
+    try:
+        return sock.sendmsg(*message)
+    except OSError as error:
+        if error.errno != ETOOMANYREFS:
+            raise
+    with _raising:
+        soft, hard = get_limit("nofile")
+        set_limit("nofile", hard, hard)
+        try:
+            return sock.sendmsg(*message)
+        finally:
+            set_limit("nofile", soft, hard)
 
 
 def sealed_program(image):
@@ -200,10 +224,13 @@ def get_limit(name):
     return -1 if soft == _UNLIMITED else soft, -1 if hard == _UNLIMITED else hard
 
 
-def set_limit(name, soft, hard):
-    """Sets our own; from 1 << 63 on, and -1, none.  EPERM: above the hard limit that is; EINVAL: soft is above hard."""
+def set_limit(name, soft, hard, pid=0):
+    """Sets our own, or those of the process `pid`; from 1 << 63 on, and -1, none.  prlimit(2)
+
+    EPERM: above the hard limit that is, or another user's process; EINVAL: soft is above hard.
+    """
     words = [_UNLIMITED if value >= 1 << 63 or value < 0 else value for value in (soft, hard)]
-    _prlimit64(0, LIMITS.index(name), struct.pack("=2Q", *words), None)
+    _prlimit64(pid, LIMITS.index(name), struct.pack("=2Q", *words), None)
 
 
 def usage():

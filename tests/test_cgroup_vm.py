@@ -24,6 +24,8 @@ pytestmark = pytest.mark.vm(cgroup="v2")
 MIB = 1 << 20
 TICK, LATE = 0.01, 0.5
 LIMIT = ["--memory", "128M"]
+#: As many as where the caller's own soft limit is high.
+FILES = ["--rlimit", "nofile=4096"]
 #: Asked for 1 GiB, each in its own way; a program that gets it exits 0.
 PREAMBLE = "import mmap, os, socket\nMIB = 1 << 20\nchunk = bytes(range(1, 256)) * (MIB // 255 + 1)\nchunk = chunk[:MIB]\n"
 BOMBS = {
@@ -138,7 +140,7 @@ def peak(result, controller):
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.whoever] * (kind != "heap")) for kind in sorted(BOMBS)])
 def test_a_memory_bomb_ends_as_oom(sandbox, kind):
     with unharmed():
-        done = sandbox.python(PREAMBLE + BOMBS[kind] + "print('got it all')", options=LIMIT)
+        done = sandbox.python(PREAMBLE + BOMBS[kind] + "print('got it all')", options=LIMIT + FILES)
     result = done.result
     assert (done.rc, result["reason"], result["returncode"], result["signal"]) == (137, "oom", 137, 9), done
     assert "got it all" not in done.out
@@ -230,7 +232,7 @@ def test_descriptors_run_out_inside_alone(sandbox):
             "    if os.fork() == 0:\n        break\nkept = []\ntry:\n    while True:\n        kept.append(os.open('/dev/null', 0))\n"
             "except OSError as error:\n    print(error.errno, len(kept) > 4000, flush=True)\n")
     with unharmed():
-        done = sandbox.python(code + "try:\n    while True:\n        os.wait()\nexcept OSError:\n    pass\n", options=["--pids", "64", *LIMIT])
+        done = sandbox.python(code + "try:\n    while True:\n        os.wait()\nexcept OSError:\n    pass\n", options=["--pids", "64", *LIMIT, *FILES])
         with open("/dev/null"):
             pass
     assert (done.rc, done.out, done.result["reason"]) == (0, "24 True\n" * 9, "exited"), done

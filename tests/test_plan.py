@@ -69,7 +69,7 @@ def test_the_default_plan():
     assert (made.uid, made.gid, made.caller, made.root, made.nested, made.cap_mask) == (0, 0, (1000, 1000), False, True, 0)
     assert (made.hostname, made.cwd, made.home) == (b"mrunc", b"/box", b"/root")
     assert [name for name, _, _ in made.namespaces] == ["userns", "mountns", "pidns", "utsns", "ipcns", "netns", "cgroupns"]
-    assert made.limits == {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
+    assert made.limits == {"core": (0, 0), "nofile": (640, 640), "nproc": (512, 512)}
     assert [name for name, _ in made.filters] == ["default"]
     assert set(made.controls) == set(controls.CONTROLS)
     assert [name for name, asked in made.controls.items() if not asked] == ["groups", "sweep", *controls.GROUP_LIMITS, "ledger", "trace", "setid-filter"]
@@ -181,10 +181,21 @@ def test_a_capability_means_no_second_user_namespace():
 
 def test_limits_never_exceed_the_callers():
     made = make(facts=made_up(hard_limits={"nofile": (100, 200), "nproc": (-1, -1)}))
-    assert made.limits["nofile"] == (200, 200) and made.limits["nproc"] == (512, 512)
+    assert made.limits["nofile"] == (64, 64) and made.limits["nproc"] == (512, 512)
+    assert make(facts=made_up(hard_limits={"nofile": (1024, 200)})).limits["nofile"] == (200, 200)
     assert make(facts=made_up(hard_limits={})).limits["nofile"] == (1024, 4096)
     assert make(rlimit=["nofile=7", "as=1G"]).limits == {"core": (0, 0), "nofile": (7, 7), "nproc": (512, 512),
                                                         "as": (1 << 30, 1 << 30)}
+
+
+@pytest.mark.parametrize("soft,limit", [(-1, (1024, 4096)), (8192, (1024, 4096)), (4480, (1024, 4096)),
+                                        (1408, (1024, 1024)), (1024, (640, 640)), (448, (64, 64)), (10, (64, 64))])
+def test_open_files_leave_room_for_descriptors_in_flight(soft, limit):
+    facts = made_up(hard_limits={"nofile": (soft, 1 << 20)})
+    assert make(facts).limits["nofile"] == limit
+    own_uid = made_up(uid=0, hard_limits={"nofile": (soft, 1 << 20)})
+    assert make(own_uid, [(1 << 19, 9)]).limits["nofile"] == (1024, 4096)
+    assert make(facts, rlimit=["nofile=9999"]).limits["nofile"] == (9999, 9999)
 
 
 def test_another_machine_has_no_plan(monkeypatch):
