@@ -2,9 +2,10 @@
 """Probes: what tells of the host, its users, its load, and of who started the sandbox."""
 import os
 import resource
+import signal
 import struct
 
-from ..sandbox.attempt import blocked, buffer, call, exists, invisible, lists, mounts, opens, reached, reads
+from ..sandbox.attempt import Unsuitable, blocked, buffer, call, exists, invisible, lists, mounts, opens, reached, reads
 from .probes_namespaces import FIRST
 from .probing import HOST, INFO, Probe
 
@@ -108,9 +109,36 @@ def cgroup_path(facts):
 
 
 def dumps_core(facts):
-    """A core dump, which the host's handler would get."""
+    """Crashes with each limit that can be had: the wait status says whether the kernel wrote a dump, wherever to.  wait(2)
+
+    At 0 a piped handler is started, at the hard limit perhaps a file is written.  The dump holds no memory.
+    """
     hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    return reached("the hard limit is %d" % hard) if hard else blocked("the hard limit is 0")
+    limits = []
+    for limit in (None, 0, hard):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.chdir(facts["scratch"] or "/")
+                if limit is not None:
+                    resource.setrlimit(resource.RLIMIT_CORE, (limit, hard))
+                with open("/proc/self/coredump_filter", "w") as stream:
+                    stream.write("0")
+            except (OSError, ValueError):
+                pass
+            found = resource.getrlimit(resource.RLIMIT_CORE)[0]
+            if limit is not None and found != limit:
+                os._exit(0)  # it can't be had
+            os.kill(os.getpid(), signal.SIGQUIT)
+            os._exit(1)
+        status = os.waitpid(pid, 0)[1]
+        if os.WCOREDUMP(status):
+            return reached("dumped with a limit of %s" % ("%d:%d" % (limit, hard) if limit is not None else "its own"))
+        if os.WIFSIGNALED(status):
+            limits.append("its own" if limit is None else "%d" % limit)
+    if not limits:
+        raise Unsuitable("nothing crashed")
+    return blocked("no dump with a limit of %s" % ", ".join(limits))
 
 
 def names_of(path, ignored=()):
@@ -143,7 +171,7 @@ PROBES = (
     Probe("L15", "the time since the host's start", INFO, "T1082", "own time namespace", same_uptime),
     Probe("L16", "the host's load and memory (sysinfo)", INFO, "T1082", "nothing", load),
     Probe("L17", "the path in the host's control groups", INFO, "T1082", "own cgroup namespace", cgroup_path),
-    Probe("L18", "a core dump to the host's handler", HOST, "CVE-2025-4598", "hard limit 0, then not dumpable", dumps_core),
+    Probe("L18", "a core dump to the host's handler", HOST, "CVE-2025-4598", "a limit of exactly 1, held by the filter", dumps_core),
     Probe("L19", "the host's resolver", INFO, "T1016", "own /etc",
           reads("/etc/resolv.conf", lambda text, facts: "nameserver" in text and "a nameserver")),
     Probe("L20", "the host's mount table (/etc/fstab)", INFO, "T1082", "own /etc", exists("/etc/fstab")),

@@ -54,14 +54,14 @@ _mrunc() {
             --pids|--pids-limit) : ;;
             --io-read) : ;;
             --io-write) : ;;
-            --best-effort) COMPREPLY=($(compgen -W "limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens" -- "$word")) ;;
-            --require) COMPREPLY=($(compgen -W "userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd" -- "$word")) ;;
+            --best-effort) COMPREPLY=($(compgen -W "limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens" -- "$word")) ;;
+            --require) COMPREPLY=($(compgen -W "userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd" -- "$word")) ;;
             --rlimit|--ulimit) COMPREPLY=($(compgen -W "cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=" -- "$word")) ;;
             --max-output) : ;;
             --report) COMPREPLY=($(compgen -f -- "$word")) ;;
             --ledger) COMPREPLY=($(compgen -f -- "$word")) ;;
             --trace) COMPREPLY=($(compgen -W "exec" -- "$word")) ;;
-            --unsafe-without) COMPREPLY=($(compgen -W "ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds" -- "$word")) ;;
+            --unsafe-without) COMPREPLY=($(compgen -W "ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds" -- "$word")) ;;
             *) COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --rootfs --harden --writable --overlay --changes --export --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --seccomp-action --proc --tier --tty -t --timeout --cpu-time --grace --memory --cpus --pids --pids-limit --io-read --io-write --best-effort --require --rlimit --ulimit --max-output --report --ledger --trace --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word")) ;;
             esac
         fi ;;

@@ -59,8 +59,8 @@ _mrunc() {
             '(--pids --pids-limit)--pids-limit=[processes and threads, pid 1 of the sandbox included]:N: ' \
             '*--io-read=[bytes per second from a disk; without DEV, those below --ro, --rw, --rootfs]:\[DEV\:\]BPS: ' \
             '*--io-write=[the same to a disk]:\[DEV\:\]BPS: ' \
-            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
-            '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
+            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
+            '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '--max-output=[end it when it has written more than this, stdout and stderr together]:SIZE: ' \
@@ -76,7 +76,7 @@ _mrunc() {
             '(-v --verbose)--verbose[sum up at the end what ended it, what it tried, changed and used]' \
             '(-h --help)-h[this text]' \
             '(-h --help)--help[this text]' \
-            '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' \
+            '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' \
             '(-)1:command:_command_names -e' \
             '*::argument:_normal' && ret=0 ;;
         shell) _arguments -S '*--ro=[show a host file or directory, read-only; DST defaults to SRC, a colon in a path is written \\\:]:SRC\[\:DST\]:_files' \
@@ -116,8 +116,8 @@ _mrunc() {
             '(--pids --pids-limit)--pids-limit=[processes and threads, pid 1 of the sandbox included]:N: ' \
             '*--io-read=[bytes per second from a disk; without DEV, those below --ro, --rw, --rootfs]:\[DEV\:\]BPS: ' \
             '*--io-write=[the same to a disk]:\[DEV\:\]BPS: ' \
-            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
-            '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
+            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
+            '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '--max-output=[end it when it has written more than this, stdout and stderr together]:SIZE: ' \
@@ -133,7 +133,7 @@ _mrunc() {
             '(-v --verbose)--verbose[sum up at the end what ended it, what it tried, changed and used]' \
             '(-h --help)-h[this text]' \
             '(-h --help)--help[this text]' \
-            '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' && ret=0 ;;
+            '*--unsafe-without=[leave controls out (never for hostile code)]:NAMES:(ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds)' && ret=0 ;;
         doctor) _arguments -S '(-v --verbose)-v[also the evidence of what is well]' \
             '(-v --verbose)--verbose[also the evidence of what is well]' \
             '--json[JSON]' \

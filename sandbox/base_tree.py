@@ -116,7 +116,8 @@ def base(host, own_files, proc, tty, home, skip_subset=False, userland=None):
     add(tmpfs(home, 256 << 20, 0o700))
     add(tmpfs(b"/dev/shm", 256 << 20, 0o1777, NOSUID | NODEV | NOEXEC))
     if proc != "none":
-        add(Operation("proc", b"/proc", flags=NOSUID | NODEV | NOEXEC, subset=proc == "pid" and not skip_subset))
+        # Read-only: what Landlock would refuse, too, where there is one.  A program could lower its oom_score_adj.
+        add(Operation("proc", b"/proc", flags=RO | NOSUID | NODEV | NOEXEC, subset=proc == "pid" and not skip_subset))
     if proc == "full":
         from .host import PROC_MASKED_DIRECTORIES, PROC_MASKED_FILES
         for name in PROC_MASKED_FILES:

@@ -26,9 +26,10 @@ CONTROLS = {
     "session": ("own session: not in the caller's process group", True),
     "parent-death": ("dies with the supervisor", True),
     "sweep": ("without a pid namespace: what the program started is found and killed at the end", True),
-    "limits.core": ("no core dumps", True),
+    "limits.core": ("no core dumps, neither to a file nor to a piped handler of the host", True),
     "limits.nofile": ("open files", True),
     "limits.nproc": ("processes of the sandbox", True),
+    "limits.oom": ("killed first when memory runs out (oom_score_adj 1000)", True),
     "limits.memory": ("memory, by control group", True),
     "limits.cpu": ("processor time per second, by control group", True),
     "limits.pids": ("processes and threads, by control group", True),
@@ -47,7 +48,7 @@ CONTROLS = {
 }
 
 #: What --best-effort may name: the rest is either there or nothing runs.
-BEST_EFFORT = ("limits.memory", "limits.cpu", "limits.pids", "limits.io", "landlock", "landlock-signals", "timens")
+BEST_EFFORT = ("limits.core", "limits.memory", "limits.cpu", "limits.pids", "limits.io", "landlock", "landlock-signals", "timens")
 #: Asked for only by an option.
 GROUP_LIMITS = ("limits.memory", "limits.cpu", "limits.pids", "limits.io")
 

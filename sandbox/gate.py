@@ -5,6 +5,7 @@ Runs in the supervisor and believes nothing that was not read after the fact: /p
 few things that no file shows, what the child read back itself before the filter closed.
 """
 from ..syscalls.system import os
+from .child_files import FIRST
 from .controls import GROUP_LIMITS, LEFT_OUT, Control
 from .errors import SandboxError
 from .host import mount_points, whole
@@ -125,6 +126,9 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
             how = refused
         if asked and not in_force and lacking:
             how = lacking
+        elif name == "limits.core" and asked and not in_force:
+            if name not in plan.spec.best_effort:
+                raise _core_refused(how)
         elif asked and not in_force and refused and name not in plan.tier.vital:
             if name not in plan.spec.best_effort:
                 from .door import option
@@ -152,6 +156,16 @@ def _required(name, why, cause):
         from . import remedies
         remedy += "; " + remedies.line(cause)
     return SandboxError("gate", "%s is required" % name, reason=why, control=name, remedy=remedy)
+
+
+def _core_refused(how):
+    """The SandboxError for a host whose core dumps no limit of ours holds."""
+    from . import remedies
+    from .door import option
+    cause = "core-pattern" if "socket" in how else "core-limit" if "program" in how else None
+    remedy = "%s runs without" % option("best_effort", "limits.core")
+    return SandboxError("gate", "limits.core is not in force", reason=how, control="limits.core",
+                        remedy="%s; %s" % (remedies.line(cause), remedy) if cause else remedy)
 
 
 def _cause(name, features):
@@ -287,6 +301,29 @@ def _limit(name, plan, reading, facts, features, identity, control_fds):
     return got == want, "%s %s:%s" % (LIMIT_ROWS[short], got[0], got[1])
 
 
+def _core(name, plan, reading, facts, features, identity, control_fds):
+    soft, hard = reading.limit(LIMIT_ROWS["core"])
+    how = "%s %s:%s" % (LIMIT_ROWS["core"], soft, hard)
+    try:
+        pattern = whole("/proc/sys/kernel/core_pattern")
+    except FileNotFoundError:
+        return True, how + "; no core_pattern: this kernel dumps nothing"
+    except OSError as error:
+        return False, how + "; core_pattern can't be read: %s" % error.strerror
+    if pattern.startswith(b"@"):
+        return False, how + "; core_pattern names a socket, and no limit keeps a dump from it (Linux 6.16)"
+    if plan.left_out("seccomp"):
+        return False, how + "; no filter keeps the program from changing it"
+    if pattern.startswith(b"|"):
+        return (soft, hard) == ("1", "1"), how + "; core_pattern names a program, and only at 1:1 the kernel starts none"
+    return soft in ("0", "1") and hard in ("0", "1"), how + "; core_pattern names a file, and below a page none is written"
+
+
+def _oom(name, plan, reading, facts, features, identity, control_fds):
+    score = whole(reading.base + "oom_score_adj").decode().strip()
+    return score == "%d" % FIRST, "oom_score_adj %s" % score
+
+
 def _group_limit(name, plan, reading, facts, features, identity, control_fds):
     if not plan.controls[name]:
         return False, "not asked for"
@@ -368,7 +405,7 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "netns": _namespace, "cgroupns": _namespace, "timens": _namespace, "uidmap": _uidmap, "groups": _groups,
          "userns-limit": _userns_limit, "userns-nested": _nested, "propagation": _propagation, "mounts": _mounts,
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
-         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "landlock": _landlock,
+         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "limits.core": _core, "limits.oom": _oom, "landlock": _landlock,
          "landlock-signals": _landlock_signals,
          "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "trace": _trace,
          "setid-filter": _seccomp, "fds": _fds, "cwd": _cwd}

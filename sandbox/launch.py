@@ -8,7 +8,7 @@ import time
 
 from ..syscalls.system import os
 from ..syscalls import caps, libc, process, seccomp
-from . import idmap, init, plan as planning, stages, tiers
+from . import child_files, idmap, init, plan as planning, stages, tiers
 from .errors import SandboxError, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
@@ -109,6 +109,8 @@ class Run(Provisions):
         self.sock, theirs = step("control socket", process.control_pair)
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
         step("signals", self._take_signals)
+        if "core" in plan.limits:
+            child_files.allow_core_limit()
         if plan.group:
             from . import cgroup
             self.group, self.group_notes = cgroup.enter(plan.group, plan.spec.best_effort, plan.group_notes)
@@ -142,7 +144,9 @@ class Run(Provisions):
         if child.moved:
             step("control group", self.group.take, self.pid)
         if plan.tier.userns:
-            self._map(host_uid, host_gid)
+            self.facts["outer-userns"] = child_files.id_maps(self.pid, plan, host_uid, host_gid)
+        if not plan.left_out("limits.oom"):
+            child_files.first_to_be_killed(self.pid)
         self._send(b"maps")  # the child has waited for it; what it does not wait for comes after
         theirs.close()
         if stdin >= 0:
@@ -183,19 +187,6 @@ class Run(Provisions):
         """Whether init has ended.  events: {fd: events} of a poll."""
         self.ended = self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
         return self.ended
-
-    def _map(self, host_uid, host_gid):
-        plan, base = self.plan, "/proc/%d/" % self.pid
-        try:
-            self.facts["outer-userns"] = os.readlink(base + "ns/user")
-            if not plan.root:  # root leaves setgroups allowed, so that the child can drop the caller's groups
-                stages.write_file(base + "setgroups", b"deny")
-            stages.write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
-            stages.write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
-        except OSError as error:
-            from . import remedies
-            raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
-                               remedy=remedies.line(remedies.capabilities_cause(error.errno)))
 
     def _send(self, word, fds=()):
         try:

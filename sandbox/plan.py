@@ -18,8 +18,9 @@ NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", proc
 IN_FLIGHT = 253 + 131
 #: Fewer are of no use; the caller's soft limit is then below 448, and a sandbox can use up what is in flight.
 LEAST_FILES = 64
-#: name: (soft, hard).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
-DEFAULT_LIMITS = {"core": (0, 0), "nofile": (1024, 4096), "nproc": (512, 512)}
+#: name: (soft, hard).  core: at exactly 1 the kernel aborts a dump to a piped handler, of which 0 starts one; a file
+#: wants at least a page (core(5), fs/coredump.c).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
+DEFAULT_LIMITS = {"core": (1, 1), "nofile": (1024, 4096), "nproc": (512, 512)}
 #: The policies of --seccomp by name that run in this tier as they are.
 SHIPPED = ("default", "strict", "process", "debug")
 #: File systems that know no id mapping.  mount_setattr(2), FS_ALLOW_IDMAP
@@ -260,6 +261,8 @@ def _controls(plan):
         if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.writes_host_files or \
                 name == "proc" and plan.spec.proc == "none":
             asked = False
+        if name == "limits.core" and plan.left_out("seccomp"):
+            asked = False  # the program could set it to 0, and then a piped handler is started
         # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).
         if name == "groups":
             asked = plan.root

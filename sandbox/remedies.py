@@ -121,6 +121,9 @@ TABLE = {
     ("*", "wsl1"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
     ("*", "yama"): ("Yama forbids tracing also inside", ("sudo sysctl -w kernel.yama.ptrace_scope=1",),
                     "until the next boot"),
+    ("*", "core-pattern"): ("core dumps of this host go to a socket", ("sudo sysctl -w kernel.core_pattern=core",),
+                            "other programs' core dumps are then files in their current directories"),
+    ("*", "core-limit"): ("the hard limit of core dumps must be at least 1 here", ("sudo prlimit --core=0:1 --pid $$",), None),
     ("*", "in-flight"): ("programs of this user have more descriptors on their way through sockets than this process "
                          "may have open: allow it more, or end them", ("sudo prlimit --nofile=65536:65536 --pid $$",),
                          None),

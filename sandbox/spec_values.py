@@ -159,7 +159,7 @@ def rlimit(value, option):
     if name not in RLIMITS:
         raise mistake(option, name, "no such limit", "the names are: " + " ".join(RLIMITS))
     if name == "core":
-        raise mistake(option, "core", "core dumps are always off: the host's handler would get them")
+        raise mistake(option, "core", "core dumps are always off: the host's handler would get them, at any limit but 1")
     parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
     if not 1 <= len(parts) <= 2:
         raise mistake(option, "%s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")

@@ -253,6 +253,8 @@ def limits(child):
         try:
             process.set_limit(name, soft, hard)
         except PermissionError:
+            if name == "core":
+                continue  # the caller's hard limit is 0; the gate knows whether that holds here
             raise OSError(1, "above the caller's own hard limit", name)
 
 

@@ -143,7 +143,7 @@ MISTAKES = [
     ("--rlimit nofile", "options: --rlimit nofile: write it as NAME=VALUE or NAME=SOFT:HARD", None),
     ("--rlimit nofile=9:3", "options: --rlimit nofile=9:3: the soft limit is above the hard one", None),
     ("--rlimit fsize=lots", "options: --rlimit fsize=lots: not a size; write it like 256M or 1.5G", None),
-    ("--rlimit core=1", "options: --rlimit core: core dumps are always off: the host's handler would get them", None),
+    ("--rlimit core=1", "options: --rlimit core: core dumps are always off: the host's handler would get them, at any limit but 1", None),
     ("--proc maybe", "options: --proc maybe: it is one of: full, none", None),
     ("--unsafe-without utsns", "options: --unsafe-without utsns: hostname can't be had without it",
      "leave them out too: --unsafe-without utsns,hostname"),

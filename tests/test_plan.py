@@ -69,7 +69,7 @@ def test_the_default_plan():
     assert (made.uid, made.gid, made.caller, made.root, made.nested, made.cap_mask) == (0, 0, (1000, 1000), False, True, 0)
     assert (made.hostname, made.cwd, made.home) == (b"mrunc", b"/box", b"/root")
     assert [name for name, _, _ in made.namespaces] == ["userns", "mountns", "pidns", "utsns", "ipcns", "netns", "cgroupns"]
-    assert made.limits == {"core": (0, 0), "nofile": (640, 640), "nproc": (512, 512)}
+    assert made.limits == {"core": (1, 1), "nofile": (640, 640), "nproc": (512, 512)}
     assert [name for name, _ in made.filters] == ["default"]
     assert set(made.controls) == set(controls.CONTROLS)
     assert [name for name, asked in made.controls.items() if not asked] == ["groups", "sweep", *controls.GROUP_LIMITS, "ledger", "trace", "setid-filter"]
@@ -184,7 +184,7 @@ def test_limits_never_exceed_the_callers():
     assert made.limits["nofile"] == (64, 64) and made.limits["nproc"] == (512, 512)
     assert make(facts=made_up(hard_limits={"nofile": (1024, 200)})).limits["nofile"] == (200, 200)
     assert make(facts=made_up(hard_limits={})).limits["nofile"] == (1024, 4096)
-    assert make(rlimit=["nofile=7", "as=1G"]).limits == {"core": (0, 0), "nofile": (7, 7), "nproc": (512, 512),
+    assert make(rlimit=["nofile=7", "as=1G"]).limits == {"core": (1, 1), "nofile": (7, 7), "nproc": (512, 512),
                                                         "as": (1 << 30, 1 << 30)}
 
 
