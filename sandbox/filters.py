@@ -25,7 +25,7 @@ STARTER = (
     ("prctl", [(4, 0)], "arg0 == 4"),
     ("clone", [(0x4111,)], "arg0 == 0x4111"),
     ("rt_sigtimedwait", [(_SOME, 0, 0, 8)], None),
-    ("kill", [(pid, signal) for pid in (2, 4000) for signal in (1, 2, 3, 9, 10, 12, 15)], None),
+    ("kill", [(pid, signal) for pid in (0xFFFFFFFE, 0xFFFFF060) for signal in (1, 2, 3, 9, 10, 12, 15, 18, 19)], None),
     ("recvfrom", [(fd, _SOME, 4, 0x40) for fd in _FDS], None),
     ("wait4", [(0xFFFFFFFF, _SOME, 1, _SOME)], None),
     ("setsid", [()], None),

@@ -10,9 +10,9 @@ address for what comes through the gate; `image` makes it as large as a run need
 init_x86_64.s and init_aarch64.s by `.ci/freeze_init.py`; a test compares.
 
 What it is given
-    argv[0]     two or three bytes: the number of the control socket; `t` to make descriptor 0 the workload's controlling
-                terminal, `k` to kill whatever init may signal at the end, else `-`; where there is one, the number of a
-                Landlock ruleset that the workload alone enters
+    argv[0]     two or three bytes: the number of the control socket; `k` to kill whatever init may
+                signal at the end, else `-`; where there is one, the number of a Landlock ruleset
+                that the workload alone enters
     signals     all blocked, none ignored: an ignored SIGCHLD would hide the workload's end
     the socket  an end of a SOCK_SEQPACKET pair, blocking; armed with F_SETOWN (itself) and O_ASYNC, it is a lifeline
 
@@ -21,7 +21,8 @@ What goes over the control socket, in host byte order
     in   the go                 start the workload: which, with which arguments and environment, and where they come along,
                                 with which descriptors as 0, 1 and 2.  End of file or anything else: leave, nothing has run
     out  int32 -errno           no workload: dup3, prctl, clone, or a step of the workload's own up to its execve failed
-    in   STOP (any packet)      kill the workload; its end is reported as usual
+    in   one byte               send this signal to the workload's process group.  STOP, SIGKILL's number:
+                                kill the workload; its end is reported as usual
     in   end of file            the supervisor is gone: kill the workload and leave, with no further word
     out  152 bytes              the workload's end: int32 wait status, 4 zero bytes, its struct rusage (with that of the
                                 children it waited for; orphans that init reaped are not in it).  Init leaves right after
@@ -29,9 +30,10 @@ What goes over the control socket, in host byte order
 The go is one message in packets of up to 32 KiB, laid out for the room's address as execve wants it, so that init has nothing
 to parse and follows no pointer but into the list of paths, in the workload's process:
     uint32      length of the whole message             8 bytes     address of the list of paths
-    4 bytes     GO                                      8 bytes     address of the argument vector
+    4 bytes     GO or GO_TERMINAL                       8 bytes     address of the argument vector
                                                         8 bytes     address of the environment
-then the three lists of addresses, each with a 0 at its end, and their strings.  What does not fit the room is EFAULT.  Three
+GO_TERMINAL makes descriptor 0 the workload's controlling terminal.  Behind this head lie
+the three lists of addresses, each with a 0 at its end, and their strings.  What does not fit the room is EFAULT.  Three
 descriptors may come with the last packet.  The paths are tried in turn until one is executed; the errno told is the last's.
 
 A failed step is followed by the end of the process that failed, exit code 125, wherever it was forked already.
@@ -45,7 +47,8 @@ With `k`, at the workload's end and at the supervisor's, init calls kill(-1, SIG
 namespace, in a Landlock domain with a signal scope, which makes everything in the domain the "all" of that call.  Whoever
 says `k` has made sure of the scope.
 
-Signals: HUP INT QUIT USR1 USR2 TERM are handed on to the workload, those that came before its start too.  When the
+Signals: HUP INT QUIT USR1 USR2 TERM are handed on to the workload's process group, which it leads and can't leave, those
+that came before its start too.  When the
 workload has started, and after each signal of any kind, SIGCHLD and SIGIO among them, init looks at the socket and reaps
 who died, so no signal sent from inside can make it miss one.  It becomes non-dumpable after the gate, when the supervisor
 has read it back.
@@ -64,8 +67,8 @@ from ..syscalls import process
 from ..syscalls.system import struct
 
 READY = -4096       # no errno and no wait status
-GO = b"go!\n"
-STOP = b"stop"
+GO, GO_TERMINAL = b"go!\n", b"got\n"
+STOP = b"\x09"
 NOT_RUN = 125       # init's exit code where it has no workload's to give
 ROOM = 0x410000     # of the listings, as all of these
 PACKET = 0x8000
@@ -76,14 +79,12 @@ _WORD = struct.Struct("=i")
 _END = 152
 
 
-def argv0(control_fd, terminal, ruleset_fd=None, kill_all=False):
+def argv0(control_fd, ruleset_fd=None, kill_all=False):
     """Init's argv[0]: all that it has to know, in two or three bytes."""
-    if terminal and kill_all:
-        raise ValueError("init has one letter: a terminal, or killing all")
     numbers = [control_fd] if ruleset_fd is None else [control_fd, ruleset_fd]
     if not all(0 < number < 256 for number in numbers) or control_fd == ruleset_fd:
         raise ValueError("descriptors for init are two different numbers from 1 to 255: %r" % (numbers,))
-    return bytes([control_fd]) + (b"t" if terminal else b"k" if kill_all else b"-") + bytes(numbers[1:])
+    return bytes([control_fd]) + (b"k" if kill_all else b"-") + bytes(numbers[1:])
 
 
 def image(machine, room):
@@ -98,8 +99,11 @@ def room(argv, env):
     return 8192 + sum(len(string) + 9 for strings in (argv, env) for string in strings)
 
 
-def go(paths, argv, env):
-    """The message that starts a workload, in packets.  paths, argv, env: lists of bytes."""
+def go(paths, argv, env, terminal=False):
+    """The message that starts a workload, in packets.
+
+    paths, argv, env: lists of bytes.  terminal: whether descriptor 0 becomes its controlling one.
+    """
     lists = paths, argv, env
     start = ROOM + 32
     at = start + sum(8 * len(strings) + 8 for strings in lists)
@@ -110,7 +114,7 @@ def go(paths, argv, env):
             addresses.append(at)
             at += len(string) + 1
         addresses.append(0)
-    message = struct.pack("<I4s%dQ" % (3 + len(addresses)), at - ROOM, GO, *(heads + addresses)) + b"".join(
+    message = struct.pack("<I4s%dQ" % (3 + len(addresses)), at - ROOM, GO_TERMINAL if terminal else GO, *(heads + addresses)) + b"".join(
         string + b"\0" for strings in lists for string in strings)
     return [message[i:i + PACKET] for i in range(0, len(message), PACKET)]
 
@@ -137,42 +141,43 @@ def exit_code(status):
 IMAGE = {
     "x86_64": bytes.fromhex(
         "7f454c4602010100000000000000000002003e0001000000e8004000000000004000000000000000000000000000000000000000"
-        "40003800030040000000000001000000050000000000000000000000000040000000000000004000000000005d03000000000000"
-        "5d030000000000000000010000000000010000000600000000000000000000000000410000000000000041000000000000000000"
+        "40003800030040000000000001000000050000000000000000000000000040000000000000004000000000007903000000000000"
+        "79030000000000000000010000000000010000000600000000000000000000000000410000000000000041000000000000000000"
         "000000000000010000000000000001000000000051e5746406000000000000000000000000000000000000000000000000000000"
         "0000000000000000000000000000000010000000000000004c8b7c2408410fb62f488da42470ffffffb800f0ffff504989e46807"
-        "4a0110e84302000041bd000041004989e6498d66e04889e7680080000041554889e66a006a20576a01566a006a004889e689efba"
-        "000000406a2f580f0585c00f8ee70100004901c5813c2504004100676f210a0f85d30100008b0425000041004805000041004939"
-        "c572a60f85bb010000807c242800742741807ee01c0f85a901000031db418b7c9ef089de31d2b824010000e873010000ffc383fb"
-        "0375e66a045f31f6b89d000000e85d010000bf1141000031f631d24531d24531c06a38580f0585c00f88480100000f84ae000000"
-        "89c3eb34498d7c24f831f631d26a08415ab8800000000f0583f8fc74e785c00f882801000083f811740e83f81d740989df89c66a"
-        "3e580f0589ef4c89e66a045a6a40415a4531c04531c96a2d580f0583f8f5740d85c00f8ef10000006a0958ebce83cfff4c89e66a"
-        "015a4d8d5424086a3d580f0585c0748c0f88de00000039d875b6e8e1000000ba98000000e8ed000000418b3c2489f8c1ef0883e0"
-        "7f0f84bc0000008db880000000e9b10000006a7058e88500000041807f0174751131ffbe0e54000031d26a1058e86d000000410f"
-        "b67f0285ff741431f6b8be010000e8580000006a0358e8500000006a025f6a004889e631d26a08415a6a0e58e83a00000089ef6a"
-        "025e6a015a6a4858e82a000000448b2c2508004100498b7d004885ff74208b3425100041008b1425180041004983c5086a3b580f"
-        "05ebde0f0585c07801c341890424e830000000eb0fe81600000089df6a095e6a3e580f056a7d5fb8e70000000f050f0b41807f01"
-        "6b750b83cfff6a095e6a3e580f05c36a045a89ef4c89e66a01580f05c3"
+        "4a0110e85f02000041bd000041004989e6498d66e04889e7680080000041554889e66a006a20576a01566a006a004889e689efba"
+        "000000406a2f580f0585c00f8e030200004901c58b04250400410025ffff00ff3d676f000a0f85e90100008b0425000041004805"
+        "000041004939c572a00f85d1010000807c242800742741807ee01c0f85bf01000031db418b7c9ef089de31d2b824010000e88901"
+        "0000ffc383fb0375e66a045f31f6b89d000000e873010000bf1141000031f631d24531d24531c06a38580f0585c00f885e010000"
+        "0f84c100000089c3eb41498d7c24f831f631d26a08415ab8800000000f0583f8fc74e785c00f883e01000083f811741b83f81d74"
+        "1689dff7df89c66a3e580f0585c0790789df6a3e580f0589ef4c89e66a045a6a40415a4531c04531c96a2d580f0583f8f5740f85"
+        "c00f8efa000000410fb60424ebbf83cfff4c89e66a015a4d8d5424086a3d580f0585c00f8479ffffff0f88e100000039d875b0e8"
+        "e4000000ba98000000e8f0000000418b3c2489f8c1ef0883e07f0f84bf0000008db880000000e9b40000006a7058e88800000080"
+        "3c250600410074751131ffbe0e54000031d26a1058e86d000000410fb67f0285ff741431f6b8be010000e8580000006a0358e850"
+        "0000006a025f6a004889e631d26a08415a6a0e58e83a00000089ef6a025e6a015a6a4858e82a000000448b2c2508004100498b7d"
+        "004885ff74208b3425100041008b1425180041004983c5086a3b580f05ebde0f0585c07801c341890424e830000000eb0fe81600"
+        "000089df6a095e6a3e580f056a7d5fb8e70000000f050f0b41807f016b750b83cfff6a095e6a3e580f05c36a045a89ef4c89e66a"
+        "01580f05c3"
     ),
     "aarch64": bytes.fromhex(
         "7f454c460201010000000000000000000200b70001000000e8004000000000004000000000000000000000000000000000000000"
-        "4000380003004000000000000100000005000000000000000000000000004000000000000000400000000000c003000000000000"
-        "c0030000000000000000010000000000010000000600000000000000000000000000410000000000000041000000000000000000"
+        "4000380003004000000000000100000005000000000000000000000000004000000000000000400000000000d003000000000000"
+        "d0030000000000000000010000000000010000000600000000000000000000000000410000000000000041000000000000000000"
         "000000000000010000000000000001000000000051e5746406000000000000000000000000000000000000000000000000000000"
         "000000000000000000000000000000001000000000000000f80740f914034039ffc302d1f5430091e0ff8112a00200f9e1408952"
-        "2100a272e17f00a9a70000943708a0d2f60317aaffc301d1ff7f00a9e0e30091210080d2e00701a9e0230191010480d2e00702a9"
-        "010090d2ff1b00f9f68703a9e003142ae10300910200a8d2881a80d2010000d41f000071ed100054d602008be10a4029e3ec8d52"
-        "2344a1725f00036b211000542100178bdf0201ebe3fcff54a10f0054e11740f9c10100b4e12740f93f7000f1010f0054f6630191"
-        "f3031f2ac04640b8e103132ae2031faa080380d266000094730600117f0e007121ffff54800080d2e1031faae81480d25f000094"
-        "202288d2e2031faae3031faae4031faa881b80d25900009460060034f303002a12000014a04200d1e1031faae2031faa030180d2"
-        "281180d2010000d41f10003120ffff54600af8371f440071e00000541f740071a0000054e103002ae003132a281080d2010000d4"
-        "e003142ae10315aa820080d2030880d2e81980d2010000d41f2c0031a00000541f0000712d08005420018052f1ffff1700008092"
-        "e10315aa220080d2a3220091882080d2010000d4a0fbff348007f8371f00136b61fdff543d000094021380d244000094a10240b9"
-        "207c085321180072800600542000021132000014a81380d224000094000740391fd00171c1000054e0031faac1818ad2e2031faa"
-        "a80380d21c000094000b4039e0000034e1031faac83780d217000094000b4039280780d214000094400080d2a12200d1e2031faa"
-        "030180d2e81080d20e000094e003142a410080d2220080d2280380d209000094f60640f9c18640f8210100b4e00301aae10a41a9"
-        "a81b80d2010000d4faffff17010000d44000f837c0035fd6a00200b9130000940600001409000094e003132a210180d2281080d2"
-        "010000d4a00f80d2c80b80d2010000d400000000000740391fac0171a100005400008012210180d2281080d2010000d4c0035fd6"
-        "820080d2e003142ae10315aa080880d2010000d4c0035fd6"
+        "2100a272e17f00a9ab0000943708a0d2f60317aaffc301d1ff7f00a9e0e30091210080d2e00701a9e0230191010480d2e00702a9"
+        "010090d2ff1b00f9f68703a9e003142ae10300910200a8d2881a80d2010000d41f0000716d110054d602008be10a4029425c0812"
+        "e3ec8d520340a1725f00036b811000542100178bdf0201ebc3fcff5401100054e11740f9c10100b4e12740f93f7000f1610f0054"
+        "f6630191f3031f2ac04640b8e103132ae2031faa080380d269000094730600117f0e007121ffff54800080d2e1031faae81480d2"
+        "62000094202288d2e2031faae3031faae4031faa881b80d25c000094c0060034f303002a15000014a04200d1e1031faae2031faa"
+        "030180d2281180d2010000d41f10003120ffff54c00af8371f440071400100541f74007100010054e103002ae003134b281080d2"
+        "010000d46000f836e003132a010000d4e003142ae10315aa820080d2030880d2e81980d2010000d41f2c0031a00000541f000071"
+        "2d080054a0024039eeffff1700008092e10315aa220080d2a3220091882080d2010000d440fbff348007f8371f00136b61fdff54"
+        "3d000094021380d244000094a10240b9207c085321180072800600542000021132000014a81380d224000094e01a40391fd00171"
+        "c1000054e0031faac1818ad2e2031faaa80380d21c000094000b4039e0000034e1031faac83780d217000094000b4039280780d2"
+        "14000094400080d2a12200d1e2031faa030180d2e81080d20e000094e003142a410080d2220080d2280380d209000094f60640f9"
+        "c18640f8210100b4e00301aae10a41a9a81b80d2010000d4faffff17010000d44000f837c0035fd6a00200b91300009406000014"
+        "09000094e003132a210180d2281080d2010000d4a00f80d2c80b80d2010000d400000000000740391fac0171a100005400008012"
+        "210180d2281080d2010000d4c0035fd6820080d2e003142ae10315aa080880d2010000d4c0035fd6"
     ),
 }

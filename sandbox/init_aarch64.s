@@ -70,8 +70,9 @@ gate:   stp     xzr, xzr, [sp]                          // recvmsg(fd, {0, 0, {{
         b.le    leave
         add     x22, x22, x0
         ldp     w1, w2, [x23]                           // the length of all packets together, and the word
-        mov     w3, #0x6f67                             // "go!\n"
-        movk    w3, #0x0a21, lsl #16
+        and     w2, w2, #0xff00ffff
+        mov     w3, #0x6f67                             // "go!\n" or "got\n"
+        movk    w3, #0x0a00, lsl #16
         cmp     w2, w3
         b.ne    leave
         add     x1, x1, x23
@@ -123,9 +124,12 @@ loop:   sub     x0, x21, #16                            // rt_sigtimedwait(set, 
         b.eq    look
         cmp     w0, #SIGIO
         b.eq    look
-signal: mov     w1, w0                                  // kill(workload, signal)
-        mov     w0, w19
+signal: mov     w1, w0                                  // kill(-workload, signal)
+        neg     w0, w19
         mov     x8, #129
+        svc     #0
+        tbz     w0, #31, look
+        mov     w0, w19
         svc     #0
 
 look:   mov     w0, w20                                 // recvfrom(fd, record, 4, MSG_DONTWAIT, 0, 0)
@@ -138,7 +142,7 @@ look:   mov     w0, w20                                 // recvfrom(fd, record, 
         b.eq    reap
         cmp     w0, #0
         b.le    gone                                    // end of file or error
-        mov     w0, #SIGKILL                            // any packet is the command to stop
+        ldrb    w0, [x21]                               // any packet is the number of a signal to hand on
         b       signal
 
 reap:   mov     x0, #-1                                 // wait4(-1, &status, WNOHANG, &rusage)
@@ -164,7 +168,7 @@ reap:   mov     x0, #-1                                 // wait4(-1, &status, WN
 workload:                                               // on pid 1's stack, which is asleep until the execve
         mov     x8, #157                                // setsid()
         bl      must
-        ldrb    w0, [x24, #1]
+        ldrb    w0, [x23, #6]
         cmp     w0, #'t'
         b.ne    1f
         mov     x0, xzr                                 // ioctl(0, TIOCSCTTY, 0)

@@ -20,7 +20,7 @@
         .set RECORD, 8 + 144
         .set LOAD, 0x400000
         .set ROOM, LOAD + 0x10000                       # a page of 64 KiB further
-        .set GO, 0x0a216f67
+        .set GO, 0x0a006f67                             # "go!\n" or "got\n"
         .set PACKET, 0x8000
 
         .text
@@ -72,7 +72,9 @@ gate:   lea     -32(%r14), %rsp                         # recvmsg(fd, {0, 0, {{n
         test    %eax, %eax                              # behind the room nothing is mapped: EFAULT
         jle     leave
         add     %rax, %r13
-        cmpl    $GO, ROOM + 4                           # in the first packet already, or it is none of ours
+        mov     ROOM + 4, %eax
+        and     $0xff00ffff, %eax
+        cmp     $GO, %eax                               # in the first packet already, or it is none of ours
         jne     leave
         mov     ROOM, %eax                              # the length of all packets together
         add     $ROOM, %rax
@@ -129,8 +131,15 @@ loop:   lea     -8(%r12), %rdi                          # rt_sigtimedwait(set, 0
         je      look
         cmp     $SIGIO, %eax
         je      look
-signal: mov     %ebx, %edi                              # kill(workload, signal); it isn't reaped, so its pid is its own
+signal: mov     %ebx, %edi                              # kill(-workload, signal): its group, as a terminal does; it
+        neg     %edi                                    # isn't reaped, so the number is its own
         mov     %eax, %esi
+        push    $62
+        pop     %rax
+        syscall
+        test    %eax, %eax
+        jns     look
+        mov     %ebx, %edi                              # no such group: an emulator forked, and setsid is still to come
         push    $62
         pop     %rax
         syscall
@@ -152,8 +161,7 @@ look:   mov     %ebp, %edi                              # recvfrom(fd, record, 4
         je      reap
         test    %eax, %eax
         jle     gone                                    # end of file, or ECONNRESET where it left a record unread
-        push    $SIGKILL                                # any packet is the command to stop
-        pop     %rax
+        movzbl  (%r12), %eax                            # any packet is the number of a signal to hand on
         jmp     signal
 
 reap:   or      $-1, %edi                               # wait4(-1, &status, WNOHANG, &rusage)
@@ -184,7 +192,7 @@ workload:                                               # on pid 1's stack, whic
         push    $112                                    # setsid()
         pop     %rax
         call    must
-        cmpb    $'t', 1(%r15)
+        cmpb    $'t', ROOM + 6
         jne     1f
         xor     %edi, %edi                              # ioctl(0, TIOCSCTTY, 0)
         mov     $0x540e, %esi

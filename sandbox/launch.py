@@ -297,7 +297,7 @@ class Run(Provisions):
         self.facts = {"cpu": self.facts["cpu"]} if "cpu" in self.facts else {}
 
     def _send_go(self, paths, fds):
-        self._send_all(init.go(paths, self.plan.spec.argv, self.plan.environment()), fds)
+        self._send_all(init.go(paths, self.plan.spec.argv, self.plan.environment(), self.plan.spec.tty), fds)
 
     def _send_all(self, packets, fds):
         if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none

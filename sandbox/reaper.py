@@ -26,7 +26,7 @@ class Reaper:
         """Becomes the subreaper.  scoped: init may and will signal the program."""
         self.filters, self.scoped = filters, scoped
         self.before = process.get_child_subreaper()
-        self.init, self.signal_init, self.workload, self.born = 0, None, -1, 0
+        self.init, self.signal_init, self.workload, self.leader, self.born = 0, None, -1, 0, 0
         process.set_child_subreaper(1)
 
     def begin(self, init, signal_init):
@@ -41,11 +41,12 @@ class Reaper:
             os.close(self.workload)
 
     def signal(self, number):
-        """Sends a signal to the program: by init, or where the filter keeps init from it, directly."""
+        """Sends a signal to the program's process group: by init, or where the filter keeps init from it, directly."""
         if self.scoped:
             self.signal_init(number)
         elif self._find_workload():
-            process.pidfd_kill(self.workload, number)
+            process.pidfd_kill(self.workload, 0)  # ESRCH when init has reaped it: the number may be another's
+            process.kill(-self.leader, number)
 
     def stop(self):
         """Kills the program where init can't.  Init reports its end as usual."""
@@ -62,7 +63,7 @@ class Reaper:
             if children:
                 fd = handle(children[0][1])
                 if parent_of(children[0][1]) == self.init:
-                    self.workload = fd
+                    self.workload, self.leader = fd, children[0][1]
                 else:
                     os.close(fd)
         return self.workload >= 0

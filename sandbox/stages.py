@@ -350,7 +350,7 @@ def become_init(child):
             raise OSError(9, "had no effect", "dup2")
     held = free[:len(held)]
     control, signals = held[0], held[1] if len(held) > 1 else None
-    argv = libc.string_array([init.argv0(control, plan.spec.tty, signals, kill_all="signal-scope" in child.facts)])
+    argv = libc.string_array([init.argv0(control, signals, kill_all="signal-scope" in child.facts)])
     environment = libc.string_array([])
     if not plan.left_out("fds"):
         if child.inherited is None:

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
-from conftest import DEADLINE, PYTHON, hold_to_schema
+from conftest import DEADLINE, PYTHON, become, hold_to_schema
 from mrunc.sandbox.reasons import REASONS
 from test_containment import family, waiting
 
@@ -211,3 +212,17 @@ def test_every_reason_is_provoked_here_or_in_a_virtual_machine():
     with open(os.path.join(os.path.dirname(__file__), "test_cgroup_vm.py")) as stream:
         machine = stream.read()
     assert all('"%s"' % reason in machine for reason in IN_VM_ONLY)
+
+
+@pytest.mark.parametrize("options", [[], ["--tier", "process"]])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_script_and_what_it_waits_for(inside, options, number):
+    """A shell that waits for a command looks at the signal when that has ended: it must get it, too."""
+    process = subprocess.Popen(inside.command("/bin/sh", "-c", "sh -c 'echo up; exec sleep 1000'; echo still",
+                                              options=options),
+                               cwd=inside.scratch, preexec_fn=become(inside.who), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (128 + number, b""), err

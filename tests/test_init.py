@@ -105,10 +105,10 @@ def refuse(name):
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def message(paths, argv, env=None):
+def message(paths, argv, env=None, terminal=False):
     """The go, in packets."""
     env = ["%s=%s" % item for item in (env or {}).items()]
-    return init.go(*[list(map(os.fsencode, strings)) for strings in (paths, argv, env)])
+    return init.go(*[list(map(os.fsencode, strings)) for strings in (paths, argv, env)], terminal=terminal)
 
 
 class Init:
@@ -116,7 +116,7 @@ class Init:
 
     def __init__(self, command, argv, env=None, armed=True, tty=None, ruleset=None, before=None, namespace=False,
                  kill_all=False):
-        self.message = message(argv[:1], argv[1:], env)
+        self.message = message(argv[:1], argv[1:], env, tty is not None)
         self.control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         stdin, self.stdin = os.pipe()
         self.stdout, stdout = os.pipe()
@@ -129,7 +129,7 @@ class Init:
                     os.closerange(fd, fd + 1)   # the one of the listing is closed already
                 if namespace or kill_all:
                     enter_pid_namespace(ends, kill_all)
-                self.become(command, ends, armed, tty is not None, ruleset, before, kill_all)
+                self.become(command, ends, armed, ruleset, before, kill_all)
             except BaseException:
                 os.write(2, traceback.format_exc().encode())
             finally:
@@ -138,7 +138,7 @@ class Init:
             os.close(fd)
         control.close()
 
-    def become(self, command, ends, armed, terminal, ruleset, before, kill_all=False):
+    def become(self, command, ends, armed, ruleset, before, kill_all=False):
         for fd, number in zip(ends, (0, 1, CONTROL)):
             os.dup2(fd, number)
         if ruleset is not None:
@@ -151,7 +151,7 @@ class Init:
         if armed:
             fcntl.fcntl(CONTROL, fcntl.F_SETOWN, os.getpid())
             fcntl.fcntl(CONTROL, fcntl.F_SETFL, fcntl.fcntl(CONTROL, fcntl.F_GETFL) | os.O_ASYNC)
-        name = init.argv0(CONTROL, terminal, None if ruleset is None else RULESET, kill_all)
+        name = init.argv0(CONTROL, None if ruleset is None else RULESET, kill_all)
         if before:
             before()
         if command[1:]:
@@ -340,15 +340,13 @@ def test_the_image_loads_with_pages_of_any_size_and_no_executable_stack(machine,
 
 
 def test_argv0_is_two_or_three_bytes_and_never_holds_a_nul():
-    assert init.argv0(9, False) == b"\x09-"
-    assert init.argv0(255, True) == b"\xfft"
-    assert init.argv0(9, True, 10) == b"\x09t\x0a"
-    assert init.argv0(9, False, 10, kill_all=True) == b"\x09k\x0a"
-    with pytest.raises(ValueError):
-        init.argv0(9, True, kill_all=True)
+    assert init.argv0(9) == b"\x09-"
+    assert init.argv0(255) == b"\xff-"
+    assert init.argv0(9, 10) == b"\x09-\x0a"
+    assert init.argv0(9, 10, kill_all=True) == b"\x09k\x0a"
     for numbers in [(0, None), (256, None), (9, 0), (9, 256), (9, 9)]:
         with pytest.raises(ValueError):
-            init.argv0(numbers[0], False, numbers[1])
+            init.argv0(numbers[0], numbers[1])
 
 
 def test_records_are_told_apart_and_others_refused():
@@ -590,6 +588,42 @@ def test_a_signal_that_comes_before_the_go_reaches_the_workload(start, number):
     assert one.end() == ([number], 128 + number)
 
 
+@pytest.mark.parametrize("by", ["signal", "packet"])
+def test_a_signal_reaches_the_whole_process_group(start, by):
+    """A shell that waits for its child ends only if the child does, or if it is told as well."""
+    one = start(sh("trap 'echo told; exit 3' INT; sh -c 'trap \"echo child; exit 7\" INT; echo up; sleep 1000 & wait'; "
+                   "echo still; exit 4"))
+    one.go()
+    assert one.hear() == "up"
+    if by == "signal":
+        os.kill(one.pid, signal.SIGINT)
+    else:
+        one.control.send(bytes([signal.SIGINT]))
+    assert sorted([one.hear(), one.hear()]) == ["child", "told"]
+    assert one.end() == ([3 << 8], 3)
+
+
+def test_a_signal_leaves_other_process_groups_alone(start):
+    one = start(sh("setsid sh -c 'echo $$; exec sleep 1000' & read x; exit 5")).go()
+    other = int(one.hear())
+    one.control.send(bytes([signal.SIGTERM]))
+    assert one.end()[0] == [signal.SIGTERM]
+    assert stat_of(other)[0] in "RS"
+    os.kill(other, signal.SIGKILL)
+
+
+def test_a_packet_stops_and_continues_the_workload(start):
+    one = start(sh("sleep 1000 & echo $!; read x; exit 5")).go()
+    child = int(one.hear())
+    one.control.send(bytes([signal.SIGSTOP]))
+    until(lambda: {stat_of(pid)[0] for pid in (one.workload(), child)} == {"T"})
+    one.control.send(bytes([signal.SIGCONT]))
+    until(lambda: stat_of(child)[0] == "S" and stat_of(one.workload())[0] == "S")
+    os.kill(child, signal.SIGKILL)
+    one.hang_up()
+    assert one.end() == ([5 << 8], 5)
+
+
 def test_other_signals_do_nothing(start_native):
     one = start_native(CAT).go().up()
     for number in SIGNALS - set(FORWARDED) - {signal.SIGKILL, signal.SIGSTOP}:
@@ -718,7 +752,7 @@ print(*usage, flush=True)""")).go()
 def test_the_final_record_is_152_bytes_with_zeros_after_the_status(start, argv):
     one = start(argv).go()
     if argv is CAT:
-        one.control.send(b"a long word to stop it")
+        one.control.send(init.STOP + b" and a long word")
     packets = list(iter(lambda: one.control.recv(4096), b""))
     assert len(packets[-1]) == 152 and packets[-1][4:8] == bytes(4)
     assert packets[-1][:4] == struct.pack("=i", 9 if argv is CAT else 125 << 8)
