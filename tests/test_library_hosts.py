@@ -558,7 +558,7 @@ uid, gid, rights = os.geteuid(), os.getegid(), set()
 for wanted in (1, 2, 3):
     assert mrunc.run(["true"], capture_output=True).reason == "exited"
     assert len(client.host().links) == wanted
-    rights.add(client.restrictions())
+    rights.add(client.restrictions(os.open("/proc/thread-self", os.O_PATH)))
     process.unshare(process.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
         with open("/proc/self/" + name, "w") as stream:
