@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import tempfile
+import time
 
 from ..sandbox.attempt import buffer, call
 
@@ -49,7 +50,8 @@ class Plants:
     def _seen(self):
         clock = buffer(16)
         call("clock_gettime", 7, clock)
-        self.facts["boottime"] = struct.unpack("=qq", clock.raw)[0]
+        seconds, rest = struct.unpack("=qq", clock.raw)
+        self.facts["boottime"] = seconds + rest / 1e9, time.time()
         self.facts["ns"] = dict((name, int(os.readlink("/proc/self/ns/" + name).partition("[")[2].rstrip("]")))
                                 for name in os.listdir("/proc/self/ns") if not name.endswith("_for_children"))
 

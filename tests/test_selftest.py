@@ -55,6 +55,15 @@ def test_what_a_kernel_lacks_is_declared_and_what_is_left_out_is_not():
     assert selftest.Row(probe, Outcome(ERROR, ""), "full", ["timens"]).declared is None
 
 
+@pytest.mark.parametrize("shown, kind", [(4.9, BLOCKED), (7.0, REACHED)])
+def test_a_sandbox_older_than_the_host_was_has_its_own_uptime(monkeypatch, shown, kind):
+    """The host had been up for 3 s when it was asked, 4 s ago; 4.9 s and 7.0 s are what a clock shows now."""
+    from mrunc.commands import probes_leaks
+    monkeypatch.setattr(probes_leaks, "first_boot", lambda: shown)
+    monkeypatch.setattr(probes_leaks.time, "time", lambda: 1004.0)
+    assert probes_leaks.same_uptime({"boottime": (3.0, 1000.0)}).kind == kind
+
+
 def test_the_archive_holds_the_whole_corpus():
     """Whatever the probes import must be in it: they run where the folder is not to be seen."""
     import glob
