@@ -31,23 +31,10 @@ if __spec__ is None or not __spec__.parent:
     sys.modules[__package__] = sys.modules[__name__]
 
 __version__ = "0.1.0"
-_HOMES = dict(Pool="pool", Result="result", SandboxError="errors")  # the others': library
 __all__ = ["CalledProcessError", "Pool", "Result", "Sandbox", "SandboxError", "doctor", "main", "run"]
-
-
-class Face(type(sys)):
-    """The module; names that cost an import are resolved when asked for (3.6 has no module-level __getattr__)."""
-
-    def __getattr__(self, name):
-        if name in __all__:
-            return getattr(__import__("sandbox." + _HOMES.get(name, "library"), globals(), None, [name], 1), name)
-        raise AttributeError("module 'mrunc' has no attribute %r" % name)
-
-    def __dir__(self):
-        return sorted(set(self.__dict__).union(__all__))
-
-
-sys.modules[__name__].__class__ = Face
+if not _script:
+    from .sandbox.face import Face
+    sys.modules[__name__].__class__ = Face
 
 
 def main(argv=None, leave=False):

@@ -9,7 +9,6 @@ import atexit
 import errno
 import marshal
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -19,23 +18,17 @@ import time
 from .door import door
 from .errors import SandboxError
 from .result import Result
+from .surroundings import surroundings
+
+MEMFD = hasattr(os, "memfd_create")
+if not MEMFD:
+    import tempfile
 
 #: Of the host's environment, what a request may depend on.
 ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
 #: A dict that is longer goes by a file.
 PACKET = 60000
-#: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs those of many.
-LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFILE)
-#: Of the calling thread.  proc_pid(5), Linux 3.17
-THREAD = "/proc/thread-self"
-#: What a thread sees by, and what it shares with a sandbox that has not all namespaces.  namespaces(7)
-VIEW = ("ns/mnt", "ns/user")
-SHARED = ("ns/net", "ns/ipc", "ns/uts", "ns/cgroup", "ns/pid_for_children", "ns/time_for_children")
 LONG = b"@"
-#: This process, or the host, has no descriptor left.
-NONE_LEFT = (errno.EMFILE, errno.ENFILE)
-#: Most files of /proc that are read here are shorter.
-PIECE = 4096
 #: Asks how long the next packet is: room for the longest, in each of many threads, is what the C library's heap would grow by.
 LENGTH = socket.MSG_PEEK | socket.MSG_TRUNC
 #: Launchers for one run at a time that wait for the next one; more are ended.
@@ -43,6 +36,7 @@ IDLE = 4
 #: A process whose rights or limits are others before each run has no more than so many launchers for later runs.
 MOST_KEYS = 8
 SETTLE = 10.0
+SIGKILL = 9
 
 
 class Host:
@@ -241,92 +235,6 @@ class Call:
                 self.giver(done)
 
 
-def surroundings(shares=False):
-    """Everything about the calling thread that its children inherit and that counts for a sandbox, as a tuple that can be
-    compared: `view`, `restrictions` and `scheduling`.  Raises OSError.
-
-    A launcher that was started before one of these changed would show another file system, give its sandboxes more than this
-    process has, or run them with another priority.  shares: as of `view`."""
-    try:
-        place = os.open(THREAD, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in NONE_LEFT:
-            raise
-        place = -1  # without /proc there is nothing to be read
-    try:
-        return view(place, shares) + restrictions(place) + scheduling(place)
-    finally:
-        if place >= 0:
-            os.close(place)
-
-
-def view(place, shares=False):
-    """What paths and ids mean to this thread: its root, its mount namespace and its user namespace.
-
-    place: descriptor of the thread's directory in /proc, or -1; shares: whether a sandbox may be in the thread's other
-    namespaces, too.  Raises OSError."""
-    out = [_root(place)]
-    for name in VIEW + SHARED if shares else VIEW:
-        try:
-            found = os.stat(name, dir_fd=place)
-            out.append((found.st_dev, found.st_ino))
-        except OSError:
-            out.append(None)
-    return tuple(out)
-
-
-def _root(place):
-    """Device and inode of the root, and by what mount it is seen: a bind of "/" has other mounts below it."""
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        found = os.fstat(root)
-        mount = _text_of("fdinfo/%d" % root, place).partition(b"\nmnt_id:")[2].partition(b"\n")[0]  # Linux 3.15
-        return found.st_dev, found.st_ino, mount
-    finally:
-        os.close(root)
-
-
-def restrictions(place):
-    """What this thread may do: ids and capabilities, filters, processors, the security module's label, control groups,
-    limits.  place: as of `view`.  Raises OSError."""
-    rights = _text_of("status", place).partition(b"\nCapInh:")[2].partition(b"\nvoluntary_ctxt_switches:")[0]
-    # of a list: CPython to 3.11 keeps up to 2,000 of the tuples that a generator makes, and never uses one again
-    return (rights, _text_of("attr/current", place), _text_of("cgroup", place),
-            tuple([resource.getrlimit(number) for number in LIMITS]))
-
-
-def scheduling(place):
-    """Nice value, scheduling policy and priority of this thread, and whom the kernel kills first for want of memory.
-
-    place: as of `view`.  Raises OSError."""
-    try:
-        policy = os.sched_getscheduler(0), os.sched_getparam(0).sched_priority
-    except OSError:  # musl has these calls and answers ENOSYS
-        fields = _text_of("stat", place).rpartition(b")")[2].split()
-        policy = tuple(fields[37:39])  # rt_priority and policy: the 40th and 41st, and two stand before the ")"
-    return os.getpriority(os.PRIO_PROCESS, 0), policy, _text_of("oom_score_adj", place)
-
-
-def _text_of(name, place):
-    """A file below the descriptor `place`; b"" where there is none, or it can't be read."""
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place)
-    except OSError as error:
-        if error.errno in NONE_LEFT:  # that says nothing of the file
-            raise
-        return b""
-    try:
-        text = piece = os.read(fd, PIECE)
-        while len(piece) == PIECE:  # of one who is in hundreds of groups
-            piece = os.read(fd, PIECE)
-            text += piece
-        return text
-    except OSError:  # a label where there is no security module
-        return b""
-    finally:
-        os.close(fd)
-
-
 def pair():
     """Two ends of a SOCK_SEQPACKET pair, none of them 0, 1 or 2: where the host has closed these, others use them."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -361,8 +269,7 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
                 cwd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             fds.append(cwd)
         if len(packet) > PACKET:
-            import tempfile
-            files.append(tempfile.TemporaryFile())
+            files.append(_nameless_file())
             files[0].write(packet)
             files[0].seek(0)
             packet = LONG
@@ -388,6 +295,11 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
             os.close(cwd)
         for stream in files:
             stream.close()
+
+
+def _nameless_file():
+    """A file of memory, or in Python before 3.8 one in TMPDIR; both end with their last descriptor.  Raises OSError."""
+    return open(os.memfd_create("mrunc-request"), "w+b") if MEMFD else tempfile.TemporaryFile()
 
 
 def _not_handed_over(error):

@@ -112,7 +112,8 @@ def test_the_door_imports_nothing_but_sys_and_posix_before_it_knows_where_it_is(
         if top and level == 0 and (path, module) != ("__main__.py", "mrunc.mrunc"):
             assert module in ("os", "posix", "sys"), "%s:%d imports %s" % (path, line, module)
         if top and level:
-            assert (level, module or name) == (1, "mrunc"), "%s:%d imports more than the door" % (path, line)
+            allowed = "sandbox.face" if path == "mrunc.py" else "mrunc"
+            assert (level, module or name) == (1, allowed), "%s:%d imports more than the door" % (path, line)
 
 
 @pytest.mark.parametrize("path", sorted(set(shipped()) - GENERATED))

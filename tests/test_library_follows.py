@@ -73,14 +73,14 @@ def test_the_label_of_a_security_module_belongs_to_a_launchers_key(host):
     """Of a directory that stands for the thread's in /proc: not every kernel has a module that labels."""
     host("""
 import tempfile
-from mrunc.sandbox import client
+from mrunc.sandbox import surroundings
 place = tempfile.mkdtemp()
 os.mkdir(place + "/attr")
 held, found = os.open(place, os.O_PATH), []
 for label in ("unconfined\\n", "confined (enforce)\\n", "unconfined\\n"):
     with open(place + "/attr/current", "w") as stream:
         stream.write(label)
-    found.append(client.restrictions(held))
+    found.append(surroundings.restrictions(held))
 assert found[0] == found[2] != found[1]
 """)
 

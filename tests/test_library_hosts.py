@@ -552,13 +552,13 @@ assert written() == (True, 4)
 def test_a_host_whose_rights_count_in_another_user_namespace_has_no_launcher_of_the_one_before(host):
     """The same ids and the same capabilities, but of less."""
     host("""
-from mrunc.sandbox import client
+from mrunc.sandbox import client, surroundings
 from mrunc.syscalls import process
 uid, gid, rights = os.geteuid(), os.getegid(), set()
 for wanted in (1, 2, 3):
     assert mrunc.run(["true"], capture_output=True).reason == "exited"
     assert len(client.host().links) == wanted
-    rights.add(client.restrictions(os.open("/proc/thread-self", os.O_PATH)))
+    rights.add(surroundings.restrictions(os.open("/proc/thread-self", os.O_PATH)))
     process.unshare(process.CLONE_NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", "%d %d 1" % (uid, uid)), ("gid_map", "%d %d 1" % (gid, gid))):
         with open("/proc/self/" + name, "w") as stream:
