@@ -6,7 +6,7 @@ import subprocess
 from . import client
 from .errors import SandboxError, usage
 from .spec import known
-from .streams import Streams, exchange
+from .streams import MOST_OUTPUT, Streams, exchange
 
 #: What occupies a launcher: a terminal at 0 and 1, trees that are read at the end, the subreaper's sweep.
 OCCUPYING = ("tty", "changes", "export")
@@ -32,7 +32,8 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     """Runs a program in a sandbox and waits for its end.
 
     argv: list of str or bytes.  input: bytes, or str with text=True, for its stdin.  capture_output: its stdout and stderr
-    become attributes of the Result, bytes, or with text=True str (UTF-8; what isn't is replaced); max_output bounds both.
+    become attributes of the Result, bytes, or with text=True str (UTF-8; what isn't is replaced).  max_output: bytes that it
+    may write to both.  Without it, a program whose captured output takes more than 64 MiB of memory is ended (output-limit).
     stdin, stdout, stderr: descriptors, files, subprocess.DEVNULL, PIPE (captured) or STDOUT, by default the host's 0, 1, 2.
     check: raise for a returncode other than 0.  python: the interpreter of the launcher, by default this one, else `python3`
     of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, tmpfs, rootfs,
@@ -45,7 +46,7 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     for what mrunc could not do: its status is 2 for a mistake in the options, 125 where this host can't, 126 or 127 where
     there is no such program; CalledProcessError, which is subprocess's too, with check=True.
     """
-    streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+    streams = Streams(stdin, stdout, stderr, input, capture_output, text, most_output(options))
     try:
         call = ask(argv, streams.theirs, python, options)
         streams.handed_over()
@@ -56,7 +57,7 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
             raise
     finally:
         streams.close()
-    return finished(answer, streams.output(1), streams.output(2), check)
+    return finished(answer, streams, check)
 
 
 def ask(argv, stdio, python, options, tell=False):
@@ -78,14 +79,34 @@ def settle(call):
     call.close()
 
 
-def finished(answer, stdout=None, stderr=None, check=False):
-    """The Result in an answer (client.Call.take).  Raises SandboxError, CalledProcessError."""
+def most_output(options):
+    """Bytes of memory for a run's captured output, or None where max_output bounds what the program may write."""
+    return MOST_OUTPUT if options.get("max_output") is None else None
+
+
+def overflowed(result, streams):
+    """Makes a Result say that the program was ended because more of its output came than is kept."""
+    if result.reason == "output-limit":
+        return  # said before
+    said = "more than %d bytes" % streams.most
+    result.reason, result.returncode = "output-limit", 128 + client.SIGKILL
+    result.detail = "its output takes %s of memory as text" % said if streams.text else "it wrote " + said
+    result.advice = "allow more with max_output=BYTES, or let it write to a file: stdout=FILE, stderr=FILE"
+    result.evidence.insert(0, "the calling process: " + result.detail)
+    result.limits_hit["max_output"] = streams.most
+
+
+def finished(answer, streams=None, check=False):
+    """The Result in an answer (client.Call.take).  streams: of what was captured.  Raises SandboxError, CalledProcessError."""
     if "error" in answer:
         error = answer["error"]
         raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],
                            error["control"], error["status"])
     result = answer["result"]
-    result.stdout, result.stderr = stdout, stderr
+    if streams is not None:
+        result.stdout, result.stderr = streams.output(1), streams.output(2)
+        if streams.exceeded:
+            overflowed(result, streams)
     if check and result.returncode:
         raise CalledProcessError(result)
     return result
@@ -114,20 +135,23 @@ class Sandbox:
         """Starts a program and returns a popen.Process, when its sandbox has been read back and it runs.  stdin, stdout,
         stderr: as of subprocess.Popen, PIPE included.  Raises SandboxError."""
         from .popen import Process
-        return Process(argv, Streams(stdin, stdout, stderr, None, False, text), self.python, self._with(options))
+        options = self._with(options)
+        streams = Streams(stdin, stdout, stderr, None, False, text, most_output(options))
+        return Process(argv, streams, self.python, options)
 
     async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
                         stderr=None, **options):
         """As `run`, in the running event loop of asyncio: no thread waits.  Cancelling it kills the sandbox."""
         from .popen import exchange_async
-        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        options = self._with(options)
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text, most_output(options))
         try:
-            call = ask(argv, streams.theirs, self.python, self._with(options))
+            call = ask(argv, streams.theirs, self.python, options)
             streams.handed_over()
             answer = await exchange_async(call, streams)
         finally:
             streams.close()
-        return finished(answer, streams.output(1), streams.output(2), check)
+        return finished(answer, streams, check)
 
 
 def doctor(python=None):

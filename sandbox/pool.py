@@ -36,7 +36,7 @@ class Pool:
         As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's; all other options are the Pool's.
         """
         _none(options)
-        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text, library.most_output(self.options))
         try:
             call = self._ask(argv, streams.theirs, env, timeout)
             streams.handed_over()
@@ -50,14 +50,14 @@ class Pool:
         if _not_executed(answer):
             return library.run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
                                stdout=stdout, stderr=stderr, python=self.python, **self._with(env, timeout))
-        return library.finished(answer, streams.output(1), streams.output(2), check)
+        return library.finished(answer, streams, check)
 
     async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
                         stderr=None, env=None, timeout=None, **options):
         """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
         _none(options)
         from .popen import exchange_async
-        streams = Streams(stdin, stdout, stderr, input, capture_output, text)
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text, library.most_output(self.options))
         try:
             call = self._ask(argv, streams.theirs, env, timeout)
             streams.handed_over()
@@ -68,7 +68,7 @@ class Pool:
             return await library.Sandbox(python=self.python, **self._with(env, timeout)).run_async(
                 argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin, stdout=stdout,
                 stderr=stderr)
-        return library.finished(answer, streams.output(1), streams.output(2), check)
+        return library.finished(answer, streams, check)
 
     def close(self):
         """Ends the sandboxes that wait, and returns when they have gone; a run that is under way goes on.  No further run can

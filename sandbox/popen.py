@@ -102,7 +102,10 @@ class Process:
         return self.returncode
 
     def communicate(self, input=None, timeout=None):
-        """(stdout, stderr): feeds the input, reads to the end, waits.  Raises subprocess.TimeoutExpired."""
+        """(stdout, stderr): feeds the input, reads to the end, waits.  Raises subprocess.TimeoutExpired.
+
+        Both together are bounded as the output of `mrunc.run` is.  What is read of the files `stdout` and `stderr` themselves
+        is not: how much of it is kept is the caller's business."""
         if input is not None and self.stdin is None:
             raise usage("input", "stdin is no pipe")
         streams = self._streams
@@ -113,7 +116,7 @@ class Process:
                 streams.adopt(number, os.dup(stream.fileno()))
                 stream.close()
         if 0 in streams.ours and streams.input is None:
-            streams.input = (input or "").encode() if streams.text else bytes(input or b"")
+            streams.input = memoryview((input or "").encode() if streams.text else bytes(input or b""))
             streams.feed()
         end = None if timeout is None else time.monotonic() + timeout
         self._raise()
@@ -122,7 +125,10 @@ class Process:
                 raise subprocess.TimeoutExpired(self.args, timeout)
         streams.last()
         streams.close()
-        return streams.output(1), streams.output(2)
+        output = streams.output(1), streams.output(2)
+        if streams.exceeded:
+            library.overflowed(self.result, streams)
+        return output
 
     def send_signal(self, number):
         """Sends the program one of HUP INT QUIT USR1 USR2 TERM, or SIGKILL, which ends the sandbox."""
@@ -184,6 +190,8 @@ async def exchange_async(call, streams):
     def settle(function, *arguments):
         try:
             answer = function(*arguments)
+            if function == streams.serve and streams.exceeded:
+                call.kill()
             if function == call.take and answer is not None and not done.done():
                 done.set_result((answer, None))
         except BlockingIOError:

@@ -11,7 +11,7 @@ REASONS = {
     "seccomp": ("the system call filter killed it (or it sent itself SIGSYS)", "warn"),
     "timeout-wall": ("`--timeout` was over", "warn"),
     "timeout-cpu": ("`--cpu-time` was used up", "warn"),
-    "output-limit": ("it wrote more than `--max-output`", "warn"),
+    "output-limit": ("it wrote more than `--max-output`, or than the library captures", "warn"),
     "oom": ("the kernel killed it for memory", "warn"),
     "pids-max": ("it failed after `--pids` had refused it a process", "warn"),
     "rlimit-cpu": ("`--rlimit cpu=` was used up", "warn"),

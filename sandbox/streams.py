@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's ends of a program's stdin, stdout and stderr, and the waiting for its answer meanwhile."""
+import codecs
 import errno
+import io
 import os
 import select
 import stat
 import subprocess
+import sys
 import time
 
 from .errors import SandboxError, usage
@@ -13,16 +16,68 @@ PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 CHUNK = 1 << 16
 #: So many of them are read before others have their turn: who writes as fast as we read must not hold up the host.
 MOST_CHUNKS = 16
+#: So much of both outputs together is kept, in bytes of memory, where no max_output says how much a program may write.
+MOST_OUTPUT = 64 << 20
+#: Text is decoded in blocks: many short ones would take more memory than their text.
+BLOCK = 1 << 20
+#: With so many characters behind it, the size of a str tells the bytes that each of its characters takes.
+PADDING = "\0" * 128
 #: EMFILE
 NO_DESCRIPTOR = "close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, ulimit -n)"
 
 
-class Streams:
-    """theirs: the program's three descriptors; ours: {0, 1 or 2: descriptor of a pipe's other end}."""
+class Kept:
+    """What is kept of one output.  size: bytes of memory that it takes, once it is put together."""
 
-    def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False):
-        """As of subprocess.run.  Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
+    def __init__(self, text):
+        """text: whether it becomes a str, UTF-8 with universal newlines; what isn't UTF-8 is replaced."""
+        self.data, self.pieces, self.length, self.width, self.decoder = bytearray(), [], 0, 1, None
+        if text:
+            self.decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), True)
+
+    @property
+    def size(self):
+        """A str takes 1, 2 or 4 bytes for each of its characters, whatever its widest one needs."""
+        return self.length * self.width + len(self.data)
+
+    def add(self, data, room):
+        """Takes more of it; returns whether that was possible.  room: bytes by which `size` may grow, or None."""
+        before, whole = self.size, room is None or len(data) <= room
+        self.data += data if whole else data[:room]
+        if self.decoder is None or len(self.data) < BLOCK:
+            return whole
+        return self._decode(None if room is None else before + room) and whole
+
+    def _decode(self, most, final=False):
+        piece = self.decoder.decode(bytes(self.data), final)
+        self.data.clear()
+        padded = piece + PADDING
+        length, width = self.length + len(piece), max(self.width, sys.getsizeof(padded) // len(padded))
+        if most is not None and length * width > most:
+            return False
+        self.pieces.append(piece)
+        self.length, self.width = length, width
+        return True
+
+    def output(self, most):
+        """(bytes or str, whether it is all).  most: what `size` may become by decoding the rest, or None."""
+        if self.decoder is None:
+            return bytes(self.data), True
+        whole = self._decode(most, True)
+        self.pieces = ["".join(self.pieces)]
+        return self.pieces[0], whole
+
+
+class Streams:
+    """theirs: the program's three descriptors; ours: {0, 1 or 2: descriptor of a pipe's other end}; exceeded: whether more came
+    than is kept: then nothing more is read or fed."""
+
+    def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False, most=None):
+        """As of subprocess.run.  most: bytes of memory for what is captured, or None: any number.
+
+        Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
         self.text, self.ours, self.got, self._to_close, self._null = text, {}, {}, [], -1
+        self.most, self.exceeded = most, False
         if input is not None:
             if stdin is not None:
                 raise usage("stdin and input", "both name what the program reads")
@@ -33,7 +88,7 @@ class Streams:
             if stdout is not None or stderr is not None:
                 raise usage("capture_output", "takes the places of stdout and stderr")
             stdout = stderr = PIPE
-        self.input = input
+        self.input = None if input is None else memoryview(input)
         if stdin == STDOUT or stdout == STDOUT:
             raise usage("STDOUT", "is for stderr")
         try:
@@ -56,7 +111,7 @@ class Streams:
             self._to_close.append(write if number else read)
             self.ours[number] = read if number else write
             if number:
-                self.got[number] = bytearray()
+                self.got[number] = Kept(self.text)
             return self._to_close[-1]
         if value is None:
             try:
@@ -90,7 +145,7 @@ class Streams:
         os.set_blocking(fd, False)
         self.ours[number] = fd
         if number:
-            self.got.setdefault(number, bytearray())
+            self.got.setdefault(number, Kept(self.text))
 
     def feed(self):
         """Writes what the program takes of the input; closes the pipe at its end, or when nobody reads."""
@@ -105,19 +160,27 @@ class Streams:
         os.close(self.ours.pop(0))
 
     def pull(self, number):
-        """Reads what is there of 1 or 2; closes the pipe at its end."""
-        fd = self.ours[number]
+        """Reads what is there of 1 or 2; closes the pipe at its end.  Returns whether something was there."""
+        fd, some = self.ours[number], False
         try:
             for _ in range(MOST_CHUNKS):
                 data = os.read(fd, CHUNK)
                 if not data:
                     os.close(self.ours.pop(number))
-                    return
-                self.got[number] += data
+                    return some
+                some = True
+                if not self.got[number].add(data, self._room()):
+                    self.exceeded = True
+                    return some
                 if len(data) < 4096:
-                    return  # most often there is no more; poll says
+                    return some  # most often there is no more; poll says
         except BlockingIOError:
             pass
+        return some
+
+    def _room(self):
+        """How many bytes more may be kept, or None."""
+        return None if self.most is None else max(0, self.most - sum([kept.size for kept in self.got.values()]))
 
     def serve(self, fd):
         """One of our ends is ready."""
@@ -127,23 +190,24 @@ class Streams:
 
     def wanted(self):
         """{fd: events} of our ends that the exchange serves."""
-        return dict((fd, select.POLLIN if number else select.POLLOUT) for number, fd in self.ours.items()
-                    if number or self.input is not None)
+        return {} if self.exceeded else dict(
+            (fd, select.POLLIN if number else select.POLLOUT) for number, fd in self.ours.items()
+            if number or self.input is not None)
 
     def last(self):
         """The program has gone: what is in the pipes is all."""
         for number in [number for number in self.ours if number]:
-            before = -1
-            while number in self.ours and before != len(self.got[number]):
-                before = len(self.got[number])
-                self.pull(number)
+            while number in self.ours and not self.exceeded and self.pull(number):
+                pass
 
     def output(self, number):
         """What came of 1 or 2: bytes or str; None where it was not captured."""
         if number not in self.got:
             return None
-        data = bytes(self.got[number])
-        return data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n") if self.text else data
+        kept, room = self.got[number], self._room()
+        data, whole = kept.output(None if room is None else kept.size + room)
+        self.exceeded = self.exceeded or not whole
+        return data
 
     def close(self):
         """Closes what is open."""
@@ -173,7 +237,10 @@ def exchange(call, streams, end=None, heard=None):
             if fd == channel:
                 heard(False) if heard else call.take()
             else:
-                streams.serve(fd)
+                if not streams.exceeded:  # then nothing of theirs is waited for any more
+                    streams.serve(fd)
+                    if streams.exceeded:
+                        call.kill()
         answer = call.answer  # which another thread may have taken
         if answer is None and end is not None and time.monotonic() >= end and channel not in [fd for fd, _ in ready]:
             return None
