@@ -1,17 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of --ledger: JSON lines that can be followed while the program runs."""
+import os
+
+from ..sandbox import shown
+from ..sandbox.drafts import Target
 from ..sandbox.errors import SandboxError
 from ..sandbox.ledger_stream import Stream
 from .output_file import OutputFile
 
 
 class LedgerFile(OutputFile):
-    """It shows under its name when the program is let go; an older file of that name is replaced, never written through."""
+    """It shows under its name when the program is let go; an older file of that name is replaced, never written through.  The
+    program must not read what is noted about it, so it lies in no directory that is shown."""
 
-    def __init__(self, path, writable_sources):
+    REFUSED = "is written while the program runs, and lies in a directory that it is shown (%s)"
+
+    def __init__(self, path, places):
         """As OutputFile."""
-        OutputFile.__init__(self, "--ledger", path, writable_sources)
-        self.stream = Stream(self.fd, self.publish)
+        OutputFile.__init__(self, "--ledger", path, places)
+        self.stream = Stream(self.fd if self.draft is None else self.draft.begin(), self.publish)
+
+    def elsewhere(self, target, places):
+        """As of OutputFile: the same name in the first directory that isn't shown and can be written."""
+        import shlex
+        import tempfile
+        name = os.fsdecode(target.name)
+        for folder in (tempfile.gettempdir(), os.path.expanduser("~"), "/var/tmp", "/dev/shm"):
+            try:
+                other = Target(os.fsencode(os.path.join(folder, name)))
+            except OSError:
+                continue
+            try:
+                if shown.holder(other.fd, places) is None and os.access(folder, os.W_OK | os.X_OK) and other.mode() is None:
+                    return "--ledger %s" % shlex.quote(os.path.join(folder, name))
+            finally:
+                other.close()
+        return None
 
     def wrong(self):
         """The SandboxError where it could not be written, or None."""

@@ -37,20 +37,30 @@ def write(fd, text):
     write_bytes(fd, text.encode("utf-8", "backslashreplace"))
 
 
+def write_pieces(fd, pieces):
+    """Writes text (an iterable of str).  Raises OSError as write_bytes."""
+    _write_all(fd, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
+
+
 def write_bytes(fd, data):
     """Writes all of the bytes.  Raises OSError: BlockingIOError where nobody reads, since a terminal that the program has
     filled or a description that it has made non-blocking must not hold us for ever."""
+    _write_all(fd, [data])
+
+
+def _write_all(fd, pieces):
     from ..sandbox.writer import Writer
     writer, poll = Writer(fd), select.poll()
     try:
         poll.register(writer.fd, select.POLLOUT)
-        while data:
-            if not poll.poll(PATIENCE_MS):
-                raise BlockingIOError(11, "nobody reads")
-            try:
-                data = data[writer.write(data):]
-            except BlockingIOError:
-                pass
+        for data in pieces:
+            while data:
+                if not poll.poll(PATIENCE_MS):
+                    raise BlockingIOError(11, "nobody reads")
+                try:
+                    data = data[writer.write(data):]
+                except BlockingIOError:
+                    pass
     finally:
         writer.close()
 

@@ -1,18 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file that mrunc writes for the caller after a hostile program has run."""
 import os
+import stat
 from json import dumps  # before anything runs: half a json would only show at the end
 
+from ..sandbox import shown
+from ..sandbox.drafts import Draft, Target
 from ..sandbox.errors import SandboxError, usage
-from .output import write_bytes
+from .output import write_pieces
+
+#: So many characters are written at a time: a report as one text would take as much memory as the program likes.
+PART = 1 << 16
 
 
 class OutputFile:
-    """The JSON file of an option.  A new file takes the place of an old one at the end, so that no link and no file that the
-    program prepared is written through; where it can't be made is known before anything runs."""
+    """The JSON file of an option.  It has no name while the program runs; at the end it takes the place of an old one, so that
+    no link and no file that the program prepared is written through.  Where it can't be made is known before anything runs."""
 
-    def __init__(self, option, path, writable_sources):
-        """option: as typed; path: text, "-" for stderr; writable_sources: host directories that the program can write.
+    #: Why a directory of the host, as `shown` names it, can't hold the file.
+    REFUSED = "lies in a directory that the program can write (%s)"
+
+    def __init__(self, option, path, places):
+        """option: as typed; path: text, "-" for stderr; places: host directories that can't hold it, as sandbox/shown.py has
+        them.
 
         Raises SandboxError, exit 2.
         """
@@ -20,49 +30,79 @@ class OutputFile:
         if path == "-":
             self.fd = 2
             return
-        raw = os.fsencode(path)
+        named = "%s %s" % (option, path)
         try:
-            kind = os.lstat(raw).st_mode & 0o170000 if os.path.lexists(raw) else 0o100000
-            folder = os.path.realpath(os.path.dirname(raw) or b".")
-            for source in writable_sources:
-                if (folder + b"/").startswith(os.path.realpath(source) + b"/"):
-                    raise usage("%s %s" % (option, path), "lies in a directory that the program can write")
-            if kind == 0o120000:
-                raise usage("%s %s" % (option, path), "is a symlink", "name the file itself")
-            if kind == 0o100000:
-                draft = b"%s.%d.tmp" % (raw, os.getpid())
-                self.fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-                self.draft = draft
+            target = Target(os.fsencode(path))
+            kind = target.mode()
+            holder = shown.holder(target.fd, places)
+            if holder is not None:
+                raise usage(named, self.REFUSED % os.fsdecode(holder), self.elsewhere(target, places))
+            if kind is not None and stat.S_ISLNK(kind):
+                raise usage(named, "is a symlink", "name the file itself")
+            if kind is None or stat.S_ISREG(kind):
+                self.draft = Draft(target, 0o644)
             else:
-                self.fd = os.open(raw, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            raise usage("%s %s" % (option, path), error.strerror)
+                self.fd = os.open(target.name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=target.fd)
+        except (OSError, ValueError) as error:
+            raise usage(named, getattr(error, "strerror", None) or str(error))
+
+    def elsewhere(self, target, places):
+        """The remedy where the file can't lie there, or None."""
+        return None
 
     def discard(self):
         """Nothing to say after all."""
         if self.draft is not None:
-            try:
-                os.unlink(self.draft)
-            except OSError:
-                pass
+            self.draft.discard()
             self.draft = None
 
     def publish(self):
-        """Shows it under its name before the end: for what is written while the program runs.  Raises OSError."""
+        """Gives it its name.  Raises OSError."""
         if self.draft is not None:
-            os.rename(self.draft, os.fsencode(self.path))
+            self.draft.publish()
             self.draft = None
 
     def write(self, content):
-        """Writes an object as JSON; as write_text."""
-        return self.write_text(dumps(content, indent=2) + "\n")
+        """Writes a dict as JSON; as write_text."""
+        return self.write_text(parts(content))
 
-    def write_text(self, text):
-        """Writes it all; returns a SandboxError where that failed, and leaves no draft."""
+    def write_text(self, pieces):
+        """Writes text, one or several; returns a SandboxError where that failed, and leaves no draft."""
         try:
-            write_bytes(self.fd, text.encode("utf-8", "backslashreplace"))
+            write_pieces(self.fd if self.draft is None else self.draft.begin(),
+                         [pieces] if isinstance(pieces, str) else pieces)
             self.publish()
         except OSError as error:
             self.discard()
             return SandboxError(self.option.lstrip("-"), self.path, error.errno)
         return None
+
+
+def parts(content):
+    """Yields a dict as JSON text, a part at a time: each row of its lists on its own."""
+    held, size = [], 0
+    for piece in _pieces(content):
+        held.append(piece)
+        size += len(piece)
+        if size >= PART:
+            yield "".join(held)
+            held, size = [], 0
+    yield "".join(held)
+
+
+def _pieces(content):
+    between = "{\n  "
+    for name, value in content.items():
+        yield "%s%s: " % (between, dumps(name))
+        between = ",\n  "
+        texts = getattr(value, "texts", None)  # of a rows.Rows
+        if texts is None and not isinstance(value, list) or not value:
+            yield "[]" if texts is not None else dumps(value, indent=2).replace("\n", "\n  ")
+            continue
+        comma = "[\n    "
+        for row in value if texts is None else texts:
+            yield comma
+            yield row.decode("ascii") if texts is not None else dumps(row, indent=2).replace("\n", "\n    ")
+            comma = ",\n    "
+        yield "\n  ]"
+    yield "\n}\n"

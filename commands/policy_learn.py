@@ -65,7 +65,8 @@ class Record:
 
     def outputs(self, spec):
         """[(OutputFile, what of a Result it gets)]"""
-        return [(PolicyFile(self.path, [source for source, _ in spec.rw]), self._text)]
+        from ..sandbox import shown
+        return [(PolicyFile(self.path, shown.writable(spec)), self._text)]
 
     def _text(self, result):
         """The file's content, or None where nothing was learned."""
@@ -136,8 +137,8 @@ class Verify:
 class PolicyFile(OutputFile):
     """The file of -o."""
 
-    def __init__(self, path, writable_sources):
-        OutputFile.__init__(self, "-o", path, writable_sources)
+    def __init__(self, path, places):
+        OutputFile.__init__(self, "-o", path, places)
 
     def write(self, content):
         """Writes the text; None: there is nothing to say."""

@@ -126,7 +126,7 @@ def _write_page(path, page):
         write(1, page)
         return 0
     from .output_file import OutputFile
-    output = OutputFile("--html", path, ())
+    output = OutputFile("--html", path, {})
     wrong = output.write_text(page)
     if wrong:
         raise wrong

@@ -104,7 +104,8 @@ def _tiles(result):
         count = sum(row["count"] for row in result["refused"])
         tiles.append((_grouped(count), "refused attempts", "warn" if count else ""))
     if result["changes"] is not None:
-        tiles.append((_grouped(len(result["changes"])), "changes", ""))
+        omitted = (result["changes_omitted"] or {"count": 0})["count"]
+        tiles.append((_grouped(len(result["changes"]) + omitted), "changes", ""))
     asked = len(held[0]) + len(held[1])
     if asked:
         tiles.append(("%d / %d" % (len(held[0]), asked), "controls in force", "bad" if held[1] else ""))
@@ -259,7 +260,7 @@ def _changes(result):
                         show(story.size(row["size"])) if "size" in row else ""))
     table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th><th class="num">size</th></tr>'
              "</thead><tbody>%s</tbody></table>" % "".join(body))
-    return _card("What it changed", show(summary(rows).capitalize()) + ".", table + _cut(len(rows), "change") if rows else "",
+    return _card("What it changed", show(summary(rows, result["changes_omitted"]).capitalize()) + ".", table + _cut(len(rows), "change") if rows else "",
                  "changes")
 
 

@@ -149,7 +149,7 @@ def _changes(out, result):
     if rows is None:
         return
     from ..sandbox.changes import summary
-    out.head("Changes: %s" % summary(rows))
+    out.head("Changes: %s" % summary(rows, result["changes_omitted"]))
     for row in rows[:MOST]:
         found = techniques.of(row, "changes")
         out.add("  %-8s %-9s %s%s" % (row["change"], row["kind"], row["path"],

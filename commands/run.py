@@ -71,12 +71,13 @@ def execute(values, words, typed=(), arguments=None, study=None):
         say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
     outputs, ledger = [], None
     try:
-        outputs = open_outputs(values, spec)
+        outputs = open_outputs(values, plan)
         if study is not None:
             outputs += study.outputs(spec)
         if "ledger" in values:
+            from ..sandbox import shown
             from .ledger_file import LedgerFile
-            ledger = LedgerFile(values["ledger"], [source for source, _ in spec.rw])
+            ledger = LedgerFile(values["ledger"], shown.directories(plan))
         if values.get("verbose"):
             from os import fsdecode
             say("tier %s" % plan.tier.name)
@@ -121,16 +122,18 @@ def execute(values, words, typed=(), arguments=None, study=None):
     return result.returncode if study is None else study.ends(result, values.get("quiet"))
 
 
-def open_outputs(values, spec):
+def open_outputs(values, plan):
     """[(OutputFile, what of a Result it gets)] for the files that were asked for.  Raises SandboxError, exit 2."""
     wanted = [("report", lambda result: result.as_dict()),
-              ("changes", lambda result: {"schema": 1, "changes": result.changes, "notes": result.notes})]
+              ("changes", lambda result: {"schema": 1, "changes": result.changes, "changes_omitted": result.changes_omitted,
+                                          "notes": result.notes})]
     out = []
     for name, content in wanted:
         if name in values:
+            from ..sandbox import shown
             from .output_file import OutputFile
             try:
-                out.append((OutputFile("--" + name, values[name], [source for source, _ in spec.rw]), content))
+                out.append((OutputFile("--" + name, values[name], shown.writable(plan.spec)), content))
             except SandboxError:
                 for output, _ in out:
                     output.discard()

@@ -10,7 +10,7 @@ def lines(result):
     """[str] of a Result."""
     out = ["ended: %s%s" % (result.detail, "; " + result.advice if result.advice else "")]
     out += ["  %s" % words for words in result.evidence]
-    out += _tried(result.refused) + _executed(result.processes) + _changed(result.changes)
+    out += _tried(result.refused) + _executed(result.processes) + _changed(result.changes, result.changes_omitted)
     out.append("used: %s" % ", ".join("%s %s" % row for row in story.used(result.usage)))
     held, missing, _ = story.receipt(result.controls)
     out.append("in force: %d of %d that were asked for: %s" % (len(held), len(held) + len(missing),
@@ -39,10 +39,10 @@ def _executed(rows):
     return out + (["  and %d more; --report FILE has all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])
 
 
-def _changed(rows):
+def _changed(rows, omitted):
     if rows is None:
         return ["changed: not looked at; --changes FILE does"]
     from ..sandbox.changes import summary
-    out = ["changed: %s" % summary(rows)]
+    out = ["changed: %s" % summary(rows, omitted)]
     out += ["  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]) for row in rows[:LISTED]]
     return out + (["  and %d more; --changes FILE lists all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])

@@ -25,8 +25,8 @@ class Aftermath:
         """Opens the destination.  Raises SandboxError, exit 2."""
         self.plan, self.exporter, self.held, self.handlers = plan, None, None, []
         if plan.spec.export is not None:
-            from . import copy_out
-            self.exporter = copy_out.destination(plan.spec.export, [source for source, _ in plan.spec.rw])
+            from . import copy_out, shown
+            self.exporter = copy_out.destination(plan.spec.export, shown.writable(plan.spec))
 
     def remember(self, pid, uppers):
         """At the gate: takes hold of every writable place and reads what is there.  pid: of the init; uppers: {place: fd} of
@@ -64,13 +64,13 @@ class Aftermath:
             self.held.interrupted = True
 
     def collect(self, result):
-        """After the last process is dead.  result: Result, which gets its `changes` and `notes`.  Never raises."""
+        """After the last process is dead.  result: Result, which gets its `changes`, `changes_omitted` and `notes`.  Never
+        raises."""
         try:
-            result.changes = self.held.compare()
+            result.changes, result.changes_omitted = self.held.compare(self.exporter), self.held.omitted
             result.notes += self.held.notes
             if self.exporter is not None:
-                from . import copy_out
-                result.notes += copy_out.export(self.exporter, self.held, result.changes)
+                result.notes += self.exporter.finish()
         except SandboxError as error:
             result.notes.append(error.line())
         except Exception as error:  # of any kind: something has run, and its result must not be lost

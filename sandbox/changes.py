@@ -11,10 +11,9 @@ import stat
 
 from . import contents
 from .host import kind_of
-from .tree_walk import LONGEST_PATH, Walk, covered
+from .tree_walk import Walk, covered
 
-#: The paths of one report together have so many bytes at the most; beyond that they are counted.
-MOST_PATH_BYTES = 64 << 20
+CHANGES = ("added", "modified", "deleted")
 SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -39,9 +38,10 @@ class State:
 def read_state(entry, budget):
     """The State of a tree_walk.Entry, its content read."""
     state, found = State(entry.found), entry.found
-    shared = (found.st_dev, found.st_ino) if state.kind == "file" and state.links > 1 else None
-    if shared in budget.known:  # one file may have as many names as there are inodes
-        state.magic, state.sha256, state.why = budget.known[shared]
+    shared = state.kind == "file" and state.links > 1
+    known = budget.shared(found) if shared else None  # one file may have as many names as there are inodes
+    if known is not None:
+        state.magic, state.sha256, state.why = known
         return state
     try:
         if state.kind == "link":
@@ -55,8 +55,8 @@ def read_state(entry, budget):
                 os.close(fd)
     except OSError as error:
         state.why = os.strerror(error.errno)
-    if shared is not None:
-        budget.known[shared] = state.magic, state.sha256, state.why
+    if shared:
+        budget.share(found, state.magic, state.sha256, state.why)
     return state
 
 
@@ -83,8 +83,9 @@ class Changes:
     ends the reading."""
 
     def __init__(self, places):
-        self.places = places
-        self.bytes = self.uncounted = 0
+        from .rows import Rows  # not above: an overlay without --changes needs no json
+        self.places, self.rows = places, Rows()
+        self.omitted = dict.fromkeys(("count",) + CHANGES, 0)
         self.interrupted = False
         self.notes = []
 
@@ -92,33 +93,43 @@ class Changes:
         """At the gate: what is there already.  Raises OSError."""
         budget = contents.Budget()
         for place in self.places:
+            budget.forget()
             if place.lower is None:
                 place.before = dict((entry.path, read_state(entry, budget)) for entry in place.walk())
                 place.skip = covered(place.fd, place.skip)
             else:
                 place.skip = {}  # nothing is mounted on an upper layer itself
 
-    def compare(self):
-        """The list of changes, as `record` makes them, by path.  Never raises: what could not be read is said in `notes`."""
-        out, budget = [], contents.Budget()
+    def compare(self, exporter=None):
+        """The rows.Rows of changes, as `record` makes them, by path.  exporter: of copy_out, which takes each file that is new or
+        has another content.  Never raises: what could not be read is said in `notes`."""
+        budget = contents.Budget()
         for place in self.places:
+            budget.forget()
             try:
-                for path, change, before, after in (place.lower.compare(place, budget, self.notes) if place.lower else
-                                                    compare_tmpfs(place, budget, self.notes)):
+                for entry, path, change, before, after in (
+                        place.lower.compare(place, budget, self.notes) if place.lower else
+                        compare_tmpfs(place, budget, self.notes)):
                     if self.interrupted:
                         break
-                    if len(path) > LONGEST_PATH or self.bytes + len(path) > MOST_PATH_BYTES:
-                        self.uncounted += 1
-                        continue
-                    self.bytes += len(path)
-                    out.append(record(place.inside(path), change, before, after))
+                    self._take(place.inside(path), change, before, after)
+                    if exporter is not None and is_new_content(before, after):
+                        exporter.take(place.inside(path), entry)
             except (OSError, MemoryError) as error:
                 self.notes.append("%s: could not be read to the end: %s" % (text(place.path), error))
         if self.interrupted:
             self.notes.append("interrupted: not everything that the program changed is listed")
-        if self.uncounted:
-            self.notes.append("%d more changes are not listed: their paths are too long" % self.uncounted)
-        return sorted(out, key=lambda row: untext(row["path"]))
+        if self.omitted["count"]:
+            from .rows import MOST_BYTES, MOST_ROWS
+            self.notes.append("%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
+                self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
+        self.rows.sort(lambda row: untext(row["path"]))
+        return self.rows
+
+    def _take(self, path, change, before, after):
+        if not self.rows.add(record(path, change, before, after)):
+            self.omitted["count"] += 1
+            self.omitted[change] += 1
 
     def close(self):
         """Lets the places go."""
@@ -130,24 +141,32 @@ class Changes:
 
 
 def compare_tmpfs(place, budget, notes):
-    """Yields (relative path, change, State before, State after)."""
+    """Yields (Entry or None, relative path, change, State before, State after)."""
     before = dict(place.before)
     walk = place.walk()
     for entry in walk:
         after = read_state(entry, budget)
         old = before.pop(entry.path, None)
         if old is None:
-            yield entry.path, "added", None, after
+            yield entry, entry.path, "added", None, after
         elif not old.same(after):
-            yield entry.path, "modified", old, after
+            yield entry, entry.path, "modified", old, after
     for path, old in before.items():
-        yield path, "deleted", old, None
+        yield None, path, "deleted", old, None
     if walk.too_long or walk.unreadable:
         notes.append("%s: %d entries with too long a path, %d unreadable directories" % (
             text(place.path), walk.too_long, walk.unreadable))
     for path in walk.moved:
         notes.append("%s: a directory above this mount was moved; what is listed below may lie elsewhere" %
                      text(place.inside(path)))
+
+
+def is_new_content(before, after):
+    """Whether a change leaves a regular file with a content that was not there.  States or None."""
+    if after is None or after.kind != "file":
+        return False
+    return before is None or before.kind != "file" or after.sha256 is None or \
+        (before.size, before.sha256) != (after.size, after.sha256)
 
 
 def record(path, change, before, after):
@@ -187,9 +206,10 @@ def untext(shown):
     return shown.encode("utf-8", "surrogateescape")
 
 
-def summary(changes):
-    """One line for people: how many of each."""
+def summary(changes, omitted=None):
+    """One line for people: how many of each.  omitted: `changes_omitted` of a result."""
     counts = {}
     for row in changes:
         counts[row["change"]] = counts.get(row["change"], 0) + 1
-    return ", ".join("%d %s" % (counts[word], word) for word in ("added", "modified", "deleted") if word in counts) or "nothing"
+    words = ["%d %s" % (counts[word], word) for word in CHANGES if word in counts]
+    return ", ".join(words + (["%d more not listed" % omitted["count"]] if omitted and omitted["count"] else [])) or "nothing"

@@ -9,6 +9,8 @@ CHUNK = 1 << 20
 HEAD = 4096
 #: So many bytes of holes are read as zeros in one report; longer ones are left unhashed and said to be.
 HOLES = 1 << 30
+#: Of so many files with several names it is remembered that they have been read; the content of more is not told.
+MOST_SHARED = 100000
 _ZEROS = bytes(CHUNK)
 
 #: (offset, first bytes, what it is)
@@ -41,12 +43,27 @@ def magic(head):
 
 
 class Budget:
-    """How many bytes of holes may still be read.  known: {(device, inode): what was found in a file with several names}."""
+    """How many bytes of holes may still be read; and what was found in files with several names, so that each is read once."""
 
     __slots__ = ("left", "known")
 
     def __init__(self, left=HOLES):
         self.left, self.known = left, {}
+
+    def forget(self):
+        """In another file system no file of this one has a name."""
+        self.known.clear()
+
+    def shared(self, found):
+        """(magic, SHA-256, why not) of a file with several names (os.stat_result); None where it is to be read."""
+        magic, value, why = self.known.get(found.st_dev << 64 | found.st_ino, (None, None, None))
+        if magic is None and why is None:
+            return None if len(self.known) < MOST_SHARED else (None, None, "more than %d files with several names" % MOST_SHARED)
+        return magic, value and value.hex(), why
+
+    def share(self, found, magic, value, why):
+        """Remembers it."""
+        self.known[found.st_dev << 64 | found.st_ino] = magic, value and bytes.fromhex(value), why
 
     def take(self, size):
         """Whether so many may be; then they are gone."""

@@ -3,15 +3,17 @@
 
 Everything about them is hostile: names, number, length.  Each name is made below a descriptor of a directory that is ours
 and was empty, no link is followed or made, no mode bit of the program's comes along, and what would be too much is left
-out and said.
+out and said.  Nothing of the destination is there while the program runs, which may be shown the directory that it lies in.
 """
+import errno
 import os
 import stat
 
-from . import contents
-from .changes import untext
+from . import contents, shown
 from .door import option
+from .drafts import Draft, Target
 from .errors import SandboxError, usage
+from ..syscalls.files import directory_room, next_names
 
 MOST_FILES = 100000
 MOST_BYTES = 8 << 30
@@ -20,38 +22,65 @@ OTHER_ARCHIVES = (b".tar.gz", b".tgz", b".tar.xz", b".txz", b".tar.bz2", b".tar.
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
 
-def destination(path, writable_sources):
-    """The exporter for a path: bytes, a name in `.tar` is an archive.  writable_sources: host directories that the program can
-    write.  Raises SandboxError (exit 2); makes what is missing, before anything runs."""
-    shown = option("export", path.decode("utf-8", "surrogateescape"))
-    folder = os.path.realpath(path)
-    for source in writable_sources:
-        if (folder + b"/").startswith(os.path.realpath(source) + b"/"):
-            raise usage(shown, "lies in a directory that the program can write")
-    if os.path.islink(path):
-        raise usage(shown, "is a symlink", "name the place itself")
-    if path.lower().endswith(OTHER_ARCHIVES) and not os.path.isdir(path):
-        raise usage(shown, "of archives there is .tar alone", "name a file in .tar, or a directory")
+def destination(path, places):
+    """The exporter for a path: bytes, a name in `.tar` is an archive.  places: host directories that the program can write, as
+    shown.writable has them.  Raises SandboxError (exit 2) for what can't be made, before anything runs."""
+    named = option("export", path.decode("utf-8", "surrogateescape"))
+    target = None
     try:
-        return (Archive if path.endswith(b".tar") else Folder)(path)
-    except OSError as error:
-        raise usage(shown, error.strerror if error.errno != 39 else "is not empty")
+        target = Target(path)
+        kind = target.mode()
+        holder = shown.holder(target.fd, places)
+        if kind is not None and stat.S_ISLNK(kind):
+            raise usage(named, "is a symlink", "name the place itself")
+        if path.lower().endswith(OTHER_ARCHIVES) and (kind is None or not stat.S_ISDIR(kind)):
+            raise usage(named, "of archives there is .tar alone", "name a file in .tar, or a directory")
+        exporter = (Archive if path.endswith(b".tar") else Folder)(target)
+        holder = holder or exporter.fd >= 0 and shown.holder(exporter.fd, places)
+        if holder:
+            exporter.discard()
+            raise usage(named, "lies in a directory that the program can write (%s)" % os.fsdecode(holder))
+        return exporter
+    except (OSError, SandboxError) as error:
+        if target is not None:
+            target.close()
+        if isinstance(error, SandboxError):
+            raise
+        raise usage(named, error.strerror if error.errno != errno.ENOTEMPTY else "is not empty")
 
 
 class Exporter:
-    """Takes files one by one.  left_out: [(path, why)]."""
+    """Takes files one by one.  left_out: {the reason in short: [how many, the first path, its reason in full]}."""
 
-    def __init__(self):
+    def __init__(self, target):
+        """target: drafts.Target, taken over.  Raises OSError where it can't be made."""
+        self.target, self.fd = target, -1
         self.files = self.bytes = 0
         self.budget = contents.Budget()
-        self.left_out = []
+        self.left_out = {}
+
+    def leave_out(self, path, why):
+        """Counts a file (path as of `take`) that does not come along.  why: `REASON` or `REASON: DETAILS`."""
+        self.left_out.setdefault(why.partition(":")[0], [0, path, why])[0] += 1
+
+    def finish(self):
+        """Nothing more comes.  Returns lines for people about what was left out; raises SandboxError where the destination
+        fails."""
+        try:
+            self.complete()
+        except OSError as error:
+            raise SandboxError("export", os.fsdecode(self.target.name), error.errno)
+        finally:
+            self.discard()
+        return ["%d files were not exported (%s), first %s" % (count, why, path.decode("utf-8", "surrogateescape"))
+                for count, path, why in self.left_out.values()]
 
     def take(self, path, entry):
         """One file.  path: absolute inside, bytes; entry: tree_walk.Entry.  Never raises."""
         try:
             fd = entry.open()
         except OSError as error:
-            self.left_out.append((path, error.strerror))
+            self.leave_out(path, error.strerror)
             return
         try:
             found = os.fstat(fd)
@@ -61,14 +90,22 @@ class Exporter:
                 self.bytes += min(found.st_size, found.st_blocks * 512)
                 self.put(path.lstrip(b"/"), fd, found.st_size)
             else:
-                self.left_out.append((path, why))
+                self.leave_out(path, why)
         except OSError as error:
-            self.left_out.append((path, error.strerror))
+            self.leave_out(path, error.strerror)
         finally:
             os.close(fd)
 
     def put(self, path, fd, size):
         """Writes one file.  path: relative, bytes; fd: of the file; size: its length.  Raises OSError."""
+        raise NotImplementedError
+
+    def complete(self):
+        """Gives the destination its name, if it has none yet.  Raises OSError."""
+        raise NotImplementedError
+
+    def discard(self):
+        """Lets go of everything; of what is not complete nothing is left.  Never raises."""
         raise NotImplementedError
 
     def _why_not(self, fd, found):
@@ -84,34 +121,54 @@ class Exporter:
 
 
 class Folder(Exporter):
-    """Into a directory, made where it isn't there."""
+    """Into a directory, made where it isn't there when the program is dead."""
 
-    def __init__(self, path):
-        Exporter.__init__(self)
-        self.path, self.made = path, False
-        try:
-            os.mkdir(path, DIRECTORY_MODE)
-            self.made = True
-        except FileExistsError:
-            pass
-        self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if os.listdir(self.fd):
+    def __init__(self, target):
+        Exporter.__init__(self, target)
+        if target.mode() is None:
+            folder = "/proc/self/fd/%d" % target.fd
+            if not os.access(folder, os.W_OK | os.X_OK):
+                error = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+                raise OSError(error, os.strerror(error))
+        else:
+            self._open()
+
+    def _open(self):
+        fd = os.open(self.target.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.target.fd)
+        if next_names(fd, directory_room()):
+            os.close(fd)
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        self.fd = fd
+
+    def _make(self):
+        """The directory, when it is first needed."""
+        if self.fd >= 0:
+            return
+        os.mkdir(self.target.name, DIRECTORY_MODE, dir_fd=self.target.fd)
+        self._open()
+        # Its name is not ours where somebody else may write the directory above.
+        if os.fstat(self.fd).st_uid != os.geteuid():
             os.close(self.fd)
-            raise OSError(39, os.strerror(39))
+            self.fd = -1
+            raise OSError(errno.ESTALE, "somebody else took its name")
 
     def put(self, path, fd, size):
         """Writes one file, holes as holes.  Raises OSError."""
+        self._make()
         parent = os.dup(self.fd)
         try:
             steps = path.split(b"/")
             for step in steps[:-1]:
+                made = True
                 try:
                     os.mkdir(step, DIRECTORY_MODE, dir_fd=parent)
                 except FileExistsError:
-                    pass
+                    made = False
                 below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
                 os.close(parent)
                 parent = below
+                if made:
+                    self.target.give(parent)
             out = os.open(steps[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE,
                           dir_fd=parent)
             try:
@@ -120,81 +177,59 @@ class Folder(Exporter):
                         count = os.pwrite(out, data, start)
                         data, start = data[count:], start + count
                 os.ftruncate(out, size)
+                self.target.give(out)
             finally:
                 os.close(out)
         finally:
             os.close(parent)
 
-    def finish(self):
-        """Nothing more comes."""
-        os.close(self.fd)
+    def complete(self):
+        """The directory is there, also where nothing was to be brought out; and given away last: what is in it was closed to
+        others until now."""
+        self._make()
+        self.target.give(self.fd)
 
     def discard(self):
-        """Nothing ran."""
-        os.close(self.fd)
-        if self.made:
-            os.rmdir(self.path)
+        """Lets the directories go."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.target.close()
 
 
 class Archive(Exporter):
     """Into a new tar (pax), which takes its name when it is whole."""
 
-    def __init__(self, path):
-        Exporter.__init__(self)
+    def __init__(self, target):
+        Exporter.__init__(self, target)
         import tarfile
-        self.path, self.draft = path, b"%s.%d.tmp" % (path, os.getpid())
-        if os.path.lexists(path) and not os.path.isfile(path):
-            raise OSError(17, os.strerror(17))
-        self.fd = os.open(self.draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
-        self.stream = os.fdopen(self.fd, "wb")
-        self.tar = tarfile.open(fileobj=self.stream, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8",
-                                errors="surrogateescape")
+        self.draft, self.tar = Draft(target, FILE_MODE), None
+        self.module = tarfile
+
+    def _open(self):
+        if self.tar is None:
+            self.stream = os.fdopen(os.dup(self.draft.begin()), "wb")
+            self.tar = self.module.open(fileobj=self.stream, mode="w", format=self.module.PAX_FORMAT, encoding="utf-8",
+                                        errors="surrogateescape")
 
     def put(self, path, fd, size):
         """Adds one file.  Raises OSError."""
-        import tarfile
-        info = tarfile.TarInfo(path.decode("utf-8", "surrogateescape"))
+        self._open()
+        info = self.module.TarInfo(path.decode("utf-8", "surrogateescape"))
         info.size, info.mode = size, FILE_MODE
         with os.fdopen(os.dup(fd), "rb") as stream:
             stream.seek(0)
             self.tar.addfile(info, stream)
+        self.tar.members = []  # tarfile keeps a kilobyte for each
 
-    def finish(self):
+    def complete(self):
         """Closes it and gives it its name.  Raises OSError."""
+        self._open()
         self.tar.close()
         self.stream.close()
-        os.rename(self.draft, self.path)
+        self.draft.publish()
 
     def discard(self):
-        """Nothing ran."""
-        self.stream.close()
-        os.unlink(self.draft)
-
-
-def export(exporter, held, changes):
-    """Brings out the regular files that are new or have another content.  held: changes.Changes; changes: its records.
-
-    Returns lines for people about what was left out.  Raises SandboxError where the destination fails.
-    """
-    wanted = set(untext(row["path"]) for row in changes if row["kind"] == "file" and (
-        row["change"] == "added" or row["change"] == "modified" and (
-            row["was"]["kind"] != "file" or row["was"]["size"] != row["size"] or row["sha256"] is None or
-            row["was"]["sha256"] != row["sha256"])))
-    try:
-        for place in held.places:
-            for entry in place.walk():
-                path = place.inside(entry.path)
-                if path not in wanted or entry.directory:
-                    continue
-                if held.interrupted:
-                    exporter.left_out.append((path, "interrupted"))
-                else:
-                    exporter.take(path, entry)
-        exporter.finish()
-    except OSError as error:
-        raise SandboxError("export", os.fsdecode(exporter.path), error.errno)
-    reasons = {}
-    for path, why in exporter.left_out:
-        reasons.setdefault(why, []).append(path)
-    return ["%d files were not exported (%s), first %s" % (len(paths), why, paths[0].decode("utf-8", "surrogateescape"))
-            for why, paths in reasons.items()]
+        """Lets go of it; nothing is left of what has no name yet."""
+        self.draft.discard()
+        self.target.close()

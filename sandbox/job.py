@@ -209,7 +209,7 @@ class Job:
     def _concluded(self):
         try:
             result = self.run.conclude(self.outcome)
-            return result.usage if self.foretold else {"result": result.as_dict()}
+            return result.usage if self.foretold else {"result": result.packed()}
         except SandboxError as error:  # kept nowhere: its traceback leads back here
             self.foretold = False
             return {"error": error_as_dict(error)}

@@ -9,7 +9,8 @@ import os
 import stat
 
 from ..syscalls import mount
-from .beneath import names, open_beneath
+from ..syscalls.files import directory_room, next_names
+from .beneath import open_beneath
 from .changes import State, read_state
 from .door import library, option, program_name
 from .errors import SandboxError, usage
@@ -174,30 +175,32 @@ class Lower:
             os.close(fd)
 
     def compare(self, place, budget, notes):
-        """Yields (relative path, change, State before, State after) for an upper layer (a changes.Place)."""
-        opaque = set()
+        """Yields (Entry or None, relative path, change, State before, State after) for an upper layer (a changes.Place)."""
+        opaque = []  # those among the directories above
         walk = place.walk()
         for entry in walk:
             path = entry.path
+            while opaque and not path.startswith(opaque[-1] + b"/"):
+                opaque.pop()
             before = self.state(path)
             if stat.S_ISCHR(entry.found.st_mode) and entry.found.st_rdev == 0:  # a whiteout
                 if before is not None:
-                    yield path, "deleted", self.state(path, budget), None
+                    yield None, path, "deleted", self.state(path, budget), None
                     yield from self._gone(path, before, budget)
                 continue
             after = read_state(entry, budget)
             if before is None:
-                yield path, "added", None, after
+                yield entry, path, "added", None, after
                 continue
             if before.kind == "file" or before.kind == "link":
                 before = self.state(path, budget)
             if not before.same(after):
-                yield path, "modified", before, after
+                yield entry, path, "modified", before, after
             if before.kind == "directory":
                 if not entry.directory:
                     yield from self._gone(path, before, budget)
-                elif os.path.dirname(path) in opaque or path and _is_opaque(entry):
-                    opaque.add(path)
+                elif opaque or path and _is_opaque(entry):
+                    opaque.append(path)
                     try:
                         yield from self._hidden(place, path, budget)
                     except OSError:  # the layer below may be closed to us where it was open to the program's root
@@ -209,26 +212,40 @@ class Lower:
     def _gone(self, path, before, budget):
         if before.kind == "directory":
             for lost, state in self.below(path, budget):
-                yield lost, "deleted", state, None
+                yield None, lost, "deleted", state, None
 
     def _hidden(self, place, path, budget):
         """What an opaque directory hides: the entries below that the upper one does not have."""
-        lists = []
-        for layer in (place.fd, self.fd):
-            fd = open_beneath(layer, path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                lists.append(names(fd))
-            finally:
+        fds = []
+        try:
+            for layer in (place.fd, self.fd):
+                fds.append(open_beneath(layer, path, os.O_RDONLY | os.O_DIRECTORY))
+            upper, lower = fds
+            room = directory_room()
+            while True:
+                part = sorted(next_names(lower, room))
+                if not part:
+                    return
+                for name in part:
+                    if _has(upper, name):
+                        continue
+                    gone = path + b"/" + name
+                    state = self.state(gone, budget)
+                    if state is not None:
+                        yield None, gone, "deleted", state, None
+                        yield from self._gone(gone, state, budget)
+        finally:
+            for fd in fds:
                 os.close(fd)
-        kept = frozenset(lists[0])
-        for name in lists[1]:
-            if name in kept:
-                continue
-            gone = path + b"/" + name
-            state = self.state(gone, budget)
-            if state is not None:
-                yield gone, "deleted", state, None
-                yield from self._gone(gone, state, budget)
+
+
+def _has(directory, name):
+    """Whether a directory (fd) has an entry of a name."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_opaque(entry):

@@ -6,7 +6,7 @@ from . import errors
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "evidence", "returncode", "exit_code", "signal",
           "stage", "errno", "started", "kernel", "machine", "policy", "usage", "limits_hit", "controls", "refused", "processes",
-          "samples", "changes", "notes")
+          "samples", "changes", "changes_omitted", "notes")
 USAGE = ("wall_s", "user_s", "system_s", "max_rss_bytes", "memory_peak_bytes", "processes_peak", "read_bytes", "write_bytes",
          "memory_anon_bytes", "memory_file_bytes", "throttled_s", "memory_max_events", "oom_kill_events", "pids_max_events")
 
@@ -25,9 +25,10 @@ class Result:
     what speaks for the reason, each with who saw it; exit_code, signal, errno: int or None; stage: the step that failed or
     None; started: RFC 3339 UTC; kernel, machine: as uname(2) says them; policy: {name, sha256} of the system call policy, None
     without one; usage: dict (None = not measured); controls: [{name, asked, in_force, how}]; refused, processes, samples,
-    changes: lists of the rows that sandbox/schema.py describes, None where nobody looked; notes: [str], what the command line
-    says beside it: warnings of the plan (tiers passed over, system calls added to the policy), then what `changes` and --export
-    could not take.
+    changes: lists of the rows that sandbox/schema.py describes (`changes` in the process that read them is a rows.Rows), None
+    where nobody looked; changes_omitted: how many more changes there were than `changes` lists; notes: [str], what the command
+    line says beside it: warnings of the plan (tiers passed over, system calls added to the policy), then what `changes` and
+    --export could not take.
     """
 
     #: Not in the JSON: stdout, stderr are the library's, where it captured them; learned is a learned.Learned or None.
@@ -37,7 +38,7 @@ class Result:
         from .. import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv, self.controls, self.evidence = [], [], []
-        self.refused = self.processes = self.samples = self.changes = None  # None: not looked at
+        self.refused = self.processes = self.samples = self.changes = self.changes_omitted = None  # None: not looked at
         self.kernel = self.machine = self.policy = None
         self.notes, self.stdout, self.stderr, self.learned = [], None, None, None
         self.reason = self.detail = self.advice = self.exit_code = self.signal = self.stage = self.errno = None
@@ -46,9 +47,16 @@ class Result:
         for name, value in fields.items():
             if name in FIELDS:  # a newer mrunc may say more; unknown keys are ignored
                 setattr(self, name, value)
+        if self.changes and isinstance(self.changes[0], bytes):
+            from .rows import Rows
+            self.changes = list(Rows(self.changes))
+
+    def packed(self):
+        """As as_dict, for marshal: the rows of `changes` are JSON, as `Result(**packed)` takes them."""
+        return dict(self.as_dict(), changes=self.changes and self.changes.texts)
 
     def as_dict(self):
-        """The JSON object."""
+        """The JSON object; `changes` may be a rows.Rows."""
         out = dict((name, getattr(self, name)) for name in FIELDS)
         for name in ("argv", "controls", "evidence"):
             out[name] = list(out[name])

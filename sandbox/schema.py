@@ -83,7 +83,10 @@ FIELDS = {
                           for name in USAGE), required=["wall_s"]),
     "limits_hit": _type("object"),
     "controls": _list(CONTROL), "refused": _list(REFUSED, null=True), "processes": _list(PROCESS, null=True),
-    "samples": _list(SAMPLE, null=True), "changes": _list(CHANGE, null=True), "notes": _list(TEXT)}
+    "samples": _list(SAMPLE, null=True), "changes": _list(CHANGE, null=True),
+    "changes_omitted": dict(_object({"count": COUNT, "added": COUNT, "modified": COUNT, "deleted": COUNT}, required=["count"]),
+                            type=["object", "null"], description="how many changes there were beside those that are listed"),
+    "notes": _list(TEXT)}
 #: Which of them a reader can count on, whatever version wrote it.
 ALWAYS = ("schema", "version", "argv", "tier", "reason", "detail", "returncode", "usage", "controls")
 RESULT = _object(FIELDS, required=ALWAYS)

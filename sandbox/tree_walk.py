@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Walks a tree that a hostile program made, when the program is gone: below one descriptor, without following anything, with a
-bounded number of open descriptors however deep it is.
+bounded number of open descriptors however deep it is, and in bounded memory however many names a directory has.
 
 What is read is evidence and nothing else; no name of it is ever used on the host but below a descriptor of ours.
 """
@@ -9,6 +9,7 @@ import stat
 
 from .beneath import open_beneath
 from .host import kind_of
+from ..syscalls.files import directory_room, next_names
 
 #: So many directories are held open at a time; a tree may be as deep as it has inodes.
 HELD = 48
@@ -44,16 +45,43 @@ class Entry:
 
 
 class _Level:
-    __slots__ = ("fd", "identity", "path", "names")
+    """A directory that is being read, a part at a time.  path: None where it is too long; start: where in the directory the
+    part begins; names: of the part, None where it has to be read again; done: how many of them have been taken."""
 
-    def __init__(self, fd, path):
-        found = os.fstat(fd)
-        self.fd, self.identity, self.path = fd, (found.st_dev, found.st_ino), path
-        self.names = sorted((os.fsencode(name) for name in os.listdir(fd)), reverse=True)
+    __slots__ = ("fd", "device", "inode", "path", "start", "names", "done")
+
+    def __init__(self, fd, path, room):
+        """fd: taken over, also where OSError is raised."""
+        try:
+            found = os.fstat(fd)
+            self.fd, self.device, self.inode, self.path = fd, found.st_dev, found.st_ino, path
+            self.start, self.names, self.done = 0, sorted(next_names(fd, room)), 0
+        except OSError:
+            os.close(fd)
+            raise
+
+    def next_name(self, room):
+        """The next name, None after the last one.  Raises OSError."""
+        if self.names is None:
+            os.lseek(self.fd, self.start, os.SEEK_SET)
+            self.names = sorted(next_names(self.fd, room))
+        if self.done == len(self.names) and self.names:
+            self.start = os.lseek(self.fd, 0, os.SEEK_CUR)
+            self.names, self.done = sorted(next_names(self.fd, room)), 0
+        if not self.names:
+            return None
+        self.done += 1
+        return self.names[self.done - 1]
+
+    def let_go(self):
+        """Keeps the place and nothing else, while something far below is read."""
+        os.close(self.fd)
+        self.fd, self.names = -1, None
 
 
 class Walk:
-    """Iterates over the Entries below (and with) `root` (fd), parents before children, names in byte order.
+    """Iterates over the Entries below (and with) `root` (fd), parents before children; names in byte order, where a directory
+    has no more of them than one part holds.
 
     skip: {relative path of a mount point, which is walked on its own: number of the inode that the mount lies on, None while it
     is mounted}; ours: as of Entry.  too_long, unreadable, and moved, [path] of `skip` where something else was found or
@@ -64,7 +92,7 @@ class Walk:
         self.root, self.skip, self.ours = root, dict(skip), ours
         self.moved = sorted(self.skip)
         self.too_long = self.unreadable = 0
-        self.levels = []
+        self.levels, self.room = [], directory_room()
 
     def __iter__(self):
         top = Entry(b"", b".", os.fstat(self.root), self.root, self.ours)
@@ -74,23 +102,25 @@ class Walk:
             self._descend(top)
             while self.levels:
                 level = self.levels[-1]
-                if not level.names:
+                name = level.next_name(self.room)
+                if name is None:
                     self._ascend()
                     continue
-                name = level.names.pop()
-                path = level.path + b"/" + name if level.path else name
+                path = level.path and level.path + b"/" + name if level.path != b"" else name
+                if path is not None and len(path) > LONGEST_PATH:
+                    path = None
                 if path in self.skip and self.skip[path] is None:
                     continue
                 found = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
                 # By name alone a program could put something of its own there: who moves a directory moves the mounts in it.
-                if found.st_ino == self.skip.get(path):
+                if path in self.skip and found.st_ino == self.skip[path]:
                     self.moved.remove(path)
                     continue
                 if self.ours and found.st_dev != device:
                     self.unreadable += 1
                     continue
-                entry = Entry(path[:LONGEST_PATH + 1], name, found, level.fd, self.ours)
-                if len(path) > LONGEST_PATH:
+                entry = Entry(path, name, found, level.fd, self.ours)
+                if path is None:
                     self.too_long += 1
                 else:
                     yield entry
@@ -104,14 +134,12 @@ class Walk:
 
     def _descend(self, entry):
         try:
-            self.levels.append(_Level(entry.open(os.O_RDONLY | os.O_DIRECTORY), entry.path))
+            self.levels.append(_Level(entry.open(os.O_RDONLY | os.O_DIRECTORY), entry.path, self.room))
         except OSError:
             self.unreadable += 1
             return
         if len(self.levels) > HELD and self.levels[-HELD - 1].fd >= 0:
-            old = self.levels[-HELD - 1]
-            os.close(old.fd)
-            old.fd = -1
+            self.levels[-HELD - 1].let_go()
 
     def _ascend(self):
         level = self.levels.pop()
@@ -120,7 +148,7 @@ class Walk:
             # Everybody who could rename a directory is dead; that it is the same one is checked all the same.
             above.fd = os.open(b"..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=level.fd)
             found = os.fstat(above.fd)
-            if (found.st_dev, found.st_ino) != above.identity:
+            if (found.st_dev, found.st_ino) != (above.device, above.inode):
                 raise OSError(116, "a directory moved while it was read")
         os.close(level.fd)
 
