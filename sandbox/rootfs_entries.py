@@ -7,7 +7,10 @@ LONGEST_NAME, LONGEST_PATH = 255, 4000
 #: Kinds that are never made.  A FIFO or a socket would let two sandboxes on one tree talk to each other.
 NEVER = ("character device", "block device", "FIFO", "socket")
 #: What a source could not or must not give.
-NOT_TAKEN = ("unreadable", "not readable by everybody", "other file system")
+UNREADABLE = "not readable by everybody"
+CLOSED = "in a directory that not everybody may search: name it to have it"
+STRANGE = "an interpreter that no package owns: name it to have it"
+NOT_TAKEN = ("unreadable", UNREADABLE, CLOSED, STRANGE, "other file system")
 FINDINGS = 1
 
 

@@ -79,14 +79,15 @@ class Writer:
         if entry.kind in ("whiteout", "opaque"):
             self._hide(entry.kind, steps)
             return
+        if entry.kind in NOT_TAKEN:  # nothing of it is there, nor the directories above it
+            self.drop(name, entry.kind)
+            return
         path, holder = self._holder(steps[:-1])
         last = steps[-1]
         place = self._short(path + [last])
         if entry.kind in NEVER:
             self.drop(b"/".join(place), entry.kind)
             self._clear(path, holder, last)
-        elif entry.kind in NOT_TAKEN:
-            self.drop(b"/".join(place), entry.kind)
         elif entry.kind == "directory":
             self._directory(entry, path, holder, last)
         elif entry.kind == "file":

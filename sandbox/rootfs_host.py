@@ -2,7 +2,9 @@
 """`--from-host NAMES`: packages of this host with all that they need, and programs that belong to no package with their loader,
 libraries and interpreters; as one stream of entries.
 
-The tree can be given to hostile code, so what not everybody on the host may read stays out.
+The tree can be given to hostile code, so what not everybody on the host may read stays out: by its own mode, or because a
+directory above it is closed.  A program names what it needs, and may be hostile, too: an interpreter or loader is taken where a
+package owns it, where it is a program of the system's, or where the caller named it.
 """
 import os
 import stat
@@ -10,11 +12,14 @@ import stat
 from . import elf, etc, rootfs_packages
 from .errors import usage
 from .host import ROOT_NAMES, kind_of
-from .rootfs_entries import Entry
+from .host_files import Holder, Look
+from .rootfs_entries import CLOSED, STRANGE, UNREADABLE, Entry
 from .rootfs_sources import file_entry
 from .spec import PATH
 
 MOST_LINKS = 40
+#: Why a path is followed: the caller named it, a program is run by it, or loads it.
+NAMED, INTERPRETER, LIBRARY = "named", "interpreter", "library"
 BIN = (b"/usr/local/bin", b"/usr/local/sbin", b"/usr/bin", b"/usr/sbin", b"/bin", b"/sbin")
 DEFAULT_LIBRARIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
 #: Made by maintainer scripts, so no package lists them: of etc.HOST_ENTRIES, those that go with a package's own directory.
@@ -37,6 +42,7 @@ class Selection:
     def __init__(self, database):
         self.database, self.paths, self.packages, self.pending = database, set(), [], []
         self.followed, self.search = set(), None
+        self.named, self.left = set(), {}  # paths that the caller named, and {path: why it is not taken}
         for name in ROOT_NAMES:
             if os.path.islink("/" + name):
                 self.paths.add(b"/" + name.encode())
@@ -50,7 +56,7 @@ class Selection:
         data = os.fsencode(name)
         for place in [data] if b"/" in data else [place + b"/" + data for place in PATH.split(b":")]:
             if os.path.isfile(place) and (b"/" in data or os.access(place, os.X_OK)):
-                self.pending.append(os.path.abspath(place))
+                self.pending.append((os.path.abspath(place), NAMED))
                 return
         raise usage("--from-host %s" % name, "no package and no program of this host is called so")
 
@@ -58,7 +64,7 @@ class Selection:
         """Follows everything to its end."""
         while self.pending or self.packages:
             while self.pending:
-                self._follow(self.pending.pop())
+                self._follow(*self.pending.pop())
             done = self.database.closure(self.packages)
             self.packages = []
             listed = self.database.files(done)
@@ -66,8 +72,8 @@ class Selection:
                 self.paths.add(self._canonical(path))
         self._unlisted()
 
-    def _canonical(self, path):
-        """The path without links in its directory part; the links on the way are taken."""
+    def _canonical(self, path, named=False):
+        """The path without links in its directory part; the links on the way are taken.  named: by the caller."""
         done, pending, links = b"", [step for step in reversed(path.split(b"/")) if step not in (b"", b".")], 0
         while pending:
             step = pending.pop()
@@ -78,6 +84,8 @@ class Selection:
             if pending and os.path.islink(place) and links < MOST_LINKS:
                 links += 1
                 self.paths.add(place)
+                if named:
+                    self.named.add(place)
                 target = os.readlink(place)
                 done = b"" if target.startswith(b"/") else done
                 pending += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
@@ -85,40 +93,55 @@ class Selection:
             done = place
         return done or b"/"
 
-    def _follow(self, path):
+    def _follow(self, path, why):
         """A file that may belong to no package: then itself, what it links to, and what it needs to start."""
-        path = self._canonical(path)
-        if path in self.followed:
+        path = self._canonical(path, why is NAMED)
+        if why is NAMED:
+            self.named.add(path)
+        if (path, why) in self.followed:
             return
-        self.followed.add(path)
+        self.followed.add((path, why))
         owner = self.database.owner(path)
-        if owner is not None:
-            self.packages.append(owner)
-            self.paths.add(path)
-            if os.path.islink(path):
-                self.pending.append(os.path.join(os.path.dirname(path), os.readlink(path)))
-            return
-        self.paths.add(path)
-        if os.path.islink(path):
-            self.pending.append(os.path.join(os.path.dirname(path), os.readlink(path)))
-            return
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            look = Look(path)
         except OSError:
             return
         try:
-            head = os.pread(fd, 256, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+            if owner is not None:
+                self.packages.append(owner)
+            elif why is not NAMED and not look.reached:
+                self.left[path] = CLOSED
+                return
+            elif why is INTERPRETER and not look.program:
+                self.left[path] = STRANGE
+                return
+            self.paths.add(path)
+            if look.link:
+                target = os.readlink(b"", dir_fd=look.fd)
+                self.pending.append((os.path.join(os.path.dirname(path), target), LIBRARY if why is NAMED else why))
+            elif owner is None and look.file:
+                self._needs(look)
+        except OSError:
+            pass
+        finally:
+            look.close()
+
+    def _needs(self, look):
+        """Follows what a program of no package needs.  Raises OSError."""
+        fd = look.open()
+        try:
+            head = os.pread(fd, 256, 0)
             if head[:4] == b"\x7fELF":
-                self._libraries(fd, path)
+                self._libraries(fd, look.path)
         finally:
             os.close(fd)
         words = elf.shebang(head)
-        if words:
-            self.pending.append(words[0])
+        if words and words[0].startswith(b"/"):
+            self.pending.append((words[0], INTERPRETER))
             if os.path.basename(words[0]) == b"env" and len(words) > 1:
                 for place in PATH.split(b":"):
                     if os.path.isfile(place + b"/" + words[1]):
-                        self.pending.append(place + b"/" + words[1])
+                        self.pending.append((place + b"/" + words[1], INTERPRETER))
                         break
 
     def _libraries(self, fd, path):
@@ -127,13 +150,13 @@ class Selection:
         except elf.NotElf:
             return
         if program.interpreter and program.interpreter.startswith(b"/"):
-            self.pending.append(program.interpreter)
+            self.pending.append((program.interpreter, INTERPRETER))
         own = program.runpath or program.rpath
         places = [self._expand(place, path, program.bits) for place in own] + self._library_places()
         for name in program.needed:
             for place in [name] if b"/" in name else [os.path.join(place, name) for place in places]:
                 if place.startswith(b"/") and _same_kind(place, program):
-                    self.pending.append(place)
+                    self.pending.append((place, LIBRARY))
                     break
 
     @staticmethod
@@ -193,43 +216,65 @@ class Selection:
                 path = os.path.dirname(path)
                 whole.add(path)
         whole -= {b"/", b""}
-        links = {}
-        for path in sorted(whole, key=lambda path: path.split(b"/")):
-            for entry in _entry(path, links):
-                yield entry
+        free = set()  # closed directories above what the caller named are no reason to leave it out
+        for path in self.named:
+            while path not in (b"/", b""):
+                free.add(path)
+                path = os.path.dirname(path)
+        links, holder = {}, None
+        try:
+            for path in sorted(whole, key=lambda path: path.split(b"/")):
+                if holder is None or holder.folder != os.path.dirname(path):
+                    if holder is not None:
+                        holder.close()
+                        holder = None
+                    try:
+                        holder = Holder(os.path.dirname(path))
+                    except OSError:
+                        continue  # gone, as documentation is that dpkg was told to leave out
+                for entry in _entry(holder, path, links, path in free):
+                    yield entry
+        finally:
+            if holder is not None:
+                holder.close()
+        for path in sorted(self.left):
+            if path not in whole:
+                yield Entry(self.left[path], path[1:])
         for name, content in etc.own_files(0, 0, b"/root", b"mrunc"):
             place = b"/etc/" + name.encode()
             if place not in whole:
                 yield Entry("file", place[1:], 0o644, len(content), 0, read=_once(content))
 
 
-def _entry(path, links):
-    """The entry of a path of the host; one that is gone (documentation that dpkg was told to leave out) is no entry."""
+def _entry(holder, path, links, free):
+    """The entry of a path of the host, in the directory `holder`; none where nothing is.  free: whether the caller named it."""
+    name = os.path.basename(path)
     try:
-        found = os.lstat(path)
-        if stat.S_ISDIR(found.st_mode):
-            yield Entry("directory", path[1:], found.st_mode & 0o7777, 0, int(found.st_mtime))
-            return
-        holder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = os.stat(name, dir_fd=holder.fd, follow_symlinks=False)
     except OSError:
         return
+    if stat.S_ISDIR(found.st_mode):
+        if holder.everybody or free:
+            yield Entry("directory", path[1:], found.st_mode & 0o7777, 0, int(found.st_mtime))
+        return
+    if not holder.everybody and not free:
+        yield Entry(CLOSED, path[1:])
+        return
+    if kind_of(found.st_mode) not in ("file", "link"):
+        yield Entry(kind_of(found.st_mode), path[1:])
+        return
+    if stat.S_ISREG(found.st_mode) and not found.st_mode & stat.S_IROTH:
+        yield Entry(UNREADABLE, path[1:])
+        return
+    entry = file_entry(holder.fd, name, path[1:], links)
+    if entry is None:
+        return
     try:
-        if stat.S_ISREG(found.st_mode) and not found.st_mode & stat.S_IROTH:
-            yield Entry("not readable by everybody", path[1:])
-            return
-        if kind_of(found.st_mode) not in ("file", "link"):
-            yield Entry(kind_of(found.st_mode), path[1:])
-            return
-        entry = file_entry(holder, os.path.basename(path), path[1:], links)
-        if entry is None:
-            return
-        try:
-            yield entry
-        finally:
-            if entry.read:
-                os.close(entry.read.fd)
+        # Of what was opened: the mode of a moment ago was perhaps another file's.
+        yield Entry(UNREADABLE, path[1:]) if entry.kind == "file" and not entry.mode & stat.S_IROTH else entry
     finally:
-        os.close(holder)
+        if entry.read:
+            os.close(entry.read.fd)
 
 
 def _once(content):
@@ -249,16 +294,20 @@ def _names(folder):
 def _same_kind(path, program):
     """Whether a library is of the program's own class and machine."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        look = Look(os.path.realpath(path))
     except OSError:
         return False
     try:
-        found = elf.Elf(fd)
+        fd = look.open()
+        try:
+            found = elf.Elf(fd)
+        finally:
+            os.close(fd)
         return (found.bits, found.machine, found.big) == (program.bits, program.machine, program.big)
     except (OSError, elf.NotElf):
         return False
     finally:
-        os.close(fd)
+        look.close()
 
 
 def _conf(path, depth):

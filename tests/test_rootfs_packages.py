@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`rootfs build --from-host`: what belongs to a package, and what a program of no package needs to start."""
 import os
+import pathlib
 import shutil
+import stat
 import subprocess
+import tempfile
 
 import pytest
 
 import mrunc  # noqa: F401  (makes the package)
-from mrunc.sandbox import rootfs_host, rootfs_packages
+from mrunc.sandbox import rootfs_entries, rootfs_host, rootfs_packages
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.rootfs_packages import Apk, Database, Dpkg, Package, Rpm
 
@@ -137,10 +140,11 @@ def test_nothing_that_not_everybody_may_read_is_taken():
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def built(public_folder):
     """A program of no package with a library of its own, one found by RUNPATH, and scripts."""
     assert shutil.which("gcc"), "apt-get install gcc libc6-dev (as root, .ci/test does it)"
-    folder = tmp_path_factory.mktemp("built")
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="built-", dir=public_folder))
+    folder.chmod(0o755)
     (folder / "lib").mkdir()
     (folder / "bin").mkdir()
     (folder / "deep.c").write_text("int deep(void) { return 42; }\n")
@@ -173,8 +177,119 @@ def test_scripts_bring_their_interpreters(built):
     base = str(built)[1:]
     found = selected(str(built / "bin" / "script"))
     assert "usr/bin/env" in found and "usr/bin/perl" in found and base + "/bin/script" in found
-    found = selected(str(built / "bin" / "inner"))
+    found = selected(str(built / "bin" / "inner"), str(built / "bin" / "link"))
     assert base + "/bin/program" in found and base + "/lib/libdeep.so" in found
+
+
+# A program decides what it names
+
+def kinds(*names):
+    return {path: entry.kind for path, entry in selected(*names).items()}
+
+
+@pytest.fixture
+def no_packages(monkeypatch):
+    """A host without a package manager that is known: what a program needs is followed alone, in a tenth of the time."""
+    monkeypatch.setattr(rootfs_packages, "read", lambda: Database({}))
+
+
+@pytest.fixture
+def sample(built, no_packages):
+    """sample(first line): a script of that interpreter, in a directory that everybody can search."""
+    def make(line):
+        path = built / "bin" / "sample"
+        path.write_text(line + "\n")
+        path.chmod(0o755)
+        return str(path)
+    return make
+
+
+@pytest.fixture
+def secret(public_folder):
+    """A program whose own mode is for everybody, in a directory that is not."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="secret-", dir=public_folder))
+    (folder / "inner").mkdir()
+    shutil.copy("/bin/true", str(folder / "inner" / "key"))
+    assert stat.S_IMODE((folder / "inner" / "key").stat().st_mode) == 0o755
+    return folder / "inner" / "key"
+
+
+def test_what_only_a_directory_protects_is_not_taken(sample, secret):
+    """By a script's first line, by env, and through a link; the same program from an open directory is taken where named."""
+    path = str(secret)[1:]
+    link = pathlib.Path(sample("")).parent / "way"
+    if not os.path.islink(str(link)):
+        link.symlink_to(secret)
+    else:
+        link.unlink()
+        link.symlink_to(secret)
+    above = "/".join([".."] * 6)
+    for line in ("#!%s" % secret, "#!/usr/bin/env %s%s" % (above, secret), "#!%s" % link):
+        found = kinds(sample(line))
+        assert found.get(path) not in ("file", "hardlink"), line
+        assert os.path.dirname(path) not in found, "nor is told what lies there"
+    assert kinds(sample("#!%s" % secret))[path] == rootfs_entries.CLOSED
+    found = kinds(sample("#!%s" % secret), str(secret))  # the caller's own word
+    assert found[path] == "file" and found[os.path.dirname(path)] == "directory"
+
+
+def test_an_interpreter_of_no_package_is_taken_only_where_it_is_named(sample, built):
+    own = str(built / "bin" / "program")
+    assert kinds(sample("#!" + own))[own[1:]] == rootfs_entries.STRANGE
+    assert kinds(sample("#!" + own), own)[own[1:]] == "file"
+    for path in ("/etc/passwd", "/etc/hostname"):
+        found = selected(sample("#!" + path))
+        assert found[path[1:]].kind in (rootfs_entries.STRANGE, "file")
+        with open(path, "rb") as stream:  # that of the tree is another one
+            assert found[path[1:]].kind != "file" or found[path[1:]].size != len(stream.read())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a program of the system's is root's")
+def test_a_program_of_the_systems_that_no_package_owns_is_taken(sample, secret):
+    place = "/usr/local/bin/mrunc-test-interpreter"
+    shutil.copy("/bin/true", place)
+    try:
+        for mode, taken in ((0o755, True), (0o775, False), (0o754, False)):
+            os.chmod(place, mode)
+            assert (kinds(sample("#!" + place))[place[1:]] == "file") == taken, oct(mode)
+    finally:
+        os.unlink(place)
+
+
+def test_libraries_in_a_closed_directory_are_not_taken(built, no_packages):
+    """Of the program's RUNPATH; what was dropped is told, and the directory's mode alone makes the difference."""
+    program, lib = str(built / "bin" / "program"), str(built / "lib")
+    assert kinds(program)[lib[1:] + "/libown.so.1"] == "file"
+    os.chmod(lib, 0o750)
+    try:
+        found = kinds(program)
+        assert found[lib[1:] + "/libown.so.1"] == rootfs_entries.CLOSED and found[program[1:]] == "file"
+    finally:
+        os.chmod(lib, 0o755)
+
+
+def test_the_mode_is_of_what_was_opened(built, no_packages, monkeypatch):
+    """A file that is swapped between the look and the opening."""
+    path = built / "bin" / "swapped"
+    path.write_text("open")
+    path.chmod(0o644)
+    real = rootfs_host.file_entry
+
+    def swap(holder, name, full, links):
+        if name == b"swapped":
+            path.chmod(0o600)
+        return real(holder, name, full, links)
+    monkeypatch.setattr(rootfs_host, "file_entry", swap)
+    assert kinds(str(path))[str(path)[1:]] == rootfs_entries.UNREADABLE
+
+
+def test_a_device_that_a_program_names_is_not_opened(sample, monkeypatch):
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *words, **named: opened.append((path, flags)) or real(
+        path, flags, *words, **named))
+    selected(sample("#!/dev/zero"))
+    paths = [path for path, flags in opened if os.fsencode(path) in (b"/dev/zero", b"zero") and not flags & os.O_PATH]
+    assert opened and paths == []
 
 
 def test_links_that_scripts_made_are_there():
