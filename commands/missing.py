@@ -28,10 +28,10 @@ def explain(error, spec, typed=(), own_tree=True, verb="run"):
     found = shutil.which(name)
     program, places = (None, []) if found is None or spec.rootfs else installation(found, own_tree)
     if "/" not in name and (copied or found is None and os.path.isfile(name)):
-        source = [] if copied else ["--copy", _pair_text(os.path.abspath(name))]
+        source = [] if copied else ["--copy", _copied(name)]
         error.remedy = line(source, "./" + base)
     elif found is None and os.path.isfile(name):
-        error.remedy = line(["--copy", _pair_text(os.path.abspath(name))], box + base)
+        error.remedy = line(["--copy", _copied(name)], box + base)
     elif found is None and not rest and shutil.which((name.split() or [""])[0]):
         rest = ["-c", name]
         error.remedy = line([], "sh")
@@ -43,7 +43,7 @@ def explain(error, spec, typed=(), own_tree=True, verb="run"):
         error.remedy = line([word for place in places for word in ("--ro", _pair_text(place))], program)
     else:
         inside = name if name == "./" + base else box + base
-        error.remedy = line(["--copy", _pair_text(os.path.abspath(found))], inside)
+        error.remedy = line(["--copy", _copied(found)], inside)
     if escaped(error.remedy) != error.remedy:
         error.remedy = "bring it in with --copy"  # a name that can't be shown can't be pasted
 
@@ -78,6 +78,12 @@ def prefix(path):
     except (OSError, KeyError):
         pass
     return None if any((os.path.realpath(home) + "/").startswith(real + "/") for home in homes) else place
+
+
+def _copied(path):
+    """What --copy takes for a program, by the path without links: those that anybody could have made it does not follow."""
+    real, name = os.path.realpath(path), os.path.basename(path)
+    return _pair_text(real) + ("" if os.path.basename(real) == name else ":" + _pair_text("/box/" + name))
 
 
 def _pair_text(path):

@@ -62,7 +62,7 @@ _mrunc() {
             --ledger) COMPREPLY=($(compgen -f -- "$word")) ;;
             --trace) COMPREPLY=($(compgen -W "exec" -- "$word")) ;;
             --unsafe-without) COMPREPLY=($(compgen -W "ipcns utsns netns cgroupns timens userns-limit userns-nested root-ro proc hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds" -- "$word")) ;;
-            *) COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --tmpfs --rootfs --harden --writable --overlay --changes --export --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --seccomp-action --proc --tier --tty -t --timeout --cpu-time --grace --memory --cpus --pids --pids-limit --io-read --io-write --best-effort --require --rlimit --ulimit --max-output --report --ledger --trace --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word")) ;;
+            *) COMPREPLY=($(compgen -W "--ro --ro-bind --rw --bind --copy --here --follow-links --tmpfs --rootfs --harden --writable --overlay --changes --export --chdir -w --env -e --hostname --user -u --cap-add --seccomp --seccomp-add --seccomp-action --proc --tier --tty -t --timeout --cpu-time --grace --memory --cpus --pids --pids-limit --io-read --io-write --best-effort --require --rlimit --ulimit --max-output --report --ledger --trace --print-plan --dry-run --json -q --quiet -v --verbose -h --help --unsafe-without" -- "$word")) ;;
             esac
         fi ;;
     doctor)

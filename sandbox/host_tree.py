@@ -12,7 +12,7 @@ from .door import option
 from .errors import USAGE, SandboxError, usage
 from .base_tree import Operation
 from .sources import closed_path, refuse_sockets
-from .tree import resolve_source, show, to_show_it
+from .tree import open_copied, open_source, show
 from ..syscalls import landlock, libc
 
 READ = landlock.READ_FILE | landlock.READ_DIR
@@ -50,20 +50,17 @@ def fill(plan, spec, host):
     rules += [(path, READ if directory else landlock.READ_FILE) for path, directory in host.etc]
     rules += [(b"/sys/devices/system/cpu/" + name.encode(), landlock.READ_FILE) for name in sorted(host.cpu)]
     rules += [(path, READ_WRITE) for path in DEVICES]
-    rules += [(real, (READ if directory else landlock.READ_FILE) | landlock.EXECUTE)
-              for real, directory in _shown(plan, spec)]
+    plan.shown = dict((source.path, source) for source in _shown(plan, spec))
+    rules += [(path, (READ if source.directory else landlock.READ_FILE) | landlock.EXECUTE)
+              for path, source in plan.shown.items()]
     plan.landlock_rules = rules
-    for source, destination in spec.copy:
-        real, found = resolve_source(source, "copy")
-        if not stat.S_ISREG(found.st_mode):
-            raise usage(option("copy", show(source)), "is a directory; a file is copied", to_show_it(source))
-        if not os.access(real, os.R_OK):
-            raise usage(option("copy", show(source)), "Permission denied")
+    for given, destination in spec.copy:
+        source = open_copied(given, destination, spec, plan.held)
         place = base + destination[len(BOX):]
         if any(op.dst == place or (op.dst + b"/").startswith(place + b"/") or place.startswith(op.dst + b"/")
                for op in plan.operations):
             raise usage(option("copy", show(destination)), "there is something at that path already")
-        plan.operations.append(Operation("copy", place, real, size=found.st_size, inode=(found.st_dev, found.st_ino)))
+        plan.operations.append(Operation("copy", place, source.path, size=source.found.st_size, source=source))
     plan.cwd = base
     if spec.chdir is not None and spec.chdir != BOX:
         if not os.path.isdir(spec.chdir):
@@ -81,25 +78,29 @@ def policy(abi):
 
 
 def _shown(plan, spec):
-    """[(real path, is a directory)] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
+    """[Source] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
     out = []
-    for source, _ in spec.ro:
-        real, found = resolve_source(source, "ro")
-        directory = stat.S_ISDIR(found.st_mode)
-        closed = closed_to_others(real, directory) if plan.root else None
+    for given, _ in spec.ro:
+        source = open_source(given, "ro", spec, plan.held)
+        if not source.allows(os.R_OK):
+            raise usage(option("ro", show(given)), "Permission denied")
+        refuse_sockets(source)
+        closed = closed_path(source) or _closed_way(source.path) if plan.root else None
         if closed is not None:
-            raise usage(option("ro", show(source)), "%s is not readable for everybody, and the program is nobody" %
+            raise usage(option("ro", show(given)), "%s is not readable for everybody, and the program is nobody" %
                         show(closed), "bring files in with " + option("copy"), stage="sources")
-        if not os.access(real, os.R_OK):
-            raise usage(option("ro", show(source)), "Permission denied")
-        refuse_sockets(Operation("bind", real, real, directory=directory))
-        out.append((real, directory))
+        out.append(source)
     return out
 
 
-def closed_to_others(real, directory=True):
-    """What keeps somebody else from a file or a directory, with all that it holds: a path, or None."""
-    return closed_path(real, directory) or _closed_way(real)
+def closed_to_others(path):
+    """What keeps somebody else from a directory, with all that it holds: a path, or None.  path: bytes."""
+    from .source import open_path
+    source = open_path(path, follow_links=True)
+    try:
+        return closed_path(source) or _closed_way(source.path)
+    finally:
+        source.close()
 
 
 def _closed_way(path):

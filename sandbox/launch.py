@@ -291,6 +291,7 @@ class Run(Provisions):
             self.group.start_counting()
         if self.aftermath is not None:
             self.aftermath.remember(self.pid, self.uppers)
+        self.plan.release()
         self._send_go([os.fsencode(self.facts.get("program", ""))], ())
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))

@@ -36,11 +36,12 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     may write to both.  Without it, a program whose captured output takes more than 64 MiB of memory is ended (output-limit).
     stdin, stdout, stderr: descriptors, files, subprocess.DEVNULL, PIPE (captured) or STDOUT, by default the host's 0, 1, 2.
     check: raise for a returncode other than 0.  python: the interpreter of the launcher, by default this one, else `python3`
-    of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, tmpfs, rootfs,
-    harden, writable, overlay, changes (True: the Result has them), export, chdir, env (a dict, adds to the sandbox's own),
-    hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add, seccomp_action,
-    tier, unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require; ledger (True:
-    the Result has what was `refused`), samples (True: the Result has them), trace ("exec": the Result has `processes`).
+    of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, follow_links, tmpfs,
+    rootfs, harden, writable, overlay, changes (True: the Result has them), export, chdir, env (a dict, adds to the sandbox's
+    own), hostname, user, cap_add, rlimit, timeout, cpu_time, grace, max_output, proc, tty, seccomp, seccomp_add,
+    seccomp_action, tier, unsafe_without, memory, cpus, pids, io_read, io_write (lists of `[DEV:]BPS`), best_effort, require;
+    ledger (True: the Result has what was `refused`), samples (True: the Result has them), trace ("exec": the Result has
+    `processes`).
 
     Returns a Result, whatever the program did; a deadline is no exception, its reason is timeout-wall.  Raises SandboxError
     for what mrunc could not do: its status is 2 for a mistake in the options, 125 where this host can't, 126 or 127 where

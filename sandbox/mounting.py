@@ -10,10 +10,12 @@ from ..syscalls import mount
 from .base_tree import INODES, NODEV, NOSUID, RO
 
 CHUNK = 1 << 20
+#: No destination leads over a link; one that does by now was put into a source's directory by somebody else.
+OVER_NO_LINK = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
 
 
 class Tree:
-    """The new tree while it is built.  root: fd of its root mount; sources: src -> fd of `taken`; copies: src -> fd
+    """The new tree while it is built.  root: fd of its root mount; sources: (kind, dst) -> fd of `taken`; copies: Source -> fd
     of the open file; uppers: overlay.Uppers, or None where there is no overlay; detached: whether mounts can be detached;
     remount: that module where there is no mount_setattr, else None."""
 
@@ -43,7 +45,7 @@ class Tree:
             return self.root, name
         if self.held is None or self.held[0] != folder:
             self.close()
-            self.held = folder, mount.open_in_root(self.root, folder)
+            self.held = folder, mount.open_in_root(self.root, folder, resolve=OVER_NO_LINK)
         return self.held[1], name
 
     def attach(self, tree, path, attributes=0, recursive=True):
@@ -119,11 +121,11 @@ class Tree:
         os.symlink(op.src, name, dir_fd=parent)
 
     def _copy(self, op):
-        fd = self._create(op, 0o700)
+        copied, fd = self.copies[op.options["source"]], self._create(op, 0o700)
         try:
-            os.lseek(self.copies[op.src], 0, os.SEEK_SET)  # one source may be copied to several places
+            os.lseek(copied, 0, os.SEEK_SET)  # one source may be copied to several places
             while True:
-                data = os.read(self.copies[op.src], CHUNK)
+                data = os.read(copied, CHUNK)
                 if not data:
                     break
                 write_all(fd, data)
@@ -138,7 +140,7 @@ class Tree:
         if not op.options["user"]:
             return self._show(op, True)
         tree = self.sources.pop((op.kind, op.dst))
-        locked = op.options["user"] and not op.options.get("by_path") and self.remount is None  # by the supervisor
+        locked = op.options["user"] and not op.options.get("taken_here") and self.remount is None  # by the supervisor
         self.attach(tree, op.dst, 0 if locked else op.flags)
 
     def _cover(self, op):
@@ -156,7 +158,7 @@ class Tree:
 
     def _overlay(self, op):
         tree = self.sources.pop((op.kind, op.dst))
-        if op.options.get("by_path"):
+        if op.options.get("taken_here"):
             mount.mount_setattr(tree, RO | NOSUID | NODEV)
         self.attach(self.uppers.mount(self.root, op, tree), op.dst)
 

@@ -15,7 +15,7 @@ from .changes import State, read_state
 from .door import library, option, program_name
 from .errors import SandboxError, usage
 from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
-from .sources import open_source
+from .source import open_path
 from .tree_walk import Entry, Walk
 
 SIZE = 1 << 30
@@ -24,19 +24,21 @@ OWN_PLACES = (b"/etc", b"/var", b"/srv", b"/mnt", b"/opt", b"/run")
 OPAQUE = "user.overlay.opaque"
 
 
-def apply(operations, spec, host):
-    """The operations with overlays in place of binds.  Raises SandboxError: exit 2 for a place that holds no bind, 125 for
+def apply(operations, spec, host, held):
+    """The operations with overlays in place of binds.  held: list that gets each Source.
+
+    Raises SandboxError: exit 2 for a place that holds no bind, 125 for
     a tree that this caller can't change."""
     by_place = dict((op.dst, op) for op in operations if op.kind == "bind")
     for place in spec.overlay:
         if place != b"/":
-            _single(by_place.get(place), place, host)
+            _single(by_place.get(place), place, host, held)
     if b"/" in spec.overlay:
-        operations = _everything(operations, spec, host)
+        operations = _everything(operations, host, held)
     return operations
 
 
-def _single(op, place, host):
+def _single(op, place, host, held):
     shown = place.decode("utf-8", "surrogateescape")
     named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
@@ -45,10 +47,10 @@ def _single(op, place, host):
         raise usage(named, "is shown by %s already: it writes to the host" % option("rw"))
     if not op.options["directory"]:
         raise usage(named, "is a file; an overlay lies over a directory", "bring a file in with " + option("copy"))
-    _turn(op, host, named)
+    _turn(op, host, named, held)
 
 
-def _everything(operations, spec, host):
+def _everything(operations, host, held):
     out = []
     for op in operations:
         out.append(op)
@@ -57,16 +59,20 @@ def _everything(operations, spec, host):
             out.append(tmpfs(op.dst, 16 << 20))
         userland = op.kind == "bind" and (not op.options["user"] or "top" in op.options)
         if userland and op.options["directory"] and not op.flags & NOEXEC:
-            _turn(op, host, option("overlay"))
+            _turn(op, host, option("overlay"), held)
     return out
 
 
-def _turn(op, host, named):
+def _turn(op, host, named, held):
     """A bind operation becomes an overlay."""
-    try:
-        found = os.stat(op.src)
-    except OSError as error:
-        raise usage("%s of %s" % (named, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
+    if "source" not in op.options:  # a part of the host's userland: known to be what it is, and never searched
+        try:
+            source = open_path(op.src)
+        except OSError as error:
+            raise usage("%s of %s" % (named, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
+        held.append(source)
+        op.options.update(system=True, owner=(source.found.st_uid, source.found.st_gid), source=source)
+    found = op.options["source"].found
     if host.uid != 0 and found.st_uid != host.uid:
         raise SandboxError(
             "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",
@@ -76,8 +82,6 @@ def _turn(op, host, named):
                 program_name(), "rootfs=TREE, overlay=True" if library() else "--rootfs TREE --overlay"))
     op.kind, op.flags = "overlay", NOSUID | NODEV
     op.options["size"] = SIZE
-    if not op.options["user"]:  # a part of the host's userland: known to be what it is, and never searched
-        op.options.update(system=True, owner=(found.st_uid, found.st_gid), inode=(found.st_dev, found.st_ino))
 
 
 class Uppers:
@@ -136,7 +140,7 @@ class Lower:
 
     def __init__(self, op):
         """op: the overlay operation.  Raises OSError."""
-        self.fd = open_source(op, os.O_RDONLY | os.O_DIRECTORY)
+        self.fd = op.options["source"].open(os.O_RDONLY | os.O_DIRECTORY)
         self.device = os.fstat(self.fd).st_dev
 
     def close(self):

@@ -39,12 +39,12 @@ class Plan:
     filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
     listener; plain: of base_tree.plain_places; readable: what the gate makes of `mounts` and `operations`, once for all runs of
-    the plan."""
+    the plan; held: [source.Source], of everything that the user named; shown: {path: Source} of a tier without a tree."""
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
                  "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening", "plain",
-                 "readable")
+                 "readable", "held", "shown")
 
     def again(self, argv):
         """The same plan for another program, or for one that is named later (None).  Raises SandboxError (2)."""
@@ -53,6 +53,19 @@ class Plan:
             setattr(other, name, getattr(self, name))
         other.spec, other.env = self.spec.again(argv), dict(self.env)
         return other
+
+    def system_trees(self):
+        """The paths of the host's own directories that are shown."""
+        if self.tier.own_tree:
+            return [op.src for op in self.operations
+                    if op.kind in ("bind", "overlay") and not op.options["user"] and op.options["directory"]]
+        return [path for path, rights in self.landlock_rules
+                if rights & landlock.READ_DIR and path not in self.shown and path != self.home]
+
+    def release(self):
+        """Closes the sources.  What has not been taken from them by now can't be any more."""
+        while self.held:
+            self.held.pop().close()
 
     def environment(self):
         """The program's, as exec takes it: a list of bytes."""
@@ -76,9 +89,19 @@ def make(spec, host, id_ranges=(), tier=tiers.FULL):
 
     Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.
     """
-    from . import frozen_filters
     check_machine()
     plan = Plan()
+    plan.held, plan.shown = [], {}
+    try:
+        _fill(plan, spec, host, id_ranges, tier)
+    except BaseException:
+        plan.release()
+        raise
+    return plan
+
+
+def _fill(plan, spec, host, id_ranges, tier):
+    from . import frozen_filters
     plan.spec, plan.tier, plan.caller, plan.readable = spec, tier, (host.uid, host.gid), {}
     plan.lacks = tier.lacks
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
@@ -118,7 +141,6 @@ def make(spec, host, id_ranges=(), tier=tiers.FULL):
         from . import listening
         listening.arm(plan)
     plan.controls = _controls(plan)
-    return plan
 
 
 def _own_tree(plan, spec, host):
@@ -126,15 +148,15 @@ def _own_tree(plan, spec, host):
     userland = None
     if spec.rootfs is not None:
         from . import rootfs_run
-        userland = rootfs_run.operations(rootfs_run.Userland(spec.rootfs), own_files, plan.home)
+        userland = rootfs_run.operations(rootfs_run.Userland(spec, plan.held), own_files, plan.home)
     ops = base_tree.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
     plan.operations = ops
     if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
         from . import tree
-        plan.operations = tree.add_user_mounts(ops, spec, host)
+        plan.operations = tree.add_user_mounts(ops, spec, host, plan.held)
     if spec.overlay:
         from . import overlay
-        plan.operations = overlay.apply(plan.operations, spec, host)
+        plan.operations = overlay.apply(plan.operations, spec, host, plan.held)
     if spec.harden:
         from . import harden
         plan.operations = harden.apply(plan.operations, spec.tty)

@@ -89,7 +89,9 @@ def _operation_as_dict(op):
     out = {"kind": op.kind, "dst": _text(op.dst), "flags": op.words()}
     if op.src is not None:
         out["src"] = _text(op.src)
-    out.update((key, value) for key, value in op.options.items() if not isinstance(value, bytes))
+    out.update((key, value) for key, value in op.options.items() if key != "source" and not isinstance(value, bytes))
+    if "source" in op.options:
+        out["inode"] = op.options["source"].inode
     return out
 
 

@@ -25,7 +25,7 @@ class Provisions:
 
     def __init__(self, plan, features):
         self.plan, self.features = plan, features
-        self.undo = []
+        self.undo = [(plan.release, ())]
         self.identity = plan.caller
         self.signals, self.stdin, self.ignored = -1, -1, []
         self.budget = self.output = self.reaper = self.aftermath = None
@@ -68,9 +68,9 @@ class Provisions:
     def _open_copies(self):
         copies = {}
         for op in self.plan.operations:
-            if op.kind == "copy" and op.src not in copies:
-                from .sources import open_source
-                copies[op.src] = self._keep(step("copy", open_source, op, os.O_RDONLY | os.O_NONBLOCK))
+            if op.kind == "copy":
+                source = op.options["source"]
+                copies[source] = self._keep(step("copy", source.open, os.O_RDONLY | os.O_NONBLOCK))
         return copies
 
     def _private_directory(self, copies):
@@ -85,22 +85,24 @@ class Provisions:
         self.undo.append((private.remove, ()))
         host_tree.settle(plan, private.path)
         for op in plan.operations:
-            private.copy(op.dst, copies[op.src])
+            private.copy(op.dst, copies[op.options["source"]])
         if not plan.left_out("sweep"):
             self.reaper = Reaper((gate.own_filters() or 0) + len(plan.filters), self.features.landlock_abi >= 6)
             self.undo.append((self.reaper.release, ()))
 
     def _open_trees(self):
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
-        other caller's are opened by the child, as is everybody's where mounts can't be detached."""
+        other caller's are taken by the child, as is everybody's where mounts can't be detached."""
         trees, known = {}, {}
+        from . import host_sockets
+        step("sources", host_sockets.refuse, self.plan.system_trees())
         try:
             for op in self.plan.operations:
                 system = op.options.get("system")
                 if op.kind in ("bind", "overlay") and (op.options["user"] or system):
                     from .sources import idmapped_tree, refuse_sockets, refuse_unmapped, unmapped_tree
                     if not system:
-                        step("sources", refuse_sockets, op)
+                        step("sources", refuse_sockets, op.options["source"])
                     if self.plan.root and not self.features.mount_api:
                         step("sources", refuse_unmapped, op, self.features)
                     elif self.plan.root:

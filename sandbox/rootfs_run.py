@@ -6,12 +6,12 @@ Each is bound by itself onto our own tmpfs root, because mount points may be mad
 """
 import os
 import shlex
-import stat
 
+from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
 from .door import option, program_name
 from .errors import usage
 from .host import kind_of
-from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
+from .tree import bind, open_source
 
 OURS = (b"proc", b"sys", b"dev", b"tmp", b"box", b"run", b".landlock", b".cover")
 #: Of our own files, those that say who the host is; the tree keeps its users and everything else.
@@ -20,54 +20,59 @@ MOST_ENTRIES = 256
 
 
 class Userland:
-    """The facts of a tree.  path: bytes; inode: (device, inode) of its top; owner: (uid, gid); entries: [(name, kind, link's
-    target, (device, inode))]; covered: names in /etc; var_tmp: whether /var/tmp is a directory of the tree."""
+    """The facts of a tree.  top: its Source; entries: [(name, kind, link's target, Source or None)]; covered: names in /etc;
+    var_tmp: whether /var/tmp is a directory of the tree."""
 
-    __slots__ = ("path", "inode", "owner", "entries", "covered", "var_tmp")
+    __slots__ = ("top", "entries", "covered", "var_tmp")
 
-    def __init__(self, path):
-        """Reads the tree as it is now.  Raises SandboxError, exit 2."""
-        shown = path.decode("utf-8", "surrogateescape")
+    def __init__(self, spec, held):
+        """Opens the tree of spec.rootfs as it is now.  held: list that gets each Source.  Raises SandboxError, exit 2."""
+        shown = spec.rootfs.decode("utf-8", "surrogateescape")
+        self.top = open_source(spec.rootfs, "rootfs", spec, held)
+        if not self.top.directory:
+            raise usage(option("rootfs", shown), "is a %s; a directory is needed" % kind_of(self.top.found.st_mode),
+                        "%s rootfs build DIR --from %s makes one" % (program_name(), shlex.quote(shown)))
+        if os.path.samestat(self.top.found, os.stat("/")):
+            raise usage(option("rootfs", shown), "is the host's own root",
+                        "without %s its programs are there" % option("rootfs"))
         try:
-            self.path = os.path.realpath(path)
-            found = os.stat(self.path)
-            if not stat.S_ISDIR(found.st_mode):
-                raise usage(option("rootfs", shown), "is a %s; a directory is needed" % kind_of(found.st_mode),
-                            "%s rootfs build DIR --from %s makes one" % (program_name(), shlex.quote(shown)))
-            if os.path.samestat(found, os.stat("/")):
-                raise usage(option("rootfs", shown), "is the host's own root",
-                            "without %s its programs are there" % option("rootfs"))
-            self.inode, self.owner = (found.st_dev, found.st_ino), (found.st_uid, found.st_gid)
-            names = sorted(os.listdir(self.path))
+            listing = self.top.open(os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                names = sorted(os.fsencode(name) for name in os.listdir(listing))
+            finally:
+                os.close(listing)
             if len(names) > MOST_ENTRIES:
                 raise usage(option("rootfs", shown), "holds %d entries; a root file system has a few" % len(names))
-            self.entries = [self._entry(name, shown) for name in names]
+            self.entries = [self._entry(name, shown, held) for name in names]
         except OSError as error:
             raise usage(option("rootfs", shown), error.strerror)
         kinds = dict((name, kind) for name, kind, _, _ in self.entries)
         self.covered = [name for name in COVERED if kinds.get(b"etc") == "directory" and
-                        self._lies(b"etc/" + name.encode(), stat.S_ISREG)]
-        self.var_tmp = kinds.get(b"var") == "directory" and self._lies(b"var/tmp", stat.S_ISDIR)
+                        self._lies("file", b"etc", name.encode())]
+        self.var_tmp = kinds.get(b"var") == "directory" and self._lies("directory", b"var", b"tmp")
 
-    def _entry(self, name, shown):
-        place = os.path.join(self.path, name)
-        found = os.lstat(place)
-        kind = kind_of(found.st_mode)
-        if kind not in ("file", "directory", "link") and name not in OURS:
+    def _entry(self, name, shown, held):
+        mode = self.top.mode_of(name)
+        kind = "nothing any more" if mode is None else kind_of(mode)
+        if kind == "link":
+            return name, kind, os.readlink(name, dir_fd=self.top.fd), None
+        if name in OURS:
+            return name, kind, None, None
+        if kind not in ("file", "directory"):
             raise usage(option("rootfs", shown), "/%s is a %s" % (name.decode("utf-8", "surrogateescape"), kind), "remove it")
-        return name, kind, os.readlink(place) if kind == "link" else None, (found.st_dev, found.st_ino)
+        source = self.top.below(name)
+        held.append(source)
+        return name, kind, None, source
 
-    def _lies(self, name, test):
-        try:
-            return test(os.lstat(os.path.join(self.path, name)).st_mode)
-        except OSError:
-            return False
+    def _lies(self, kind, *steps):
+        mode = self.top.mode_of(*steps)
+        return mode is not None and kind_of(mode) == kind
 
 
 def operations(userland, own_files, home):
     """[Operation] of the tree's part.  own_files: of etc.own_files; home: the home directory inside (bytes)."""
     ops, seen = [], set()
-    for name, kind, target, inode in userland.entries:
+    for name, kind, target, source in userland.entries:
         if name in OURS or name == home.split(b"/")[1]:
             continue
         place = b"/" + name
@@ -75,10 +80,10 @@ def operations(userland, own_files, home):
         if kind == "link":
             ops.append(Operation("symlink", place, target))
             continue
-        directory = kind == "directory"
-        ops.append(Operation("directory", place, mode=0o755) if directory else Operation("file", place, b"", mode=0o644))
-        ops.append(Operation("bind", place, os.path.join(userland.path, name), RO | NOSUID | NODEV, directory=directory,
-                             rw=False, user=True, owner=userland.owner, inode=inode, top=userland.inode))
+        ops.append(Operation("directory", place, mode=0o755) if source.directory else Operation("file", place, b"", mode=0o644))
+        shown = bind(place, source, RO | NOSUID | NODEV, top=True)
+        shown.options["owner"] = (userland.top.found.st_uid, userland.top.found.st_gid)
+        ops.append(shown)
     for name in (b"usr", b"etc", b"var", b"srv", b"mnt", b"opt"):
         if name not in seen:
             ops.append(Operation("directory", b"/" + name, mode=0o755))

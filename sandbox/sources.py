@@ -11,72 +11,64 @@ import stat
 from ..syscalls import mount, process
 from .door import option
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError
+from .source import entries
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
 WALK_LIMIT = 20000
 
 
-def open_source(op, flags=os.O_PATH):
-    """A descriptor of an operation's source, which must still be the file that was checked: whoever owns a directory on the
-    way can swap it for a link at any moment.  Raises OSError."""
-    holder = None
-    if "top" in op.options:  # an entry of a --rootfs: below that very directory
-        holder = os.open(os.path.dirname(op.src), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        found = os.fstat(holder)
-        if (found.st_dev, found.st_ino) != op.options["top"]:
-            os.close(holder)
-            raise OSError(errno.ESTALE, "it was replaced while mrunc started", os.path.dirname(op.src))
-    try:
-        fd = os.open(op.src if holder is None else os.path.basename(op.src), flags | os.O_CLOEXEC | os.O_NOFOLLOW,
-                     dir_fd=holder)
-    finally:
-        if holder is not None:
-            os.close(holder)
-    found = os.fstat(fd)
-    if (found.st_dev, found.st_ino) != op.options["inode"]:
-        os.close(fd)
-        raise OSError(errno.ESTALE, "it was replaced while mrunc started", op.src)
-    return fd
-
-
 def clone_source(op):
-    """The detached mount (fd) of a bind operation of the user's.  Raises OSError."""
-    fd = open_source(op)
+    """The detached mount (fd) of a bind operation with a Source, in the caller's own mount namespace.  Raises OSError."""
+    return mount.open_tree(b"", True, op.options["source"].fd)
+
+
+def take_source(op, detached):
+    """The same in the child, which is in a mount namespace of its own: of what is there the very file or directory that has
+    been held since it was first opened.  detached: whether mounts can be.  Raises OSError."""
+    fd = op.options["source"].here()
+    if not detached:
+        return fd
     try:
         return mount.open_tree(b"", True, fd)
     finally:
         os.close(fd)
 
 
-def refuse_sockets(op):
+def refuse_sockets(source):
     """Connecting to a socket works through a read-only mount and needs no network: a directory that holds one is refused.
     Raises SandboxError.  (One that appears later stays reachable; there is no mount flag against it.)"""
-    pending = [op.src] if op.options["directory"] else []
-    while pending:
-        place = pending.pop()
-        try:
-            entries = list(os.scandir(place))
-        except OSError:
-            if os.access(place, os.X_OK):  # known names in it can be reached all the same
-                raise _talks(op, place, "can't be searched for sockets")
-            continue
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(entry.path)
-            elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
-                try:
-                    mode = entry.stat(follow_symlinks=False).st_mode
-                except OSError:
-                    continue
-                if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-                    raise _talks(op, entry.path, "is a %s, and a program inside could talk to its owner" %
-                                 ("socket" if stat.S_ISSOCK(mode) else "FIFO"))
+    def closed(path, fd):
+        if os.access(b"/proc/self/fd/%d" % fd, os.X_OK):  # known names in it can be reached all the same
+            raise _talks(source, path, "can't be searched for sockets")
+    try:
+        for place in entries(source, closed) if source.directory else ():
+            kind = talks(place)
+            if kind is not None:
+                raise _talks(source, place.path, "is a %s, and a program inside could talk to its owner" % kind)
+    except OSError as error:
+        raise _talks(source, error.filename or b"", "can't be searched for sockets: %s" % error.strerror)
 
 
-def _talks(op, path, why):
-    return SandboxError("sources", op.src.decode("utf-8", "surrogateescape"), control="mounts", status=USAGE,
-                        reason="%s %s" % (path.decode("utf-8", "surrogateescape"), why),
+def talks(place):
+    """"socket" or "FIFO" for a Place that is one, else None."""
+    entry = place.entry
+    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink():
+        return None
+    try:
+        return {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO"}.get(stat.S_IFMT(place.mode))
+    except OSError:
+        return None  # gone
+
+
+def _talks(source, path, why):
+    return SandboxError("sources", shown(source), control="mounts", status=USAGE,
+                        reason="%s %s" % (shown(source, path), why),
                         remedy="name a directory without sockets, or bring files in with " + option("copy"))
+
+
+def shown(source, below=b""):
+    """The path of a Source, or of what lies below it, for a message."""
+    return os.path.join(source.path, below).rstrip(b"/").decode("utf-8", "surrogateescape") or "/"
 
 
 def idmapped_tree(op, features, identity, known):
@@ -86,9 +78,8 @@ def idmapped_tree(op, features, identity, known):
     namespace, filled here and closed by the caller.  Raises SandboxError: mixed owners, or a file system that
     can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
-    shown = op.src.decode("utf-8", "surrogateescape")
     if not op.options.get("system"):
-        _refuse_mixed_owners(op, shown)
+        _refuse_mixed_owners(op)
     tree = clone_source(op)
     try:
         owner = op.options["owner"]
@@ -97,7 +88,7 @@ def idmapped_tree(op, features, identity, known):
         mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=known[owner])
     except OSError as error:
         os.close(tree)
-        raise SandboxError("sources", shown, error.errno, control="mounts",
+        raise SandboxError("sources", shown(op.options["source"]), error.errno, control="mounts",
                            reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
                            remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and cgroup never)" %
                            ("put the tree on another file system" if "top" in op.options else
@@ -122,16 +113,17 @@ def unmapped_tree(op, features, identity, known):
 def refuse_unmapped(op, features):
     """What isn't for everybody to read would be useless inside without a map, and what is written would be a stranger's.
     Where mounts can't be detached, it must be reached by path, too.  Raises SandboxError."""
-    shown = op.src.decode("utf-8", "surrogateescape")
+    source = op.options["source"]
     if not op.flags & mount.MOUNT_ATTR_RDONLY:
-        raise SandboxError("sources", shown, errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, and "
-                           "without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
+        raise SandboxError("sources", shown(source), errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, "
+                           "and without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
                            "mrunc as its owner")
-    closed = None if "top" in op.options else closed_path(op.src, op.options["directory"])
+    closed = None if "top" in op.options else closed_path(source)
     if closed is None and not features.mount_api:
-        closed = closed_way(op.src)
+        closed = closed_way(source.path)
     if closed is not None:
-        raise SandboxError("sources", shown, control="mounts", status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
+        raise SandboxError("sources", shown(source), control="mounts",
+                           status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
                            "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
                            remedy="bring files in with " + option("copy"))
@@ -147,26 +139,23 @@ def closed_way(source):
     return place
 
 
-def closed_path(source, directory):
-    """A path of a source (bytes) that not everybody can read, or None; no more than WALK_LIMIT entries are looked at."""
-    need = {True: stat.S_IROTH | stat.S_IXOTH, False: stat.S_IROTH}
-    if os.stat(source).st_mode & need[directory] != need[directory]:
-        return source
-    seen = 0
-    for place, directories, files in os.walk(source) if directory else ():
-        for names, is_directory in ((directories, True), (files, False)):
-            for name in names:
-                seen += 1
-                if seen > WALK_LIMIT:
-                    return None
-                path = os.path.join(place, name)
-                try:
-                    mode = os.lstat(path).st_mode
-                except OSError:
-                    continue
-                if not stat.S_ISLNK(mode) and mode & need[is_directory] != need[is_directory]:
-                    return path
+def closed_path(source):
+    """A path of a Source (bytes) that not everybody can read, or None; no more than WALK_LIMIT entries are looked at."""
+    if closed_mode(source.found.st_mode):
+        return source.path
+    for place in entries(source, most=WALK_LIMIT) if source.directory else ():
+        try:
+            if closed_mode(place.mode):
+                return os.path.join(source.path, place.path)
+        except OSError:
+            continue
     return None
+
+
+def closed_mode(mode):
+    """Whether a file or directory of that st_mode is closed to some."""
+    need = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
+    return not stat.S_ISLNK(mode) and mode & need != need
 
 
 def owner_userns(owner, identity):
@@ -200,26 +189,21 @@ def owner_userns(owner, identity):
             os.close(release)
 
 
-def _refuse_mixed_owners(op, shown):
+def _refuse_mixed_owners(op):
     """A map has one line: what belongs to somebody else and isn't open to everybody would be unreadable inside."""
     # A tree that a system was installed into has files of several: they are unreadable inside, as for any user there.
-    if not op.options["directory"] or "top" in op.options:
+    source = op.options["source"]
+    if not source.directory or "top" in op.options:
         return
-    uid, seen = op.options["owner"][0], 0
-    for place, directories, files in os.walk(op.src):
-        for names, need in ((directories, stat.S_IROTH | stat.S_IXOTH), (files, stat.S_IROTH)):
-            for name in names:
-                seen += 1
-                if seen > WALK_LIMIT:
-                    return
-                path = os.path.join(place, name)
-                try:
-                    found = os.lstat(path)
-                except OSError:
-                    continue
-                if found.st_uid != uid and not stat.S_ISLNK(found.st_mode) and found.st_mode & need != need:
-                    raise SandboxError(
-                        "sources", shown, control="mounts",
-                        reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
-                        (path.decode("utf-8", "surrogateescape"), found.st_uid, uid),
-                        remedy="name a directory of one owner, or bring files in with " + option("copy"))
+    uid = op.options["owner"][0]
+    for place in entries(source, most=WALK_LIMIT):
+        try:
+            found = place.entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if found.st_uid != uid and closed_mode(found.st_mode):
+            raise SandboxError(
+                "sources", shown(source), control="mounts",
+                reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
+                (shown(source, place.path), found.st_uid, uid),
+                remedy="name a directory of one owner, or bring files in with " + option("copy"))

@@ -27,8 +27,9 @@ class Spec:
     """A checked request.  Paths and strings for the kernel are bytes; sizes are bytes, times are seconds.
 
     argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
-    here, tty: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user: (uid, gid) or
-    None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); rootfs: the tree's path or None; timeout,
+    here, tty, follow_links: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user:
+    (uid, gid) or None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); rootfs: the tree's path or
+    None; timeout,
     cpu_time, grace: seconds or None; max_output: bytes or None; proc: "pid", "full" or "none"; changes,
     harden: bool; export: path or None; overlay: list of places inside, / for the whole tree; writable: (place inside, size)
     pairs; seccomp: a policy's name or a path, as
@@ -43,14 +44,15 @@ class Spec:
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
                  "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
                  "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
-                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "trace", "learn")
+                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "trace", "learn",
+                 "follow_links")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
                  user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=GRACE, max_output=None,
                  proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
                  seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
                  best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False, trace=(),
-                 environ=None):
+                 follow_links=False, environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  argv: None where `begin` names
         the program later; environ: the caller's environment, for `--env NAME` and TERM.  Raises SandboxError with exit status
         2."""
@@ -62,6 +64,7 @@ class Spec:
         self.overlay = _overlay(overlay)
         self.changes, self.export = _switch(changes, "changes"), None if export is None else _one("export", export)
         self.here, self.tty, self.samples = _switch(here, "here"), _switch(tty, "tty"), _switch(samples, "samples")
+        self.follow_links = _switch(follow_links, "follow_links")
         self.tmpfs = _each("tmpfs", tmpfs, "tmpfs")
         self.rootfs = None if rootfs is None else _bytes(rootfs, "rootfs")
         self.harden, self.writable = _switch(harden, "harden"), _each("tmpfs", writable, "writable")

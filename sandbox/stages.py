@@ -19,7 +19,7 @@ class Child:
     """What the child was given.
 
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
-    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): fd of mounting.taken}; copies: {src: fd}; filters:
+    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): fd of mounting.taken}; copies: {Source: fd}; filters:
     prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
     user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the
     caller ignores, and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; carried: {1 or 2: fd
@@ -137,17 +137,14 @@ def private(child):
 
 
 def open_sources(child):
-    """By path, while the caller's tree is our root: what a caller without privilege could not clone itself; before Linux 5.2,
-    where no mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path, too."""
+    """While the caller's tree is our root: what a caller without privilege could not clone itself; before Linux 5.2, where no
+    mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path."""
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
         if (op.kind == "overlay" or op.kind == "bind" and op.options["user"]) and (op.kind, op.dst) not in child.trees:
-            op.options["by_path"] = True
-            if op.options["user"]:
-                from .sources import open_source, clone_source  # loaded by the parent already
-                child.trees[op.kind, op.dst] = (clone_source if child.features.mount_api else open_source)(op)
-            else:
-                child.trees[op.kind, op.dst] = mount.open_tree(op.src)
+            from .sources import take_source  # loaded by the parent already
+            op.options["taken_here"] = True
+            child.trees[op.kind, op.dst] = take_source(op, child.features.mount_api)
 
 
 def new_root(child):
@@ -267,11 +264,10 @@ def landlock_rules(child):
         known = landlock.handled_rights(version)
         child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True, scopes=child.plan.tier.scopes)
         for path, rights in child.plan.landlock_rules:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            try:
-                landlock.allow_beneath(child.rulesets[0], fd, rights & known)
-            finally:
-                os.close(fd)
+            if path in child.plan.shown:  # a source, held since it was first opened
+                landlock.allow_beneath(child.rulesets[0], child.plan.shown[path].fd, rights & known)
+            else:
+                landlock.allow_path(child.rulesets[0], path, rights & known)
         for fd, rights in child.stdio:
             landlock.allow_beneath(child.rulesets[0], fd, rights & known)
     if version >= 6 and not child.plan.left_out("landlock-signals"):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts what the user named into the default tree: sources that exist, destinations that can be made on our own tmpfs."""
+import errno
 import os
-import stat
 
-from .door import option
+from .door import library, option
 from .errors import usage
 from .host import kind_of
 from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
+from .source import Planted, open_path
 
 
 def show(path):
@@ -16,47 +17,74 @@ def show(path):
 
 def to_show_it(source, destination=None):
     """The remedy where a directory can't be copied, to be pasted."""
+    return "to show a directory: " + pasteable("ro", source, destination)
+
+
+def pasteable(name, source, destination=None):
+    """An option with SRC or SRC:DST, to be pasted.  source, destination: bytes."""
     import shlex
     words = [show(path).replace("\\", "\\\\").replace(":", "\\:") for path in (source, destination) if path is not None]
-    return "to show a directory: " + option("ro", ":".join(words), typed=shlex.quote(":".join(words)))
+    return option(name, ":".join(words), typed=shlex.quote(":".join(words)))
 
 
-def resolve_source(source, asked):
-    """(real path, stat result) of a source, through symlinks and from the caller's directory.  Raises SandboxError."""
+def _switch(name):
+    """A switch, to be pasted."""
+    return name + "=True" if library() else option(name)
+
+
+def open_source(given, asked, spec, held, destination=None):
+    """The Source that an option names, in `held` too.  given: path (bytes), from the caller's directory; asked: the option;
+    destination: what the option says after the colon.  Raises SandboxError, exit 2."""
     try:
-        real = os.path.realpath(source)
-        found = os.stat(real)
+        source = open_path(given, spec.follow_links)
+    except Planted as error:
+        real = os.path.realpath(given)  # to be said, and nothing else
+        if not os.path.exists(real):
+            raise usage(option(asked, show(given)), os.strerror(errno.ENOENT))
+        raise usage(option(asked, show(given)), "%s is a symbolic link to %s in a directory that others than root can write" %
+                    (show(error.filename), show(error.target)), "name the path that it leads to: %s; or follow every link: %s" %
+                    (pasteable(asked, real, destination), _switch("follow_links")))
     except OSError as error:
-        raise usage(option(asked, show(source)), error.strerror)
-    if kind_of(found.st_mode) not in ("file", "directory"):
-        raise usage(option(asked, show(source)), "is a %s; only files and directories can be brought in" %
-                    kind_of(found.st_mode))
-    return real, found
+        raise usage(option(asked, show(given)), error.strerror)
+    held.append(source)
+    if kind_of(source.found.st_mode) not in ("file", "directory"):
+        raise usage(option(asked, show(given)), "is a %s; only files and directories can be brought in" %
+                    kind_of(source.found.st_mode))
+    return source
 
 
-def add_user_mounts(ops, spec, host):
+def open_copied(given, destination, spec, held, show_at=None):
+    """The Source of a file to copy.  show_at: where a directory would be shown.  Raises SandboxError, exit 2."""
+    source = open_source(given, "copy", spec, held, destination)
+    if source.directory:
+        raise usage(option("copy", show(given)), "is a directory; a file is copied",
+                    to_show_it(given, show_at and show_at + os.path.basename(source.path)))
+    if not source.allows(os.R_OK):
+        raise usage(option("copy", show(given)), "Permission denied")
+    return source
+
+
+def add_user_mounts(ops, spec, host, held):
     """The operations with the user's mounts and copies in them.
 
-    ops: of base_tree.base; spec: Spec; host: Host.  A mount of the user replaces a default one at the same place and hides
-    those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a source that can't be used or a
-    destination that would have to be made in a host directory or leads over a link.
+    ops: of base_tree.base; spec: Spec; host: Host; held: list that gets each Source.  A mount of the user replaces a default
+    one at the same place and hides those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a
+    source that can't be used or a destination that would have to be made in a host directory or leads over a link.
     """
     wanted = [("ro", source, destination, False) for source, destination in spec.ro]
     wanted += [("rw", source, destination, True) for source, destination in spec.rw]
     if spec.here:
-        wanted.append(("here", os.path.join(_cwd(), b"."), b"/box", False))
+        _cwd()
+        wanted.append(("here", b".", b"/box", False))
     mounts = []
-    for asked, source, destination, writable in wanted:
-        real, found = resolve_source(source, asked)
-        if writable and host.uid == 0 and found.st_uid == 0:
-            raise usage(option("rw", show(source)), "belongs to root; root's files are never writable inside",
+    for asked, given, destination, writable in wanted:
+        source = open_source(given, asked, spec, held, destination)
+        if writable and host.uid == 0 and source.found.st_uid == 0:
+            raise usage(option("rw", show(given)), "belongs to root; root's files are never writable inside",
                         "bring a copy in with %s, or give the directory to another user" % option("copy"))
-        if not os.access(real, os.R_OK):
-            raise usage(option(asked, show(source)), "Permission denied")
-        mounts.append((destination, Operation("bind", destination, real, NOSUID | NODEV | (0 if writable else RO),
-                                              directory=stat.S_ISDIR(found.st_mode), rw=writable, user=True,
-                                              owner=(found.st_uid, found.st_gid),
-                                              inode=(found.st_dev, found.st_ino)), asked))
+        if not source.allows(os.R_OK):
+            raise usage(option(asked, show(given)), "Permission denied")
+        mounts.append((destination, bind(destination, source, NOSUID | NODEV | (0 if writable else RO), rw=writable), asked))
     for destination, size in spec.tmpfs:
         operation = tmpfs(destination, size, 0o1777 if destination in (b"/tmp", b"/dev/shm") else 0o755,
                           NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0))
@@ -65,7 +93,7 @@ def add_user_mounts(ops, spec, host):
     if spec.harden:
         from . import harden
         mounts += [(operation.dst, operation, "writable") for operation in harden.writable_mounts(spec)]
-    mounts += _pinned(mounts, host)
+    mounts += _pinned(mounts, host, held)
     mounts.sort(key=lambda mount: mount[0].count(b"/"))
     for destination, operation, asked in mounts:
         ops = [op for op in ops if not _replaced(op, destination)]
@@ -75,22 +103,24 @@ def add_user_mounts(ops, spec, host):
             ops.append(made)
         ops.append(operation)
         tree.add(operation)
-    for source, destination in spec.copy:
-        real, found = resolve_source(source, "copy")
-        if not stat.S_ISREG(found.st_mode):
-            raise usage(option("copy", show(source)), "is a directory; a file is copied",
-                        to_show_it(source, b"/box/" + os.path.basename(real)))
-        if not os.access(real, os.R_OK):
-            raise usage(option("copy", show(source)), "Permission denied")
+    for given, destination in spec.copy:
+        source = open_copied(given, destination, spec, held, b"/box/")
         ops += tree.place(destination, False, "copy", copy=True)
         holder = tree.mount_of(destination)
         if holder.flags & NOEXEC:
             holder.flags &= ~NOEXEC  # the copy may run wherever it lies
-        operation = Operation("copy", destination, real, size=found.st_size, inode=(found.st_dev, found.st_ino))
+        operation = Operation("copy", destination, source.path, size=source.found.st_size, source=source)
         ops.append(operation)
         tree.add(operation)
     _check_directory(tree, spec.chdir)
     return _proc_last(ops)
+
+
+def bind(destination, source, flags, rw=False, **options):
+    """The operation that shows a Source.  flags: MOUNT_ATTR_* bits; rw: whether the program may write there."""
+    found = source.found
+    return Operation("bind", destination, source.path, flags, directory=source.directory, rw=rw, user=True,
+                     owner=(found.st_uid, found.st_gid), source=source, **options)
 
 
 def _check_directory(tree, path):
@@ -103,30 +133,53 @@ def _check_directory(tree, path):
                         option("tmpfs") + " makes a directory")
 
 
-def _pinned(mounts, host):
+def _pinned(mounts, host, held):
     """A mount below a writable one stands or falls with the directories between: renaming one would put a new, unprotected
-    path in its place.  A mount point can't be renamed, so each directory between is bound onto itself."""
-    places = set(destination for destination, _, _ in mounts)
-    out = []
+    path in its place.  A mount point can't be renamed, so each directory between is bound onto itself; opened below the
+    writable one, where a program may exchange names while it is looked at."""
+    theirs, pinned, out = set(destination for destination, _, _ in mounts), set(), []
     for destination, operation, asked in mounts:
         over = [op for place, op, _ in mounts
                 if op.kind == "bind" and op.options["rw"] and destination.startswith(place + b"/")]
         for holder in sorted(over, key=lambda op: len(op.dst))[-1:]:  # the nearest one
-            steps = destination[len(holder.dst) + 1:].split(b"/")[:-1]
-            for depth in range(1, len(steps) + 1):
-                below = b"/".join(steps[:depth])
-                place = holder.dst + b"/" + below
-                if place in places:
-                    continue
-                places.add(place)
-                if not os.path.isdir(holder.src + b"/" + below) or os.path.islink(holder.src + b"/" + below):
-                    break  # the destination's own check says what is wrong
-                real, found = resolve_source(holder.src + b"/" + below, asked)
-                if host.uid == 0 and found.st_uid == 0:
-                    raise usage(option(asked, show(destination)), "%s belongs to root" % show(place))
-                out.append((place, Operation("bind", place, real, holder.flags, directory=True, rw=True, user=True,
-                                             owner=(found.st_uid, found.st_gid), inode=(found.st_dev, found.st_ino)), "rw"))
+            above, place = holder.options["source"], holder.dst
+            for step in destination[len(holder.dst) + 1:].split(b"/")[:-1]:
+                place += b"/" + step
+                if place in theirs:
+                    break  # what lies below is not the writable one's
+                try:
+                    above = above.below(step)
+                except OSError as error:
+                    raise _no_way(asked, destination, place, holder, error)
+                held.append(above)
+                if place not in pinned:
+                    pinned.add(place)
+                    out.append((place, _pin(place, above, holder, host, asked, destination), "rw"))
     return out
+
+
+def _pin(place, source, holder, host, asked, destination):
+    """The operation that binds a directory between onto itself.  Raises SandboxError, exit 2."""
+    if not source.directory:
+        raise usage(option(asked, show(destination)), "%s is not a directory inside" % show(place))
+    if source.mount_id() != holder.options["source"].mount_id():
+        raise usage(option(asked, show(destination)), "%s is another mount than %s" % (show(source.path), show(holder.src)),
+                    "show it by itself: " + pasteable("rw", source.path, place))
+    if host.uid == 0 and source.found.st_uid == 0:
+        raise usage(option(asked, show(destination)), "%s belongs to root" % show(place))
+    return bind(place, source, holder.flags, rw=True)
+
+
+def _no_way(asked, destination, path, holder, error=None):
+    """The SandboxError for a destination below something of the host's.  path: that is not there, or no directory; error: what
+    came of opening it."""
+    if error is not None and error.errno == errno.ELOOP:
+        return usage(option(asked, show(destination)), "%s is a symlink inside" % show(path), "name the path that it leads to")
+    if error is not None and error.errno != errno.ENOENT:
+        return usage(option(asked, show(destination)), "%s: %s" % (show(path), error.strerror))
+    where = show(holder.dst)
+    return usage(option(asked, show(destination)), "%s is not there, and nothing is made in %s, which is a directory of the "
+                 "host" % (show(path), where), "choose a destination outside %s" % where)
 
 
 def _cwd():
@@ -181,10 +234,7 @@ class Tree:
             if kind is None:
                 holder = self.mount_of(path)
                 if holder.kind == "bind":
-                    where = show(holder.dst)
-                    raise usage(option(asked, show(destination)), "%s is not there, and nothing is made in %s, "
-                                "which is a directory of the host" % (show(path), where),
-                                "choose a destination outside %s" % where)
+                    raise _no_way(asked, destination, path, holder)
                 if last and copy:
                     continue
                 operation = Operation("directory", path, mode=0o755) if directory or not last else \
@@ -213,11 +263,22 @@ class Tree:
         holder = self.mount_of(path)
         if holder.kind != "bind":
             return None
-        try:
-            kind = kind_of(os.lstat(holder.src + path[len(holder.dst):]).st_mode)
-        except OSError:
+        mode = _mode_of(holder, path[len(holder.dst) + 1:])
+        if mode is None:
             return None
+        kind = kind_of(mode)
         if kind == "link":
             raise usage(option(asked, show(destination)), "%s is a symlink inside" % show(path),
                         "name the path that it leads to")
         return kind
+
+
+def _mode_of(holder, below):
+    """The st_mode of a path below what a bind shows, or None."""
+    source = holder.options.get("source")
+    if source is not None:
+        return source.mode_of(*below.split(b"/"))
+    try:
+        return os.lstat(os.path.join(holder.src, below)).st_mode
+    except OSError:
+        return None

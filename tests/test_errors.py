@@ -416,7 +416,7 @@ def test_an_escaped_colon_is_part_of_the_path(files):
 
 
 def test_a_source_is_followed_through_links_and_from_the_current_directory(files):
-    done = attempt(files, "--ro", "link:/mnt/l", "--ro", "dlink:/mnt/d", "--ro", "d/../d/sub:/mnt/s",
+    done = attempt(files, "--follow-links", "--ro", "link:/mnt/l", "--ro", "dlink:/mnt/d", "--ro", "d/../d/sub:/mnt/s",
                    argv=("/bin/sh", "-c", "cat /mnt/l /mnt/d/inner; ls -d /mnt/s; test ! -L /mnt/l"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "text\ninner\n/mnt/s\n", "")
 
