@@ -7,10 +7,9 @@ import zipfile
 ROOM = __package__.rpartition(".")[0]
 MODULES = ("syscalls", "syscalls.libc", "syscalls.system", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
            "sandbox", "sandbox.attempt",
-           "commands", "commands.probing", "commands.probes_devices", "commands.probes_filter", "commands.probes_identity",
-           "commands.probes_kernel", "commands.probes_leaks", "commands.probes_limits", "commands.probes_mounts",
-           "commands.probes_namespaces", "commands.probes_neighbours", "commands.probes_network", "commands.probes_patterns",
-           "commands.probes_proc")
+           "commands", "commands.probing") + tuple("commands.probes_" + name for name in (
+               "devices", "filter", "identity", "kernel", "leaks", "limits", "mounts",
+               "namespaces", "neighbours", "network", "patterns", "proc", "sources"))
 MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(sys.argv[1:]))\n"
 
 

@@ -16,6 +16,11 @@ DECLARED = {
                  "hides them (--copy shows no path)"),
     "L16": (ALL, "sysinfo(2) tells the machine's memory and load; libc and runtimes size their heaps by it, and no namespace "
                  "covers it"),
+    "L23": (ALL, "the kernel numbers all processes of the host in one row; programs need pidfds, "
+                 "and fstat(2) can't be refused"),
+    "I14": (ALL, "programs that build and serve files wait by inotify; what is shown can be "
+                 "watched. The policy strict refuses it"),
+    "I16": (ALL, "package tools and databases lock files; a lock on what is shown is seen by all"),
     "N30": (WEAK, "these tiers are for hosts without user namespaces"),
     "N31": (PROCESS, NONE),
     "N32": (PROCESS, NONE),

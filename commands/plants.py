@@ -5,28 +5,38 @@ import errno
 import os
 import socket
 import struct
+import subprocess
 import tempfile
 import time
 
 from ..sandbox.attempt import buffer, call
+from .given import Files, Terminal, testify
 
 IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0
 
 
 class Plants:
-    """A context manager.  facts: what the probes are told; environ: the environment for the sandbox's caller; descriptors: to
-    be inherited; errors: path of the file that is to be standard error."""
+    """A context manager.
 
-    def __init__(self):
+    terminal: whether a terminal and a pipe are given as descriptors 0 and 2, and nothing else is
+        planted; else two files.
+    facts: what the probes are told.
+    environ: the environment for the sandbox's caller.
+    descriptors: to be inherited.
+    given: the objects for descriptors 0 and 2, or None.
+    """
+
+    def __init__(self, terminal=False):
         self.facts, self.environ, self.descriptors, self.undo = {}, dict(os.environ), [], []
-        self.errors = None
+        self.terminal, self.given = terminal, None
         self.name = "mrunc-selftest-" + binascii.hexlify(os.urandom(6)).decode()
 
     def __enter__(self):
         try:
             self.facts.update(supervisor=os.getpid(), hostname=os.uname().nodename)
-            for plant in (self._seen, self._variable, self._files, self._sockets, self._system_v, self._queue, self._key,
-                          self._descriptor):
+            for plant in (self._give,) + (() if self.terminal else (
+                    self._seen, self._number, self._variable, self._files, self._sockets,
+                    self._system_v, self._queue, self._key, self._descriptor)):
                 try:
                     plant()
                 except OSError:
@@ -44,6 +54,30 @@ class Plants:
             except OSError:
                 pass
 
+    def stdio(self):
+        """{stdin, stderr} for subprocess."""
+        if self.given:
+            return {"stdin": self.given.stdin, "stderr": self.given.stderr}
+        return dict.fromkeys(("stdin", "stderr"), subprocess.DEVNULL)
+
+    def said(self):
+        """What came on standard error, as text; empty without such a file."""
+        return self.given.said() if self.given else ""
+
+    def testify(self, found, asked):
+        """Judges the probes of descriptors 0 and 2 by the objects.
+
+        found: {probe id: Outcome}; it is changed.
+        asked: ids of the probes that were run.
+        """
+        if self.given:
+            testify(self.given.checks, found, asked)
+
+    def _give(self):
+        self.given = (Terminal if self.terminal else Files)(self.name)
+        self._later(self.given.close)
+        self.facts.update(self.given.facts)
+
     def _later(self, function, *arguments):
         self.undo.append((function, arguments))
 
@@ -54,6 +88,11 @@ class Plants:
         self.facts["boottime"] = seconds + rest / 1e9, time.time()
         self.facts["ns"] = dict((name, int(os.readlink("/proc/self/ns/" + name).partition("[")[2].rstrip("]")))
                                 for name in os.listdir("/proc/self/ns") if not name.endswith("_for_children"))
+
+    def _number(self):
+        fd = call("pidfd_open", os.getpid(), 0)
+        self.facts["pidfs"] = os.fstat(fd).st_ino
+        os.close(fd)
 
     def _variable(self):
         name = self.name.upper().replace("-", "_")
@@ -68,10 +107,6 @@ class Plants:
             os.fchmod(fd, 0o644)
             os.close(fd)
             self.facts[fact] = path
-        fd, self.errors = tempfile.mkstemp(prefix=self.name)
-        self._later(os.unlink, self.errors)
-        os.close(fd)
-        self.facts["stderr_file"] = True
 
     def _sockets(self):
         path = "/tmp/%s.socket" % self.name

@@ -61,6 +61,14 @@ def mount_id(what):
     return deed
 
 
+def own_queue(facts):
+    """A POSIX message queue of one's own, removed at once."""
+    name = b"mrunc-selftest-%d" % os.getpid()
+    os.close(call("mq_open", name, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o600, None))
+    call("mq_unlink", name)
+    return reached("a queue was made")
+
+
 def _asks(number, title, reference, layers, deed, danger=KERNEL, arch=None, bare=True):
     return Probe("K%02d" % number, title, danger, reference, layers, deed, arch=arch, bare=bare)
 
@@ -138,4 +146,5 @@ PROBES = (
     _asks(57, "lookup_dcookie", "", "seccomp, then no capability", asks("lookup_dcookie", 0, buffer(64), 64, after=(EINVAL,))),
     _asks(58, "file_getattr", "", "seccomp", asks("file_getattr", -100, b"/", buffer(64), 24, 0, after=(EOPNOTSUPP,))),
     _asks(59, "file_setattr", "", "seccomp", asks("file_setattr", -100, NONE, buffer(64), 24, 0, after=(ENOENT, EINVAL))),
+    _asks(60, "a POSIX message queue (mq_open)", "", "seccomp, then Landlock", own_queue),
 )

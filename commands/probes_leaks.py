@@ -146,6 +146,19 @@ def dumps_core(facts):
     return blocked("no dump with a limit of %s" % ", ".join(limits))
 
 
+def processes_made(facts):
+    """The number of a process among all that the host ever made.
+
+    It is the inode number of a pidfd from Linux 6.9 on.
+    """
+    fd = call("pidfd_open", os.getpid(), 0)
+    number = os.fstat(fd).st_ino
+    os.close(fd)
+    if 0 < number - facts["pidfs"] < 1 << 24:
+        return reached("%d processes since the sandbox was started" % (number - facts["pidfs"]))
+    return blocked("the number tells nothing")
+
+
 def names_of(path, ignored=()):
     """A deed: names of the host's in a directory."""
     return lists(path, ignored)
@@ -183,6 +196,8 @@ PROBES = (
     Probe("L21", "scheduled jobs", INFO, "T1053.003", "own /etc", exists("/etc/crontab", "/etc/cron.d", "/var/spool/cron")),
     Probe("L22", "the boot's id", INFO, "T1082", "not there (subset=pid)", opens(os.O_RDONLY,
                                                                                  "/proc/sys/kernel/random/boot_id")),
+    Probe("L23", "how many processes the host makes (the inode number of a pidfd)", INFO, "T1057",
+          "nothing", processes_made, needs=("pidfs",)),
     _proc(30, "kallsyms", "the kernel's symbols"),
     _proc(31, "modules", "the kernel's modules"),
     _proc(32, "config.gz", "the kernel's configuration"),

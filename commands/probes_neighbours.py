@@ -96,6 +96,29 @@ def watches(facts):
     return reached("the file can be watched")
 
 
+def watches_programs(facts):
+    """A watch on the host's programs: which one is started when."""
+    fd = call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+    call("inotify_add_watch", fd, b"/usr/bin", 0x20)  # IN_OPEN
+    return reached("what is started in /usr/bin can be watched")
+
+
+def watches_all(facts):
+    """The same by fanotify."""
+    fd = call("fanotify_init", 0x200, os.O_RDONLY)  # FAN_CLASS_NOTIF | FAN_REPORT_FID
+    call("fanotify_mark", fd, 1, 0x20, -100, b"/usr/bin")  # FAN_MARK_ADD, FAN_OPEN
+    return reached("what is started in /usr/bin can be watched")
+
+
+def locks_shared(facts):
+    """A lock on a file that every sandbox sees: held or not, one bit for the others."""
+    path = os.__file__ if os.__file__.startswith("/usr/") else "/usr/bin/env"
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    call("flock", fd, 2 | 4)  # LOCK_EX | LOCK_NB
+    call("flock", fd, 8)
+    return reached("other sandboxes see the lock")
+
+
 def reads_planted(name):
     """A deed: a file that anybody on the host may read."""
     return lambda facts: opens(os.O_RDONLY, facts[name])(facts)
@@ -123,6 +146,12 @@ PROBES = (
              "own pid namespace, then Landlock, another id"),
     _planted(13, "signal the supervisor: pidfd", ("supervisor",), signals("pidfd"),
              "own pid namespace, then Landlock, another id"),
+    Probe("I14", "which programs the host starts (inotify on /usr/bin)", INFO, "T1057", "strict",
+          watches_programs),
+    Probe("I15", "which programs the host starts (fanotify on /usr/bin)", INFO, "T1057", "seccomp",
+          watches_all),
+    Probe("I16", "a lock on a file of /usr, which other sandboxes see", INFO, "", "nothing",
+          locks_shared),
     Probe("I20", "signal pid 1: kill", KERNEL, "", "Landlock (signal scope)", init_signal("kill")),
     Probe("I21", "signal pid 1: tgkill", KERNEL, "", "Landlock (signal scope)", init_signal("tgkill")),
     Probe("I22", "signal pid 1: pidfd", KERNEL, "", "Landlock (signal scope)", init_signal("pidfd")),

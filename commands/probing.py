@@ -13,6 +13,7 @@ import time
 from ..sandbox.attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, SKIPPED, Outcome, Unsuitable, buffer, call, refusal
 
 HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
+PLACES = ("inside", "terminal", "outside")
 DANGERS = (HOST, KERNEL, INFO, LIMIT)
 DEADLINE = 10.0
 GRACE = 5.0
@@ -24,7 +25,7 @@ class Probe:
     id; title; danger: of DANGERS; reference: CVE or ATT&CK id, or ""; layers: what must stop it, then what else would;
     deed: function(facts) -> Outcome, or OSError for a refusal; arch: the only architecture it makes sense on, or None;
     needs: facts without which it makes none; signals: what may kill it besides SIGSYS and still be a refusal; bare: whether it
-    may run where nothing confines it (else a kernel module might be loaded); group: set by the table it stands in.
+    may run where nothing confines it (else it might change the host); group: set by the table it stands in.
     """
 
     __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline",
@@ -36,6 +37,12 @@ class Probe:
         self.deed, self.arch, self.needs, self.signals, self.bare = deed, arch, needs, signals, bare
         self.deadline, self.group = deadline, None
 
+    def place(self):
+        """Where it runs, one of PLACES: inside, there with a terminal as stdin, or outside."""
+        if "tool" in self.needs:
+            return "outside"
+        return "terminal" if "terminal" in self.needs or "pipe" in self.needs else "inside"
+
     def expected(self):
         """What is not a miss."""
         return "blocked, killed or invisible"
@@ -43,11 +50,14 @@ class Probe:
 
 def corpus(groups=()):
     """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
-    from . import (probes_devices, probes_filter, probes_identity, probes_kernel, probes_leaks, probes_limits, probes_mounts,
-                   probes_namespaces, probes_neighbours, probes_network, probes_patterns, probes_proc)
+    from . import (probes_devices, probes_filter, probes_identity, probes_kernel,
+                   probes_leaks, probes_limits, probes_mounts, probes_namespaces, probes_neighbours,
+                   probes_network, probes_patterns, probes_proc, probes_sources)
     out = []
-    for module in (probes_namespaces, probes_mounts, probes_proc, probes_devices, probes_identity, probes_filter, probes_kernel,
-                   probes_neighbours, probes_network, probes_leaks, probes_patterns, probes_limits):
+    for module in (probes_namespaces, probes_mounts, probes_proc, probes_devices, probes_identity,
+                   probes_filter, probes_kernel,
+                   probes_neighbours, probes_network, probes_leaks, probes_patterns, probes_sources,
+                   probes_limits):
         for probe in module.PROBES:
             probe.group = module.GROUP
             if probe.id in groups or probe.group in groups or probe.danger in groups or \
@@ -76,7 +86,7 @@ def run(probes, facts):
             elif any(name not in facts for name in probe.needs):
                 outcome = Outcome(SKIPPED, "needs something planted outside")
             elif facts.get("current") and bare and not probe.bare:
-                outcome = Outcome(SKIPPED, "not tried where nothing confines it: a kernel module might be loaded")
+                outcome = Outcome(SKIPPED, "not tried unconfined: it might change the host")
             else:
                 outcome = attempt(probe, facts)
             yield probe, outcome
@@ -221,7 +231,11 @@ def child(probe, facts, write):
     try:
         os.setpgid(0, 0)
         import resource
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        try:
+            hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+            resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+        except (OSError, ValueError):
+            pass  # where the limit can't be changed no dump is made either
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 1)  # the results go there
         os.close(null)
@@ -249,10 +263,15 @@ GOOD = (BLOCKED, KILLED, INVISIBLE)
 
 
 def report(argv):
-    """The program of the archive: argv[0] is a JSON object {nonce, groups, facts}; one JSON line per probe on stdout."""
+    """The program of the archive: prints one JSON line for each probe.
+
+    argv: a JSON object {nonce, groups, places, facts}.
+    """
     import json
     request = json.loads(argv[0])
-    for probe, outcome in run(corpus(request.get("groups", ())), request.get("facts", {})):
+    places = request.get("places", PLACES)
+    probes = [probe for probe in corpus(request.get("groups", ())) if probe.place() in places]
+    for probe, outcome in run(probes, request.get("facts", {})):
         line = json.dumps({"nonce": request.get("nonce"), "id": probe.id, "kind": outcome.kind, "errno": outcome.errno,
                            "detail": outcome.detail})
         os.write(1, line.encode("ascii") + b"\n")

@@ -125,35 +125,102 @@ ENDED = ("oom", "pids-max", "output-limit", "timeout-cpu", "file-size")
 
 
 def sandboxed(options, only):
-    """([Row], the tier that ran) of a run in a sandbox with these options of `run`.  Raises SandboxError where nothing ran.
+    """Tries the probes in sandboxes with these options of `run`, and those outside beside them.
+
+    Returns ([Row], the tier that ran).  Raises SandboxError where nothing ran.
+    """
+    from . import probing
+    probes = probing.corpus(only)
+    parts = {}
+    for probe in probes:
+        parts.setdefault(probe.place(), []).append(probe)
+    beside = Beside(options, parts["outside"]) if "outside" in parts else None
+    try:
+        found, result, status = {}, {}, 0
+        for place in ("inside", "terminal"):
+            if place in parts:
+                last = _tried(options, parts[place], found, place == "terminal")
+                result, status = result or last.result, status or last.status
+    except BaseException:
+        if beside:
+            beside.give_up()
+        raise
+    if beside:
+        found.update(beside.found())
+    missing = [row["name"] for row in result.get("controls", ())
+               if row["asked"] and not row["in_force"]]
+    tier = result.get("tier", "full")
+    return judged(probes, found, tier, missing, status), tier
+
+
+def _tried(options, probes, found, terminal):
+    """Tries probes inside, and puts what came of them into `found`; returns the last Run.
 
     A probe of the limits may be the end of its sandbox: that is its outcome, and those behind it get a new one.
     """
     from . import probing
     from ..sandbox.attempt import KILLED, Outcome
-    probes = probing.corpus(only)
-    found, left = {}, probes
-    while left:
-        run = Run(options, [probe.id for probe in left])
+    left = probes
+    while True:
+        run = Run(options, [probe.id for probe in left], terminal)
         found.update(run.found)
         left = [probe for probe in left if probe.id not in found]
         reason = run.result.get("reason")
         if not left or reason not in ENDED or left[0].danger != probing.LIMIT:
             if not found and run.status:
                 raise _nothing_ran(run.said, run.status)
-            break
+            return run
         found[left[0].id] = Outcome(KILLED, "the sandbox ended: %s" % (run.result.get("detail") or reason))
         left = left[1:]
-    missing = [row["name"] for row in run.result.get("controls", ()) if row["asked"] and not row["in_force"]]
-    tier = run.result.get("tier", "full")
-    return judged(probes, found, tier, missing, run.status), tier
+        if not left:
+            return run
+
+
+class Beside:
+    """The probes outside, in a process of their own.  They start sandboxes with these options."""
+
+    def __init__(self, options, probes):
+        import json
+        import subprocess
+        import tempfile
+        from ..sandbox.door import door
+        from . import archive
+        self.nonce = binascii.hexlify(os.urandom(8)).decode()
+        self.program = tempfile.NamedTemporaryFile(prefix="mrunc-selftest-", suffix=".zip")
+        self.program.write(archive.build())
+        self.program.flush()
+        python = sys.executable or "python3"
+        facts = {"tool": [python, "-I", "-S", door(), "run"] + list(options), "python": python}
+        request = json.dumps({"nonce": self.nonce, "groups": [probe.id for probe in probes],
+                              "facts": facts})
+        command = [python, "-I", "-S", self.program.name, request]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.DEVNULL)
+
+    def found(self):
+        """{probe id: Outcome}, when it has ended."""
+        data = _read(self.process.stdout)
+        self.process.stdout.close()
+        self.process.wait()
+        self.program.close()
+        return parse_lines(data, self.nonce)
+
+    def give_up(self):
+        """Ends it: the probe that runs ends its sandbox when its parent is gone."""
+        self.process.kill()
+        self.found()
 
 
 class Run:
-    """One sandbox.  found: {probe id: Outcome}; result: the report as a dict, empty without one; said: what came on standard
-    error; status: the exit status of `run`."""
+    """One sandbox.  terminal: whether descriptors 0 and 2 are a terminal and a pipe, or two files.
 
-    def __init__(self, options, ids):
+    found: {probe id: Outcome}
+    result: the report as a dict, empty without one
+    said: what came on standard error
+    status: the exit status of `run`
+    """
+
+    def __init__(self, options, ids, terminal=False):
         import json
         import subprocess
         import tempfile
@@ -161,7 +228,8 @@ class Run:
         from . import archive
         from .plants import Plants
         nonce = binascii.hexlify(os.urandom(8)).decode()
-        with Plants() as plants, tempfile.TemporaryDirectory(prefix="mrunc-selftest-") as folder:
+        made = tempfile.TemporaryDirectory(prefix="mrunc-selftest-")
+        with Plants(terminal) as plants, made as folder:
             program, report = os.path.join(folder, "probes.zip"), os.path.join(folder, "report.json")
             with open(program, "wb") as stream:
                 stream.write(archive.build())
@@ -170,9 +238,8 @@ class Run:
             command += list(options) + ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:")]
             # The archive by its name alone: the process tier has no /box.
             command += ["--", "python3", "-I", "-S", "selftest.zip", request]
-            with open(plants.errors or os.devnull, "ab") as errors:
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                                           env=plants.environ, pass_fds=plants.descriptors)
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, env=plants.environ,
+                                       pass_fds=plants.descriptors, **plants.stdio())
             try:
                 data = _read(process.stdout)
             except BaseException:
@@ -181,14 +248,12 @@ class Run:
             finally:
                 process.stdout.close()
                 self.status = process.wait()
-            self.said, self.result = "", {}
-            if plants.errors:
-                with open(plants.errors, "rb") as stream:
-                    self.said = stream.read(65536).decode("utf-8", "replace")
+            self.said, self.result = plants.said(), {}
+            self.found = parse_lines(data, nonce)
+            plants.testify(self.found, ids)
             if os.path.exists(report):
                 with open(report) as stream:
                     self.result = json.load(stream)
-        self.found = parse_lines(data, nonce)
 
 
 def _read(stream):

@@ -63,10 +63,15 @@ exec "$@"
 
 
 def places():
-    """{name: (command in front of `python3 -I -S ARCHIVE`, who, groups)} as this caller can have them, the harmless first."""
+    """{name: (command in front of the archive's own, who, groups, more facts)}, the harmless first.
+
+    Those that this caller can have.
+    """
     groups = ("namespaces", "neighbours")
     safe = [probe.id for probe in probing.corpus() if probe.needs or probe.danger == probing.INFO or probe.group in groups]
-    found = {"plain": ([], "user", safe), "user": (["unshare", "--user", "--map-root-user"] + NAMESPACES, "user", ())}
+    found = {"plain": ([], "user", safe),
+             "unconfined": ([], "user", ("sources",), {"tool": []}),
+             "user": (["unshare", "--user", "--map-root-user"] + NAMESPACES, "user", ())}
     if os.geteuid() == 0:
         found["root"] = (["unshare"] + NAMESPACES, "root", ())
         found["leaky"] = (["unshare"] + NAMESPACES + ["sh", "-c", LEAKY, "sh"], "root", ())
@@ -74,30 +79,45 @@ def places():
     return found
 
 
-def run(command, who, groups=(), python="/usr/bin/python3", timeout=300):
+def run(command, who, groups=(), facts=None, python="/usr/bin/python3", timeout=300):
     """{probe id: Outcome} of the archive run behind a command.
 
     command: words that stand before the archive's own, or a function(words, folder) -> the whole command line, where
     folder holds the archive and whatever else is put into it; who: root, or user for an ordinary one.
+    facts: what the probes are told besides what is planted.
     """
+    found = {}
+    for terminal in (False, True):
+        found.update(_run(command, who, groups, facts or {}, python, timeout, terminal))
+    return found
+
+
+def _run(command, who, groups, facts, python, timeout, terminal):
     from conftest import USER, become
-    with Plants() as plants, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    places = ["terminal"] if terminal else ["inside", "outside"]
+    asked = [probe.id for probe in probing.corpus(groups) if probe.place() in places]
+    if not asked:
+        return {}
+    with Plants(terminal) as plants, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)
         program = os.path.join(folder, "probes.zip")
         with open(program, "wb") as stream:
             stream.write(archive.build())
         if who == "user" and os.geteuid() == 0:
-            os.chown(plants.errors, USER, USER)
+            plants.given.give_to(USER)
         plants.facts["supervisor"] = _neighbour(plants, who)
-        request = json.dumps({"nonce": "control", "groups": list(groups), "facts": plants.facts})
+        plants.facts.update(facts)
+        request = json.dumps({"nonce": "control", "groups": list(groups), "places": places,
+                              "facts": plants.facts})
         words = [python, "-I", "-S", program, request]
-        with open(plants.errors, "ab") as errors:
-            done = subprocess.run(command(words, folder) if callable(command) else list(command) + words, stdout=subprocess.PIPE,
-                                  stderr=errors, stdin=subprocess.DEVNULL, env=plants.environ, pass_fds=plants.descriptors,
-                                  timeout=timeout, preexec_fn=become(who), cwd="/")
-        with open(plants.errors, "rb") as stream:
-            said = stream.read()
-    found = selftest.parse_lines(done.stdout, "control")
+        line = command(words, folder) if callable(command) else list(command) + words
+        done = subprocess.run(line, stdout=subprocess.PIPE, env=plants.environ, timeout=timeout,
+                              cwd="/", pass_fds=plants.descriptors, preexec_fn=become(who),
+                              **plants.stdio())
+        said = plants.said()
+        # runsc writes what a program with a terminal says to descriptor 2.
+        found = selftest.parse_lines(done.stdout or said.encode(), "control")
+        plants.testify(found, asked)
     assert found, (done.returncode, said[-2000:], done.stdout[-2000:])
     return found
 
