@@ -28,6 +28,8 @@ class Group:
     """One group, made and locked.  path; fd: its directory, for CLONE_INTO_CGROUP; place; notes: {control: why it could not
     be}, of --best-effort; mechanism: how it was entered; evidence: dict, read at the end, None before."""
 
+    settings = ()
+
     def __init__(self, place, notes=()):
         self.place, self.notes, self.mechanism, self.evidence = place, dict(notes), "CLONE_INTO_CGROUP", None
         self.settings, self.before, self.split = [], (0, 0), {}
@@ -119,6 +121,11 @@ class Group:
 
     def kill(self):
         """Ends everything in it, also what is being forked meanwhile.  Never raises."""
+        try:
+            if any(setting.file == "cpu.max" for setting in self.settings):
+                write(os.path.join(self.path, "cpu.max"), "max")  # dying takes a processor, too
+        except OSError:
+            pass
         try:
             write(os.path.join(self.path, "cgroup.kill"), "1")  # Linux 5.14
         except OSError as error:

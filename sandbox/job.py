@@ -11,6 +11,7 @@ import time
 
 from ..syscalls import process
 from . import launch, supervise
+from .ending import Ending
 from .errors import SandboxError
 from .launcher import PART, SIGKILL, Served, error_as_dict
 
@@ -79,8 +80,8 @@ class Job:
         """Seconds until the next thing is due, or None."""
         if self.state is SETUP:
             return max(0.0, self.run.begun + launch.SETUP_DEADLINE - time.monotonic())
-        if self.state is ENDS and self.run.pidfd < 0:
-            return supervise.LOOK_AGAIN
+        if self.state is ENDS:
+            return supervise.LOOK_AGAIN if self.run.pidfd < 0 else self.run.ending.wait()
         return self.supervision.wait() if self.state is RUNS else None
 
     def serve(self, events):
@@ -96,8 +97,11 @@ class Job:
                 if self.state is ENDS and process.has_ended(self.run.pid):  # it most often has: without another turn
                     self.run.ended = True
                     self._conclude()
-        elif self.state is ENDS and self.run.has_ended(events):
-            self._conclude()
+        elif self.state is ENDS:
+            if self.run.has_ended(events):
+                self._conclude()
+            else:
+                self.run.ending.serve(self.run)
         if self.parts:
             self._send()
 
@@ -182,6 +186,7 @@ class Job:
         """Kills what is left; the rest is done when pid 1 has gone."""
         if self.run is not None and self.run.pid > 0:
             self.state = ENDS
+            self.run.ending = self.run.ending or Ending()
             try:
                 if self.supervision is None or not self.supervision.over:  # or it has been done
                     self.run.signal_init(SIGKILL)

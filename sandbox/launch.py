@@ -8,7 +8,7 @@ import time
 
 from ..syscalls.system import os
 from ..syscalls import caps, libc, process, seccomp
-from . import child_files, idmap, init, plan as planning, stages, tiers
+from . import child_files, ending, idmap, init, plan as planning, stages, tiers
 from .errors import SandboxError, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
@@ -71,6 +71,7 @@ class Run(Provisions):
         self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
         self.hearing = self.stream = None
         self.judged = self.ended = False
+        self.ending = None
         self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
         self._remember_terminals()
         self.result = None  # until the child has been made
@@ -182,6 +183,19 @@ class Run(Provisions):
             process.pidfd_kill(self.pidfd, number)
         elif self.pid > 0:
             process.kill(self.pid, number)
+
+    def stop(self):
+        """Kills everything but init, which has been told to report the end."""
+        self.ending = self.ending or ending.Ending()
+        self.ending.spare_init(self)
+        if self.reaper is not None:
+            self.reaper.stop()
+
+    def kill_all(self):
+        """Kills everything inside; returns the seconds after which it is to be done again if pid 1 still is there."""
+        self.ending = self.ending or ending.Ending()
+        self.ending.look(self)
+        return self.ending.wait()
 
     def has_ended(self, events):
         """Whether init has ended.  events: {fd: events} of a poll."""
@@ -403,14 +417,8 @@ class Run(Provisions):
     def abandon(self):
         """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""
         if self.pid > 0:
-            for kill, arguments in () if self.ended else (
-                    (process.pidfd_kill, (self.pidfd, SIGKILL)), (process.kill, (self.pid, SIGKILL)), (self.sock.close, ())):
-                try:
-                    kill(*arguments)
-                except OSError:
-                    continue
-                if kill is process.pidfd_kill:
-                    break
+            if not self.ended:
+                ending.finish(self)
             try:
                 self.init_status, self.init_usage = process.wait(self.pid)
             except OSError:

@@ -11,8 +11,9 @@ from .provisions import FORWARDED, SIGWINCH
 from .verdict import Evidence
 
 SIGTERM, SIGKILL = 15, 9
-#: After "stop" init reports the workload's end with its usage; one that can't is killed without.
-STOP_DEADLINE = 2.0
+#: After "stop" init reports the workload's end with its usage; one that can't is killed with everything else.  A deadline
+#: is kept within 1.5 s.
+STOP_DEADLINE = 0.5
 INSISTENCE = 3
 #: Where no descriptor tells that a killed init has ended, before Linux 5.2, one looks again after so many seconds.
 LOOK_AGAIN = 0.002
@@ -232,7 +233,7 @@ class Supervision:
     def _ended(self):
         """The workload has ended; with pid 1 goes everything else, and what is in the pipes is the rest."""
         self.over = True
-        self._kill()
+        self._send(SIGKILL)
         if self.ending:
             self._be_patient()
 
@@ -335,16 +336,17 @@ class Supervision:
         self._schedule(self._stop, self.spec.grace)
 
     def _stop(self):
-        """Init kills the workload and still reports what it used."""
+        """Init kills the workload and still reports what it used; the rest is killed from here."""
         if self.over:
             return
         try:
             self.sock.send(init.STOP)
         except OSError:
             pass
-        if self.run.reaper is not None:
-            self.run.reaper.stop()
+        self.run.stop()
         self._schedule(self._kill, STOP_DEADLINE)
 
     def _kill(self):
-        self._send(SIGKILL)
+        """Init has not answered."""
+        if not self.over:
+            self._schedule(self._kill, self.run.kill_all())

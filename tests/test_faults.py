@@ -83,7 +83,8 @@ OPTIONAL = {
         "clone3": "the kernel is asked whether it has it; else the child is made by clone",
         "openat2": "the kernel is asked whether it has it; else paths are walked one component at a time",
         "pidfd_open": "the kernel is asked whether it has it; else pid 1 is signalled by its number",
-        "pidfd_send_signal": "pid 1 has ended, or is killed by its number", "wait4": "the zombie ends with the supervisor"},
+        "pidfd_send_signal": "pid 1 has ended, or is killed by its number", "wait4": "the zombie ends with the supervisor",
+        "poll": "whether pid 1 has ended is asked again and again"},
     "child": {
         "ioctl": "open() asks whether a file is a terminal", "lseek": "open() asks for the place in a file",
         "fstat": "open() asks for the size of a file",
@@ -95,7 +96,8 @@ OPTIONAL = {
 #: filter that asks has another to fall back to; a call that is no deed has no arguments.
 LISTENER = "SECCOMP_FILTER_FLAG_NEW_LISTENER"
 ONLY = {"getdents64": "</proc>", "seccomp": LISTENER, "clone3": "NULL", "openat2": "NULL", "open_tree": "NULL",
-        "move_mount": "NULL", "fsopen": "NULL", "fsconfig": "NULL", "fsmount": "(-1"}
+        "move_mount": "NULL", "fsopen": "NULL", "fsconfig": "NULL", "fsmount": "(-1",
+        "poll": "[pidfd]>, events=POLLIN}], 1, "}
 #: The share of injections that may find fewer calls than the recorded runs made: how often the sandbox is sampled while it
 #: runs is the clock's, and a recorded run, in which strace stops at each call, is the slowest.
 FEWER = 0.1

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a sandbox that does not end by itself: everything inside is killed, and not pid 1 alone.
+
+Pid 1 takes its namespace apart, and needs a processor for it.  A program that keeps it from one would go on as long as
+that lasts.  So the supervisor kills the control group, or without one every process that it finds in the sandbox, again
+and again until pid 1 has ended.  No number is trusted: each process is opened first, and killed through what was opened
+if that belongs to the sandbox.  pid_namespaces(7), pidfd_send_signal(2)
+"""
+import select
+import time
+
+from ..syscalls.system import os
+from ..syscalls import process
+
+SIGKILL = 9
+#: Seconds until the first look at an end that should have come by itself, which then come more seldom.
+FIRST, LONGEST = 0.05, 1.0
+#: Where no descriptor tells of an end, one looks again after so many seconds.
+LOOK_AGAIN = 0.002
+#: A sandbox cannot have more: RLIMIT_NPROC is 512 unless it was raised.
+MOST = 1 << 16
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Ending:
+    """When and how a sandbox is killed until it has ended.  It does not hold the launch.Run, which holds it."""
+
+    def __init__(self):
+        self.proc, self.pause, self.first = -1, FIRST, True
+        self.due = time.monotonic() + FIRST
+
+    def wait(self):
+        """Seconds until the next look is due."""
+        return max(0.0, self.due - time.monotonic())
+
+    def serve(self, run):
+        """Looks, if that is due."""
+        if self.due <= time.monotonic():
+            self.look(run)
+
+    def spare_init(self, run):
+        """Kills everything but pid 1, which then gets a processor and reports the end.  Never raises."""
+        if self.first and run.plan.tier.own_tree and run.plan.spec.proc != "none":
+            self.proc = _opened("/proc/%d/root/proc" % run.pid)  # while pid 1 still has a root
+            if self.proc >= 0:
+                run.undo.append((os.close, (self.proc,)))
+        if self.proc >= 0:
+            kill_listed(self.proc)
+        if self.proc < 0 or not self.first:  # it hides a process whose program only root may read.  proc(5), hidepid
+            kill_below(run.pid)
+        self.first = False
+
+    def look(self, run):
+        """Kills everything that is there now.  Never raises."""
+        if run.group is not None:
+            run.group.kill()
+        try:
+            run.signal_init(SIGKILL)
+        except OSError:
+            pass
+        give_way(run.pid)
+        self.spare_init(run)
+        if run.reaper is not None:
+            run.reaper.kill()
+        self.pause = min(2 * self.pause, LONGEST)
+        self.due = time.monotonic() + self.pause
+
+
+def give_way(pid):
+    """Gives a process that is to end our processors, class and priority, as far as we may.  Never raises.
+
+    Out of SCHED_IDLE it comes with CAP_SYS_NICE alone; a busy host can hold up the end of one that an ordinary user's
+    program has put there, if no filter kept it from that.  sched_setscheduler(2)
+    """
+    import os
+    for change, arguments in ((os.sched_setaffinity, (pid, os.sched_getaffinity(0))),
+                              (os.sched_setscheduler, (pid, os.SCHED_OTHER, os.sched_param(0))),
+                              (os.setpriority, (os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0)))):
+        try:
+            change(*arguments)
+        except OSError:
+            pass
+
+
+def finish(run):
+    """Kills pid 1 and waits for its end.  Never raises."""
+    try:
+        run.signal_init(SIGKILL)
+    except OSError:
+        try:
+            process.kill(run.pid, SIGKILL)
+        except OSError:
+            try:
+                run.sock.close()
+            except OSError:
+                pass
+    ending = run.ending or Ending()
+    while not _has_ended(run, ending.wait()):
+        ending.serve(run)
+
+
+def _has_ended(run, seconds):
+    """Whether pid 1 has ended, waiting so long for it."""
+    if run.pidfd >= 0:
+        poll = select.poll()
+        poll.register(run.pidfd, select.POLLIN)
+        try:
+            return bool(poll.poll(seconds * 1000 + 1))
+        except OSError:
+            pass
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if process.has_ended(run.pid):
+                return True
+        except OSError:  # it is no child of ours any more
+            return True
+        if time.monotonic() >= until:
+            return False
+        time.sleep(LOOK_AGAIN)
+
+
+def kill_listed(proc):
+    """Kills all that a sandbox's own /proc lists, but for pid 1.  proc: its descriptor.
+
+    It shows the processes of its pid namespace and no others, so what is opened there is the sandbox's.  Linux 5.1
+    """
+    try:
+        names = os.listdir(proc)
+    except OSError:
+        return
+    for name in names:
+        if name.isdigit() and name != "1":
+            fd = _opened(name, proc)
+            if fd >= 0:
+                _kill(fd)
+
+
+def kill_below(init):
+    """Kills all that descends from pid 1 of a sandbox, looked for in our own /proc.  init: its number there."""
+    known, pending = {}, [(init, None)]  # pid -> start time
+    while pending and len(known) < MOST:
+        parent, start = pending.pop()
+        for pid in _children(parent):
+            if pid in known:
+                continue
+            fd = _opened("/proc/%d" % pid)
+            row = _row(fd)
+            # An orphan is pid 1's.  Any other's parent must still be the process that we know.
+            if row is None or row[0] != init and (row[0] != parent or (_row_of(parent) or (0, 0))[1] != start):
+                if fd >= 0:
+                    os.close(fd)
+                continue
+            known[pid] = row[1]
+            pending.append((pid, row[1]))
+            _kill(fd)
+
+
+def _children(pid):
+    """The numbers of its children.  Needs CONFIG_PROC_CHILDREN.  proc_pid_task(5)"""
+    found = []
+    try:
+        for task in os.listdir("/proc/%d/task" % pid):
+            found += _read("/proc/%d/task/%s/children" % (pid, task)).split()
+    except OSError:
+        pass
+    return [int(word) for word in found]
+
+
+def _row(directory):
+    """(parent's pid, start time) of the process behind a directory of /proc, None where it has ended.  proc_pid_stat(5)"""
+    if directory < 0:
+        return None
+    try:
+        fields = _read("stat", directory).rpartition(b")")[2].split()
+        return int(fields[1]), int(fields[19])
+    except (OSError, IndexError):
+        return None
+
+
+def _row_of(pid):
+    fd = _opened("/proc/%d" % pid)
+    if fd < 0:
+        return None
+    try:
+        return _row(fd)
+    finally:
+        os.close(fd)
+
+
+def _read(path, directory=None):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
+
+
+def _opened(path, directory=None):
+    """A descriptor of the directory, -1 where there is none."""
+    try:
+        return os.open(path, DIRECTORY, dir_fd=directory)
+    except OSError:
+        return -1
+
+
+def _kill(fd):
+    """SIGKILL to the process behind a directory of /proc, which is closed."""
+    try:
+        process.pidfd_kill(fd, SIGKILL)
+    except OSError:
+        pass
+    os.close(fd)

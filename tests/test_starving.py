@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of a sandbox whose program keeps pid 1 from the processor, without which pid 1 can't take its namespace apart."""
+import os
+import secrets
+import signal
+import subprocess
+import time
+
+import pytest
+
+#: Pid 1 gets what is left of one processor; LOOPS processes leave nothing.  They begin all at once, when the last is there.
+STARVE = """
+import ctypes, os, sys
+import signal
+for number in (1, 2, 3, 15): signal.signal(number, signal.SIG_IGN)
+cpus = sorted(os.sched_getaffinity(0))
+read, write = os.pipe()
+for number in range(%d):
+    if os.fork() == 0:
+        os.close(write)
+        if number %% 3 == 0: os.setsid()
+        if number %% 3 == 1: os.setpgid(0, 0)
+        try: os.sched_setaffinity(0, cpus[:1] if number %% 4 else cpus)
+        except OSError: pass
+        os.read(read, 1)
+        while True: pass
+refused = []
+for pid in 1, os.getppid():
+    for deed, words in (("sched_setscheduler", (pid, os.SCHED_IDLE, os.sched_param(0))), ("sched_setaffinity", (pid, cpus[:1])),
+                        ("setpriority", (os.PRIO_PROCESS, pid, 19))):
+        try: getattr(os, deed)(*words)
+        except OSError: refused.append(deed)
+print("starving", len(refused), sys.argv[1], flush=True)
+os.close(write)
+while True: pass
+"""
+LOOPS = 400
+#: Seconds after the deadline plus grace in which everything must have ended.
+BOUND = 1.5
+#: A policy keeps the program from pid 1; where none does, its processes must go all the same.
+WAYS = {
+    "plain": [],
+    "no filter": ["-q", "--unsafe-without", "seccomp,landlock,landlock-signals"],
+    "no /proc": ["-q", "--unsafe-without", "seccomp", "--proc", "none"],
+    "process tier": ["--tier", "process"],
+}
+
+
+def alive(nonce):
+    """The processes that have the nonce in their command line, zombies left out."""
+    found = []
+    for pid in os.listdir("/proc"):
+        if pid.isdigit():
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as stream:
+                    words = stream.read()
+                    if nonce.encode() in words and b"mrunc.py" not in words:
+                        found.append(int(pid))
+            except OSError:
+                pass
+    return found
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_end_comes_in_time_though_pid_1_starves(inside, way):
+    """Without a filter pid 1 itself may take longer: what else the host does is then before it, too."""
+    nonce = "nonce-" + secrets.token_hex(8)
+    process = started(inside, nonce, ["--timeout", "3", "--grace", "0.2", *WAYS[way]])
+    took = gone(nonce, 60)
+    process.stdout.read()
+    assert process.wait(60) == 124
+    assert took is not None and took < 3.2 + BOUND, took
+
+
+def started(inside, nonce, options):
+    """The tool, with a program that starves pid 1 already."""
+    command = inside.command("/usr/bin/python3", "-I", "-S", "-c", STARVE % LOOPS, nonce, options=options)
+    from conftest import become
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               cwd=inside.scratch, preexec_fn=become(inside.who), universal_newlines=True)
+    assert process.stdout.readline().startswith("starving"), process.wait()
+    return process
+
+
+def gone(nonce, seconds):
+    """Seconds until no process has the nonce but the tool itself, or None after so many."""
+    begun = time.monotonic()
+    while alive(nonce):
+        if time.monotonic() - begun > seconds:
+            return None
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("way", ["plain", "no filter"])
+def test_third_interrupt_ends_it_though_pid_1_starves(inside, way):
+    nonce = "nonce-" + secrets.token_hex(8)
+    process = started(inside, nonce, WAYS[way])
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # or the kernel makes one of them
+    took = gone(nonce, 60)
+    process.stdout.read()
+    assert process.wait(60) == 130
+    assert took is not None and took < BOUND, took
+
+
+def test_nothing_outlives_a_killed_supervisor(inside):
+    """SIGKILL leaves nobody to help pid 1: it must get the processor by itself."""
+    nonce = "nonce-" + secrets.token_hex(8)
+    process = started(inside, nonce, [])
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    took = gone(nonce, 30)
+    assert took is not None and took < 2.0, took
