@@ -53,7 +53,7 @@ class Result:
 
     def packed(self):
         """As as_dict, for marshal: the rows of `changes` are JSON, as `Result(**packed)` takes them."""
-        return dict(self.as_dict(), changes=self.changes and self.changes.texts)
+        return dict(self.as_dict(), changes=None if self.changes is None else self.changes.texts)
 
     def as_dict(self):
         """The JSON object; `changes` may be a rows.Rows."""
