@@ -78,8 +78,9 @@ def same_uptime(facts):
     """The time since the host was started."""
     mine = first_boot()
     if "boottime" in facts:
-        # The sandbox may be older than the host was when that was asked, if the host has just been started. So the host's
-        # clock is known by what it must show by now. A namespace's own clock starts within its first second.
+        # On a host that has just been started, the sandbox may be older than the host was when
+        # this was asked. The host's clock is known by what it must show by now. The clock of a
+        # namespace begins with less than a second.
         uptime, asked_at = facts["boottime"]
         late = mine > uptime + time.time() - asked_at - 0.5
     else:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's end of the launchers (launcher.py): starting them, one for all threads, and handing requests over.
 
-There is one launcher for each process, identity, set of rights and limits, priority, view of the file system and interpreter,
-and more where a request needs one to itself (`alone`) or inside a scope of the user's systemd manager.  A forked host finds none
-of its parent's and starts its own.
+There is one launcher for each process, interpreter, identity and everything that the calling thread
+hands on to its children (surroundings.py). There are more where a request needs one to itself
+(`alone`) or inside a scope of the user's systemd manager. A forked host finds none of its parent's
+and starts its own.
 """
 import atexit
 import errno
@@ -20,8 +21,9 @@ from .errors import SandboxError
 from .result import Result
 from .surroundings import surroundings
 
-MEMFD = hasattr(os, "memfd_create")
-if not MEMFD:
+#: Python 3.8.  tempfile has many imports, and a lock that a fork doesn't wait for.
+MEMFD = getattr(os, "memfd_create", None)
+if MEMFD is None:
     import tempfile
 
 #: Of the host's environment, what a request may depend on.
@@ -298,8 +300,12 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
 
 
 def _nameless_file():
-    """A file of memory, or in Python before 3.8 one in TMPDIR; both end with their last descriptor.  Raises OSError."""
-    return open(os.memfd_create("mrunc-request"), "w+b") if MEMFD else tempfile.TemporaryFile()
+    """Returns a file that ends with its last descriptor: of memory, before Python 3.8 in TMPDIR.
+
+    Raises OSError."""
+    if MEMFD is None:
+        return tempfile.TemporaryFile()
+    return open(MEMFD("mrunc-request"), "w+b")
 
 
 def _not_handed_over(error):
@@ -313,8 +319,8 @@ def _not_handed_over(error):
 
 def _key(python, scope, shares=False):
     """What the launchers of a process differ in.  shares: as of `view`."""
-    return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope, tuple(os.getgroups()),
-            surroundings(shares))
+    return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope,
+            tuple(os.getgroups()), surroundings(shares))
 
 
 def _deliver(packet, fds, key, alone):

@@ -32,8 +32,9 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     """Runs a program in a sandbox and waits for its end.
 
     argv: list of str or bytes.  input: bytes, or str with text=True, for its stdin.  capture_output: its stdout and stderr
-    become attributes of the Result, bytes, or with text=True str (UTF-8; what isn't is replaced).  max_output: bytes that it
-    may write to both.  Without it, a program whose captured output takes more than 64 MiB of memory is ended (output-limit).
+    become attributes of the Result, bytes, or with text=True str (UTF-8; what isn't is replaced).
+    max_output: bytes that it may write to both. Without it, a program whose captured output takes
+    more than 64 MiB of memory is ended (output-limit).
     stdin, stdout, stderr: descriptors, files, subprocess.DEVNULL, PIPE (captured) or STDOUT, by default the host's 0, 1, 2.
     check: raise for a returncode other than 0.  python: the interpreter of the launcher, by default this one, else `python3`
     of PATH.  Options are those of the command line: ro, rw, copy (lists of `SRC[:DST]` or pairs), here, follow_links, tmpfs,
@@ -81,24 +82,28 @@ def settle(call):
 
 
 def most_output(options):
-    """Bytes of memory for a run's captured output, or None where max_output bounds what the program may write."""
+    """Returns how many bytes of memory captured output may take; None: max_output is the bound."""
     return MOST_OUTPUT if options.get("max_output") is None else None
 
 
 def overflowed(result, streams):
-    """Makes a Result say that the program was ended because more of its output came than is kept."""
+    """Makes a Result say that the program was ended for more output than is kept."""
     if result.reason == "output-limit":
         return  # said before
     said = "more than %d bytes" % streams.most
     result.reason, result.returncode = "output-limit", 128 + client.SIGKILL
-    result.detail = "its output takes %s of memory as text" % said if streams.text else "it wrote " + said
-    result.advice = "allow more with max_output=BYTES, or let it write to a file: stdout=FILE, stderr=FILE"
+    result.detail = "it wrote " + said
+    if streams.text:
+        result.detail = "its output takes %s of memory as text" % said
+    result.advice = "allow more with max_output=BYTES, or give files: stdout=FILE, stderr=FILE"
     result.evidence.insert(0, "the calling process: " + result.detail)
     result.limits_hit["max_output"] = streams.most
 
 
 def finished(answer, streams=None, check=False):
-    """The Result in an answer (client.Call.take).  streams: of what was captured.  Raises SandboxError, CalledProcessError."""
+    """The Result in an answer (client.Call.take).  streams: of what was captured.
+
+    Raises SandboxError, CalledProcessError."""
     if "error" in answer:
         error = answer["error"]
         raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],

@@ -36,7 +36,8 @@ class Pool:
         As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's; all other options are the Pool's.
         """
         _none(options)
-        streams = Streams(stdin, stdout, stderr, input, capture_output, text, library.most_output(self.options))
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text,
+                          library.most_output(self.options))
         try:
             call = self._ask(argv, streams.theirs, env, timeout)
             streams.handed_over()
@@ -57,7 +58,8 @@ class Pool:
         """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
         _none(options)
         from .popen import exchange_async
-        streams = Streams(stdin, stdout, stderr, input, capture_output, text, library.most_output(self.options))
+        streams = Streams(stdin, stdout, stderr, input, capture_output, text,
+                          library.most_output(self.options))
         try:
             call = self._ask(argv, streams.theirs, env, timeout)
             streams.handed_over()

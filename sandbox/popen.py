@@ -102,10 +102,10 @@ class Process:
         return self.returncode
 
     def communicate(self, input=None, timeout=None):
-        """(stdout, stderr): feeds the input, reads to the end, waits.  Raises subprocess.TimeoutExpired.
+        """Feeds the input, reads to the end, waits; returns (stdout, stderr).
 
-        Both together are bounded as the output of `mrunc.run` is.  What is read of the files `stdout` and `stderr` themselves
-        is not: how much of it is kept is the caller's business."""
+        Both together are bounded as the captured output of `mrunc.run` is. What the caller reads
+        from the files `stdout` and `stderr` is not.  Raises subprocess.TimeoutExpired."""
         if input is not None and self.stdin is None:
             raise usage("input", "stdin is no pipe")
         streams = self._streams
@@ -116,7 +116,8 @@ class Process:
                 streams.adopt(number, os.dup(stream.fileno()))
                 stream.close()
         if 0 in streams.ours and streams.input is None:
-            streams.input = memoryview((input or "").encode() if streams.text else bytes(input or b""))
+            given = (input or "").encode() if streams.text else bytes(input or b"")
+            streams.input = memoryview(given)
             streams.feed()
         end = None if timeout is None else time.monotonic() + timeout
         self._raise()

@@ -16,32 +16,38 @@ PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 CHUNK = 1 << 16
 #: So many of them are read before others have their turn: who writes as fast as we read must not hold up the host.
 MOST_CHUNKS = 16
-#: So much of both outputs together is kept, in bytes of memory, where no max_output says how much a program may write.
+#: So many bytes of memory may both outputs take together, where no max_output is the bound.
 MOST_OUTPUT = 64 << 20
 #: Text is decoded in blocks: many short ones would take more memory than their text.
 BLOCK = 1 << 20
-#: With so many characters behind it, the size of a str tells the bytes that each of its characters takes.
+#: Added to a str, it makes sys.getsizeof tell the bytes of each character.
 PADDING = "\0" * 128
 #: EMFILE
 NO_DESCRIPTOR = "close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, ulimit -n)"
 
 
 class Kept:
-    """What is kept of one output.  size: bytes of memory that it takes, once it is put together."""
+    """What is kept of one output."""
 
     def __init__(self, text):
-        """text: whether it becomes a str, UTF-8 with universal newlines; what isn't UTF-8 is replaced."""
-        self.data, self.pieces, self.length, self.width, self.decoder = bytearray(), [], 0, 1, None
+        """text: whether it becomes a str: UTF-8, universal newlines; what isn't is replaced."""
+        self.data, self.pieces, self.length, self.width = bytearray(), [], 0, 1
+        self.decoder = None
         if text:
-            self.decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), True)
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            self.decoder = io.IncrementalNewlineDecoder(decoder, True)
 
     @property
     def size(self):
-        """A str takes 1, 2 or 4 bytes for each of its characters, whatever its widest one needs."""
+        """Bytes of memory that it takes in one piece.
+
+        A str takes 1, 2 or 4 bytes for each of its characters: what the widest one needs."""
         return self.length * self.width + len(self.data)
 
     def add(self, data, room):
-        """Takes more of it; returns whether that was possible.  room: bytes by which `size` may grow, or None."""
+        """Takes more of it; returns whether all was taken.
+
+        room: bytes by which `size` may grow, or None."""
         before, whole = self.size, room is None or len(data) <= room
         self.data += data if whole else data[:room]
         if self.decoder is None or len(self.data) < BLOCK:
@@ -52,7 +58,8 @@ class Kept:
         piece = self.decoder.decode(bytes(self.data), final)
         self.data.clear()
         padded = piece + PADDING
-        length, width = self.length + len(piece), max(self.width, sys.getsizeof(padded) // len(padded))
+        length = self.length + len(piece)
+        width = max(self.width, sys.getsizeof(padded) // len(padded))
         if most is not None and length * width > most:
             return False
         self.pieces.append(piece)
@@ -60,7 +67,9 @@ class Kept:
         return True
 
     def output(self, most):
-        """(bytes or str, whether it is all).  most: what `size` may become by decoding the rest, or None."""
+        """Returns (bytes or str, whether it is all).
+
+        most: what `size` may become by decoding the rest, or None."""
         if self.decoder is None:
             return bytes(self.data), True
         whole = self._decode(most, True)
@@ -69,10 +78,12 @@ class Kept:
 
 
 class Streams:
-    """theirs: the program's three descriptors; ours: {0, 1 or 2: descriptor of a pipe's other end}; exceeded: whether more came
-    than is kept: then nothing more is read or fed."""
+    """theirs: the program's three descriptors
+    ours: {0, 1 or 2: descriptor of a pipe's other end}
+    exceeded: whether more came than is kept; then nothing more is read or fed"""
 
-    def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False, most=None):
+    def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False,
+                 most=None):
         """As of subprocess.run.  most: bytes of memory for what is captured, or None: any number.
 
         Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
@@ -160,7 +171,9 @@ class Streams:
         os.close(self.ours.pop(0))
 
     def pull(self, number):
-        """Reads what is there of 1 or 2; closes the pipe at its end.  Returns whether something was there."""
+        """Reads what is there of 1 or 2; closes the pipe at its end.
+
+        Returns whether something was there."""
         fd, some = self.ours[number], False
         try:
             for _ in range(MOST_CHUNKS):
@@ -180,7 +193,9 @@ class Streams:
 
     def _room(self):
         """How many bytes more may be kept, or None."""
-        return None if self.most is None else max(0, self.most - sum([kept.size for kept in self.got.values()]))
+        if self.most is None:
+            return None
+        return max(0, self.most - sum([kept.size for kept in self.got.values()]))
 
     def serve(self, fd):
         """One of our ends is ready."""

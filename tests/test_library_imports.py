@@ -53,7 +53,9 @@ with pool(1) as pool:
     assert pool.run(["true"], capture_output=True).returncode == 0
     assert loop.run_until_complete(pool.run_async(["true"])).returncode == 0
 assert loop.run_until_complete(box.run_async(["true"], capture_output=True)).returncode == 0
-assert run(["true"], changes=True).returncode == 0
+assert run(["true"], changes=True).changes == []
+changes = run(["touch", "made"], changes=True).changes
+assert [row["path"] for row in changes] == ["/box/made"], changes
 try:
     run(["no-such-program"])
 except mrunc.SandboxError as error:
