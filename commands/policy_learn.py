@@ -63,10 +63,10 @@ class Record:
         say(WARNING)  # -q does not silence it
         spec.learn = "record"
 
-    def outputs(self, spec):
+    def outputs(self, plan):
         """[(OutputFile, what of a Result it gets)]"""
         from ..sandbox import shown
-        return [(PolicyFile(self.path, shown.writable(spec)), self._text)]
+        return [(PolicyFile(self.path, shown.writable(plan)), self._text)]
 
     def _text(self, result):
         """The file's content, or None where nothing was learned."""
@@ -109,7 +109,7 @@ class Verify:
             self.path = "./" + self.path
 
     @staticmethod
-    def outputs(spec):
+    def outputs(plan):
         """It writes no file of its own."""
         return []
 

@@ -73,7 +73,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
     try:
         outputs = open_outputs(values, plan)
         if study is not None:
-            outputs += study.outputs(spec)
+            outputs += study.outputs(plan)
         if "ledger" in values:
             from ..sandbox import shown
             from .ledger_file import LedgerFile
@@ -133,7 +133,7 @@ def open_outputs(values, plan):
             from ..sandbox import shown
             from .output_file import OutputFile
             try:
-                out.append((OutputFile("--" + name, values[name], shown.writable(plan.spec)), content))
+                out.append((OutputFile("--" + name, values[name], shown.writable(plan)), content))
             except SandboxError:
                 for output, _ in out:
                     output.discard()

@@ -5,19 +5,10 @@ import os
 
 def directories(plan):
     """{(device, inode): path (bytes)} of the host's directories that the program can read."""
-    paths = [op.src for op in plan.operations if op.kind in ("bind", "overlay")] if plan.tier.own_tree else [
-        path for path, _ in plan.landlock_rules]
-    return _identities(paths + [source for source, _ in plan.spec.rw])
-
-
-def writable(spec):
-    """The same of those that it can write."""
-    return _identities([source for source, _ in spec.rw])
-
-
-def _identities(paths):
-    out = {}
-    for path in paths:
+    out = _held(list(plan.shown.values()) + [op.options["source"] for op in plan.operations if "source" in op.options])
+    system = [op.src for op in plan.operations if op.kind == "bind" and "source" not in op.options] \
+        if plan.tier.own_tree else [path for path, _ in plan.landlock_rules if path not in plan.shown]
+    for path in system:
         try:
             found = os.stat(path)
         except OSError:
@@ -25,6 +16,16 @@ def _identities(paths):
         if found.st_mode & 0o170000 == 0o040000:
             out.setdefault((found.st_dev, found.st_ino), os.path.realpath(path))
     return out
+
+
+def writable(plan):
+    """The same of those that it can write."""
+    return _held([op.options["source"] for op in plan.operations if op.kind == "bind" and op.options["rw"]])
+
+
+def _held(sources):
+    """Of sources, which were opened once and are not looked up again."""
+    return dict((source.inode, source.path) for source in sources if source.directory)
 
 
 def holder(fd, places):
