@@ -62,6 +62,7 @@ def programs():
         for name in policy.NAMES:
             made[arch, name] = seccomp_bpf.compile_policy(policy.policy(name, arch), often)
         made[arch, "setid"] = seccomp_bpf.compile_policy(policy.setid_policy(arch), often)
+        made[arch, "core"] = seccomp_bpf.compile_policy(policy.core_policy(arch), often)
     return made
 
 

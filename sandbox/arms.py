@@ -54,7 +54,7 @@ def _tail(value, audit_arch, numbers, listed, others, killed):
     killed: the answer for one of the numbers, for the rest, and where the policy kills."""
     if value == KILL and killed != KILL:  # the numbers of a foreign architecture would be read wrong
         return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed), (_RET, 0, 0, value)]
-    if value & ACTION != ERRNO:
+    if value & ACTION != ERRNO or value == ERRNO:  # success that is pretended is no refusal
         return None
     numbers = sorted(numbers)
     return [(_LD, 0, 0, _NR)] + [(_JEQ, len(numbers) - at, 0, number) for at, number in enumerate(numbers)] + [

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names for people: the arguments of the calls that policies test, and the constants that they test them for."""
+from .policy_arguments import F_SETOWN, FCNTL, FCNTL_LOCKS, GET_OPTIONS, IOCTLS, IOCTLS_EPERM, MADV_MERGEABLE, \
+    PRCTL_REFUSED, RLIMIT_CORE, SET_OPTIONS, SOL_SOCKET
 
 #: The parameters, for calls that a policy here or at a peer tests by argument.  man-pages, section 2
 ARGUMENTS = {
@@ -12,25 +14,36 @@ ARGUMENTS = {
     "sched_setattr": "pid attr flags", "sched_setaffinity": "pid size mask", "open": "path flags mode",
     "openat": "dirfd path flags mode", "creat": "path mode", "mkdir": "path mode", "mkdirat": "dirfd path mode",
     "mmap": "addr length prot flags fd offset", "mprotect": "addr length prot", "unshare": "flags", "setns": "fd nstype",
-    "kill": "pid sig", "tgkill": "tgid tid sig", "madvise": "addr length advice", "futex": "addr op val",
+    "kill": "pid sig", "tkill": "tid sig", "tgkill": "tgid tid sig", "rt_sigqueueinfo": "pid sig info",
+    "rt_tgsigqueueinfo": "tgid tid sig info", "pidfd_open": "pid flags", "get_robust_list": "pid head size",
+    "setrlimit": "resource limit", "setsockopt": "fd level option value size",
+    "getsockopt": "fd level option value size", "sendto": "fd buffer size flags address size",
+    "recvfrom": "fd buffer size flags address size", "sendmsg": "fd message flags", "recvmsg": "fd message flags",
+    "sendmmsg": "fd messages count flags", "recvmmsg": "fd messages count flags timeout", "madvise": "addr length advice", "futex": "addr op val",
     "execveat": "dirfd path argv envp flags", "copy_file_range": "in off_in out off_out length flags", "pipe2": "fds flags",
 }
 
+_RESOURCES = {RLIMIT_CORE: "RLIMIT_CORE"}
+_MESSAGE = {1: "MSG_OOB"}
 _FAMILIES = {0: "AF_UNSPEC", 1: "AF_UNIX", 2: "AF_INET", 9: "AF_X25", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET",
              21: "AF_RDS", 29: "AF_CAN", 31: "AF_BLUETOOTH", 38: "AF_ALG", 40: "AF_VSOCK", 44: "AF_XDP"}
 #: {(call, argument): {value: name}}; asm-generic/ioctls.h, linux/socket.h, personality.h, seccomp.h, fcntl.h, resource.h
 _VALUES = {
-    ("ioctl", 1): {0x5401: "TCGETS", 0x5402: "TCSETS", 0x540E: "TIOCSCTTY", 0x5412: "TIOCSTI", 0x5413: "TIOCGWINSZ",
-                   0x541B: "FIONREAD", 0x541C: "TIOCLINUX", 0x5421: "FIONBIO", 0x5423: "TIOCSETD", 0x8901: "FIOSETOWN",
-                   0x8902: "SIOCSPGRP"},
+    ("ioctl", 1): dict([pair for _, names in IOCTLS for pair in names.items()] + list(IOCTLS_EPERM.items()) +
+                       [(0x8901, "FIOSETOWN"), (0x8902, "SIOCSPGRP")]),
+    ("setsockopt", 1): {SOL_SOCKET: "SOL_SOCKET"}, ("setsockopt", 2): SET_OPTIONS[SOL_SOCKET],
+    ("getsockopt", 1): {SOL_SOCKET: "SOL_SOCKET"}, ("getsockopt", 2): GET_OPTIONS[SOL_SOCKET],
+    ("setrlimit", 0): _RESOURCES, ("prlimit64", 1): _RESOURCES, ("madvise", 2): {MADV_MERGEABLE: "MADV_MERGEABLE"},
     ("socket", 0): _FAMILIES, ("socketpair", 0): _FAMILIES, ("socket", 2): {9: "NETLINK_AUDIT"},
     ("personality", 0): {0: "PER_LINUX", 8: "PER_LINUX32", 0x20000: "UNAME26", 0x20008: "PER_LINUX32|UNAME26",
                          0x40000: "ADDR_NO_RANDOMIZE", 0xFFFFFFFF: "query"},
     ("seccomp", 0): {0: "SECCOMP_SET_MODE_STRICT", 1: "SECCOMP_SET_MODE_FILTER"},
     ("seccomp", 1): {8: "SECCOMP_FILTER_FLAG_NEW_LISTENER"},
-    ("fcntl", 1): {8: "F_SETOWN", 15: "F_SETOWN_EX"}, ("setpriority", 0): {0: "PRIO_PROCESS"},
+    ("fcntl", 1): dict(list(FCNTL.items()) + list(FCNTL_LOCKS.items()) + [(F_SETOWN, "F_SETOWN"), (15, "F_SETOWN_EX")]),
+    ("setpriority", 0): {0: "PRIO_PROCESS"},
     ("ioprio_set", 0): {1: "IOPRIO_WHO_PROCESS"},
-    ("prctl", 0): {3: "PR_GET_DUMPABLE", 4: "PR_SET_DUMPABLE", 15: "PR_SET_NAME", 16: "PR_GET_NAME", 22: "PR_SET_SECCOMP"},
+    ("prctl", 0): dict([(3, "PR_GET_DUMPABLE"), (4, "PR_SET_DUMPABLE"), (15, "PR_SET_NAME"), (16, "PR_GET_NAME"),
+                        (22, "PR_SET_SECCOMP")] + [row[:2] for row in PRCTL_REFUSED]),
 }
 _CLONE = {0x80: "CLONE_NEWTIME", 0x20000: "CLONE_NEWNS", 0x02000000: "CLONE_NEWCGROUP", 0x04000000: "CLONE_NEWUTS",
           0x08000000: "CLONE_NEWIPC", 0x10000000: "CLONE_NEWUSER", 0x20000000: "CLONE_NEWPID", 0x40000000: "CLONE_NEWNET"}
@@ -40,6 +53,8 @@ _TYPES = {0x1000: "S_IFIFO", 0x2000: "S_IFCHR", 0x4000: "S_IFDIR", 0x6000: "S_IF
 _BITS = {("clone", 0): _CLONE, ("unshare", 0): _CLONE}
 _BITS.update(((call, at), _SET_ID) for call, at in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2),
                                                     ("mkdir", 1), ("creat", 1), ("mkdirat", 2), ("open", 2), ("openat", 3)))
+_BITS.update(((call, at), _MESSAGE) for call, at in (("sendto", 3), ("recvfrom", 3), ("sendmmsg", 3), ("recvmmsg", 3),
+                                                     ("sendmsg", 2), ("recvmsg", 2)))
 _BITS["seccomp", 1] = _VALUES["seccomp", 1]
 _KIND = {("mknod", 1): _TYPES, ("mknodat", 2): _TYPES}
 
@@ -82,6 +97,8 @@ def test_text(call, test):
     """One test of policy_tables, as (argument, operator, value) or with a mask."""
     index, sign, value = test[:3]
     name = argument(call, index)
+    if test[3:] == (None, True):  # a pointer
+        return "%s %s %s" % (name, sign, "%#x" % value if value else "NULL")
     if len(test) == 3:
         return "%s %s %s" % (name, sign, value_text(call, index, value))
     mask = value_text(call, index, test[3])
@@ -94,5 +111,13 @@ def rule_text(call, rule):
     """A rule of policy_tables in words."""
     if isinstance(rule, str):
         return rule
-    return "; ".join(entry[0] + (" if " + " and ".join(test_text(call, test) for test in entry[1:]) if entry[1:] else
-                                 " otherwise") for entry in rule)
+    parts, before = [], None
+    for entry in rule:
+        alike = entry[0], entry[1][0] if len(entry) == 2 and entry[1][1] == "==" and len(entry[1]) == 3 else None
+        if alike == before and alike[1] is not None:
+            parts[-1] += " or " + value_text(call, alike[1], entry[1][2])
+        else:
+            parts.append(entry[0] + (" if " + " and ".join(test_text(call, test) for test in entry[1:]) if entry[1:] else
+                                     " otherwise"))
+        before = alike
+    return "; ".join(parts)

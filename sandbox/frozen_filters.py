@@ -3,6 +3,8 @@
 
 NAMES = ("default", "strict", "process", "process-nosignal", "debug")
 ARCHES = ("x86_64", "aarch64")
+#: Filters that stand beside a policy.
+BESIDE = ("setid", "core")
 #: Those that kill for some calls of the architecture.
 KILLING = ("strict",)
 
@@ -31,6 +33,14 @@ def setid_program(arch):
     Raises KeyError for an architecture without filters.
     """
     return _frozen("setid", arch)
+
+
+def core_program(arch):
+    """The frozen filter that keeps RLIMIT_CORE as it is, beside a policy that isn't a shipped one: those do so themselves.
+
+    It lets everything else through. Raises KeyError for an architecture without filters.
+    """
+    return _frozen("core", arch)
 
 
 def asking_program(name, arch, setid):

@@ -8,6 +8,7 @@ from ..syscalls.system import os
 from .child_files import FIRST
 from .controls import GROUP_LIMITS, LEFT_OUT, Control
 from .errors import SandboxError
+from .frozen_filters import BESIDE
 from .host import mount_points, whole
 from .plan import NAMESPACES
 from .base_tree import INODES
@@ -367,9 +368,9 @@ def _seccomp(name, plan, reading, facts, features, identity, control_fds):
         right = bool(asked) and mode == "2" and (count is None or int(count) == expected)
         return right, "Seccomp_filters: %s, the supervisor has %s" % (count, own)
     right = mode == "2" and (count is None or int(count) == expected)
-    right = right and any(filter_name != "setid" for filter_name, _ in plan.filters)
+    right = right and any(filter_name not in BESIDE for filter_name, _ in plan.filters)
     how = "Seccomp: %s, filters %s, the supervisor has %s" % (mode, count, own)
-    named = [filter_name for filter_name, _ in plan.filters if filter_name != "setid"]
+    named = [filter_name for filter_name, _ in plan.filters if filter_name not in BESIDE]
     return right, how + "; attached: %s%s, sha256 %s" % (named[0], ", asking a listener" if asking else "",
                                                         plan.policy_digest[:16]) if named else how
 

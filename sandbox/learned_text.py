@@ -116,8 +116,10 @@ def _braces(rule):
     """A rule of policy_tables in the text's grammar."""
     entries = []
     for entry in rule:
+        if entry[0] == "pretend":  # no policy file can say this; the filter beside it does
+            continue
         action = "allow" if entry[0] == "allow" else "return " + entry[0]
-        tests = ["arg%d %s %#x" % test if len(test) == 3 else "arg%d & %#x %s %#x" % (
+        tests = ["arg%d %s %#x" % test[:3] if test[3:] in ((), (None, True)) else "arg%d & %#x %s %#x" % (
             test[0], test[3], test[1].lstrip("&"), test[2]) for test in entry[1:]]
         entries.append(" && ".join(tests) + "; " + action if tests else action)
     return "{ %s }" % ", ".join(entries)

@@ -61,7 +61,7 @@ class Listening:
 def arm(plan):
     """Gives a Plan its `listening`, and its policy the arms that kill.  Raises SandboxError, exit 2."""
     spec = plan.spec
-    named = [name for name, _ in plan.filters if name != "setid"]
+    named = [name for name, _ in plan.filters if name not in frozen_filters.BESIDE]
     if not named:
         if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
             raise usage(option("ledger" if spec.ledger is True else "trace" if spec.trace else "seccomp_action"),

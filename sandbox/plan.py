@@ -134,6 +134,8 @@ def _fill(plan, spec, host, id_ranges, tier):
     plan.writes_host_files = bool(spec.rw) or not tier.own_tree or not plan.root and (host.stdio_files or not spec.argv)
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", frozen_filters.setid_program(ARCH)))
+    if not _holds_core(plan):
+        plan.filters.append(("core", frozen_filters.core_program(ARCH)))
     if spec.learn == "record":
         from . import learning
         learning.arm(plan)
@@ -186,6 +188,12 @@ def _policy(plan, spec):
     name, program, plan.warnings = filters.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
     plan.policy_digest = digest(program)
     return name, program
+
+
+def _holds_core(plan):
+    """Whether nothing has to be added to keep RLIMIT_CORE at 1: the policy is a shipped one, or no filter is wanted."""
+    return plan.left_out("seccomp") or not plan.tier.own_tree or \
+        plan.spec.learn != "record" and plan.spec.seccomp in SHIPPED and not plan.spec.seccomp_add
 
 
 def _limits(spec, host, plan):

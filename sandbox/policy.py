@@ -4,6 +4,7 @@ the programs of `frozen_filters` were compiled from.
 """
 from .frozen_filters import ARCHES, NAMES
 
+PRETEND = 0x00050000  # SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
 
@@ -16,7 +17,7 @@ def numbers(arch):
 def decisions(name, arch):
     """{system call: (rule, reason)} by ascending number, for every call that the architecture has.
 
-    A rule is as in policy_tables: an action (allow, kill, an errno name), or a tuple of (action, test, ...).
+    A rule is as in policy_tables: an action (allow, kill, pretend, an errno name), or a tuple of (action, test, ...).
     Raises ValueError for an unknown policy.
     """
     from . import policy_tables
@@ -55,12 +56,22 @@ def policy(name, arch):
 
 
 def setid_policy(arch):
-    """The model of `setid_program`."""
-    from .. import seccomp_bpf
+    """The model of `frozen_filters.setid_program`."""
     from . import policy_tables
+    return _beside(policy_tables.SET_ID, arch)
+
+
+def core_policy(arch):
+    """The model of `frozen_filters.core_program`."""
+    from . import policy_tables
+    return _beside(policy_tables.CORE, arch)
+
+
+def _beside(rows, arch):
+    """A filter that lets everything pass but what its rows refuse."""
+    from .. import seccomp_bpf
     table = numbers(arch)
-    rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(policy_tables.SET_ID).items()
-             if call in table.NR}
+    rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items() if call in table.NR}
     # A policy that lets x32 numbers pass would otherwise let chmod pass under its x32 number.
     rules[X32_BIT, 0xFFFFFFFF] = _action("ENOSYS")
     return seccomp_bpf.Policy(table.AUDIT_ARCH, seccomp_bpf.ALLOW, rules)
@@ -90,6 +101,7 @@ def _model(rule):
 def _action(text):
     import errno
     from .. import seccomp_bpf
-    if text in ("allow", "kill"):
-        return seccomp_bpf.ALLOW if text == "allow" else seccomp_bpf.KILL_PROCESS
+    known = {"allow": seccomp_bpf.ALLOW, "kill": seccomp_bpf.KILL_PROCESS, "pretend": PRETEND}
+    if text in known:
+        return known[text]
     return seccomp_bpf.errno(getattr(errno, text))
