@@ -12,6 +12,9 @@ from .policy import X32_BIT
 
 _ARCH = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 _FULL, _ANY, MOST = (1 << 64) - 1, frozenset([(0, 0)]), 1000
+#: Rules for one answer of one call. libseccomp makes several instructions of each, and a program may have 4096: where only
+#: the errno of what is refused would need more, it is left to the default.
+MOST_OF_AN_ERRNO = 100
 REMEDY = "--format bpf exports it as it is"
 _KINDS = {bpf.ALLOW: "SCMP_ACT_ALLOW", bpf.LOG: "SCMP_ACT_LOG", bpf.KILL_PROCESS: "SCMP_ACT_KILL_PROCESS",
           bpf.KILL_THREAD: "SCMP_ACT_KILL_THREAD", bpf.TRAP: "SCMP_ACT_TRAP"}
@@ -29,17 +32,17 @@ def oci(program, arch, what):
     try:
         if filter_paths.masks_numbers(code):
             raise filter_paths.Opaque("it computes with the call number, and a profile names single calls")
-        default, groups, x32 = _only(paths, 0x3FFFFFFF), {}, set()
+        default, groups, x32, left = _only(paths, 0x3FFFFFFF), {}, set(), []
         for number in filter_paths.numbers_to_look_at(code):
             if number in names:
-                _call(paths, number, names[number], default, groups)
+                left += _call(paths, number, names[number], default, groups)
             elif number >= X32_BIT and arch == "x86_64":
                 x32.update(action for action, _ in paths.ways(number))
             elif _only(paths, number) != default:
                 raise filter_paths.Opaque("number %d has no name and its own answer, %s" % (
                     number, filter_paths.action_text(_only(paths, number))))
         otherwise = _otherwise("calls of another architecture", filter_paths.elsewhere(code, table.AUDIT_ARCH, budget))
-        otherwise += _otherwise("x32 numbers", x32)
+        otherwise += _otherwise("x32 numbers", x32) + left
     except filter_paths.Opaque as error:
         raise usage("%s can't be written as OCI JSON" % what, str(error), REMEDY, stage="policy export")
     made = {}
@@ -74,18 +77,29 @@ def _only(paths, number):
 
 
 def _call(paths, number, name, default, groups):
-    """Adds the rules of a call to {(action, ((index, value, mask), ...)): [name]}."""
+    """Adds the rules of a call to {(action, ((index, value, mask), ...)): [name]}; [what it answers otherwise]."""
     found = paths.ways(number)
     actions = {action for action, _ in found}
     if len(actions) == 1:
         action = actions.pop()
         if action != default:
             groups.setdefault((action, ()), []).append(name)
-        return
+        return []
+    left = []
     for action in sorted(actions - {default}):
-        for rule in rules([words for one, words in found if one == action], name, paths.budget):
+        made = rules([words for one, words in found if one == action], name, paths.budget)
+        if len(made) > MOST_OF_AN_ERRNO and _refuses(action) and _refuses(default):
+            left.append("some calls of %s get %s here; runc, crun and docker answer %s" % (
+                name, filter_paths.action_text(action), filter_paths.action_text(default)))
+            continue
+        for rule in made:
             args = tuple((index,) + rule[index] for index in sorted(rule))
             groups.setdefault((action, args), []).append(name)
+    return left
+
+
+def _refuses(action):
+    return action & 0xFFFF0000 == bpf.ERRNO and action != bpf.ERRNO
 
 
 def rules(ways, name, budget):
@@ -142,13 +156,12 @@ def _merged(regions, budget):
 
 def _parts(cubes, budget):
     """[(operator, value, mask)] of one argument's cubes: a single value left out is one !=."""
-    if len(cubes) >= 32:
-        rest = [(0, 0)]
-        for hole in sorted(cubes):
-            budget.spend(64 * len(rest))
-            rest = filter_paths.joined([piece for cube in rest for piece in filter_paths.without(cube, hole)])
-        if len(rest) == 1 and rest[0][1] == _FULL:
-            return [("!=", rest[0][0], _FULL)]
+    budget.spend(64 * len(cubes))
+    free = [_FULL & ~mask for _, mask in cubes]
+    sizes = [1 << bin(bits).count("1") for bits in free]
+    if sum(sizes) == _FULL:  # the cubes exclude each other: the sum of all values tells which one is missing
+        held = sum(size * value + size // 2 * bits for (value, _), bits, size in zip(cubes, free, sizes))
+        return [("!=", (_FULL << 63) - held, _FULL)]
     return [("==", value, mask) for value, mask in sorted(cubes)]
 
 
