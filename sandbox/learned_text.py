@@ -40,7 +40,7 @@ def write(found, arch):
     parts.append(["# Always there: what mrunc's pid 1 needs to start and end the program, --ledger, and returns from signals"] +
                  sorted("%s: %s" % (call, _base(call, enough, names)) for call, enough in BASE))
     titles = [title for title, _ in SECTIONS] + ["Others"]
-    parts += [["# " + titles[section]] + sections[section] for section in sorted(sections)]
+    parts += [["# " + titles[section]] + sections[section] for section in sorted(sections) if sections[section]]
     if refused:
         parts.append(["# " + REFUSED] + refused)
     held = [call for call in sorted(HELD) if (call in found.calls or any(call == name for name, _ in BASE)) and
@@ -116,8 +116,6 @@ def _braces(rule):
     """A rule of policy_tables in the text's grammar."""
     entries = []
     for entry in rule:
-        if entry[0] == "pretend":  # no policy file can say this; the filter beside it does
-            continue
         action = "allow" if entry[0] == "allow" else "return " + entry[0]
         tests = ["arg%d %s %#x" % test[:3] if test[3:] in ((), (None, True)) else "arg%d & %#x %s %#x" % (
             test[0], test[3], test[1].lstrip("&"), test[2]) for test in entry[1:]]

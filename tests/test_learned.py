@@ -6,7 +6,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import filters, learned, learned_text, policy, policy_files
+from mrunc.sandbox import filters, learned, learned_text, policy, policy_arguments, policy_files
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.learned import HELD, Judge, Learned
 
@@ -139,12 +139,13 @@ def test_what_was_seen_once_is_marked_until_it_is_seen_again():
 
 def test_many_values_of_a_call_become_all_that_the_default_lets_pass(tmp_path):
     found = Learned(1)
-    for number in range(learned.MOST_VALUES + 1):
-        found.see("ioctl", (0x80000000 + number,))
+    for request in sorted(request for _, names in policy_arguments.IOCTLS for request in names)[:learned.MOST_VALUES + 1]:
+        found.see("ioctl", (request,))
     text = learned_text.write(found, "x86_64")
     assert "# any value: only up to 32 are held on to" in text and "the default policy refuses" not in text
     code = compiled(text, "x86_64", tmp_path)
-    assert answer(code, "x86_64", "ioctl", {1: 0x1234}) == bpf.ALLOW
+    assert answer(code, "x86_64", "ioctl", {1: 0x40049409}) == bpf.ALLOW
+    assert answer(code, "x86_64", "ioctl", {1: 0x1234}) == bpf.errno(25)
     assert answer(code, "x86_64", "ioctl", {1: 0x5412}) == bpf.errno(1), "TIOCSTI is not among them"
     assert learned_text.write(learned_text.read("p", text.encode(), "x86_64"), "x86_64") == text
     many = Learned(1)
@@ -163,8 +164,9 @@ def test_constants_have_their_c_names():
         for each in values:
             found.see(call, each, 2)
     lines = learned_text.write(found, "x86_64").split("\n")
-    for line in ("ioctl: arg1 == TCGETS", "ioctl: arg1 == FIONREAD", "ioctl: arg1 == 0xc020660b", "fcntl: arg1 == F_DUPFD",
-                 "fcntl: arg1 == F_ADD_SEALS", "fcntl: arg1 == 0x4d", "prctl: arg0 == PR_SET_NAME", "prctl: arg0 == PR_SET_VMA",
+    for line in ("ioctl: arg1 == TCGETS", "ioctl: arg1 == FIONREAD", "fcntl: arg1 == F_DUPFD",
+                 "ioctl: arg1 == 0xc020660b  # the default policy refuses this", "fcntl: arg1 == F_ADD_SEALS",
+                 "fcntl: arg1 == 0x4d  # the default policy refuses this", "prctl: arg0 == PR_SET_NAME", "prctl: arg0 == PR_SET_VMA",
                  "socket: arg0 == AF_UNIX && arg1 == SOCK_STREAM|SOCK_CLOEXEC",
                  "socket: arg0 == AF_INET && arg1 == SOCK_STREAM  # the default policy refuses this",
                  "clone: arg0 == CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD",
