@@ -25,6 +25,8 @@ OPTIONS = (
            "laid over one another in order", GROUP, True),
     Source("--from-host", "sources", "NAMES", "build: packages of this host with all that they depend on (python3,bash), or "
            "programs that belong to no package, with their libraries", GROUP, True),
+    Option("--follow-links", "follow_links", None, "build: follow every symbolic link on the way to a source; without it only "
+           "those that root alone can have made", GROUP),
     Option("--image", "image", "NAME", "build: which image of an OCI layout that holds several", GROUP),
     Option("--max-size", "max_size", "SIZE", "build: content of all files together (default 16G)", GROUP),
     Option("--max-files", "max_files", "COUNT", "build: entries of all sources together (default 500000)", GROUP),
@@ -36,7 +38,7 @@ OPTIONS = (
 ACTIONS = (("build DEST --from SOURCE...", "make a root file system; set-id bits, capabilities and devices are dropped, an "
             "archive that leads out is refused (exit status 1)"),
            ("check DIR", "look for what should not be in one; exit status 1 if there is something"))
-_TAKES = {"build": "sources image max_size max_files manifest json quiet", "check": "json quiet"}
+_TAKES = {"build": "sources follow_links image max_size max_files manifest json quiet", "check": "json quiet"}
 #: So many dropped things are named on stderr; the manifest has all.
 MOST_NAMED = 100
 
@@ -82,7 +84,7 @@ def build(destination, values):
     with Terminated():
         try:
             manifest = rootfs_build.build(os.fsencode(destination), sources, limits, _epoch(), values.get("image"),
-                                          progress.tick)
+                                          progress.tick, "follow_links" in values)
         finally:
             progress.end()
     if not values.get("quiet"):

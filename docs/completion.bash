@@ -94,7 +94,7 @@ _mrunc() {
         --max-size) : ;;
         --max-files) : ;;
         --manifest) COMPREPLY=($(compgen -f -- "$word")) ;;
-        *) COMPREPLY=($(compgen -f -W "build check --from --from-host --image --max-size --max-files --manifest --json -q --quiet -h --help" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -W "build check --from --from-host --follow-links --image --max-size --max-files --manifest --json -q --quiet -h --help" -- "$word")) ;;
         esac ;;
     report)
         case $before in

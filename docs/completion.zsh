@@ -167,6 +167,7 @@ _mrunc() {
             '*:file:_files' && ret=0 ;;
         rootfs) _arguments -S '*--from=[build\: a directory, a tar (plain, gzip, xz) or an OCI image layout; several are laid over one another in order]:SOURCE:_files' \
             '*--from-host=[build\: packages of this host with all that they depend on (python3,bash), or programs that belong to no package, with their libraries]:NAMES: ' \
+            '--follow-links[build\: follow every symbolic link on the way to a source; without it only those that root alone can have made]' \
             '--image=[build\: which image of an OCI layout that holds several]:NAME: ' \
             '--max-size=[build\: content of all files together (default 16G)]:SIZE: ' \
             '--max-files=[build\: entries of all sources together (default 500000)]:COUNT: ' \

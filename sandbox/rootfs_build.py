@@ -19,12 +19,12 @@ MOST_BYTES, MOST_FILES = 16 << 30, 500000
 SCHEMA = 1
 
 
-def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, image=None, tick=None):
+def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, image=None, tick=None, follow_links=False):
     """Makes the tree and returns its manifest (a dict).
 
     destination: path (bytes), where nothing may be; sources: [("from" or "from-host", value)], lowest first: a path, or a list
     of names; limits: (bytes, entries) of the whole tree; epoch: seconds or None (SOURCE_DATE_EPOCH); tick: progress,
-    tick(entries, bytes).
+    tick(entries, bytes); follow_links: every link on the way to a source, not only root's.
 
     Raises SandboxError: 1 for a source that is refused, 2 for a mistake, 125 for what this host can't do.  Whatever is raised,
     nothing is left.
@@ -40,7 +40,7 @@ def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, ima
                 from . import rootfs_host
                 writer.take(rootfs_host.entries(value))
             else:
-                for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid):
+                for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid, follow_links):
                     writer.take(layer)
         writer.finish()
         manifest = describe(writer, sources)

@@ -24,12 +24,12 @@ OPAQUE, WHITEOUT = b".wh..wh..opq", b".wh."
 
 
 class Layout:
-    """path: bytes, of the layout's directory."""
+    """source: Source of the layout's directory; path: bytes, for messages."""
 
-    def __init__(self, path):
+    def __init__(self, source, path):
         self.path, self.shown = path, text(path)
         self.listed = self.parsed = 0
-        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = os.dup(source.fd)
 
     def close(self):
         """Gives the descriptor back."""
@@ -114,12 +114,12 @@ class Layout:
         return out
 
 
-def layers(path, limits, image=None):
-    """Yields a stream of entries per layer, lowest first.  path: bytes; limits: (bytes, files); image: name or None.
+def layers(source, path, limits, image=None):
+    """Yields a stream of entries per layer, lowest first.  source, path: as of Layout; limits: (bytes, files); image: name or None.
 
     Raises SandboxError.
     """
-    layout = Layout(path)
+    layout = Layout(source, path)
     try:
         version = _parsed(_whole(layout.open(b"oci-layout"), layout.shown), layout.shown).get("imageLayoutVersion")
         if version != "1.0.0":

@@ -6,6 +6,7 @@ opened is what is asked.
 """
 import errno
 import os
+import shlex
 import stat
 
 from . import beneath
@@ -13,6 +14,7 @@ from .errors import usage
 from .host import kind_of
 from .rootfs_entries import Entry, refused, text
 from .rootfs_streams import RawFile, Stream
+from .source import Planted, open_path
 
 KINDS = {"file": "file", "directory": "directory", "link": "symlink"}
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -20,34 +22,44 @@ OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 OVERHEAD = 2048
 
 
-def layers(path, limits, image=None, avoid=()):
+def layers(path, limits, image=None, avoid=(), follow_links=False):
     """Yields streams of entries, one per layer.  path: bytes; limits: (bytes, files); image: the name of one of several images
-    of a layout; avoid: [(device, inode)] of directories that are not descended into.
+    of a layout; avoid: [(device, inode)] of directories that are not descended into; follow_links: as of source.open_path.
 
     Raises SandboxError: exit 2 for what is no source, 1 for one that is refused.
     """
+    source = None
     try:
-        kind = kind_of(os.stat(path).st_mode)
-        if kind in ("file", "directory") and not os.access(path, os.R_OK):
+        source = open_path(path, follow_links)
+        kind = kind_of(source.found.st_mode)
+        if kind in ("file", "directory") and not source.allows(os.R_OK):
             raise usage("--from %s" % text(path), os.strerror(errno.EACCES))
         if kind == "file":
-            yield tar(path, limits)
+            yield tar(source, path, limits)
         elif kind != "directory":
             raise usage("--from %s" % text(path), "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
-        elif os.path.exists(os.path.join(path, b"oci-layout")):
+        elif source.mode_of(b"oci-layout") is not None:
             from . import rootfs_oci
-            for layer in rootfs_oci.layers(path, limits, image):
+            for layer in rootfs_oci.layers(source, path, limits, image):
                 yield layer
         else:
-            yield directory(path, avoid)
+            yield directory(source, avoid)
+    except Planted as error:
+        real = os.path.realpath(path)  # to be said, and nothing else
+        raise usage("--from %s" % text(path), "%s is a symbolic link to %s in a directory that others than root can write" %
+                    (text(error.filename), text(error.target)), "name the path that it leads to: --from %s; or follow every "
+                    "link: --follow-links" % shlex.quote(text(real)))
     except OSError as error:
         raise usage("--from %s" % text(path), error.strerror)
+    finally:
+        if source is not None:
+            source.close()
 
 
-def tar(path, limits):
-    """The entries of a tar file."""
+def tar(source, path, limits):
+    """The entries of a tar file.  path: for messages."""
     from . import rootfs_tar
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = source.open(os.O_RDONLY)
     try:
         stream = Stream(RawFile(fd), text(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
         for entry in rootfs_tar.entries(stream, text(path)):
@@ -57,9 +69,9 @@ def tar(path, limits):
         os.close(fd)
 
 
-def directory(path, avoid=()):
+def directory(source, avoid=()):
     """The entries of a directory, each directory before what it holds, names in order."""
-    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = source.open(os.O_RDONLY | os.O_DIRECTORY)
     try:
         device = os.fstat(top).st_dev
         links = {}

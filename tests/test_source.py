@@ -355,3 +355,26 @@ def test_a_deep_tree_is_refused_rather_than_half_searched(inside):
     assert done.rc == 2 and "directories deep" in done.err, done
     done = inside.run("true", options=["--ro", "deep/%s:/x" % "/".join(["d"] * 60)])
     assert done.rc == 0, done
+
+
+@pytest.mark.parametrize("kind", ["directory", "tar"])
+def test_a_planted_link_is_no_source_of_a_tree(inside, kind):
+    os.umask(0o022)
+    for name in ("out", "victim"):
+        os.mkdir(os.path.join(inside.scratch, name))
+    with open(os.path.join(inside.scratch, "victim/secret"), "w") as stream:
+        stream.write("secret\n")
+    subprocess.run(["tar", "cf", "victim.tar", "-C", "victim", "."], cwd=inside.scratch, check=True)
+    real = "victim" if kind == "directory" else "victim.tar"
+    os.symlink("../" + real, os.path.join(inside.scratch, "out/link"))
+    give(inside.scratch)
+
+    def build(*words):
+        return inside.outside(inside.command(options=["build", *words], verb="rootfs"))
+    done = build("one", "--from", "out/link")
+    assert done.returncode == 2 and "out/link is a symbolic link to ../%s" % real in done.stderr, done
+    assert not os.path.exists(os.path.join(inside.scratch, "one"))
+    remedy = shlex.split(re.search(r"leads to: (.*); or follow every link: (.*)\n", done.stderr).group(1))
+    for name, words in (("two", remedy), ("three", ["--from", "out/link", "--follow-links"])):
+        done = build(name, *words)
+        assert done.returncode == 0 and os.path.exists(os.path.join(inside.scratch, name, "secret")), done
