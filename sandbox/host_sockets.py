@@ -76,5 +76,5 @@ def _talks(tree, path, kind):
     return SandboxError(
         "sources", shown, control="mounts", reason="%s is a %s of the host's, and a program inside could talk to its owner" %
         (path.decode("utf-8", "surrogateescape"), kind),
-        remedy="start mrunc with PATH=/usr/sbin:/usr/bin:/sbin:/bin, then %s is not shown" % shown if tree in STORES else
+        remedy="without it in PATH %s is not shown: export PATH=/usr/sbin:/usr/bin:/sbin:/bin" % shown if tree in STORES else
         "run on a tree without it: " + option("rootfs", "TREE"))

@@ -342,8 +342,9 @@ def test_a_service_below_the_hosts_system_is_refused(inside_as_root, who, place,
     assert done.returncode == 125 and "connected" not in done.stdout, done
     assert "%s is a %s of the host's" % (place, "FIFO" if kind == "FIFO" else "socket") in done.stderr, done
     if place.startswith("/opt"):
-        words = re.search(r"start mrunc with (PATH=\S+),", done.stderr).group(1)
-        done = run(["env", words, *inside_as_root.command("sh", "-c", "ls -d %s || echo gone" % place)])
+        line = re.search(r"is not shown: (export PATH=\S+)\n", done.stderr).group(1)
+        command = inside_as_root.command("sh", "-c", "ls -d %s || echo gone" % place)
+        done = run(["sh", "-c", line + '; exec "$@"', "sh", *command])
         assert (done.returncode, done.stdout) == (0, "gone\n"), done
 
 
