@@ -51,7 +51,7 @@ def amounts(plan):
     filled = sum(1 for op in plan.operations if op.kind == "file" and op.src)
     path = [part for entry in os.environ["PATH"].split(":") for part in entry.split("/") if part]
     return {"directory": kinds["directory"], "empty file": kinds["file"] - filled, "file": filled, "link": kinds["symlink"],
-            "file system": kinds["tmpfs"] + kinds["proc"], "bind": kinds["bind"] + kinds["device"],
+            "file system": kinds["tmpfs"] + kinds["proc"] + kinds["devpts"], "bind": kinds["bind"] + kinds["device"],
             "mount": sum(kinds[kind] for kind in base_tree.MOUNTS), "rule": len(plan.landlock_rules),
             "limit": len(plan.limits), "entry of /etc": len(etc.HOST_ENTRIES) + kinds["bind"],
             "place of the host": len(host.ROOT_NAMES) + len(host.STORES), "component of PATH": len(path)}

@@ -17,8 +17,8 @@ EXAMPLES = (
     ("Nothing writable but /tmp, nothing that is written there executes:",
      "mrunc run \\-\\-harden \\-\\-writable /tmp=16M \\-\\- sh"))
 SIGNALS = ("HUP, INT (Ctrl-C), QUIT, TERM, USR1 and USR2 are passed on to the program, which may ignore them. The third of "
-           "INT, QUIT and TERM ends the sandbox with everything in it. On a terminal of its own (--tty, shell) Ctrl-C is "
-           "what is typed there; three TERM sent to mrunc, or its --timeout, end that sandbox.")
+           "INT, QUIT and TERM ends the sandbox with everything in it; three Ctrl-C that are typed on a terminal, within "
+           "two seconds. TSTP (Ctrl-Z) stops the program and mrunc, CONT continues both; --timeout counts on.")
 
 
 def plain(text):

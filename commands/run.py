@@ -82,7 +82,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
             from os import fsdecode
             say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(fsdecode(word) for word in spec.argv))
-        result = launch.launch(plan, ledger and ledger.stream)
+        result = launch.launch(plan, ledger and ledger.stream, study is None)
     except SandboxError as error:
         if error.stage == "exec" and not error.remedy:
             from .missing import explain

@@ -84,7 +84,7 @@ def host_userland(host, own_files):
     return ops
 
 
-def base(host, own_files, proc, tty, home, skip_subset=False, userland=None):
+def base(host, own_files, proc, home, skip_subset=False, userland=None):
     """The default tree, root first: [Operation].  host: facts; own_files: of etc.own_files; proc: pid, full, none; userland:
     the operations that take the place of the host's programs, of rootfs_run."""
     ops = [Operation("tmpfs", b"/", flags=NOSUID | NODEV | NOEXEC, size=16 << 20, mode=0o755, user=False)]
@@ -107,10 +107,9 @@ def base(host, own_files, proc, tty, home, skip_subset=False, userland=None):
     for name, target in ((b"fd", b"/proc/self/fd"), (b"stdin", b"/proc/self/fd/0"), (b"stdout", b"/proc/self/fd/1"),
                          (b"stderr", b"/proc/self/fd/2")):
         add(Operation("symlink", b"/dev/" + name, target))
-    if tty:
-        add(Operation("directory", b"/dev/pts", mode=0o755))
-        add(Operation("symlink", b"/dev/ptmx", b"pts/ptmx"))
-        add(Operation("devpts", b"/dev/pts", flags=NOSUID | NOEXEC))
+    add(Operation("directory", b"/dev/pts", mode=0o755))
+    add(Operation("symlink", b"/dev/ptmx", b"pts/ptmx"))
+    add(Operation("devpts", b"/dev/pts", flags=NOSUID | NOEXEC))
     add(tmpfs(b"/tmp", 1 << 30, 0o1777))
     add(tmpfs(b"/box", 1 << 30))
     add(tmpfs(home, 256 << 20, 0o700))

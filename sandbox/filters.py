@@ -11,6 +11,7 @@ from .policy_files import compiled, read, refuse_unsure
 from .policy_minijail import addition
 from .. import seccomp_bpf as bpf
 from ..syscalls import seccomp
+from ..syscalls.system import os
 
 _FDS = range(3, 9)       # stages.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
@@ -33,7 +34,7 @@ STARTER = (
     ("landlock_restrict_self", [(fd, 0) for fd in _FDS], None),
     ("rt_sigprocmask", [(2, _SOME, 0, 8)], None),
     ("fcntl", [(fd, 2, 1) for fd in _FDS], "arg1 == 2"),
-    ("close", [(fd,) for fd in _FDS], None),
+    ("close", [(fd,) for fd in (0, 1, 2) + tuple(_FDS)], None),
     ("execve", [(_SOME, _SOME, _SOME)], None),
     ("exit_group", [(status,) for status in (0, 1, 125, 255)], None),
 )
@@ -121,7 +122,7 @@ def to_add(rules):
 
 def _check_starter(name, program, arch, spec, signals, finished):
     """Raises where a call is refused without which no program can be started behind this filter."""
-    missing = lacking(program, arch, spec.tty, signals, warm=not spec.argv)
+    missing = lacking(program, arch, spec.tty or os.isatty(0), signals, warm=not spec.argv)
     if not missing:
         return
     remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + to_add(

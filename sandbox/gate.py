@@ -11,6 +11,7 @@ from .errors import SandboxError
 from .frozen_filters import BESIDE
 from .host import mount_points, whole
 from .plan import NAMESPACES
+from .stdio import all_null
 from .base_tree import INODES
 from ..syscalls import libc, process
 from ..syscalls.caps import SECUREBITS_LOCKED
@@ -35,7 +36,9 @@ class Own:
     """What the reading is compared with: the supervisor's own namespaces and filters, and the plan's mounts in mountinfo's
     words.  None of it is the child's, so it is made while the child is still at work."""
 
-    def __init__(self, plan):
+    def __init__(self, plan, places=None):
+        """places: stdio.Stdio of the program, where it is known already; terminal: fd of its pty's master, if any."""
+        self.places, self.terminal = places, None
         self.namespaces = dict((kind, _namespace_link("/proc/self/ns/" + kind)) for control, kind in KINDS.items()
                                if control in plan.controls and control not in plan.lacks)
         self.filters = own_filters()
@@ -392,8 +395,9 @@ def _trace(name, plan, reading, facts, features, identity, control_fds):
 
 
 def _fds(name, plan, reading, facts, features, identity, control_fds):
-    extra = len(reading.descriptors)
-    return extra == control_fds, "0, 1, 2 and %d of init's own, closed at its exec of the workload" % extra
+    extra, places = len(reading.descriptors), reading.own.places
+    right, how = all_null(reading.pid) if places is None else places.holds(reading.pid, reading.own.terminal)
+    return right and extra == control_fds, "%s; %d of init's own, closed at its exec of the workload" % (how, extra)
 
 
 def _cwd(name, plan, reading, facts, features, identity, control_fds):

@@ -23,9 +23,9 @@ PROC_MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi
 
 class Host:
     """Facts.  uid, gid: the caller's; layout: name -> b"" for a directory, target (bytes) for a link; stores, etc:
-    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist; stdio_files: 0, 1 or 2 is a file."""
+    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist."""
 
-    __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts", "stdio_files")
+    __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
 
     def __getattr__(self, name):
         if name != "proc":  # forty looks, and only --proc full asks
@@ -67,15 +67,7 @@ class Host:
                 self.cpu[name] = b"0\n"
         self.hard_limits = dict((name, process.get_limit(name)) for name in ("nofile", "nproc", "cpu"))
         self.mounts = mount_points("/proc/self/mountinfo")
-        self.stdio_files = any(_is_file(fd) for fd in (0, 1, 2))
         return self
-
-
-def _is_file(fd):
-    try:
-        return os.fstat(fd).st_mode & S_IFMT == S_IFREG
-    except OSError:
-        return False
 
 
 def kind_of(mode):

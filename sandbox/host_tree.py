@@ -149,23 +149,6 @@ def _tasks_of(uid):
     return count
 
 
-def refuse_datagrams():
-    """A datagram socket among 0, 1, 2 could be sent from to any other of the host.  Raises SandboxError (exit 2)."""
-    sockets = libc.sockets
-    for fd in (0, 1, 2):
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            continue
-        probe = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM, 0, os.dup(fd))
-        try:
-            kind = probe.getsockopt(sockets.SOL_SOCKET, sockets.SO_TYPE)
-        finally:
-            probe.close()
-        if kind not in (sockets.SOCK_STREAM, sockets.SOCK_SEQPACKET):
-            raise SandboxError("descriptors", "%d is a datagram socket" % fd, status=USAGE,
-                               reason="the program could reach the host's other sockets through it",
-                               remedy="give it a pipe or a file: </dev/null")
-
-
 def settle(plan, path):
     """Puts the directory that was made into a Plan.  path: bytes, real."""
     unnamed = plan.home

@@ -114,6 +114,13 @@ gate:   lea     -32(%r14), %rsp                         # recvmsg(fd, {0, 0, {{n
         js      failed
         jz      workload
         mov     %eax, %ebx
+        push    $2                                      # close(2), close(1), close(0): the workload's ends show
+        pop     %rdi
+3:      push    $3
+        pop     %rax
+        syscall
+        dec     %edi
+        jns     3b
         jmp     look                                    # at what came before SIGIO was armed
 
 loop:   lea     -8(%r12), %rdi                          # rt_sigtimedwait(set, 0, 0, 8)

@@ -38,15 +38,12 @@ class Job:
         except OSError:  # one that the host itself may not enter
             os.chdir("/")
         try:
-            launcher.lend(self.stdio)
             self.run = self.make_run(self.plan())
             self.run.start()
         except Exception as error:
             self._fail(error)
         finally:
             os.chdir("/")
-            if not self.request["alone"]:
-                launcher.take_back()
 
     def plan(self):
         """The Plan.  Raises SandboxError."""
@@ -56,7 +53,7 @@ class Job:
 
     def make_run(self, plan):
         """The launch.Run."""
-        return Served(plan, self.launcher, self.stdio)
+        return Served(plan, self.launcher, self.stdio, self.request.get("own", ()))
 
     # -- as a member of the loop ---------------------------------------------------------------------------------
 
@@ -139,8 +136,7 @@ class Job:
         self.state = RUNS
         self.supervision.begin()
         self.key = self.launcher.spares.key(self)
-        if not self.supervision.carriers and not self.run.terminals:
-            self._close_stdio()
+        self._close_stdio(self.run.places.carried())
         tell, self.request = self.request["tell"], {"alone": self.request["alone"]}
         if tell:
             self._say(b">", {"pid": self.run.pid})
@@ -252,12 +248,12 @@ class Job:
             self.launcher.spares.ran(self.key)
         self.error = None  # its traceback leads back here: garbage that only a collection would find
 
-    def _close_stdio(self):
-        for fd in self.stdio:
-            os.close(fd)
-        self.stdio = ()
-        if self.request["alone"]:
-            self.launcher.take_back()
+    def _close_stdio(self, kept=()):
+        """kept: the numbers of those that are carried until the end."""
+        for number, fd in enumerate(self.stdio):
+            if number not in kept:
+                os.close(fd)
+        self.stdio = tuple(fd for number, fd in enumerate(self.stdio) if number in kept)
 
     # -- the host ------------------------------------------------------------------------------------------------
 

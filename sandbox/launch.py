@@ -12,9 +12,10 @@ from . import child_files, ending, idmap, init, plan as planning, stages, tiers
 from .errors import SandboxError, step
 from .features import NO_INTO_CGROUP, Features
 from .host import Host
-from .provisions import Provisions, boot_offsets, stdio_rights
+from .provisions import Provisions, boot_offsets
+from .stdio import NOTHING
 
-SIGKILL = 9
+SIGKILL, MSG_DONTWAIT = 9, 0x40
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
 SETUP_DEADLINE = 60.0
 #: As struct timeval: an init that takes nothing of a long go for so long is stopped or dead.
@@ -46,11 +47,11 @@ def rehearse(plan):
         run.abandon()
 
 
-def launch(plan, stream=None):
-    """Runs the plan and returns a Result.  stream: ledger_stream.Stream for the ledger's lines, or None.  Raises SandboxError
-    when nothing ran."""
+def launch(plan, stream=None, lets_go=False):
+    """Runs the plan and returns a Result.  stream: ledger_stream.Stream for the ledger's lines, or None; lets_go: 0 and 1 of
+    this process may lead to /dev/null afterwards.  Raises SandboxError when nothing ran."""
     run = step("start", Run, plan)
-    run.stream = stream
+    run.stream, run.lets_go = stream, lets_go
     try:
         step("start", run.start)
         run.meet_at_the_gate()
@@ -63,23 +64,20 @@ def launch(plan, stream=None):
 class Run(Provisions):
     """One sandbox from its first descriptor to its last."""
 
+    host_pid = None  # of the process that the caller's descriptors belong to, where that is another one
+    lets_go = False  # whether nobody else in this process uses the caller's descriptors
+
     def __init__(self, plan, features=None):
         Provisions.__init__(self, plan, features or Features())
         self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
         self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
         self.group, self.group_notes = None, plan.group_notes
-        self.survivors, self.terminals, self.uppers, self.private = [], [], {}, None
-        self.hearing = self.stream = None
+        self.survivors, self.uppers, self.private = [], {}, None
+        self.hearing = self.stream = self.proxy = None
         self.judged = self.ended = False
         self.ending = None
         self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
-        self._remember_terminals()
         self.result = None  # until the child has been made
-
-    def _remember_terminals(self):
-        if not self.plan.spec.tty and any([os.isatty(fd) for fd in set(self.stdio)]):
-            from . import terminals
-            self.terminals = terminals.remember(self.stdio)
 
     def room(self):
         """Bytes of memory in init for what comes through the gate."""
@@ -104,8 +102,7 @@ class Run(Provisions):
             self._private_directory(copies)
         trees = self._open_trees()
         self.image = step("init image", self._image)
-        stdin = self._private_stdin()
-        carried = self._carried_output()
+        self._take_places()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
         self.sock, theirs = step("control socket", process.control_pair)
         self.undo += [(self.sock.close, ()), (theirs.close, ())]
@@ -121,7 +118,7 @@ class Run(Provisions):
             plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
             parent_end=self.sock, features=self.features, image=self.image, last_cap=caps.last_capability(), trees=trees,
             copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
-            boot=boot_offsets(), stdio=stdio_rights(carried), ignored=self.ignored, stdin=stdin, carried=carried,
+            boot=boot_offsets(), ignored=self.ignored, places=NOTHING if self.places is None else self.places.places(),
             group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
             remount=self.features.remount(), handover=self._handover(),
             inherited=None if self.features.cloexec_range else process.inheritable())
@@ -150,10 +147,8 @@ class Run(Provisions):
             child_files.first_to_be_killed(self.pid)
         self._send(b"maps")  # the child has waited for it; what it does not wait for comes after
         theirs.close()
-        if stdin >= 0:
-            self._close_now(stdin)  # or the write end would never learn that the workload has gone
-        if self.output is not None:
-            self.output.release()
+        if self.places is not None:
+            self.places.release()
         from .result import Result, now_utc  # here, as what follows: the child is busy
         self.result = Result().planned(plan)
         self.result.started = now_utc(started)
@@ -174,6 +169,13 @@ class Run(Provisions):
         """Sends a signal to the program, by init or directly; SIGKILL is init's own."""
         if self.reaper is None or number == SIGKILL:
             self.signal_init(number)
+        else:
+            self.reaper.signal(number)
+
+    def pause(self, number):
+        """Sends SIGSTOP or SIGCONT to the program, which would stop init itself."""
+        if self.reaper is None or self.reaper.scoped:
+            self.sock.send(bytes([number]), MSG_DONTWAIT)
         else:
             self.reaper.signal(number)
 
@@ -255,7 +257,7 @@ class Run(Provisions):
             text = packet[1:].decode("utf-8", "surrogateescape")
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
             from . import gate
-            self.own = step("gate", gate.Own, self.plan)  # while the child becomes init
+            self.own = step("gate", gate.Own, self.plan, self.places)  # while the child becomes init
         elif not packet:
             raise self._lost()
         return len(packet) == 4 and init.parse_record(packet)[0] == init.READY
@@ -263,11 +265,9 @@ class Run(Provisions):
     def read_back(self):
         """What is in force while init waits.  Raises SandboxError."""
         from . import gate
-        if self.plan.spec.tty and self.terminal is None:
-            raise SandboxError("terminal", "the child did not hand over its terminal")
-        if self.terminal is not None:
-            from .terminal import fit
-            fit(self.terminal)  # while init waits: a program that asks at once gets an answer
+        if self.places is not None and self.places.has_terminal:
+            self._prepare_terminal()
+        self.own.terminal = self.terminal
         held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
         self._count_cpu()
         self.result.controls = [control.as_dict() for control in step(
@@ -276,6 +276,13 @@ class Run(Provisions):
         self.own = None  # there may be hundreds of us in one process
         if self.plan.spec.cpu_time is not None:
             self.result.controls.append(self.meter.control().as_dict())
+
+    def _prepare_terminal(self):
+        """While init waits: a program that asks at once gets an answer."""
+        if self.terminal is None:
+            raise SandboxError("descriptors", "the child did not hand over its terminal")
+        from .terminal import Terminal
+        self.proxy = step("descriptors", Terminal, self.terminal, self.places, self.host_pid)
 
     def _handover(self):
         if self.plan.listening is None:
@@ -312,7 +319,7 @@ class Run(Provisions):
         self.facts = {"cpu": self.facts["cpu"]} if "cpu" in self.facts else {}
 
     def _send_go(self, paths, fds):
-        self._send_all(init.go(paths, self.plan.spec.argv, self.plan.environment(), self.plan.spec.tty), fds)
+        self._send_all(init.go(paths, self.plan.spec.argv, self.plan.environment(), self.places.kinds[0] == "terminal"), fds)
 
     def _send_all(self, packets, fds):
         if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none
@@ -398,6 +405,7 @@ class Run(Provisions):
             result.notes.append("%s could not be removed" % os.fsdecode(self.private.path))
         if self.aftermath is not None:
             self.aftermath.collect(result)
+        self.places.complain(result)
         return result
 
     def _whole_cpu(self):
@@ -431,9 +439,6 @@ class Run(Provisions):
                     self.survivors = self.reaper.sweep()
                 except OSError:
                     pass
-        if self.terminals:
-            from . import terminals
-            terminals.restore(self.terminals)
         while self.undo:
             function, arguments = self.undo.pop()
             if function is os.close and self.late is not None:

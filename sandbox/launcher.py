@@ -250,13 +250,8 @@ class Launcher:
             self.images[room] = process.sealed_program(init.image(libc.ARCH, room))
         return self.images[room]
 
-    def lend(self, stdio):
-        """The program's descriptors become 0, 1 and 2, which the child takes over."""
-        for number, fd in enumerate(stdio):
-            os.dup2(fd, number)
-
     def take_back(self):
-        """0, 1 and 2 lead nowhere again."""
+        """0, 1 and 2 lead nowhere."""
         for number in range(3):
             os.dup2(self.null, number)
 
@@ -264,8 +259,10 @@ class Launcher:
 class Served(launch.Run):
     """A run in a process that has its signals blocked for good, and the caller's descriptors beside 0, 1 and 2."""
 
-    def __init__(self, plan, launcher, stdio):
-        self.stdio, self.of_launcher = tuple(stdio), launcher
+    def __init__(self, plan, launcher, stdio, own_pipes=()):
+        self.stdio, self.own_pipes, self.of_launcher = tuple(stdio), own_pipes, launcher
+        self.lets_go = True
+        self.host_pid = None if plan.spec.tty else launcher.host.pid
         launch.Run.__init__(self, plan, launcher.features)
         self.late = []
 

@@ -50,7 +50,7 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     """
     streams = Streams(stdin, stdout, stderr, input, capture_output, text, most_output(options))
     try:
-        call = ask(argv, streams.theirs, python, options)
+        call = ask(argv, streams, python, options)
         streams.handed_over()
         try:
             answer = exchange(call, streams)
@@ -62,9 +62,10 @@ def run(argv, *, input=None, capture_output=False, check=False, text=False, stdi
     return finished(answer, streams, check)
 
 
-def ask(argv, stdio, python, options, tell=False):
-    """Hands a run to a launcher and returns the client.Call.  Raises SandboxError."""
-    return client.submit(request(argv, options, tell), stdio, python, occupies(options), scope(options))
+def ask(argv, streams, python, options, tell=False):
+    """Hands a run to a launcher and returns the client.Call.  streams: Streams.  Raises SandboxError."""
+    wanted = dict(request(argv, options, tell), own=streams.own)
+    return client.submit(wanted, streams.theirs, python, occupies(options), scope(options))
 
 
 def settle(call):
@@ -152,7 +153,7 @@ class Sandbox:
         options = self._with(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text, most_output(options))
         try:
-            call = ask(argv, streams.theirs, self.python, options)
+            call = ask(argv, streams, self.python, options)
             streams.handed_over()
             answer = await exchange_async(call, streams)
         finally:

@@ -130,8 +130,7 @@ def _fill(plan, spec, host, id_ranges, tier):
         host_tree.fill(plan, spec, host)
     if not plan.left_out("seccomp") and spec.learn != "record":
         plan.filters.append(_policy(plan, spec))
-    # A user's output file is the user's own inode: fchmod(1, 04755) would leave a set-uid program on the host.
-    plan.writes_host_files = bool(spec.rw) or not tier.own_tree or not plan.root and (host.stdio_files or not spec.argv)
+    plan.writes_host_files = bool(spec.rw) or not tier.own_tree
     if plan.writes_host_files and not plan.left_out("setid-filter"):
         plan.filters.append(("setid", frozen_filters.setid_program(ARCH)))
     if not _holds_core(plan):
@@ -151,7 +150,7 @@ def _own_tree(plan, spec, host):
     if spec.rootfs is not None:
         from . import rootfs_run
         userland = rootfs_run.operations(rootfs_run.Userland(spec, plan.held), own_files, plan.home)
-    ops = base_tree.base(host, own_files, spec.proc, spec.tty, plan.home, plan.left_out("proc"), userland)
+    ops = base_tree.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), userland)
     plan.operations = ops
     if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
         from . import tree

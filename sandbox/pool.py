@@ -39,7 +39,7 @@ class Pool:
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
                           library.most_output(self.options))
         try:
-            call = self._ask(argv, streams.theirs, env, timeout)
+            call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
             try:
                 answer = exchange(call, streams)
@@ -61,7 +61,7 @@ class Pool:
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
                           library.most_output(self.options))
         try:
-            call = self._ask(argv, streams.theirs, env, timeout)
+            call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
             answer = await exchange_async(call, streams)
         finally:
@@ -103,13 +103,13 @@ class Pool:
             options["timeout"] = timeout
         return options
 
-    def _ask(self, argv, stdio, env, timeout):
+    def _ask(self, argv, streams, env, timeout):
         request = {"argv": library.arguments(argv), "env": library.plain(env), "timeout": timeout,
-                   "environ": library.environ({"env": env}) if env else {}, "tell": False}
+                   "environ": library.environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
         for _ in range(2):
             opened = self._opened()
             request["pool"] = opened.started["pool"]
-            call = client.submit(request, stdio, self.python, link=opened.link)
+            call = client.submit(request, streams.theirs, self.python, link=opened.link)
             if call is not None:
                 return call
             with self._lock:

@@ -22,7 +22,7 @@ class Process:
         self._lock = threading.Lock()
         self.args, self.result, self._streams, self._error = list(argv), None, streams, None
         try:
-            self._call = library.ask(argv, streams.theirs, python, options, tell=True)
+            self._call = library.ask(argv, streams, python, options, tell=True)
             streams.handed_over()
             try:
                 while self._call.started is None:

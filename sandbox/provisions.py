@@ -10,25 +10,26 @@ from ..syscalls import landlock, libc, process
 from . import idmap
 from .errors import ENOSYS, SandboxError, step
 from .host import whole
+from .stdio import Stdio
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
-SIGWINCH, SIGTSTP = 28, 20
-#: SIGTSTP is taken and dropped: stopping the supervisor would stop neither the program nor its deadline.
-WATCHED = FORWARDED + (SIGWINCH, SIGTSTP)
+SIGWINCH, SIGTSTP, SIGCONT, SIGSTOP = 28, 20, 18, 19
+WATCHED = FORWARDED + (SIGWINCH, SIGTSTP, SIGCONT)
 
 
 class Provisions:
     """The part of a run that comes before clone3.  plan: Plan; features: Features; undo: [(function, arguments)], last
-    first; stdio: where the caller's stdin, stdout and stderr are once the child has been made; until then they are 0, 1, 2."""
+    first; stdio: where the caller's stdin, stdout and stderr are; own_pipes: which of them were made for this run alone;
+    places: stdio.Stdio, what the workload gets instead, or None where that comes later."""
 
-    stdio = (0, 1, 2)
+    stdio, own_pipes, places = (0, 1, 2), (), None
 
     def __init__(self, plan, features):
         self.plan, self.features = plan, features
         self.undo = [(plan.release, ())]
         self.identity = plan.caller
-        self.signals, self.stdin, self.ignored = -1, -1, []
-        self.budget = self.output = self.reaper = self.aftermath = None
+        self.signals, self.ignored = -1, []
+        self.reaper = self.aftermath = None
 
     def _keep(self, fd):
         self.undo.append((os.close, (fd,)))
@@ -38,25 +39,12 @@ class Provisions:
         self.undo.remove((os.close, (fd,)))
         os.close(fd)
 
-    def _private_stdin(self):
-        """The read end for the workload, -1 where it may hold the caller's stdin itself."""
-        if self.plan.spec.tty or not needs_feed(self.plan.root, self.stdio[0]):
-            return -1
-        read, self.stdin = os.pipe()
-        self._keep(self.stdin)
-        return self._keep(read)
-
-    def _carried_output(self):
-        """{fd: pipe end} for the workload's 1 and 2 where --max-output counts what they get; a pty is counted as it is."""
-        if self.plan.spec.max_output is None:
-            return {}
-        from . import carry
-        self.budget = carry.Budget(self.plan.spec.max_output)
-        if self.plan.spec.tty:
-            return {}
-        self.output = step("output", carry.Output, self.budget, self.stdio)
-        self.undo.append((self.output.abandon, ()))
-        return dict(self.output.theirs)
+    def _take_places(self):
+        """Makes what takes the places of the caller's 0, 1 and 2."""
+        spec = self.plan.spec
+        self.places = step("descriptors", Stdio, self.stdio, self.own_pipes, spec.tty, spec.max_output,
+                           self.identity if self.plan.root else None)
+        self.undo.append((self.places.abandon, ()))
 
     def _host_id(self):
         if not self.plan.root:
@@ -79,7 +67,6 @@ class Provisions:
         from .private import PrivateDirectory
         from .reaper import Reaper
         plan = self.plan
-        host_tree.refuse_datagrams()
         private = PrivateDirectory(os.path.dirname(plan.home), self.identity, plan.id_ranges or [(plan.caller[0], 1)])
         self.private = private
         self.undo.append((private.remove, ()))
@@ -138,14 +125,6 @@ class Provisions:
         return Uppers()
 
 
-def needs_feed(root, stdin=0):
-    """Whether the workload must not hold this stdin itself (feed.py).  root: the sandbox runs under an id of its own."""
-    try:
-        return not root and os.fstat(stdin).st_mode & 0o170000 == 0o010000
-    except OSError:
-        return False
-
-
 def boot_offsets():
     """What makes the clocks of a time namespace start near zero.  time_namespaces(7)"""
     monotonic = time.clock_gettime(1)  # CLOCK_MONOTONIC
@@ -157,20 +136,3 @@ def ignored_signals():
     """The numbers of the signals that this process ignores: Python's SIGPIPE and SIGXFSZ, nohup's SIGHUP, ..."""
     mask = int(whole("/proc/self/status").partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
-
-
-def stdio_rights(carried):
-    """[(fd, Landlock rights)] for 0, 1, 2 that are not carried and where they are files or terminals: opening /dev/stderr
-    gives no more than the descriptor already does.  Pipes and sockets need no rule."""
-    import fcntl
-    out = []
-    for fd in set((0, 1, 2)) - set(carried):
-        try:
-            mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-            kind = os.fstat(fd).st_mode & 0o170000
-        except OSError:
-            continue
-        if kind in (0o100000, 0o020000):
-            out.append((fd, (0 if mode == os.O_WRONLY else landlock.READ_FILE) |
-                        (0 if mode == os.O_RDONLY else landlock.WRITE_FILE)))
-    return out

@@ -4,18 +4,14 @@
 Who runs the same again and again waits for the making no more than once.  A spare is made of the plan that the launcher knows,
 after a second run with the same options, and has never run anything; it is used once, by a run that would get the very same
 sandbox: what the plan was made of is looked at anew (unchanged.py), and whatever has changed since the spare was made ends the
-spare.  It holds no descriptor of the host's, and ends when nobody has wanted it for a moment or a mount comes or goes.  A run
-that depends on more than the plan knows (regular files and terminals at 0, 1 and 2 have Landlock rules of their own) is made
-as always.
+spare.  It holds no descriptor of the host's, and ends when nobody has wanted it for a moment or a mount comes or goes.
 """
 import os
-import stat
 import time
 
 from .errors import SandboxError
 from .job import Job, killed
 from .launcher import Served
-from .provisions import needs_feed
 from .warm import WARM, Later, Warm
 
 POLLPRI, POLLERR = 2, 8
@@ -35,8 +31,6 @@ class Spares:
     def __init__(self, launcher):
         self.launcher, self.job, self.wanted_key, self.due, self.until = launcher, None, None, None, None
         self.last, self.last_at, self.not_before, self.mounts = None, 0.0, 0.0, -1
-        null = os.fstat(launcher.null)
-        self.null = null.st_dev, null.st_ino
 
     # -- as a member of the loop ---------------------------------------------------------------------------------
 
@@ -68,18 +62,8 @@ class Spares:
 
     def key(self, job):
         """What stands for runs that one spare can serve as well as another, or None.  job: a Job that has been planned."""
-        usable = job.key is not None and not job.request["tell"] and not job.request["alone"] and self._neutral(job.stdio) and \
-            not needs_feed(job.run.plan.root, job.stdio[0])
+        usable = job.key is not None and not job.request["tell"] and not job.request["alone"]
         return job.key if usable else None
-
-    def _neutral(self, stdio):
-        """Whether a sandbox does not depend on where these lead."""
-        for fd in stdio:
-            found = os.fstat(fd)
-            if not stat.S_ISFIFO(found.st_mode) and not stat.S_ISSOCK(found.st_mode) and \
-                    (found.st_dev, found.st_ino) != self.null:
-                return False
-        return True
 
     def ran(self, key):
         """One has ended that a spare could have served."""
@@ -96,8 +80,7 @@ class Spares:
         """Serves a request with the spare, the descriptors becoming ours; returns whether it does."""
         job = self.job
         if job is None or job.waiting is not None or request["tell"] or request["alone"] or \
-                self.launcher.plans.key(request, stdio) != job.key or not self._neutral(stdio) or \
-                needs_feed(job.run.plan.root, stdio[0]):
+                self.launcher.plans.key(request) != job.key:
             return False
         if not self._is_right(job):
             self.drop()

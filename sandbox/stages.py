@@ -11,8 +11,7 @@ from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_root as root_filesystem, write_all
 from .base_tree import RO
-
-TIOCSPTLCK, TIOCGPTN = 0x40045431, 0x80045430
+from .stdio import open_pty
 
 
 class Child:
@@ -21,16 +20,16 @@ class Child:
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
     pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): fd of mounting.taken}; copies: {Source: fd}; filters:
     prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
-    user namespace; boot: the time namespace's offsets (bytes); stdio: [(fd, Landlock rights)]; ignored: signals that the
-    caller ignores, and which would stay ignored across exec; stdin: fd that takes the place of 0, or -1; carried: {1 or 2: fd
-    that takes its place}; group: fd of the control group's directory, or -1; moved: whether the parent moves us into it after
-    clone3, and the cgroup namespace is still to come; remount: that module, or None where there is mount_setattr; inherited:
-    [fd] that would stay open across exec, or None where one call marks them all.
+    user namespace; boot: the time namespace's offsets (bytes); ignored: signals that the
+    caller ignores, and which would stay ignored across exec; places: what becomes 0, 1 and 2, of
+    stdio.Stdio.places; group: fd of the control group's directory, or -1; moved: whether the parent moves
+    us into it after clone3, and the cgroup namespace is still to come; remount: that module, or None where
+    there is mount_setattr; inherited: [fd] that would stay open across exec, or None where one call marks them all.
     """
 
     def __init__(self, **given):
         self.__dict__.update(given)
-        self.facts, self.moved = {}, False
+        self.facts, self.moved, self.slave = {}, False, -1
         #: Where the user's other processes have many descriptors on their way, a low limit forbids sending one.
         self.listener_to_send = self.handover is not None and not self.plan.root
         self.rulesets = [-1, -1]
@@ -220,26 +219,21 @@ def directory(child):
     os.chdir(child.plan.cwd)
 
 
-def terminal(child):
-    """A pty of our own devpts; the parent gets the master and proxies.  Or private pipes in place of the caller's."""
-    pipes = dict(child.carried)
-    if child.stdin >= 0:
-        pipes[0] = child.stdin
-    for number, fd in pipes.items():
-        os.dup2(fd, number)
-        os.set_inheritable(number, True)
-    if not child.plan.spec.tty:
-        return
-    import fcntl  # loaded by the parent already
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
-    number = int.from_bytes(fcntl.ioctl(master, TIOCGPTN, b"\0\0\0\0"), "little")
-    slave = os.open("/dev/pts/%d" % number, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    process.send(child.sock, b"Tterminal", [master])
-    os.close(master)
-    for fd in (0, 1, 2):
-        os.dup2(slave, fd)
-    child.stdio = []
+def descriptors(child):
+    """In the new tree: /dev/null and the terminal are the sandbox's own.  From here on nothing of the caller's is held."""
+    slave = -1
+    if ("terminal", None) in child.places:
+        master, slave = open_pty("/dev/pts/ptmx" if child.plan.tier.own_tree else "/dev/ptmx")
+        process.send(child.sock, b"Tterminal", [master])
+        os.close(master)
+        if child.plan.tier.name == "process":
+            if child.plan.root:
+                os.fchown(slave, *child.identity)  # made by the host's root
+            child.slave = slave
+    for number, (kind, value) in enumerate(child.places):
+        if kind == "null":
+            value = os.open("/dev/null", value | os.O_CLOEXEC)
+        os.dup2(slave if kind == "terminal" else value, number)
 
 
 def limits(child):
@@ -268,8 +262,8 @@ def landlock_rules(child):
                 landlock.allow_beneath(child.rulesets[0], child.plan.shown[path].fd, rights & known)
             else:
                 landlock.allow_path(child.rulesets[0], path, rights & known)
-        for fd, rights in child.stdio:
-            landlock.allow_beneath(child.rulesets[0], fd, rights & known)
+        if child.slave >= 0:  # of a devpts that is not the sandbox's own
+            landlock.allow_beneath(child.rulesets[0], child.slave, landlock.READ_FILE | landlock.WRITE_FILE)
     if version >= 6 and not child.plan.left_out("landlock-signals"):
         # A domain that says nothing of REFER refuses it: renames between directories would be EXDEV.  landlock(7)
         child.rulesets[1] = landlock.create_ruleset(version, landlock.REFER, scopes=landlock.SCOPE_SIGNAL)
@@ -392,7 +386,7 @@ FULL = (
     ("host name", hostname),
     ("second user namespace", nested_userns),
     ("directory", directory),
-    ("terminal", terminal),
+    ("descriptors", descriptors),
     ("limits", limits),
     ("landlock rules", landlock_rules),
     ("capabilities", capabilities),

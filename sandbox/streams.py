@@ -142,6 +142,11 @@ class Streams:
         except (AttributeError, OSError, ValueError):
             raise usage("%r" % (value,), "is no descriptor and no file that has one")
 
+    @property
+    def own(self):
+        """Which of the program's three are pipes that were made for this run alone."""
+        return [number for number, fd in enumerate(self.theirs) if fd in self._to_close and fd != self._null]
+
     def handed_over(self):
         """The launcher has the program's ends; ours would keep a pipe from ending."""
         while self._to_close:

@@ -4,13 +4,13 @@ import select
 import time
 
 from ..syscalls.system import os
-from ..syscalls import libc
+from ..syscalls import libc, process
 from . import init
 from .loop import Loop
-from .provisions import FORWARDED, SIGWINCH
+from .provisions import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
 from .verdict import Evidence
 
-SIGTERM, SIGKILL = 15, 9
+SIGINT, SIGTERM, SIGKILL = 2, 15, 9
 #: After "stop" init reports the workload's end with its usage; one that can't is killed with everything else.  A deadline
 #: is kept within 1.5 s.
 STOP_DEADLINE = 0.5
@@ -144,16 +144,12 @@ class Supervision:
         if run.sampler is not None:
             self.listeners.append(run.sampler.start())
             run.result.samples = run.sampler.rows
-        if run.terminal is not None:
-            from .terminal import Terminal
-            self.terminal = Terminal(run.terminal, run.budget)
-            self.carriers.append(self.terminal)
-        if run.output is not None:
-            run.output.start(run.stdio)
-            self.carriers.append(run.output)
-        if run.stdin >= 0:
-            from .feed import Feed
-            self.carriers.append(Feed(run.stdin, run.stdio[0]))
+        if run.proxy is not None:
+            self.terminal = run.proxy
+            self.carriers.append(self.terminal.start())
+        carrier = run.places.start(run.lets_go)
+        if carrier is not None:
+            self.carriers.append(carrier)
 
     def close(self):
         """Gives back what `begin` took, and forgets what was still to be done: it leads back here."""
@@ -203,8 +199,11 @@ class Supervision:
             self._ended()
         if self.run.signals in events:  # after the end it is about our wait for a reader
             self.signal(read_signal(self.run.signals))
-        if self.run.budget is not None and self.run.budget.exceeded:
+        budget = self.run.places.budget
+        if budget is not None and budget.exceeded:
             self._output_limit()
+        if self.terminal is not None and not self.over:
+            self._heed_keys()
         if self.hearing is not None and self.hearing.killed is not None and not self.outcome.forbidden:
             self._forbidden_call()
         self._run_due()
@@ -269,6 +268,10 @@ class Supervision:
             if self.terminal is not None:
                 self.terminal.resize()
             return
+        if number == SIGTSTP:
+            self._suspend(False)
+        elif number == SIGCONT:
+            self._resume()
         if number not in FORWARDED:
             return
         if self.over:
@@ -282,6 +285,43 @@ class Supervision:
         else:
             self.outcome.passed_on[number] = self.outcome.passed_on.get(number, 0) + 1
             self._send(number)
+
+    def _heed_keys(self):
+        """Three Ctrl-C in a row, whatever the program makes of them; or Ctrl-Z, which stops nothing inside."""
+        if self.terminal.insisted and not self.outcome.insisted:
+            self.outcome.insisted = SIGINT
+            self.ending = True
+            self._stop()
+        if self.terminal.suspends:
+            self.terminal.suspends = False
+            if SIGTSTP not in self.run.ignored:
+                self._suspend(True)
+
+    def _suspend(self, whole_group):
+        """Stops the program and this process until SIGCONT; where no shell would continue it, the kernel does not stop it.
+        whole_group: with all others of its job, as a terminal does.  Deadlines are wall time: they go on."""
+        if self.over:
+            return
+        self._pause(SIGSTOP)
+        if self.terminal is not None:
+            self.terminal.give_back()
+        signals = libc.signals
+        process.kill(0 if whole_group else os.getpid(), SIGTSTP)
+        signals.pthread_sigmask(signals.SIG_UNBLOCK, [SIGTSTP])  # it is stopped here
+        signals.pthread_sigmask(signals.SIG_BLOCK, [SIGTSTP])
+        self._resume()
+
+    def _resume(self):
+        if self.terminal is not None:
+            self.terminal.take()
+        if not self.over:
+            self._pause(SIGCONT)
+
+    def _pause(self, number):
+        try:
+            self.run.pause(number)
+        except OSError:
+            pass
 
     def _send(self, number):
         try:

@@ -77,7 +77,7 @@ class Plans:
         known = self.known.get(key)
         return known if known is not None and known[1].hold() else None
 
-    def key(self, request, stdio=(0, 1, 2)):
+    def key(self, request):
         """What stands for a request without its program, or None where its plan depends on more than can be told."""
         options = request["options"]
         for name, value in options.items():
@@ -87,9 +87,8 @@ class Plans:
                 return None
         if len(self.cpus) < len(CPU_FILES):
             return None
-        # Whether 1 is a file matters for a user's filters, and whether the program is known yet for what the child does.
-        files = [stat.S_ISREG(os.fstat(fd).st_mode) for fd in stdio]
-        return marshal.dumps((options, request["environ"], request.get("argv") is None, files), 2)
+        # Whether the program is known yet matters for what the child does.
+        return marshal.dumps((options, request["environ"], request.get("argv") is None), 2)
 
 
 class Facts:

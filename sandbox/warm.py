@@ -16,6 +16,7 @@ from .errors import USAGE, SandboxError
 from .job import SETUP, Job
 from .launcher import Served, error_as_dict
 from .result import now_utc
+from .stdio import open_pty
 
 WARM = "warm"
 POLLIN = 1
@@ -238,23 +239,35 @@ class Later(Served):
 
     def __init__(self, plan, launcher):
         Served.__init__(self, plan, launcher, (launcher.null,) * 3)
-        self.lent, self.begins = (), False
+        self.lent, self.begins = [], False
 
-    def _private_stdin(self):
-        return Served._private_stdin(self) if self.begins else -1
-
-    def _carried_output(self):
-        return Served._carried_output(self) if self.begins else {}
+    def _take_places(self):
+        if self.begins:
+            Served._take_places(self)
 
     def take_over(self, request, stdio):
-        """Takes what there is to be run.  Raises SandboxError."""
-        self.begins, self.stdio = True, tuple(stdio)
+        """Takes what there is to be run.  Raises SandboxError, OSError."""
+        self.begins, self.stdio, self.own_pipes = True, tuple(stdio), request.get("own", ())
         plan = self.plan
         plan.env.update(plan.spec.begin(request["argv"], request["env"], request["timeout"], request["environ"]))
-        self._remember_terminals()
-        stdin, carried = self._private_stdin(), self._carried_output()
-        self.lent = (stdin if stdin >= 0 else stdio[0], carried.get(1, stdio[1]), carried.get(2, stdio[2]))
+        self._take_places()
+        self._lend()
         self.begun_at, self.begun = time.time(), time.monotonic()
+
+    def _lend(self):
+        """Opens what the program gets of the sandbox's own: no program has run in it, and init can be looked into."""
+        inside, slave = "/proc/%d/root/dev/" % self.pid, -1
+        if self.places.has_terminal:
+            master, slave = open_pty(inside + "pts/ptmx")
+            self.terminal = self._keep(master)
+            self.lent.append(slave)
+            self._prepare_terminal()
+        self.three = []
+        for kind, value in self.places.places():
+            if kind == "null":
+                value = os.open(inside + "null", value | os.O_CLOEXEC)
+                self.lent.append(value)
+            self.three.append(slave if kind == "terminal" else value)
 
     def describe(self):
         """What the result says of the request, while the program begins."""
@@ -269,11 +282,18 @@ class Later(Served):
         if init.room(argv, environment) + tried > ROOM:
             raise SandboxError("exec", "the arguments and the environment are too long together", 7, status=USAGE)
         paths = [os.path.join(place or b".", name) for place in places] or [name]
-        self._send_all(init.go(paths, argv, environment), self.lent)
-        if self.lent[0] != self.stdio[0]:
-            self._close_now(self.lent[0])
-        if self.output is not None:
-            self.output.release()
+        self._send_all(init.go(paths, argv, environment, self.places.kinds[0] == "terminal"), self.three)
+        self.places.release()
+        self._close_lent()
+
+    def _close_lent(self):
+        while self.lent:
+            os.close(self.lent.pop())
+
+    def abandon(self):
+        """As of launch.Run."""
+        self._close_lent()
+        Served.abandon(self)
 
     def room(self):
         """As for a program of any length."""

@@ -53,7 +53,7 @@ ROOTNS = (
     ("root read-only", s.root_read_only),
     ("host name", s.hostname),
     ("directory", s.directory),
-    ("terminal", s.terminal),
+    ("descriptors", s.descriptors),
     ("limits", s.limits),
     ("landlock rules", s.landlock_rules),
     ("rights", rights),
@@ -68,7 +68,7 @@ ROOTNS = (
 PROCESS = (
     ("parent death", s.parent_death),
     ("session", s.session),
-    ("terminal", s.terminal),
+    ("descriptors", s.descriptors),
     ("limits", s.limits),
     ("landlock rules", s.landlock_rules),
     ("rights", rights),

@@ -194,10 +194,10 @@ def test_sys_holds_three_files(inside):
 
 
 @pytest.mark.also_vm
-def test_dev_holds_six_devices_and_four_links(inside):
+def test_dev_holds_six_devices_and_a_devpts(inside):
     done = inside.python("import os, stat\nfor n in sorted(os.listdir('/dev')):\n    m = os.lstat('/dev/' + n).st_mode\n"
                          "    print(n, 'c' if stat.S_ISCHR(m) else 'l' if stat.S_ISLNK(m) else 'd' if stat.S_ISDIR(m) else '?')")
-    assert done.out.split("\n")[:-1] == ["fd l", "full c", "null c", "random c", "shm d", "stderr l", "stdin l", "stdout l",
+    assert done.out.split("\n")[:-1] == ["fd l", "full c", "null c", "ptmx l", "pts d", "random c", "shm d", "stderr l", "stdin l", "stdout l",
                                          "tty c", "urandom c", "zero c"], done
 
 

@@ -280,22 +280,25 @@ def test_no_signal_reaches_a_process_outside_by_a_descriptor_or_by_all(around, a
     assert around.victim.poll() is None
 
 
-def test_a_datagram_socket_is_not_handed_in(around):
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with ours, theirs:
-        done = around.inside.outside(around.inside.command("/bin/echo", "ran", options=TIER), stdin=theirs)
-    assert (done.returncode, done.stdout) == (2, "") and "datagram" in done.stderr, done
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        done = around.inside.outside(around.inside.command("/bin/echo", "ran", options=TIER), stdin=theirs)
-    assert (done.returncode, done.stdout) == (0, "ran\n"), done
+def test_a_socket_is_not_handed_in(around):
+    """A datagram socket could be sent from to any other of the host."""
+    code = "import os, stat\nprint(stat.S_ISFIFO(os.fstat(0).st_mode))\nos.read(0, 10)"
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        with ours, theirs:
+            ours.send(b"x")
+            done = around.inside.outside(around.inside.command("/usr/bin/python3", "-I", "-S", "-c", code, options=TIER), stdin=theirs)
+        assert (done.returncode, done.stdout) == (0, "True\n"), done
 
 
-def test_a_stdin_for_reading_cannot_be_opened_for_writing(around):
-    code = "import os\ntry: os.open('/proc/self/fd/0', os.O_RDWR)\nexcept OSError as error: print(error.errno)"
+def test_a_stdin_for_reading_leads_nowhere_else(around):
+    """It opens for writing, and what is written there is in the private pipe alone."""
+    code = "import os\nos.write(os.open('/proc/self/fd/0', os.O_RDWR | os.O_NONBLOCK), b'FORGED')\nprint('written')"
     with open(around.file) as stream:
+        before = os.fstat(stream.fileno())
         done = around.inside.outside(around.inside.command("/usr/bin/python3", "-I", "-S", "-c", code, options=TIER), stdin=stream)
-    assert done.stdout == "13\n", done
+        after = os.fstat(stream.fileno())
+    assert done.stdout == "written\n" and (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns), done
 
 
 def test_a_shown_directory_is_shown_at_its_own_place_and_can_be_the_current_one(around):

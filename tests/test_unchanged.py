@@ -63,13 +63,8 @@ for change in %r:
     exec(change)
     assert plan() == before + 1, change
     assert plan() == before + 1, change
-own, file = os.dup(1), os.open("/etc/magic", os.O_RDONLY)
 before = plan()
-os.dup2(file, 1)
-after = plan()
-os.dup2(own, 1)
-assert after == before + 1
-assert plan(None) == before + 2  # a program that is named later
+assert plan(None) == before + 1  # a program that is named later
 """ % CHANGES)
 
 

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What takes the places of the caller's descriptors 0, 1 and 2: none of them is inside.
+
+Whoever holds a descriptor can change the mode, times, flags and locks of what it leads to, and open it
+again through /proc/self/fd with other rights.  So a file, pipe or socket is carried through a pipe of
+ours, a terminal becomes a terminal of the sandbox's own, and /dev/null is opened anew inside.
+"""
+import fcntl
+
+from ..syscalls.system import os
+from .errors import CANNOT_CONTAIN
+
+NULL_DEVICE = os.makedev(1, 3)
+CHARACTERS = 0o020000
+#: Major number of terminals below /dev/pts.  Documentation/admin-guide/devices.txt
+PTS_MAJOR = 136
+TIOCGDEV, TIOCGPTN, TIOCSPTLCK = 0x80045432, 0x80045430, 0x40045431
+#: Opens the slave without its path.  Linux 4.13
+TIOCGPTPEER = 0x5441
+NAMES = ("stdin", "stdout", "stderr")
+
+
+#: Before the program comes: /dev/null, for reading and writing.
+NOTHING = [("null", os.O_RDWR)] * 3
+
+
+class Stdio:
+    """The workload's 0, 1 and 2.
+
+    given: three descriptors of the caller's
+    kinds: for each "pipe", "null", "terminal", or "own", a pipe that was made for this run alone
+    theirs: {number: fd} for the workload's places, until `release`
+    budget: carry.Budget of what 1 and 2 may get, or None
+    """
+
+    def __init__(self, given, own=(), tty=False, max_output=None, owner=None):
+        """own: which of the three were made for this run; tty: all are the terminal; max_output: bytes, or None;
+        owner: (uid, gid) that the pipes are given to, or None.  Raises OSError."""
+        self.given, self.kinds, self.theirs, self.ours, self.ids = tuple(given), [], {}, {}, {}
+        self.budget, self.carrier, main = None, None, None
+        if max_output is not None:
+            from .carry import Budget
+            self.budget = Budget(max_output)
+        for number, fd in enumerate(self.given):
+            kind = "terminal" if tty else _kind(fd)
+            if kind == "terminal" and not tty:
+                device = fcntl.ioctl(fd, TIOCGDEV, b"\0\0\0\0")
+                main = main or device
+                kind = "terminal" if device == main else "pipe"  # there is one private terminal
+            elif kind == "pipe" and number in own and not (number and self.budget):
+                kind = "own"
+            self.kinds.append(kind)
+        try:
+            for number, kind in enumerate(self.kinds):
+                if kind == "pipe":
+                    self._pipe(number)
+                elif kind == "own":
+                    self.theirs[number] = os.dup(self.given[number])
+            for number, fd in self.theirs.items():
+                if owner is not None:
+                    os.fchown(fd, *owner)  # or it could not open /dev/stdout
+                found = os.fstat(fd)
+                self.ids[number] = found.st_dev, found.st_ino
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _pipe(self, number):
+        if number == 2 and self.kinds[1] == "pipe" and self._same(1, 2):
+            self.theirs[2] = os.dup(self.theirs[1])
+            return
+        read, write = os.pipe()
+        self.theirs[number], self.ours[number] = (write, read) if number else (read, write)
+
+    def _same(self, one, other):
+        """Whether what is written first must arrive first."""
+        fds = self.given[one], self.given[other]
+        return os.path.samestat(*map(os.fstat, fds)) and len(set(fcntl.fcntl(fd, fcntl.F_GETFL) for fd in fds)) == 1
+
+    @property
+    def has_terminal(self):
+        """Whether one of the three is the private terminal."""
+        return "terminal" in self.kinds
+
+    def places(self):
+        """[(kind, value)] for the child: ("pipe", fd), ("null", access mode), ("terminal", None)."""
+        return [("null", fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE) if kind == "null" else
+                ("terminal", None) if kind == "terminal" else ("pipe", self.theirs[number])
+                for number, (kind, fd) in enumerate(zip(self.kinds, self.given))]
+
+    def release(self):
+        """Closes the child's ends in this process: only then does the workload's end show."""
+        reader = self.theirs.pop(0, None) if 0 in self.ours else None
+        for fd in self.theirs.values():
+            os.close(fd)
+        self.theirs = {} if reader is None else {0: reader}
+
+    def start(self, lets_go):
+        """The carry.Carrier of the pipes, after the child has been made; None where there is nothing to carry.
+        lets_go: nobody else in this process uses 0 and 1: they may be closed when one end has gone."""
+        if self.ours:
+            from .carry import Streams
+            ours, self.ours = self.ours, {}
+            self.carrier = Streams(self.given, ours, self.theirs.pop(0, -1), self.budget, lets_go)
+        return self.carrier
+
+    def carried(self):
+        """The numbers of those that are carried, or proxied, to the end."""
+        return [number for number, kind in enumerate(self.kinds) if kind in ("pipe", "terminal")]
+
+    def complain(self, result):
+        """What the program wrote and the caller's descriptor refused is no success.  result: Result"""
+        for number, error in () if self.carrier is None else self.carrier.errors:
+            sentence = "%s could not be written: %s" % (NAMES[number], os.strerror(error))
+            result.notes.append(sentence)
+            if result.returncode == 0:
+                result.returncode, result.detail = CANNOT_CONTAIN, sentence
+
+    def abandon(self):
+        """Closes what is open of the pipes."""
+        for fd in list(self.theirs.values()) + list(self.ours.values()):
+            os.close(fd)
+        self.theirs, self.ours = {}, {}
+
+    def holds(self, pid, terminal):
+        """Whether 0, 1 and 2 of a process lead to these: (bool, how).  terminal: fd of the pty's master, or -1."""
+        right, words = True, []
+        for number, kind in enumerate(self.kinds):
+            found = os.stat("/proc/%d/fd/%d" % (pid, number))
+            if kind == "terminal":
+                index = int.from_bytes(fcntl.ioctl(terminal, TIOCGPTN, b"\0\0\0\0"), "little")
+                fits = found.st_mode & 0o170000 == CHARACTERS and found.st_rdev == os.makedev(PTS_MAJOR, index)
+            elif kind == "null":
+                fits = is_null(found)
+            else:
+                fits = self.ids[number] == (found.st_dev, found.st_ino)
+            right = right and fits
+            words.append("%d %s" % (number, ("a private %s" % kind if kind in ("pipe", "terminal") else
+                                             "/dev/null" if kind == "null" else "a pipe of this run") if fits else "NOT OURS"))
+        return right, ", ".join(words)
+
+
+def open_pty(ptmx):
+    """(master, slave) of a new terminal.  ptmx: path of the device whose devpts it is made in.  Raises OSError."""
+    master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
+    return master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+
+
+def is_null(found):
+    """Whether an os.stat_result is of the null device."""
+    return found.st_mode & 0o170000 == CHARACTERS and found.st_rdev == NULL_DEVICE
+
+
+def all_null(pid):
+    """As Stdio.holds, where the program's descriptors are still to come."""
+    right = all([is_null(os.stat("/proc/%d/fd/%d" % (pid, number))) for number in range(3)])
+    return right, "0, 1 and 2 /dev/null until the program comes" if right else "0, 1 or 2 NOT OURS"
+
+
+def _kind(fd):
+    found = os.fstat(fd)
+    if is_null(found):
+        return "null"
+    return "terminal" if os.isatty(fd) else "pipe"
