@@ -167,7 +167,9 @@ def _pin(place, source, holder, host, asked, destination):
                     "show it by itself: " + pasteable("rw", source.path, place))
     if host.uid == 0 and source.found.st_uid == 0:
         raise usage(option(asked, show(destination)), "%s belongs to root" % show(place))
-    return bind(place, source, holder.flags, rw=True)
+    pin = bind(place, source, holder.flags, rw=True)
+    pin.options["owner"] = holder.options["owner"]  # nobody else's rights: the caller named the writable directory alone
+    return pin
 
 
 def _no_way(asked, destination, path, holder, error=None):

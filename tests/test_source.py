@@ -266,6 +266,26 @@ def test_a_pin_does_not_lead_onto_another_mount(inside_as_root):
     assert done.returncode == 0, done
 
 
+def test_a_pin_gives_nobody_elses_rights(inside_as_root):
+    """A directory between that belongs to another user than the writable one stays that user's alone."""
+    place = os.path.join(inside_as_root.scratch, "out")
+    for name in ("out/own/b", "out/other/b", "x"):
+        os.makedirs(os.path.join(inside_as_root.scratch, name))
+    theirs = os.path.join(place, "other")
+    secret = os.path.join(theirs, "text")
+    with open(secret, "w") as stream:
+        stream.write("theirs")
+    give(place)
+    for path in (theirs, secret):
+        os.chown(path, USER + 1, USER + 1)
+    for name, written in (("own", True), ("other", False)):
+        done = inside_as_root.run("sh", "-c", "echo ran; test -d /out/%s/b && echo mine >/out/%s/text" % (name, name),
+                                  options=["--rw", "out:/out", "--ro", "x:/out/%s/b" % name])
+        assert done.out == "ran\n" and (done.rc == 0) is written, done
+        with open(os.path.join(place, name, "text")) as stream:
+            assert stream.read() == ("mine\n" if written else "theirs")
+
+
 def test_a_plan_that_is_only_shown_holds_nothing(inside):
     """No descriptor is left of a plan that was printed, refused or run."""
     os.mkdir(os.path.join(inside.scratch, "d"))
