@@ -78,10 +78,10 @@ class OutputFile:
         return None
 
 
-def parts(content):
-    """Yields a dict as JSON text, a part at a time: each row of its lists on its own."""
+def parts(content, indent=2):
+    """Yields a dict as JSON text, a part at a time: each row of its lists (or of what is iterated like one) on its own."""
     held, size = [], 0
-    for piece in _pieces(content):
+    for piece in _pieces(content, indent):
         held.append(piece)
         size += len(piece)
         if size >= PART:
@@ -90,19 +90,20 @@ def parts(content):
     yield "".join(held)
 
 
-def _pieces(content):
-    between = "{\n  "
+def _pieces(content, indent):
+    inner = "\n" + " " * indent
+    between = "{" + inner
     for name, value in content.items():
         yield "%s%s: " % (between, dumps(name))
-        between = ",\n  "
+        between = "," + inner
         texts = getattr(value, "texts", None)  # of a rows.Rows
-        if texts is None and not isinstance(value, list) or not value:
-            yield "[]" if texts is not None else dumps(value, indent=2).replace("\n", "\n  ")
+        if value is None or isinstance(value, (str, int, float, dict)):
+            yield dumps(value, indent=indent).replace("\n", inner)
             continue
-        comma = "[\n    "
+        comma = "[%s%s" % (inner, " " * indent)
         for row in value if texts is None else texts:
             yield comma
-            yield row.decode("ascii") if texts is not None else dumps(row, indent=2).replace("\n", "\n    ")
-            comma = ",\n    "
-        yield "\n  ]"
+            yield row.decode("ascii") if texts is not None else dumps(row, indent=indent).replace("\n", inner + " " * indent)
+            comma = ",%s%s" % (inner, " " * indent)
+        yield "[]" if comma.startswith("[") else inner + "]"
     yield "\n}\n"

@@ -5,7 +5,8 @@ import os
 from . import actions
 from ..sandbox.errors import SandboxError
 from .options import Option
-from .output import escaped, say, write, write_bytes
+from .output import escaped, say, write, write_bytes, write_pieces
+from .output_file import parts
 
 GROUP = "Options of rootfs"
 
@@ -92,11 +93,10 @@ def build(destination, values):
             say("dropped: %s: %s" % (row["path"], row["what"]))
         if len(manifest["dropped"]) > MOST_NAMED:
             say("dropped: %d more; --manifest FILE names all" % (len(manifest["dropped"]) - MOST_NAMED))
-    data = _json(manifest) if target is not None or values.get("json") else ""
     if target is not None:
-        _replace(target, data)
+        _replace(target, manifest)
     if values.get("json"):
-        write(1, data)
+        write_pieces(1, parts(manifest, 1))
     elif not values.get("quiet"):
         say("%s: %d entries, %d bytes, %d dropped" % (destination, len(manifest["entries"]), manifest["bytes"],
                                                       len(manifest["dropped"])))
@@ -125,11 +125,11 @@ def _epoch():
     return int(value)
 
 
-def _replace(target, data):
+def _replace(target, manifest):
     draft = "%s.%d.tmp" % (target, os.getpid())
     try:
         with open(draft, "xb", 0) as out:
-            out.write(data.encode())
+            write_pieces(out.fileno(), parts(manifest, 1))
         os.rename(draft, target)
     except OSError as error:
         if os.path.lexists(draft):

@@ -12,7 +12,7 @@ import stat
 from . import beneath, rootfs_sources
 from .errors import CANNOT_CONTAIN, SandboxError, usage
 from .rootfs_entries import text
-from .rootfs_extract import Writer
+from .rootfs_extract import Entries, Writer
 from ..syscalls.files import rename_exclusive
 
 MOST_BYTES, MOST_FILES = 16 << 30, 500000
@@ -62,12 +62,13 @@ def _failed(error):
 
 
 def describe(writer, sources):
-    """The manifest: nothing in it depends on when, where or by whom the tree was made."""
+    """The manifest: nothing in it depends on when, where or by whom the tree was made.  Its `entries` are made as they are
+    read (rootfs_extract.Entries): a list of half a million would take hundreds of megabytes."""
     names = [value if kind == "from" else list(value) for kind, value in sources]
-    entries = writer.entries()
+    entries = Entries(writer.top)
     return {"schema": SCHEMA, "sources": [{kind: text(os.fsencode(name)) if kind == "from" else name}
                                           for (kind, _), name in zip(sources, names)],
-            "entries": entries, "bytes": sum(entry.get("size", 0) for entry in entries if entry["kind"] == "file"),
+            "entries": entries, "bytes": entries.bytes,
             "dropped": [{"path": text(path), "what": what} for path, what in writer.dropped]}
 
 

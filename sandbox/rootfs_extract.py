@@ -16,19 +16,113 @@ MOST_LINKS = 40
 MOST_STEPS = 4096
 LATEST = 1 << 33  # the year 2242: what every file system in use can hold
 HELD = 64
-MOST_KEPT = 256 << 20
+#: What names, links and what was dropped may take of memory; of each, so many bytes beside its text.
+MOST_KEPT, KEPT_EACH = 256 << 20, 200
 
 
 class Node:
-    """What lies at a name.  kind: file, directory or symlink; children: of a directory, name -> Node; layer: the number of
-    the source that put it there; hidden: of the one that last hid what lower ones have in it."""
+    """What lies at a name; hard links made by one source are one.  kind: file or directory (Link is the third); content: a
+    file's digest, bytes; layer: the number of the source that put it there.  Half a million of them lie in memory."""
 
-    __slots__ = ("kind", "mode", "mtime", "size", "sha256", "target", "children", "layer", "hidden")
+    __slots__ = ("kind", "mode", "mtime", "size", "content", "layer")
+    children = None
 
     def __init__(self, kind, mode, mtime, layer):
         self.kind, self.mode, self.mtime, self.layer = kind, mode, mtime, layer
-        self.size, self.sha256, self.target, self.hidden = 0, None, None, 0
-        self.children = {} if kind == "directory" else None
+        self.size, self.content = 0, None
+
+
+class Link(bytes):
+    """A symlink, with the attributes of a Node; content: its target.  As one object of bytes it takes half as much."""
+
+    __slots__ = ()
+    kind, mode, children = "symlink", 0o777, None
+    mtime = property(lambda self: int.from_bytes(self[:5], "little"))
+    layer = property(lambda self: int.from_bytes(self[5:8], "little"))
+    content = property(lambda self: bytes(self[8:]))
+
+    @classmethod
+    def made(cls, target, mtime, layer):
+        """Target: bytes; the others as of Node."""
+        return cls(mtime.to_bytes(5, "little") + layer.to_bytes(3, "little") + target)
+
+
+class Directory(Node):
+    """children: name -> Node; hidden: the number of the source that last hid what lower ones have in it."""
+
+    __slots__ = ("children", "hidden")
+
+    def __init__(self, mode, mtime, layer):
+        Node.__init__(self, "directory", mode, mtime, layer)
+        self.children, self.hidden = {}, 0
+
+
+class Entries:
+    """The manifest's entries: dicts, sorted by path as bytes, made when they are asked for."""
+
+    __hash__ = None
+
+    def __init__(self, top):
+        """top: the tree's Directory, which is changed no more."""
+        self.top, self.count, self.bytes = top, 0, 0
+        for _, node in in_order(top):
+            self.count += 1
+            self.bytes += node.size if node.kind == "file" else 0
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        for path, node in in_order(self.top):
+            row = {"path": text(path), "kind": node.kind, "mode": "%04o" % node.mode, "mtime": node.mtime}
+            if node.kind == "file":
+                row["size"], row["sha256"] = node.size, node.content.hex()
+            elif node.kind == "symlink":
+                row["target"] = text(node.content)
+            yield row
+
+    def __eq__(self, other):
+        return list(self) == list(other)
+
+
+def in_order(top):
+    """Yields (path as bytes, Node) of everything but the top, sorted by path.  `a-b` comes before `a/b`, but after `a`."""
+    levels = [(b"", _keys(top), top)]
+    while levels:
+        prefix, keys, node = levels[-1]
+        for key in keys:
+            if key.endswith(b"/"):
+                child = node.children[key[:-1]]
+                levels.append((prefix + key, _keys(child), child))
+                break
+            yield prefix + key, node.children[key]
+        else:
+            levels.pop()
+
+
+def _keys(node):
+    return iter(sorted(list(node.children) + [name + b"/" for name, child in node.children.items() if child.children]))
+
+
+def deepest_first(path, node):
+    """Yields (path, Directory) of a directory and of those below it, each after what it holds.  path: list of components, and
+    what is yielded of it changes meanwhile."""
+    path, levels = list(path), [(node, _directories(node))]
+    while levels:
+        node, names = levels[-1]
+        for name in names:
+            path.append(name)
+            levels.append((node.children[name], _directories(node.children[name])))
+            break
+        else:
+            yield path, node
+            levels.pop()
+            if levels:
+                path.pop()
+
+
+def _directories(node):
+    return iter([name for name, child in node.children.items() if child.kind == "directory"])
 
 
 class Writer:
@@ -40,8 +134,8 @@ class Writer:
 
     def __init__(self, root, most_bytes, most_files, epoch=None, tick=None):
         self.root, self.most_bytes, self.most_files, self.epoch, self.tick = root, most_bytes, most_files, epoch, tick
-        self.top = Node("directory", 0o755, None, 0)
-        self.bytes = self.files = self.newest = self.layer = self.kept = 0
+        self.top = Directory(0o755, None, 0)
+        self.bytes = self.files = self.newest = self.layer = self.kept = self.time = 0
         self.dropped = []
         self.held = {}  # path -> fd of a directory
 
@@ -62,7 +156,7 @@ class Writer:
         """One entry."""
         self._count()
         steps = steps_of(entry.name)
-        self._keep(len(steps[-1]) if steps else 0)
+        self._keep(KEPT_EACH + len(steps[-1]) if steps else 0)
         name = b"/".join(steps)
         for attribute in entry.xattrs:
             self.drop(name, "extended attribute %s" % text(attribute))
@@ -99,7 +193,7 @@ class Writer:
 
     def drop(self, name, what):
         """Remembers what was left out."""
-        self._keep(len(name) + len(what))
+        self._keep(KEPT_EACH + len(name) + len(what))
         self.dropped.append((name, what))
 
     def _keep(self, size):
@@ -126,7 +220,11 @@ class Writer:
     def _time(self, entry):
         mtime = min(max(int(entry.mtime), 0), LATEST)
         self.newest = max(self.newest, mtime)
-        return mtime if self.epoch is None else min(mtime, self.epoch)
+        if self.epoch is not None and mtime > self.epoch:
+            return self.epoch
+        if mtime != self.time:  # mostly that of the entry before: one number for both
+            self.time = mtime
+        return self.time
 
     # -- the tree in memory --------------------------------------------------------------------------------------
 
@@ -147,7 +245,8 @@ class Writer:
             child = node.children.get(step)
             if child is None:
                 self._count()
-                child = Node("directory", 0o755, None, self.layer)
+                self._keep(KEPT_EACH + len(step))
+                child = Directory(0o755, None, self.layer)
                 self._short(path + [step])
                 self._on_disk(path, os.mkdir, step, 0o700)
                 node.children[step] = child
@@ -155,9 +254,9 @@ class Writer:
                 links += 1
                 if links > MOST_LINKS:
                     raise refused(b"/".join(steps), "the name leads through too many links")
-                if child.target.startswith(b"/"):
+                if child.content.startswith(b"/"):
                     path, trail, node = [], [self.top], self.top
-                pending += [s for s in reversed(child.target.split(b"/")) if s not in (b"", b".")]
+                pending += [s for s in reversed(child.content.split(b"/")) if s not in (b"", b".")]
                 continue
             if child.kind != "directory":
                 raise refused(b"/".join(steps), "the name leads through a file")
@@ -189,9 +288,9 @@ class Writer:
             child = node.children.get(step)
             if child is not None and child.kind == "symlink" and links < MOST_LINKS:
                 links += 1
-                if child.target.startswith(b"/"):
+                if child.content.startswith(b"/"):
                     path, trail, node = [], [self.top], self.top
-                pending += [s for s in reversed(child.target.split(b"/")) if s not in (b"", b".")]
+                pending += [s for s in reversed(child.content.split(b"/")) if s not in (b"", b".")]
                 continue
             if child is None or child.kind != "directory":
                 return None
@@ -235,7 +334,7 @@ class Writer:
         if old is None or old.kind != "directory":
             self._clear(path, holder, name)
             self._on_disk(path, os.mkdir, name, 0o700)
-            old = holder.children[name] = Node("directory", mode, None, self.layer)
+            old = holder.children[name] = Directory(mode, None, self.layer)
         old.mode, old.mtime, old.layer = mode, self._time(entry), self.layer
 
     def _file(self, entry, path, holder, name):
@@ -259,7 +358,7 @@ class Writer:
             os.utime(fd, (node.mtime, node.mtime))
         finally:
             os.close(fd)
-        node.size, node.sha256 = entry.size, digest.hexdigest()
+        node.size, node.content = entry.size, digest.digest()
 
     def _symlink(self, entry, path, holder, name):
         target = entry.target
@@ -269,8 +368,7 @@ class Writer:
         if leads_out(path + [name], target):
             raise refused(entry.name, "a symlink that leads out of the tree (to %s)" % text(target[:200]))
         self._clear(path, holder, name)
-        node = Node("symlink", 0o777, self._time(entry), self.layer)
-        node.target, node.size = target, len(target)
+        node = Link.made(target, self._time(entry), self.layer)
         fd = self._fd(path)
         try:
             os.symlink(target, name, dir_fd=fd)
@@ -300,8 +398,14 @@ class Writer:
             os.link(steps[-1], name, src_dir_fd=source, dst_dir_fd=self._fd(path), follow_symlinks=False)
         except FileExistsError:
             raise refused(b"/".join(path + [name]), "is there already under another spelling")
-        node = holder.children[name] = Node(found[2].kind, found[2].mode, found[2].mtime, self.layer)
-        node.size, node.sha256, node.target = found[2].size, found[2].sha256, found[2].target
+        node = found[2]
+        if node.layer != self.layer:
+            if node.kind == "symlink":
+                node = Link.made(node.content, node.mtime, self.layer)
+            else:
+                node = Node(node.kind, node.mode, node.mtime, self.layer)
+                node.size, node.content = found[2].size, found[2].content
+        holder.children[name] = node
 
     # -- layers --------------------------------------------------------------------------------------------------
 
@@ -321,50 +425,23 @@ class Writer:
         if node.hidden == self.layer:
             return
         node.hidden = self.layer
-        order, pending = [], [(path, node)]
-        while pending:
-            place, directory = pending.pop()
-            order.append((place, directory))
-            pending += [(place + [name], child) for name, child in directory.children.items() if child.kind == "directory"]
-        for place, directory in reversed(order):
+        for place, directory in deepest_first(path, node):
             for name, child in list(directory.children.items()):
                 if child.layer < self.layer and not child.children:
                     self._clear(place, directory, name)
 
     # -- the end -------------------------------------------------------------------------------------------------
 
-    def walk(self):
-        """Yields (path as bytes, Node) of everything but the top, each directory before what it holds, names sorted."""
-        pending = [(name, node) for name, node in sorted(self.top.children.items(), reverse=True)]
-        while pending:
-            path, node = pending.pop()
-            yield path, node
-            if node.children:
-                pending += [(path + b"/" + name, child) for name, child in sorted(node.children.items(), reverse=True)]
-
     def finish(self):
         """The directories' modes and times, deepest first: until now they had to be open to us and were being written to."""
         implied = self.newest if self.epoch is None else self.epoch
         self.close()
-        directories = [(path, node) for path, node in self.walk() if node.kind == "directory"]
-        for path, node in list(reversed(directories)) + [(b"", self.top)]:
+        for path, node in deepest_first([], self.top):
             node.mtime = implied if node.mtime is None else node.mtime
-            fd = beneath.open_beneath(self.root, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = beneath.open_beneath(self.root, b"/".join(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.utime(fd, (node.mtime, node.mtime))
                 if path:  # the top is closed to others until it has its name
                     os.fchmod(fd, node.mode)
             finally:
                 os.close(fd)
-
-    def entries(self):
-        """The manifest's entries: [dict], sorted by path as bytes."""
-        out = []
-        for path, node in sorted(self.walk(), key=lambda pair: pair[0]):
-            row = {"path": text(path), "kind": node.kind, "mode": "%04o" % node.mode, "mtime": node.mtime}
-            if node.kind == "file":
-                row["size"], row["sha256"] = node.size, node.sha256
-            elif node.kind == "symlink":
-                row["target"] = text(node.target)
-            out.append(row)
-        return out
