@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import USER
+from conftest import USER, need
 from outer_filter import HIDDEN, behind
 
 #: Exchanges two names of a directory with renameat2, as a program with --rw can.  exchange(folder, "a", "l")
@@ -65,6 +65,7 @@ def run():
 @pytest.fixture
 def race(inside):
     """A writable directory with a directory and a link that a program could exchange; what the link leads to is a secret."""
+    writes(inside)
     for name in ("out/a/b", "x", "victim/b"):
         os.makedirs(os.path.join(inside.scratch, name))
     for name, text in (("x/marker", "shown\n"), ("victim/secret", "secret\n"), ("victim/b/marker", "")):
@@ -73,6 +74,12 @@ def race(inside):
     os.symlink(os.path.join(inside.scratch, "victim"), os.path.join(inside.scratch, "out", "l"))
     give(inside.scratch)
     return inside
+
+
+def writes(inside):
+    """For tests with --rw: root's needs a map to the source's owner."""
+    if inside.who == "root":
+        need("mount_setattr")
 
 
 def give(place):
@@ -153,6 +160,9 @@ PLANTED = {
 
 @pytest.mark.parametrize("how", PLANTED)
 def test_a_planted_link_is_refused_and_said(inside, how):
+    writes(inside)
+    if how == "overlay":
+        need("overlay")
     option, source, real, path = PLANTED[how]
     os.umask(0o022)
     for name in ("out", "victim", "tree/bin", "tree/etc"):
@@ -183,6 +193,7 @@ def test_a_planted_link_is_refused_and_said(inside, how):
         assert done.rc == 0 and done.out.startswith("secret\n"), done
 
 
+@pytest.mark.needs("landlock")
 @pytest.mark.parametrize("tier", ["process"])
 def test_a_planted_link_is_refused_where_there_is_no_tree(inside, tier):
     os.mkdir(os.path.join(inside.scratch, "out"))
@@ -237,6 +248,8 @@ def test_links_without_end_are_no_path(inside):
 
 @pytest.mark.parametrize("hide", ["openat2", "mount_setattr", "all of them"])
 def test_the_same_holds_on_older_kernels(inside, hide):
+    if hide == "openat2":
+        writes(inside)
     for name in ("out/a/b", "x"):
         os.makedirs(os.path.join(inside.scratch, name))
     with open(os.path.join(inside.scratch, "x/f"), "w") as stream:
@@ -253,6 +266,7 @@ def test_the_same_holds_on_older_kernels(inside, hide):
         assert done.returncode == 2 and "is a sym" in done.stderr, done
 
 
+@pytest.mark.needs("mount_setattr")
 def test_a_pin_does_not_lead_onto_another_mount(inside_as_root):
     """A directory between that is another mount is refused by its name, and shown by itself it works."""
     for name in ("out/m/b", "x"):
@@ -288,6 +302,7 @@ def test_a_pin_gives_nobody_elses_rights(inside_as_root):
 
 def test_a_plan_that_is_only_shown_holds_nothing(inside):
     """No descriptor is left of a plan that was printed, refused or run."""
+    writes(inside)
     os.mkdir(os.path.join(inside.scratch, "d"))
     os.mkdir(os.path.join(inside.scratch, "d", "sub"))
     give(inside.scratch)
