@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--tty: a real terminal of the sandbox's own, with the supervisor as proxy."""
+"""A terminal of the sandbox's own, with the supervisor as proxy: with --tty, and in the place of the caller's."""
 import fcntl
 import os
 import pty
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -55,8 +56,21 @@ class Console:
         return code
 
 
-def console(inside, *argv, **size):
-    return Console(inside, inside.command(*argv, options=["--tty"]), **size)
+def console(inside, *argv, options=("--tty",), **size):
+    return Console(inside, inside.command(*argv, options=options), **size)
+
+
+def plain(inside, *argv, **size):
+    """Without --tty: the caller's terminal is 0, 1 and 2."""
+    return console(inside, *argv, options=(), **size)
+
+
+def at_a_shell(inside):
+    """A shell of the caller's with job control, outside, that has mrunc as a job."""
+    it = Console(inside, ["bash", "--norc", "--noprofile", "-i"])
+    it.type("PS1='P''> '; M='%s'\n" % " ".join(inside.command()))
+    it.expect("P> ")
+    return it
 
 
 def test_the_program_has_a_terminal_of_the_sandboxs_own(inside):
@@ -143,3 +157,85 @@ def test_a_reader_that_goes_away_does_not_hang_the_run(inside):
     done = inside.outside(["bash", "-c", "%s | head -1; echo ${PIPESTATUS[0]}" % command])
     assert done.stdout.splitlines()[0] == "y", done
     assert done.stdout.splitlines()[1] != "124", "it only ended at the deadline"
+
+
+def test_ctrl_c_ends_a_script_and_what_it_waits_for(inside):
+    it = plain(inside, "/bin/sh", "-c", "sh -c 'echo up; exec sleep 1000'; echo still")
+    it.expect("up")
+    it.type("\x03")
+    assert it.end() == 130
+
+
+def test_three_ctrl_c_end_a_program_that_ignores_them(inside):
+    for raw in ("", "stty raw; "):  # also where the program makes bytes of them
+        it = plain(inside, "/bin/sh", "-c", "trap '' INT; %secho up; while :; do read x; done" % raw)
+        it.expect("up")
+        it.type("\x03")
+        it.type("\x03")
+        it.type("\x03")
+        it.expect("killed on the caller's third SIGINT")
+        assert it.end() == 130
+
+
+def test_ctrl_c_now_and_then_does_not_end_the_sandbox(inside):
+    it = plain(inside, "/bin/sh", "-c", "trap 'echo told' INT; echo up; while :; do read x && exit $x; done")
+    it.expect("up")
+    for _ in range(4):
+        it.type("\x03")
+        it.expect("told")
+        time.sleep(1.1)  # three within two seconds are what ends it
+    it.type("7\n")
+    assert it.end() == 7
+
+
+def test_ctrl_z_stops_both_and_fg_continues_both(inside):
+    it = at_a_shell(inside)
+    it.type("$M -- /bin/sh -c 'echo u''p; read x; echo got-$x'\n")
+    it.expect("up")
+    it.type("\x1a")
+    it.expect("Stopped")
+    it.expect("P> ")
+    assert termios.tcgetattr(it.slave)[3] & termios.ISIG, "the shell's terminal was left in raw mode"
+    it.type("fg\n")
+    it.expect("read x")
+    it.type("line\n")
+    it.expect("got-line")
+    it.type("exit 3\n")
+    assert it.process.wait(60) == 3
+
+
+def test_a_background_job_leaves_the_terminal_to_the_shell(inside):
+    it = at_a_shell(inside)
+    it.type("$M -- /bin/sh -c 'echo u''p; read x; echo got-$x' &\n")
+    it.expect("up")
+    it.type("echo for-the''-shell\n")
+    it.expect("for-the-shell")
+    it.type("fg\n")
+    it.expect("read x")
+    until = time.monotonic() + 60
+    while termios.tcgetattr(it.slave)[3] & termios.ISIG:  # no event tells that mrunc has taken the terminal
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    it.type("line\n")
+    it.expect("got-line")
+    it.type("exit 3\n")
+    assert it.process.wait(60) == 3
+
+
+def test_a_resize_reaches_a_program_without_the_option(inside):
+    it = plain(inside, "bash", "-c", "trap 'stty size; exit' WINCH; stty size; while :; do sleep 0.1; done")
+    it.expect("33 77")
+    fcntl.ioctl(it.master, termios.TIOCSWINSZ, struct.pack("4H", 50, 120, 0, 0))
+    it.process.send_signal(signal.SIGWINCH)
+    it.expect("50 120")
+    assert it.end() == 0
+
+
+def test_where_only_the_input_is_a_terminal_others_write_as_before(inside):
+    """The caller's terminal goes raw for the keys, but its output is what it was."""
+    command = " ".join(map(shlex.quote, inside.command("/bin/sh", "-c", "echo up >&2; read x; echo got-$x")))
+    it = Console(inside, ["bash", "-c", command + " | cat"])
+    it.expect("up\r\n")
+    it.type("line\n")
+    assert it.expect("got-line\r\n").replace("\r\n", "\n") == "line\n"
+    assert it.end() == 0
