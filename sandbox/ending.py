@@ -42,6 +42,9 @@ class Ending:
         """Kills everything but pid 1, which then gets a processor and reports the end.  Never raises."""
         if self.first and run.plan.tier.own_tree and run.plan.spec.proc != "none":
             self.proc = _opened("/proc/%d/root/proc" % run.pid)  # while pid 1 still has a root
+            if self.proc >= 0 and os.fstat(self.proc).st_dev == os.stat("/proc").st_dev:
+                os.close(self.proc)  # before pivot_root its root is the host's, and this lists everybody
+                self.proc = -1
             if self.proc >= 0:
                 run.undo.append((os.close, (self.proc,)))
         if self.proc >= 0:
