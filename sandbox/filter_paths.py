@@ -90,11 +90,6 @@ def passes(action):
     return action & 0xFFFF0000 in (bpf.ALLOW, bpf.LOG)
 
 
-def pretends(program):
-    """True for a program that answers some call with success without letting it pass."""
-    return any(op == bpf.RET and value == policy.PRETEND for op, _, _, value in bpf.decode(program))
-
-
 def verdict(action):
     """What happens, as the end of a sentence whose subject is the filter."""
     name = action_text(action)

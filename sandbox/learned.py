@@ -5,7 +5,8 @@ A call that was seen passes; of those in HELD only with the arguments that were 
 argument keeps its tests if everything seen keeps to them, so a learned policy lets nothing pass that the default refuses,
 but for lines that say so.
 """
-from . import filters, frozen_filters, policy, policy_arms
+from . import filters, policy, policy_arms
+from .policy_tables import HOLDING_CORE
 from .. import seccomp_bpf as bpf
 
 #: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars, which a filter sees.
@@ -66,15 +67,15 @@ class Judge:
 
     def __init__(self, arch):
         self.rules, self.table = policy.decisions("default", arch), policy.numbers(arch)
-        self._code = bpf.decode(frozen_filters.program("default", arch))
+        self._code = bpf.decode(policy.exported("default", arch))
 
     def rule(self, call):
         """Its row's rule; "allow" for a call of another architecture."""
         if call not in self.table.NR:
             return "allow"
         rule = self.rules.get(call, (DEFAULT, ""))[0]
-        if isinstance(rule, tuple):  # no policy file can say `pretend`; the filter beside it does
-            rule = tuple(entry for entry in rule if entry[0] != "pretend")
+        if isinstance(rule, tuple):  # RLIMIT_CORE is held by the filter beside a policy file
+            rule = tuple(entry for entry in rule if (call, entry) not in HOLDING_CORE)
         return "allow" if rule == (("allow",),) else rule
 
     def tested(self, call):
@@ -87,7 +88,7 @@ class Judge:
         if call not in self.table.NR:  # of another architecture
             return True
         vector = tuple(args.get(index, 0) for index in range(6))
-        return bpf.run(self._code, self.table.NR[call], self.table.AUDIT_ARCH, vector)[0] in (bpf.ALLOW, policy.PRETEND)
+        return bpf.run(self._code, self.table.NR[call], self.table.AUDIT_ARCH, vector)[0] == bpf.ALLOW
 
     def refuses(self, call):
         """The answer, an errno's name, to a call that it never lets pass; else None."""

@@ -55,6 +55,18 @@ def policy(name, arch):
     return seccomp_bpf.Policy(table.AUDIT_ARCH, _action("ENOSYS"), rules)
 
 
+def exported(name, arch):
+    """The program of a policy as `export` writes it: without what keeps RLIMIT_CORE, since elsewhere nothing sets it to 1.
+    Errors as `decisions`."""
+    from .. import seccomp_bpf
+    from . import policy_tables
+    model, table, rows = policy(name, arch), numbers(arch), decisions(name, arch)
+    for call, _ in policy_tables.HOLDING_CORE:
+        rule = tuple(entry for entry in rows[call][0] if (call, entry) not in policy_tables.HOLDING_CORE)
+        model.rules[table.NR[call]] = _model("allow" if rule == (("allow",),) else rule)
+    return seccomp_bpf.compile_policy(model)
+
+
 def setid_policy(arch):
     """The model of `frozen_filters.setid_program`."""
     from . import policy_tables

@@ -96,6 +96,8 @@ _CORE = ("pretend", (0, "==", RLIMIT_CORE))
 # 4 bits, since there are 16 limits: with all 32 the OCI form would need 1000 rules for this call.
 _CORE_OF = (("allow", _null(2)), ("EPERM", (1, "&==", RLIMIT_CORE, 0xF), (3, "!=", 0, None, True)),
             ("pretend", (1, "&==", RLIMIT_CORE, 0xF)))
+#: (call, entry) of all of these.
+HOLDING_CORE = (("setrlimit", _CORE),) + tuple(("prlimit64", entry) for entry in _CORE_OF)
 _NO_DUMPS = "the limit for core dumps stays 1, which also keeps them from a handler of the host's; 0 is answered"
 
 UNIX_ONLY = (("allow", (0, "==", AF_UNIX)), ("EAFNOSUPPORT",))

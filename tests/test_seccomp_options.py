@@ -196,9 +196,10 @@ def test_a_denylist_of_minijail(inside, put):
 
 
 def test_a_finished_program_runs(inside, put):
-    path = put("strict.bpf", frozen_filters.program("strict", ARCH))
+    program = policy.exported("strict", ARCH)
+    path = put("strict.bpf", program)
     done = inside.run("sh", "-c", "echo ran", options=["--seccomp", path])
-    assert done.out == "ran\n" and "sha256 %s" % frozen_filters.digest("strict", ARCH)[:16] in seccomp_line(done)
+    assert done.out == "ran\n" and "sha256 %s" % plan.digest(program)[:16] in seccomp_line(done)
     check(inside.run(*ECHO, options=["--seccomp", path, "--seccomp-add", "clone3"]), 2,
           "policy: --seccomp-add: %s is a finished program" % path)
 
