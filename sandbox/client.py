@@ -185,13 +185,19 @@ class Call:
             if self.words[-1][:1] != b"\0":
                 return  # an interrupt came before it was understood
             self.words.pop()  # or before it was read
-        try:
-            size = self.channel.recv_into(bytearray(1), 1, LENGTH)
-        except ConnectionResetError:  # told once where it left a word of ours unread; what it has said is behind that
-            size = self.channel.recv_into(bytearray(1), 1, LENGTH)
+        size = self._receive(bytearray(1), 1, LENGTH)
         self.words.append(bytearray(size))
         if size:
-            self.channel.recv_into(self.words[-1])
+            self._receive(self.words[-1])
+
+    def _receive(self, *arguments):
+        """Returns what recv_into does; the launcher may end meanwhile.
+
+        ECONNRESET is told once, where it left a word of ours unread; what it said is behind that."""
+        try:
+            return self.channel.recv_into(*arguments)
+        except ConnectionResetError:
+            return self.channel.recv_into(*arguments)
 
     def _understand(self):
         """Takes what is in `words`, if it is complete.  Raises SandboxError."""

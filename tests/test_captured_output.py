@@ -161,3 +161,23 @@ def seconds(size):
 short, long = seconds(16 << 20), seconds(128 << 20)
 assert long < 24 * max(short, 0.01), (short, long)
 """)
+
+
+def test_an_answer_is_read_though_the_launcher_ends_between_two_looks(host):
+    """It closes its end with a word of ours unread after the length of its answer was asked for."""
+    host("""
+import marshal, socket
+from mrunc.sandbox import client
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+class Channel:
+    fileno, close, looks = ours.fileno, ours.close, 0
+    def recv_into(self, *arguments):
+        got = ours.recv_into(*arguments)
+        theirs.close()
+        self.looks += 1
+        return got
+ours.send(b"k")
+theirs.send(b"." + marshal.dumps({"error": "said"}, 2))
+channel = Channel()
+assert client.Call(channel, None, None).take() == {"error": "said"} and channel.looks == 2
+""")
