@@ -16,7 +16,8 @@ TABLE = (
     ("openat2", "5.6", "a trace has no digests; paths are walked one component at a time, over no link"),
     ("clone3", "5.3", "nothing: the child is made by clone"),
     ("pidfd_open", "5.3", "nothing: a child is known by its pid, which is its own until it is waited for"),
-    ("pidfd_send_signal", "5.1", "nothing: signals go to the pid, which is the child's until it is waited for"),
+    ("pidfd_send_signal", "5.1", "signals go to the pid, which is the child's until it is waited for; without a control "
+                                 "group only pid 1 is killed at a deadline"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
 
