@@ -19,6 +19,8 @@ FIRST, LONGEST = 0.05, 1.0
 LOOK_AGAIN = 0.002
 #: A sandbox cannot have more: RLIMIT_NPROC is 512 unless it was raised.
 MOST = 1 << 16
+#: So many are looked at and killed together.
+BATCH = 32
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -141,22 +143,21 @@ def kill_listed(proc):
 
 def kill_below(init):
     """Kills all that descends from pid 1 of a sandbox, looked for in our own /proc.  init: its number there."""
-    known, pending = {}, [(init, None)]  # pid -> start time
+    known, pending = {init: None}, [init]  # pid -> start time
     while pending and len(known) < MOST:
-        parent, start = pending.pop()
-        for pid in _children(parent):
-            if pid in known:
-                continue
-            fd = _opened("/proc/%d" % pid)
-            row = _row(fd)
+        parent = pending.pop()
+        pids = [pid for pid in _children(parent) if pid not in known]
+        for some in [pids[at:at + BATCH] for at in range(0, len(pids), BATCH)]:
+            opened = [(pid, fd, _row(fd)) for pid, fd in [(pid, _opened("/proc/%d" % pid)) for pid in some]]
             # An orphan is pid 1's.  Any other's parent must still be the process that we know.
-            if row is None or row[0] != init and (row[0] != parent or (_row_of(parent) or (0, 0))[1] != start):
-                if fd >= 0:
+            still = parent == init or (_row_of(parent) or (0, 0))[1] == known[parent]
+            for pid, fd, row in opened:
+                if row is not None and (row[0] == init or row[0] == parent and still):
+                    known[pid] = row[1]
+                    pending.append(pid)
+                    _kill(fd)
+                elif fd >= 0:
                     os.close(fd)
-                continue
-            known[pid] = row[1]
-            pending.append((pid, row[1]))
-            _kill(fd)
 
 
 def _children(pid):

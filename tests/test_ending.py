@@ -6,13 +6,15 @@ import subprocess
 
 import mrunc  # noqa: F401 (makes the package)
 from mrunc.sandbox import ending
+from mrunc.syscalls import process as process_calls
 
 FAMILY = "setsid sh -c 'echo $$; setsid sleep 600 & echo $!; wait' & wait"
 
 
 def family():
     """(process, [the numbers of its child and of that one's child])."""
-    process = subprocess.Popen(["sh", "-c", FAMILY], stdout=subprocess.PIPE, universal_newlines=True)
+    process = subprocess.Popen(["sh", "-c", FAMILY], stdout=subprocess.PIPE, universal_newlines=True,
+                               preexec_fn=lambda: process_calls.set_child_subreaper(1))  # as a pid 1 is
     return process, [int(process.stdout.readline()) for _ in range(2)]
 
 
@@ -39,9 +41,8 @@ def test_kill_below_spares_its_root_and_all_others():
     try:
         assert all(map(lives, inside + outside))
         os.kill(ours.pid, signal.SIGSTOP)  # as a pid 1 that gets no processor; nothing is waited for
-        ending.kill_below(ours.pid)
-        while any(map(lives, inside)):
-            pass
+        while any(map(lives, inside)):  # what loses its parent meanwhile is found by the next look
+            ending.kill_below(ours.pid)
         assert all(map(lives, outside + [ours.pid]))
     finally:
         for pid in outside:
@@ -57,9 +58,8 @@ def test_kill_below_leaves_a_number_that_became_anothers(monkeypatch):
         true = ending._children
         monkeypatch.setattr(ending, "_children", lambda pid: true(pid) + outside + [others.pid, os.getpid()])
         os.kill(ours.pid, signal.SIGSTOP)
-        ending.kill_below(ours.pid)
-        while any(map(lives, inside)):
-            pass
+        while any(map(lives, inside)):  # what loses its parent meanwhile is found by the next look
+            ending.kill_below(ours.pid)
         assert all(map(lives, outside + [others.pid, ours.pid]))
     finally:
         for pid in outside:
