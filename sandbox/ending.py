@@ -43,10 +43,7 @@ class Ending:
     def spare_init(self, run):
         """Kills everything but pid 1, which then gets a processor and reports the end.  Never raises."""
         if self.first and run.plan.tier.own_tree and run.plan.spec.proc != "none":
-            self.proc = _opened("/proc/%d/root/proc" % run.pid)  # while pid 1 still has a root
-            if self.proc >= 0 and os.fstat(self.proc).st_dev == os.stat("/proc").st_dev:
-                os.close(self.proc)  # before pivot_root its root is the host's, and this lists everybody
-                self.proc = -1
+            self.proc = own_proc(run.pid)
             if self.proc >= 0:
                 run.undo.append((os.close, (self.proc,)))
         if self.proc >= 0:
@@ -57,6 +54,8 @@ class Ending:
 
     def look(self, run):
         """Kills everything that is there now.  Never raises."""
+        if run.pid <= 0:
+            return
         if run.group is not None:
             run.group.kill()
         try:
@@ -123,6 +122,27 @@ def _has_ended(run, seconds):
         if time.monotonic() >= until:
             return False
         time.sleep(LOOK_AGAIN)
+
+
+def own_proc(init):
+    """A descriptor of the sandbox's own /proc, -1 where that can't be had.  init: pid 1's number in our /proc.
+
+    Until pivot_root the root of pid 1 is the host's, and so is its /proc, which lists every process of the host.  So it
+    is taken only if its number 1 and `init` are in one pid namespace that is not ours.  pid_namespaces(7)
+    """
+    proc = _opened("/proc/%d/root/proc" % init)
+    if proc < 0:
+        return -1
+    try:
+        theirs, ours = os.stat("/proc/%d/ns/pid" % init), os.stat("/proc/self/ns/pid")
+        first = os.stat("1/ns/pid", dir_fd=proc)
+        same = (first.st_dev, first.st_ino) == (theirs.st_dev, theirs.st_ino)
+        if same and (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino):
+            return proc
+    except OSError:
+        pass
+    os.close(proc)
+    return -1
 
 
 def kill_listed(proc):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 import mrunc  # noqa: F401 (makes the package)
+from conftest import become
 from mrunc.sandbox import ending
 from mrunc.syscalls import process as process_calls
 
@@ -66,3 +67,29 @@ def test_kill_below_leaves_a_number_that_became_anothers(monkeypatch):
             os.kill(pid, signal.SIGKILL)
         for process in ours, others:
             end(process)
+
+
+def test_own_proc_is_never_the_hosts():
+    """Before pivot_root, a child in its own pid namespace still has the host's root."""
+    assert [ending.own_proc(pid) for pid in (1, os.getpid(), os.getppid())] == [-1] * 3
+    child = subprocess.Popen(["unshare", "--user", "--map-root-user", "--pid", "--mount", "--fork", "sh", "-c", "echo up; read line"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"up\n"
+    inner, = ending._children(child.pid)
+    assert os.stat("/proc/%d/ns/pid" % inner).st_ino != os.stat("/proc/self/ns/pid").st_ino
+    assert os.path.exists("/proc/%d/root/proc/%d" % (inner, os.getpid())), "it is the host's"
+    assert ending.own_proc(inner) == -1
+    child.communicate(b"\n", timeout=60)
+
+
+def test_own_proc_lists_the_sandbox_alone(inside):
+    tool = subprocess.Popen(inside.command("/bin/sh", "-c", "echo up; read line"), stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch)
+    assert tool.stdout.readline() == b"up\n"
+    init, = ending._children(tool.pid)
+    fd = ending.own_proc(init)
+    try:
+        assert fd >= 0 and sorted(int(name) for name in os.listdir(fd) if name.isdigit()) in ([1, 2], [1, 2, 3])
+    finally:
+        os.close(fd)
+    tool.communicate(b"\n", timeout=60)
