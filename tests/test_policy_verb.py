@@ -392,12 +392,20 @@ def test_help_lists_every_option(cli):
 # export
 
 @pytest.mark.parametrize("name, arch", EVERY)
-def test_the_exported_program_is_the_frozen_one(name, arch, tmp_path):
+def test_the_exported_program_decides_as_the_frozen_one_but_for_rlimit_core(name, arch, tmp_path):
+    wanted, table = policy.exported(name, arch), policy.numbers(arch)
+    codes = [bpf.decode(named(name, arch)), bpf.decode(wanted)]
+    rules, held = policy.policy(name, arch).rules, {table.NR["setrlimit"], table.NR["prlimit64"]}
+    for number in range(1024):
+        for args in bench["corners"](rules.get(number, 0))[:500] if number not in held else ():
+            assert len({bpf.run(code, number, table.AUDIT_ARCH, args)[0] for code in codes}) == 1, (number, args)
+    assert [bpf.run(code, table.NR["setrlimit"], table.AUDIT_ARCH, (4, 0, 0, 0, 0, 0))[0] for code in codes] == [
+        bpf.ERRNO, bpf.ALLOW]
     path = str(tmp_path / "out")
     assert real("export", name, "--arch", arch, "--format", "bpf", "-o", path)[0] == 0
     with open(path, "rb") as stream:
-        assert stream.read() == named(name, arch)
-    assert real("export", name, "--arch", arch, "--format", "bpf")[1] == named(name, arch)
+        assert stream.read() == wanted
+    assert real("export", name, "--arch", arch, "--format", "bpf")[1] == wanted
 
 
 LIBSECCOMP = r"""
