@@ -15,9 +15,9 @@ class LedgerFile(OutputFile):
 
     REFUSED = "is written while the program runs, and lies in a directory that it is shown (%s)"
 
-    def __init__(self, path, places):
+    def __init__(self, path, places, follow_links=False):
         """As OutputFile."""
-        OutputFile.__init__(self, "--ledger", path, places)
+        OutputFile.__init__(self, "--ledger", path, places, follow_links)
         self.stream = Stream(self.fd if self.draft is None else self.draft.begin(), self.publish)
 
     def elsewhere(self, target, places):

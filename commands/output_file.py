@@ -5,7 +5,7 @@ import stat
 from json import dumps  # before anything runs: half a json would only show at the end
 
 from ..sandbox import shown
-from ..sandbox.drafts import Draft, Target
+from ..sandbox.drafts import Draft, Target, way_round
 from ..sandbox.errors import SandboxError, usage
 from .output import write_pieces
 
@@ -20,9 +20,9 @@ class OutputFile:
     #: Why a directory of the host, as `shown` names it, can't hold the file.
     REFUSED = "lies in a directory that the program can write (%s)"
 
-    def __init__(self, option, path, places):
+    def __init__(self, option, path, places, follow_links=False):
         """option: as typed; path: text, "-" for stderr; places: host directories that can't hold it, as sandbox/shown.py has
-        them.
+        them; follow_links: as of Target.
 
         Raises SandboxError, exit 2.
         """
@@ -32,7 +32,7 @@ class OutputFile:
             return
         named = "%s %s" % (option, path)
         try:
-            target = Target(os.fsencode(path))
+            target = Target(os.fsencode(path), follow_links)
             kind = target.mode()
             holder = shown.holder(target.fd, places)
             if holder is not None:
@@ -42,9 +42,16 @@ class OutputFile:
             if kind is None or stat.S_ISREG(kind):
                 self.draft = Draft(target, 0o644)
             else:
-                self.fd = os.open(target.name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=target.fd)
+                # A FIFO that nobody reads would be waited for without end.  fifo(7)
+                self.fd = os.open(target.name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=target.fd)
+                os.set_blocking(self.fd, True)
         except (OSError, ValueError) as error:
-            raise usage(named, getattr(error, "strerror", None) or str(error))
+            other = way_round(error, os.fsencode(path))
+            remedy = None
+            if other is not None:
+                from shlex import quote
+                remedy = "name the path that it leads to: %s %s" % (option, quote(other))
+            raise usage(named, getattr(error, "strerror", None) or str(error), remedy)
 
     def elsewhere(self, target, places):
         """The remedy where the file can't lie there, or None."""

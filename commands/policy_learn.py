@@ -66,7 +66,7 @@ class Record:
     def outputs(self, plan):
         """[(OutputFile, what of a Result it gets)]"""
         from ..sandbox import shown
-        return [(PolicyFile(self.path, shown.writable(plan)), self._text)]
+        return [(PolicyFile(self.path, shown.writable(plan), plan.spec.follow_links), self._text)]
 
     def _text(self, result):
         """The file's content, or None where nothing was learned."""
@@ -137,8 +137,8 @@ class Verify:
 class PolicyFile(OutputFile):
     """The file of -o."""
 
-    def __init__(self, path, places):
-        OutputFile.__init__(self, "-o", path, places)
+    def __init__(self, path, places, follow_links):
+        OutputFile.__init__(self, "-o", path, places, follow_links)
 
     def write(self, content):
         """Writes the text; None: there is nothing to say."""

@@ -77,7 +77,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
         if "ledger" in values:
             from ..sandbox import shown
             from .ledger_file import LedgerFile
-            ledger = LedgerFile(values["ledger"], shown.directories(plan))
+            ledger = LedgerFile(values["ledger"], shown.directories(plan), spec.follow_links)
         if values.get("verbose"):
             from os import fsdecode
             say("tier %s" % plan.tier.name)
@@ -133,7 +133,7 @@ def open_outputs(values, plan):
             from ..sandbox import shown
             from .output_file import OutputFile
             try:
-                out.append((OutputFile("--" + name, values[name], shown.writable(plan)), content))
+                out.append((OutputFile("--" + name, values[name], shown.writable(plan), plan.spec.follow_links), content))
             except SandboxError:
                 for output, _ in out:
                     output.discard()

@@ -28,7 +28,7 @@ _mrunc() {
             '*--bind=[the same, writable; never of host root'\''s]:SRC\[\:DST\]:_files' \
             '*--copy=[copy a file in, executable, by default to /box/NAME\: the way for a sample]:SRC\[\:DST\]:_files' \
             '--here[the current directory, read-only, as /box]' \
-            '--follow-links[follow every symbolic link on the way to a source; without it only those that root alone can have made]' \
+            '--follow-links[follow every symbolic link on the way to a source or a file to write; without it only those that root alone can have made]' \
             '*--tmpfs=[an empty writable directory, 1G unless said]:DST\[=SIZE\]: ' \
             '--rootfs=[run on this root file system, read-only, instead of the host'\''s programs\: see mrunc rootfs --help]:DIR:_files -/' \
             '--harden[everything read-only but what --writable names, nothing written may be executed, a stricter system call policy]' \
@@ -86,7 +86,7 @@ _mrunc() {
             '*--bind=[the same, writable; never of host root'\''s]:SRC\[\:DST\]:_files' \
             '*--copy=[copy a file in, executable, by default to /box/NAME\: the way for a sample]:SRC\[\:DST\]:_files' \
             '--here[the current directory, read-only, as /box]' \
-            '--follow-links[follow every symbolic link on the way to a source; without it only those that root alone can have made]' \
+            '--follow-links[follow every symbolic link on the way to a source or a file to write; without it only those that root alone can have made]' \
             '*--tmpfs=[an empty writable directory, 1G unless said]:DST\[=SIZE\]: ' \
             '--rootfs=[run on this root file system, read-only, instead of the host'\''s programs\: see mrunc rootfs --help]:DIR:_files -/' \
             '--harden[everything read-only but what --writable names, nothing written may be executed, a stricter system call policy]' \

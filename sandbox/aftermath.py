@@ -26,7 +26,8 @@ class Aftermath:
         self.plan, self.exporter, self.held, self.handlers = plan, None, None, []
         if plan.spec.export is not None:
             from . import copy_out, shown
-            self.exporter = copy_out.destination(plan.spec.export, shown.writable(plan))
+            self.exporter = copy_out.destination(plan.spec.export, shown.writable(plan),
+                                                 plan.spec.follow_links)
 
     def remember(self, pid, uppers):
         """At the gate: takes hold of every writable place and reads what is there.  pid: of the init; uppers: {place: fd} of

@@ -7,11 +7,12 @@ out and said.  Nothing of the destination is there while the program runs, which
 """
 import errno
 import os
+import shlex
 import stat
 
 from . import contents, shown
 from .door import option
-from .drafts import Draft, Target
+from .drafts import Draft, Target, way_round
 from .errors import SandboxError, usage
 from ..syscalls.files import directory_room, next_names
 
@@ -22,13 +23,13 @@ OTHER_ARCHIVES = (b".tar.gz", b".tgz", b".tar.xz", b".txz", b".tar.bz2", b".tar.
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
 
-def destination(path, places):
+def destination(path, places, follow_links=False):
     """The exporter for a path: bytes, a name in `.tar` is an archive.  places: host directories that the program can write, as
-    shown.writable has them.  Raises SandboxError (exit 2) for what can't be made, before anything runs."""
+    shown.writable has them; follow_links: as of Target.  Raises SandboxError (exit 2) for what can't be made, before anything runs."""
     named = option("export", path.decode("utf-8", "surrogateescape"))
     target = None
     try:
-        target = Target(path)
+        target = Target(path, follow_links)
         kind = target.mode()
         holder = shown.holder(target.fd, places)
         if kind is not None and stat.S_ISLNK(kind):
@@ -46,7 +47,9 @@ def destination(path, places):
             target.close()
         if isinstance(error, SandboxError):
             raise
-        raise usage(named, error.strerror if error.errno != errno.ENOTEMPTY else "is not empty")
+        other = way_round(error, path)
+        raise usage(named, error.strerror if error.errno != errno.ENOTEMPTY else "is not empty",
+                    other and "name the path that it leads to: " + option("export", other, typed=shlex.quote(other)))
 
 
 class Exporter:

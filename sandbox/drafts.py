@@ -5,7 +5,8 @@ import errno
 import os
 import stat
 
-DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+from .source import Planted, open_path
+
 #: What a file system says that knows no unnamed files: NFS, 9p, FUSE before Linux 6.2, overlayfs before 6.1.  open(2)
 NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
@@ -13,11 +14,17 @@ NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 class Target:
     """A name (bytes) in a directory that is held (fd)."""
 
-    def __init__(self, path):
-        """path: bytes.  Raises OSError where there is no such directory."""
+    def __init__(self, path, follow_links=False):
+        """path: bytes; follow_links: as of source.open_path, for what leads to the directory.
+
+        Raises OSError where there is no such directory; Planted for a link."""
         folder, self.name = os.path.split(path.rstrip(b"/") or path)
         self.name = self.name or b"."
-        self.fd = os.open(folder or b".", DIRECTORY)
+        source = open_path(folder or b".", follow_links)
+        if not source.directory:
+            source.close()
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+        self.fd = source.fd
 
     def mode(self):
         """st_mode of what has the name, a link's own; None where nothing has it.  Raises OSError."""
@@ -43,6 +50,14 @@ class Target:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def way_round(error, path):
+    """What to name in the place of a path (bytes) to a Target that raised this, as text; None where it was no planted link."""
+    if not isinstance(error, Planted):
+        return None
+    folder, name = os.path.split(path.rstrip(b"/"))
+    return os.fsdecode(os.path.join(os.path.realpath(folder or b"."), name))  # to be said, and nothing else
 
 
 class Draft:

@@ -46,9 +46,8 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
             yield directory(source, avoid)
     except Planted as error:
         real = os.path.realpath(path)  # to be said, and nothing else
-        raise usage("--from %s" % text(path), "%s is a symbolic link to %s in a directory that others than root can write" %
-                    (text(error.filename), text(error.target)), "name the path that it leads to: --from %s; or follow every "
-                    "link: --follow-links" % shlex.quote(text(real)))
+        raise usage("--from %s" % text(path), error.strerror, "name the path that it leads to: --from %s; or follow "
+                    "every link: --follow-links" % shlex.quote(text(real)))
     except OSError as error:
         raise usage("--from %s" % text(path), error.strerror)
     finally:

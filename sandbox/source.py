@@ -26,7 +26,9 @@ class Planted(OSError):
     """A link in a directory that others than root can write.  filename: its path; target: where it leads, in its own words."""
 
     def __init__(self, path, target):
-        OSError.__init__(self, errno.ELOOP, os.strerror(errno.ELOOP), path)
+        said = [part.decode("utf-8", "surrogateescape") for part in (path, target)]
+        OSError.__init__(self, errno.ELOOP, "%s is a symbolic link to %s in a directory that others than root can write" %
+                         tuple(said), path)
         self.target = target
 
 

@@ -41,8 +41,8 @@ def open_source(given, asked, spec, held, destination=None):
         real = os.path.realpath(given)  # to be said, and nothing else
         if not os.path.exists(real):
             raise usage(option(asked, show(given)), os.strerror(errno.ENOENT))
-        raise usage(option(asked, show(given)), "%s is a symbolic link to %s in a directory that others than root can write" %
-                    (show(error.filename), show(error.target)), "name the path that it leads to: %s; or follow every link: %s" %
+        raise usage(option(asked, show(given)), error.strerror,
+                    "name the path that it leads to: %s; or follow every link: %s" %
                     (pasteable(asked, real, destination), _switch("follow_links")))
     except OSError as error:
         raise usage(option(asked, show(given)), error.strerror)

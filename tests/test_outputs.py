@@ -205,6 +205,7 @@ def test_a_ledger_that_the_program_could_read_is_refused(inside, option):
         subprocess.run(["chown", "-R", "%d:%d" % (USER, USER), shared], check=True)
     os.symlink(shared + "/below", inside.scratch + "/way")
     show = ["--here"] if option == "--here" else [option if option.startswith("--") else "--ro", shared]
+    show += ["--follow-links"] * (option == "a link to it")
     ledger = inside.scratch + "/way/l.json" if option == "a link to it" else shared + "/below/l.json"
 
     def run(path):
@@ -316,6 +317,43 @@ def test_root_writes_for_the_owner_of_the_directory(inside_as_root, theirs):
     assert seen == 1 + 2 + 2 + 2 * 5
     with open(theirs + "/out1/tmp/a/b/f") as stream:
         assert stream.read() == "hi\n"
+
+
+@pytest.mark.parametrize("option", ["--report", "--changes", "--ledger", "--export"])
+def test_a_planted_link_leads_no_output_elsewhere(inside, option):
+    """An earlier program leaves a link on the way; the file goes there only where the caller says so."""
+    for name in ("out", "elsewhere"):
+        os.mkdir(os.path.join(inside.scratch, name))
+    own(inside, inside.scratch)
+    if os.geteuid() == 0:  # nothing of root's is writable inside
+        os.chown(inside.scratch + "/out", USER, USER)
+    planted = inside.run("ln", "-s", os.path.join(inside.scratch, "elsewhere"), "/out/way", options=["--rw", "out:/out"])
+    assert planted.rc == 0, planted
+
+    def run(path, *options):
+        return inside.outside(inside.command("/bin/echo", "ran", options=[*options, option, path]))
+    done = run("out/way/there")
+    assert (done.returncode, done.stdout) == (2, "") and "out/way is a symbolic link to" in done.stderr, done
+    assert os.listdir(inside.scratch + "/elsewhere") == []
+    remedy = shlex.split(done.stderr.split("leads to: ")[1])
+    assert remedy[0] == option
+    for done in (run("out/way/one", "--follow-links"), run(remedy[1])):
+        assert (done.returncode, done.stdout) == (0, "ran\n"), done
+    assert sorted(os.listdir(inside.scratch + "/elsewhere")) == ["one", "there"]
+
+
+def test_a_fifo_that_nobody_reads_is_not_waited_for(inside):
+    path = os.path.join(inside.scratch, "fifo")
+    os.mkfifo(path)
+    own(inside, path)
+    done = inside.outside(inside.command("/bin/echo", "ran", options=["--report", path]))
+    assert (done.returncode, done.stdout) == (2, "") and "No such device" in done.stderr, done
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        done = inside.outside(inside.command("/bin/echo", "ran", options=["--report", path]))
+        assert (done.returncode, done.stdout) == (0, "ran\n") and os.read(reader, 1) == b"{", done
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("target", ["out", "out.tar"])
