@@ -25,7 +25,7 @@ class LedgerFile(OutputFile):
         import shlex
         import tempfile
         name = os.fsdecode(target.name)
-        for folder in (tempfile.gettempdir(), os.path.expanduser("~"), "/var/tmp", "/dev/shm"):
+        for folder in (tempfile.gettempdir(), os.path.expanduser("~"), os.path.dirname(os.getcwd())):
             try:
                 other = Target(os.fsencode(os.path.join(folder, name)))
             except OSError:

@@ -260,8 +260,8 @@ def _changes(result):
                         show(story.size(row["size"])) if "size" in row else ""))
     table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th><th class="num">size</th></tr>'
              "</thead><tbody>%s</tbody></table>" % "".join(body))
-    return _card("What it changed", show(summary(rows, result["changes_omitted"]).capitalize()) + ".", table + _cut(len(rows), "change") if rows else "",
-                 "changes")
+    return _card("What it changed", show(summary(rows, result["changes_omitted"]).capitalize()) + ".",
+                 table + _cut(len(rows), "change") if rows else "", "changes")
 
 
 def _receipt(result):

@@ -101,8 +101,11 @@ class Changes:
                 place.skip = {}  # nothing is mounted on an upper layer itself
 
     def compare(self, exporter=None):
-        """The rows.Rows of changes, as `record` makes them, by path.  exporter: of copy_out, which takes each file that is new or
-        has another content.  Never raises: what could not be read is said in `notes`."""
+        """The rows.Rows of changes, as `record` makes them, by path.
+
+        exporter: of copy_out, which takes each file that is new or has another content.  Never raises: what could not be
+        read is said in `notes`.
+        """
         budget = contents.Budget()
         for place in self.places:
             budget.forget()

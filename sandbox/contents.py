@@ -58,7 +58,9 @@ class Budget:
         """(magic, SHA-256, why not) of a file with several names (os.stat_result); None where it is to be read."""
         magic, value, why = self.known.get(found.st_dev << 64 | found.st_ino, (None, None, None))
         if magic is None and why is None:
-            return None if len(self.known) < MOST_SHARED else (None, None, "more than %d files with several names" % MOST_SHARED)
+            if len(self.known) < MOST_SHARED:
+                return None
+            return None, None, "more than %d files with several names" % MOST_SHARED
         return magic, value and value.hex(), why
 
     def share(self, found, magic, value, why):

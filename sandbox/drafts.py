@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that mrunc makes for its caller beside a hostile program: they have no name until they are whole, and their directory is
-held, so that no path is resolved twice."""
+"""Files that mrunc makes for its caller beside a hostile program: they have no name until they are whole, and their
+directory is held, so that no path is resolved twice."""
 import errno
 import os
 import stat

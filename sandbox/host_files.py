@@ -6,7 +6,8 @@ import stat
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Where a system has its programs and loaders.
-PROGRAMS = (b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/opt/", b"/nix/store/", b"/gnu/store/")
+PROGRAMS = (b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/opt/",
+            b"/nix/store/", b"/gnu/store/")
 
 
 class Holder:

@@ -25,7 +25,7 @@ class Node:
     file's digest, bytes; layer: the number of the source that put it there.  Half a million of them lie in memory."""
 
     __slots__ = ("kind", "mode", "mtime", "size", "content", "layer")
-    children = None
+    children = {}  # type: dict  # nothing, of what is no directory
 
     def __init__(self, kind, mode, mtime, layer):
         self.kind, self.mode, self.mtime, self.layer = kind, mode, mtime, layer
@@ -36,7 +36,7 @@ class Link(bytes):
     """A symlink, with the attributes of a Node; content: its target.  As one object of bytes it takes half as much."""
 
     __slots__ = ()
-    kind, mode, children = "symlink", 0o777, None
+    kind, mode, children = "symlink", 0o777, {}  # type: str, int, dict
     mtime = property(lambda self: int.from_bytes(self[:5], "little"))
     layer = property(lambda self: int.from_bytes(self[5:8], "little"))
     content = property(lambda self: bytes(self[8:]))

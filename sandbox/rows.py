@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of `changes` in a result: as JSON text, in bounded memory.  A program decides how many there would be, and a dict takes
-three times as much.  Loaded before anything runs: half a json would only show at the end."""
+"""The rows of `changes` in a result: as JSON text, in bounded memory.  A program decides how many there would be, and a
+dict takes three times as much.  Loaded before anything runs: half a json would only show at the end."""
 from json import dumps, loads
 
 #: So many rows are listed, and so many bytes of their JSON; what is more is counted.
