@@ -72,7 +72,7 @@ OPTIONAL = {
         "clock_gettime": "another clock is taken for what a sample costs",
         "brk": "the allocator maps instead", "mmap": "the allocator maps less, or reads",
         "munmap": "memory of the supervisor's stays", "futex": "the interpreter's lock is free",
-        "getegid": "root's sandbox has an id of the range", "getpid": "a name for a draft",
+        "geteuid": "whether a draft is given to the owner of its directory", "getegid": "root's sandbox has an id of the range", "getpid": "a name for a draft",
         "fcntl": "the next host id is tried; a descriptor that says nothing of itself gets no Landlock rule",
         "rt_sigprocmask": "the supervisor's own mask, given back at its end",
         "rt_sigaction": "the interpreter's own at its end", "prctl": "the last capability is found by an error",
@@ -84,6 +84,7 @@ OPTIONAL = {
         "openat2": "the kernel is asked whether it has it; else paths are walked one component at a time",
         "pidfd_open": "the kernel is asked whether it has it; else pid 1 is signalled by its number",
         "pidfd_send_signal": "pid 1 has ended, or is killed by its number", "wait4": "the zombie ends with the supervisor",
+        "splice": "what goes through the private pipes is read and written instead",
         "poll": "whether pid 1 has ended is asked again and again"},
     "child": {
         "ioctl": "open() asks whether a file is a terminal", "lseek": "open() asks for the place in a file",
@@ -91,7 +92,7 @@ OPTIONAL = {
         "seccomp": "the kernel is asked for a listener; else the plain filter is attached, and the receipt tells it",
         "openat": "a look at the program's first bytes, for a better message",
         "pread64": "a look at the program's first bytes, for a better message"},
-    "init": {}, "first steps": {}}
+    "init": {"close": "its own 0, 1 and 2 stay open: an end of file then shows at its end"}, "first steps": {}}
 #: What else has to stand in the call's line for that: the sandbox's /proc is counted, any other directory is needed; the
 #: filter that asks has another to fall back to; a call that is no deed has no arguments.
 LISTENER = "SECCOMP_FILTER_FLAG_NEW_LISTENER"
