@@ -9,7 +9,8 @@ MODULES = ("syscalls", "syscalls.libc", "syscalls.system", "syscalls.raw", "sysc
            "sandbox", "sandbox.attempt",
            "commands", "commands.probing") + tuple("commands.probes_" + name for name in (
                "devices", "filter", "identity", "kernel", "leaks", "limits", "mounts",
-               "namespaces", "neighbours", "network", "patterns", "proc", "sources"))
+               "namespaces", "neighbours", "network", "patterns", "proc", "requests", "sources",
+               "tasks"))
 MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(sys.argv[1:]))\n"
 
 

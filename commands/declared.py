@@ -7,6 +7,8 @@ SECURITY.md prints this table; a test keeps the two in step.  Nothing of host in
 ALL, WEAK, PROCESS = ("full", "rootns", "process"), ("rootns", "process"), ("process",)
 NONE = "this tier makes no namespace"
 SEEN = "Landlock hides what a file holds, not that it is there"
+LOCKS = "databases need record locks, and the kernel counts their memory nowhere. The policy " \
+    "strict refuses them"
 #: probe id -> (tiers, reason)
 DECLARED = {
     "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in a namespace that a user made; "
@@ -21,6 +23,8 @@ DECLARED = {
     "I14": (ALL, "programs that build and serve files wait by inotify; what is shown can be "
                  "watched. The policy strict refuses it"),
     "I16": (ALL, "package tools and databases lock files; a lock on what is shown is seen by all"),
+    "T26": (ALL, LOCKS),
+    "T27": (ALL, LOCKS),
     "N30": (WEAK, "these tiers are for hosts without user namespaces"),
     "N31": (PROCESS, NONE),
     "N32": (PROCESS, NONE),
@@ -66,6 +70,7 @@ UNPROVEN = {
     "B07": "no kernel to be had has x32 calls",
     "K57": "gone since Linux 6.8",
     "S08": "no kernel to be had has CONFIG_UEVENT_HELPER",
+    "T12": "no kernel to be had schedules by core",
     "W28": "no kernel to be had has AF_X25",
     "W34": "no kernel to be had has AF_MCTP",
 }
