@@ -51,8 +51,7 @@ DECLARED = {
 #: control -> what is reached on a kernel that doesn't have it (the run says so; leaving it out by option is no excuse)
 OLD_KERNELS = {
     "timens": ("N37", "L15"),
-    "landlock": ("P22", "P30", "P32", "P33", "P34", "F06", "I20", "I21", "I22"),
-    "landlock-signals": ("I20", "I21", "I22"),
+    "landlock": ("F06",),
 }
 
 

@@ -103,7 +103,7 @@ def core_limit(name, *first):
     """
     def deed(facts):
         before = soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
-        new = (0 if soft else 4096, hard if hard else 4096)
+        new = (0 if soft else hard or 4096, hard or 4096)
         wanted = buffer(struct.pack("=2Q", *[value & (1 << 64) - 1 for value in new]), 16)
         said = None
         try:
