@@ -8,7 +8,7 @@ ROOM = __package__.rpartition(".")[0]
 MODULES = ("syscalls", "syscalls.libc", "syscalls.system", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
            "sandbox", "sandbox.attempt",
            "commands", "commands.probing") + tuple("commands.probes_" + name for name in (
-               "devices", "filter", "identity", "kernel", "leaks", "limits", "mounts",
+               "devices", "filter", "given", "identity", "kernel", "leaks", "limits", "mounts",
                "namespaces", "neighbours", "network", "patterns", "proc", "requests", "sources",
                "tasks"))
 MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(sys.argv[1:]))\n"

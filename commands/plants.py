@@ -35,8 +35,8 @@ class Plants:
         try:
             self.facts.update(supervisor=os.getpid(), hostname=os.uname().nodename)
             for plant in (self._give,) + (() if self.terminal else (
-                    self._seen, self._number, self._variable, self._files, self._sockets,
-                    self._system_v, self._queue, self._key, self._descriptor)):
+                    self._seen, self._terminals, self._number, self._variable, self._files,
+                    self._sockets, self._system_v, self._queue, self._key, self._descriptor)):
                 try:
                     plant()
                 except OSError:
@@ -88,6 +88,9 @@ class Plants:
         self.facts["boottime"] = seconds + rest / 1e9, time.time()
         self.facts["ns"] = dict((name, int(os.readlink("/proc/self/ns/" + name).partition("[")[2].rstrip("]")))
                                 for name in os.listdir("/proc/self/ns") if not name.endswith("_for_children"))
+
+    def _terminals(self):
+        self.facts["devpts"] = os.stat("/dev/pts/ptmx").st_dev
 
     def _number(self):
         fd = call("pidfd_open", os.getpid(), 0)

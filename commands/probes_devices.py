@@ -54,6 +54,16 @@ def other_terminals(facts):
     return reached("/dev/pts/%s" % others[0]) if others else blocked("only the own one")
 
 
+def new_terminals(facts):
+    """A new terminal, and the file system that it lies in: the host's devpts, or the own one."""
+    fd = os.open("/dev/ptmx", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+    call("ioctl", fd, 0x40045431, buffer(struct.pack("=i", 0), 4))  # TIOCSPTLCK
+    device = os.fstat(call("ioctl", fd, 0x5441, os.O_RDWR | os.O_NOCTTY)).st_dev  # TIOCGPTPEER
+    if facts.get("devpts") in (None, device):
+        return reached("/dev/ptmx makes terminals of the host")
+    return blocked("/dev/ptmx makes terminals of the sandbox's own")
+
+
 def adds_entropy(facts):
     """RNDADDTOENTCNT of -1: refused as a number only after the capability check."""
     fd = os.open("/dev/random", os.O_RDONLY | os.O_CLOEXEC)
@@ -150,7 +160,7 @@ PROBES = (
     _device(21, "/dev/userfaultfd", "page faults in user space"),
     _device(22, "/dev/uinput", "input injection", HOST),
     _device(23, "/dev/btrfs-control", "btrfs control"),
-    _device(24, "/dev/ptmx", "new terminals"),
+    Probe("D24", "new terminals of the host (/dev/ptmx)", KERNEL, "", "own devpts", new_terminals),
     _device(25, "/dev/tty0", "the console", HOST, os.O_RDONLY),
     _device(26, "/dev/cpu/0/msr", "model-specific registers", HOST, os.O_RDONLY),
     _device(27, "/dev/autofs", "automounting"),

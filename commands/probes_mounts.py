@@ -63,8 +63,10 @@ def without_flag(word, what=lambda kind, point: True):
 
 
 def _is_tree(kind, point):
-    """Not the single device nodes that are bound, nor the file systems that hold no device node."""
+    """Not single device nodes that are bound, nor devpts, which holds terminals of its own alone."""
     try:
+        if kind == "devpts":
+            return False
         return stat.S_ISDIR(os.stat(point).st_mode)
     except OSError:
         return False

@@ -50,14 +50,15 @@ class Probe:
 
 def corpus(groups=()):
     """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
-    from . import (probes_devices, probes_filter, probes_identity, probes_kernel, probes_leaks,
-                   probes_limits, probes_mounts, probes_namespaces, probes_neighbours,
+    from . import (probes_devices, probes_filter, probes_given, probes_identity, probes_kernel,
+                   probes_leaks, probes_limits, probes_mounts, probes_namespaces, probes_neighbours,
                    probes_network, probes_patterns, probes_proc, probes_requests, probes_sources,
                    probes_tasks)
     out = []
     for module in (probes_namespaces, probes_mounts, probes_proc, probes_devices, probes_identity,
-                   probes_filter, probes_requests, probes_kernel, probes_tasks, probes_neighbours,
-                   probes_network, probes_leaks, probes_patterns, probes_sources, probes_limits):
+                   probes_given, probes_filter, probes_requests, probes_kernel, probes_tasks,
+                   probes_neighbours, probes_network, probes_leaks, probes_patterns, probes_sources,
+                   probes_limits):
         for probe in module.PROBES:
             probe.group = module.GROUP
             if probe.id in groups or probe.group in groups or probe.danger in groups or \

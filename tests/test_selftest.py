@@ -199,6 +199,15 @@ def test_objects_that_were_touched_overrule_the_probes():
         objects.close()
 
 
+def test_each_check_of_an_object_is_a_probe_of_its_kind():
+    for kind, place in ((given.Files, "inside"), (given.Terminal, "terminal")):
+        objects = kind("mrunc-tests-")
+        names = [name for name, _ in objects.checks]
+        objects.close()
+        assert sorted(names) == sorted(probe.id for probe in EVERY
+                                       if probe.group == "given" and probe.place() == place)
+
+
 # What it says
 
 def test_the_table_names_every_miss_and_what_it_means(inside):
