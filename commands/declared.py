@@ -51,7 +51,6 @@ DECLARED = {
 #: control -> what is reached on a kernel that doesn't have it (the run says so; leaving it out by option is no excuse)
 OLD_KERNELS = {
     "timens": ("N37", "L15"),
-    "landlock": ("F06",),
 }
 
 
