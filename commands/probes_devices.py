@@ -5,7 +5,8 @@ import os
 import stat
 import struct
 
-from ..sandbox.attempt import asks, blocked, buffer, call, exists, first_line, invisible, lists, opens, reached
+from ..sandbox.attempt import (Unsuitable, asks, blocked, buffer, call, exists, first_line,
+                               invisible, lists, opens, reached)
 from .probes_mounts import here, makes_node
 from .probing import HOST, INFO, KERNEL, Probe
 
@@ -59,7 +60,9 @@ def new_terminals(facts):
     fd = os.open("/dev/ptmx", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
     call("ioctl", fd, 0x40045431, buffer(struct.pack("=i", 0), 4))  # TIOCSPTLCK
     device = os.fstat(call("ioctl", fd, 0x5441, os.O_RDWR | os.O_NOCTTY)).st_dev  # TIOCGPTPEER
-    if facts.get("devpts") in (None, device):
+    if "devpts" not in facts:
+        raise Unsuitable("the host's devpts is not known")
+    if facts["devpts"] == device:
         return reached("/dev/ptmx makes terminals of the host")
     return blocked("/dev/ptmx makes terminals of the sandbox's own")
 
