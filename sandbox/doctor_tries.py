@@ -173,7 +173,7 @@ CHECKS = (
               without="before Linux 5.6 the host's uptime is visible; later a refusal stops the run"),
     in_userns("mounts", probes.mounts, cause=refused),
     proc,
-    in_userns("devpts", probes.devpts, cause=refused, state=WEAK, without="no --tty, no shell"),
+    in_userns("devpts", probes.devpts, cause=refused),
     in_userns("overlay", probes.overlay, cause="overlay", state=WEAK, without="no --overlay"),
     seccomp, seccomp_notify, landlock, memfd, pidfd, host_ids,
 )

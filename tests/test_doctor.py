@@ -287,7 +287,7 @@ PROVOKED = {
     "proc": [("masked", masked, "missing", "masked: /proc/", "proc-masked"),
              ("masked, no namespaces", lambda inside: masked(inside) + behind(inside, ("clone3", EPERM)), "weak", "masked",
               "proc-masked")],
-    "devpts": [("fsopen", lambda inside: behind(inside, ("fsopen", EPERM)), "weak", "fsopen", "maps")],
+    "devpts": [("fsopen", lambda inside: behind(inside, ("fsopen", EPERM)), "missing", "fsopen", "maps")],
     "overlay": [("fsopen", lambda inside: behind(inside, ("fsopen", EPERM)), "weak", "fsopen", "overlay")],
     "seccomp": [("forbidden", lambda inside: behind(inside, ("seccomp", EPERM)), "missing", "not permitted", "seccomp"),
                 ("an old kernel", lambda inside: behind(inside, ("seccomp", 0, 2, EINVAL)), "weak",
