@@ -15,6 +15,7 @@ from .changes import State, read_state
 from .door import library, option, program_name
 from .errors import SandboxError, usage
 from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
+from .host import STORES
 from .source import open_path
 from .tree_walk import Entry, Walk
 
@@ -57,7 +58,8 @@ def _everything(operations, host, held):
         if op.kind == "directory" and op.dst in OWN_PLACES and not any(other.dst == op.dst and other.kind in (
                 "bind", "tmpfs", "overlay") for other in operations):
             out.append(tmpfs(op.dst, 16 << 20))
-        userland = op.kind == "bind" and (not op.options["user"] or "top" in op.options)
+        # Mapped to its owner, a store would show what only root may read, and it may hold secrets.
+        userland = op.kind == "bind" and (not op.options["user"] and op.dst not in STORES or "top" in op.options)
         if userland and op.options["directory"] and not op.flags & NOEXEC:
             _turn(op, host, option("overlay"), held)
     return out

@@ -165,6 +165,15 @@ def test_what_takes_the_place_of_a_moved_mount_is_seen(inside_as_root):
     assert done.rc == 0 and {"/etc/ssl/certs", "/etc/ssl/certs/x", "/etc/other"} <= {row["path"] for row in done.result["changes"]}, done
 
 
+def test_what_only_root_may_read_in_a_store_stays_closed(inside_as_root):
+    """It would be readable if the store were mapped to its owner, as /usr is."""
+    done = inside_as_root.outside(
+        ["unshare", "-m", "sh", "-ec", "mount -t tmpfs -o mode=755 x /opt; mkdir /opt/bin; echo open >/opt/open; (umask 77; "
+         'echo secret >/opt/key); PATH=/opt/bin:$PATH exec "$@"', "sh"] + inside_as_root.command(
+             "sh", "-c", "cat /opt/open; cat /opt/key || echo closed; echo x >>/usr/bin/true && echo changed", options=["--overlay"]))
+    assert (done.returncode, done.stdout) == (0, "open\nclosed\nchanged\n"), done
+
+
 def test_a_set_id_file_made_in_an_overlay_is_void(inside_as_root):
     done = inside_as_root.run("sh", "-c", "cp /usr/bin/id /usr/bin/suid; chmod 6755 /usr/bin/suid; setpriv --dump | grep -i 'no_new'; /usr/bin/suid -u",
                               options=["--overlay"])
