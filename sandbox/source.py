@@ -114,12 +114,17 @@ class Source:
         return fd
 
     def mount_id(self):
-        """The number of the mount that it lies on.  proc(5), fdinfo"""
-        fd = os.open("/proc/self/fdinfo/%d" % self.fd, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(fd, 4096).partition(b"mnt_id:")[2].split()[0]
-        finally:
-            os.close(fd)
+        """As of the function."""
+        return mount_id(self.fd)
+
+
+def mount_id(fd):
+    """The number (bytes) of the mount that something open lies on.  proc(5), fdinfo"""
+    told = os.open("/proc/self/fdinfo/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(told, 4096).partition(b"mnt_id:")[2].split()[0]
+    finally:
+        os.close(told)
 
 
 def enter(folder, step):

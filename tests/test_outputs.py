@@ -220,6 +220,20 @@ def test_a_ledger_that_the_program_could_read_is_refused(inside, option):
     assert (done.returncode, done.stdout) == (0, "ran\n") and os.path.exists(other), done
 
 
+@pytest.mark.parametrize("option, ledger", [("--ro", "data/l"), ("--ro", "part/l"), ("--rw", "part/l"), ("--ro", "other/l")])
+def test_a_mount_elsewhere_of_what_is_shown_is_shown(inside_as_root, option, ledger):
+    """What lies at another path, and is the same directory of the same file system: below what is shown, or around it."""
+    for name in ("shown/data", "shown/sub/deep", "data", "part", "other"):
+        os.makedirs(os.path.join(inside_as_root.scratch, name))
+    os.chown(inside_as_root.scratch + "/shown", USER, USER)
+    wrap = ["unshare", "-m", "sh", "-ec", 'mount --bind data shown/data; mount --bind shown/sub/deep part; exec "$@"', "sh"]
+    shared = ledger != "other/l"
+    for output in ["--ledger"] + ["--report"] * (option == "--rw"):
+        done = inside_as_root.outside(wrap + inside_as_root.command("/bin/echo", "ran", options=[option, "shown", output, ledger]))
+        assert (done.returncode, done.stdout) == ((2, "") if shared else (0, "ran\n")), done
+        assert ("(%s/shown)" % inside_as_root.scratch in done.stderr) is shared, done
+
+
 def test_a_ledger_among_the_hosts_programs_is_refused(inside_as_root):
     done = inside_as_root.outside(inside_as_root.command("/bin/echo", "ran", options=["--ledger", "/usr/share/mrunc-l.json"]))
     assert (done.returncode, done.stdout) == (2, "") and "(/usr)" in done.stderr, done
