@@ -20,7 +20,8 @@ GROUP = "sources"
 NOBODY = 65534
 WORD = "planted-%d"
 RENAME_EXCHANGE, AT_FDCWD, MS_REC, MS_PRIVATE = 2, -100, 0x4000, 0x40000
-STARTS = 4
+#: The race: at most so many starts, and none after so many seconds.
+STARTS, LONGEST = 3, 10.0
 #: Seconds.  The link must outlive the two calls that find and read it, and is else rarely there.
 LINK_TIME, DIRECTORY_TIME = 2e-5, 2e-4
 LINKS = "a link is followed only where root alone can write"
@@ -137,9 +138,9 @@ def exchanged(facts):
     script, hit = '[ -L "$0" ] || echo > "$0"/hit', place + "/secret/hit"
     plain = ["sh", "-c", 'until [ -e "$1" ]; do %s; done' % script, inner, hit]
     swapper = _swaps(inner.encode(), link.encode())
-    ran = count = 0
+    ran, count, end = 0, 0, time.monotonic() + LONGEST
     try:
-        while count < STARTS and not os.path.exists(hit):
+        while count < STARTS and time.monotonic() < end and not os.path.exists(hit):
             status = starts(facts, ["--rw", place + "/out", "--ro", place + "/x:" + inner + "/b"],
                             ["sh", "-c", script, inner], plain)[0]
             count, ran = count + 1, ran + (status not in (2, 125))
@@ -171,15 +172,14 @@ def door(kind, path):
     """Makes a FIFO or a socket; returns what serves it, and the program that tries it."""
     if kind == "FIFO":
         os.mkfifo(path)
-        served = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        argv = ["sh", "-c", READS, path, word()]
-    else:
-        served = socket.socket(socket.AF_UNIX)
-        served.bind(path)
-        served.listen(1)
-        argv = ["python3", "-I", "-S", "-c", CONNECTS, path, word()]
+        os.chmod(path, 0o777)
+        held = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        return held, ["sh", "-c", READS, path, word()]
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen(1)
     os.chmod(path, 0o777)
-    return served, argv
+    return server, ["python3", "-I", "-S", "-c", CONNECTS, path, word()]
 
 
 def special(kind):
@@ -300,7 +300,7 @@ def in_flight(facts):
     return blocked("with %s in flight there, others are passed here" % said.strip())
 
 
-def _probe(number, title, deed, layers, danger=HOST, deadline=60.0):
+def _probe(number, title, deed, layers, danger=HOST, deadline=180.0):
     return Probe("O%02d" % number, title, danger, "T1611" if danger == HOST else "", layers, deed,
                  needs=("tool",), bare=False, deadline=deadline)
 
