@@ -69,6 +69,7 @@ OPTIONAL = {
         "readlink": "a path of the host that is then taken for a directory, or missing: the sandbox has less",
         "statx": "an import, or a path of the host that is then taken for missing: the sandbox has less",
         "getdents64": "a sample of what the sandbox uses, by the clock", "mprotect": "ctypes is taken for its C module",
+        "getcwd": "an absolute path is not known to lie below it: fewer links are followed",
         "clock_gettime": "another clock is taken for what a sample costs",
         "brk": "the allocator maps instead", "mmap": "the allocator maps less, or reads",
         "munmap": "memory of the supervisor's stays", "futex": "the interpreter's lock is free",
