@@ -38,8 +38,8 @@ OPTIONS = (
     Option("--copy", "copy", "SRC[:DST]", "copy a file in, executable, by default to /box/NAME: the way for a sample", FILES,
            True),
     Option("--here", "here", None, "the current directory, read-only, as /box", FILES),
-    Option("--follow-links", "follow_links", None, "follow every symbolic link on the way to a source or a file to write; without "
-           "it only those that root alone can have made", FILES),
+    Option("--follow-links", "follow_links", None, "follow every symbolic link on the way to a source or a file "
+           "to write; without it only those that root alone can have made", FILES),
     Option("--tmpfs", "tmpfs", "DST[=SIZE]", "an empty writable directory, 1G unless said", FILES, True),
     Option("--rootfs", "rootfs", "DIR", "run on this root file system, read-only, instead of the host's programs: see mrunc "
            "rootfs --help", FILES),

@@ -19,7 +19,8 @@ ARGUMENTS = {
     "setrlimit": "resource limit", "setsockopt": "fd level option value size",
     "getsockopt": "fd level option value size", "sendto": "fd buffer size flags address size",
     "recvfrom": "fd buffer size flags address size", "sendmsg": "fd message flags", "recvmsg": "fd message flags",
-    "sendmmsg": "fd messages count flags", "recvmmsg": "fd messages count flags timeout", "madvise": "addr length advice", "futex": "addr op val",
+    "sendmmsg": "fd messages count flags", "recvmmsg": "fd messages count flags timeout",
+    "madvise": "addr length advice", "futex": "addr op val",
     "execveat": "dirfd path argv envp flags", "copy_file_range": "in off_in out off_out length flags", "pipe2": "fds flags",
 }
 

@@ -28,8 +28,6 @@ class Group:
     """One group, made and locked.  path; fd: its directory, for CLONE_INTO_CGROUP; place; notes: {control: why it could not
     be}, of --best-effort; mechanism: how it was entered; evidence: dict, read at the end, None before."""
 
-    settings = ()
-
     def __init__(self, place, notes=()):
         self.place, self.notes, self.mechanism, self.evidence = place, dict(notes), "CLONE_INTO_CGROUP", None
         self.settings, self.before, self.split = [], (0, 0), {}
@@ -282,7 +280,7 @@ def sweep(directory):
             os.close(fd)
             continue
         left = Group.__new__(Group)
-        left.path, left.fd, left.evidence = path, fd, {}
+        left.path, left.fd, left.evidence, left.settings = path, fd, {}, []
         left.kill()
         count += _remove(left)
         os.close(fd)

@@ -48,7 +48,8 @@ CONTROLS = {
 }
 
 #: What --best-effort may name: the rest is either there or nothing runs.
-BEST_EFFORT = ("limits.core", "limits.memory", "limits.cpu", "limits.pids", "limits.io", "landlock", "landlock-signals", "timens")
+BEST_EFFORT = ("limits.core", "limits.memory", "limits.cpu", "limits.pids", "limits.io",
+               "landlock", "landlock-signals", "timens")
 #: Asked for only by an option.
 GROUP_LIMITS = ("limits.memory", "limits.cpu", "limits.pids", "limits.io")
 

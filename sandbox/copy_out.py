@@ -24,8 +24,10 @@ DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
 
 def destination(path, places, follow_links=False):
-    """The exporter for a path: bytes, a name in `.tar` is an archive.  places: host directories that the program can write, as
-    shown.writable has them; follow_links: as of Target.  Raises SandboxError (exit 2) for what can't be made, before anything runs."""
+    """The exporter for a path: bytes, a name in `.tar` is an archive.
+
+    places: host directories that the program can write, as shown.writable has them; follow_links: as of Target.
+    Raises SandboxError (exit 2) for what can't be made, before anything runs."""
     named = option("export", path.decode("utf-8", "surrogateescape"))
     target = None
     try:

@@ -410,7 +410,7 @@ TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcn
          "netns": _namespace, "cgroupns": _namespace, "timens": _namespace, "uidmap": _uidmap, "groups": _groups,
          "userns-limit": _userns_limit, "userns-nested": _nested, "propagation": _propagation, "mounts": _mounts,
          "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
-         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "limits.core": _core, "limits.oom": _oom, "landlock": _landlock,
-         "landlock-signals": _landlock_signals,
+         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "limits.core": _core, "limits.oom": _oom,
+         "landlock": _landlock, "landlock-signals": _landlock_signals,
          "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "trace": _trace,
          "setid-filter": _seccomp, "fds": _fds, "cwd": _cwd}

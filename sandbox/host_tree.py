@@ -9,11 +9,11 @@ import os
 import stat
 
 from .door import option
-from .errors import USAGE, SandboxError, usage
+from .errors import SandboxError, usage
 from .base_tree import Operation
 from .sources import closed_path, refuse_sockets
 from .tree import open_copied, open_source, show
-from ..syscalls import landlock, libc
+from ..syscalls import landlock
 
 READ = landlock.READ_FILE | landlock.READ_DIR
 READ_WRITE = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV

@@ -116,8 +116,8 @@ def go(paths, argv, env, terminal=False):
             addresses.append(at)
             at += len(string) + 1
         addresses.append(0)
-    message = struct.pack("<I4s%dQ" % (3 + len(addresses)), at - ROOM, GO_TERMINAL if terminal else GO, *(heads + addresses)) + b"".join(
-        string + b"\0" for strings in lists for string in strings)
+    head = struct.pack("<I4s%dQ" % (3 + len(addresses)), at - ROOM, GO_TERMINAL if terminal else GO, *(heads + addresses))
+    message = head + b"".join(string + b"\0" for strings in lists for string in strings)
     return [message[i:i + PACKET] for i in range(0, len(message), PACKET)]
 
 

@@ -32,7 +32,6 @@ class Job:
 
     def start(self, cwd=-1):
         """Makes the plan and creates the child.  cwd: descriptor of the host's directory, or -1: nothing depends on it."""
-        launcher = self.launcher
         try:
             os.chdir("/" if cwd < 0 else cwd)
         except OSError:  # one that the host itself may not enter

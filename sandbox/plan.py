@@ -19,7 +19,7 @@ IN_FLIGHT = 253 + 131
 #: Fewer are of no use; the caller's soft limit is then below 448, and a sandbox can use up what is in flight.
 LEAST_FILES = 64
 #: name: (soft, hard).  core: at exactly 1 the kernel aborts a dump to a piped handler, of which 0 starts one; a file
-#: wants at least a page (core(5), fs/coredump.c).  nofile: select(2) breaks above 1024, so more must be asked for by the program.
+#: wants at least a page (core(5), fs/coredump.c).  nofile: select(2) breaks above 1024, so the program must ask for more.
 DEFAULT_LIMITS = {"core": (1, 1), "nofile": (1024, 4096), "nproc": (512, 512)}
 #: The policies of --seccomp by name that run in this tier as they are.
 SHIPPED = ("default", "strict", "process", "debug")

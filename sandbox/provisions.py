@@ -6,7 +6,7 @@ Everything taken is written down in `undo` at the moment it is taken, so whateve
 import time
 
 from ..syscalls.system import os
-from ..syscalls import landlock, libc, process
+from ..syscalls import libc, process
 from . import idmap
 from .errors import ENOSYS, SandboxError, step
 from .host import whole

@@ -115,8 +115,9 @@ class Layout:
 
 
 def layers(source, path, limits, image=None):
-    """Yields a stream of entries per layer, lowest first.  source, path: as of Layout; limits: (bytes, files); image: name or None.
+    """Yields a stream of entries per layer, lowest first.
 
+    source, path: as of Layout; limits: (bytes, files); image: name or None.
     Raises SandboxError.
     """
     layout = Layout(source, path)

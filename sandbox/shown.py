@@ -60,7 +60,7 @@ def _mounts():
 
 
 def _location(fd, mounts):
-    """(device, path in its file system) of a directory, the same wherever a part of that is mounted; None where it is not told."""
+    """(device, path in its file system) of a directory, the same wherever a part of that is mounted; None: not told."""
     device, root, point = mounts.get(mount_id(fd), (None, b"", b""))
     path = os.readlink(b"/proc/self/fd/%d" % fd)
     if device is None or not (path + b"/").startswith(point.rstrip(b"/") + b"/"):

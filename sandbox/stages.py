@@ -31,7 +31,7 @@ class Child:
         self.__dict__.update(given)
         self.facts, self.moved, self.slave = {}, False, -1
         #: Where the user's other processes have many descriptors on their way, a low limit forbids sending one.
-        self.listener_to_send = self.handover is not None and not self.plan.root
+        self.listener_to_send = given["handover"] is not None and not given["plan"].root
         self.rulesets = [-1, -1]
 
 

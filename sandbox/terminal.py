@@ -209,7 +209,7 @@ class Keys(Flow):
     @property
     def room(self):
         """As of Flow."""
-        return not self.waits and Flow.room.fget(self)
+        return not self.waits and super().room
 
     def pull(self):
         """Reads once, and remembers whether that ended a line."""
