@@ -28,8 +28,10 @@ def _children(pid):
 
 
 def _state(pid):
+    """Of `status`, where a name has no line end.  `stat` may wait for a process that executes a program: on newer kernels
+    (seen on 6.18.44) it takes exec_update_lock, under which execve(2) frees the old memory, as slowly as a program likes."""
     try:
-        return _read("/proc/%d/stat" % pid).rpartition(b")")[2].split()[0]
+        return _read("/proc/%d/status" % pid).partition(b"\nState:")[2].split(None, 1)[0]
     except (OSError, IndexError):
         return b""
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The end of a sandbox whose program keeps pid 1 from the processor, without which pid 1 can't take its namespace apart."""
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -129,3 +130,22 @@ def test_group_ends_in_time_though_pid_1_starves(inside):
     assert (done.rc, done.out.split()[:1]) == (124, ["starving"]), done
     assert done.result["usage"]["wall_s"] < 12.2 + BOUND, done.result["usage"]
     assert alive(nonce) == []
+
+
+def test_a_deadline_does_not_wait_for_a_program_that_executes(inside):
+    """execve(2) frees the old memory under a lock that /proc/PID/stat waits for, and at nice 19 among others that takes long."""
+    done = inside.outside(inside.command("/usr/bin/python3", "-I", "-S", "-c", """
+import mmap, os
+size = 800 << 20
+memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(15)  # MADV_NOHUGEPAGE
+for at in range(0, size, 1 << 20):
+    memory[at:at + (1 << 20)] = b"x" * (1 << 20)
+for _ in range(4 * os.cpu_count()):
+    os.posix_spawn("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do :; done"], {})
+os.setpriority(os.PRIO_PROCESS, 0, 19)
+print("ready", flush=True)
+os.execv("/bin/sleep", ["sleep", "1000"])
+""", options=["--timeout", "5s", "--grace", "0", "-v"]))
+    assert (done.returncode, done.stdout) == (124, "ready\n"), done
+    assert float(re.search(r"used: time ([0-9.]+) s", done.stderr).group(1)) < 5 + BOUND, done
