@@ -10,6 +10,8 @@ from ..syscalls import mount
 from .base_tree import INODES, NODEV, NOSUID, RO
 
 CHUNK = 1 << 20
+#: Each takes 60 KiB of the kernel's memory that no control group counts, and one of kernel.pty.max.
+MOST_TERMINALS = 128
 #: No destination leads over a link; one that does by now was put into a source's directory by somebody else.
 OVER_NO_LINK = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
 
@@ -171,7 +173,7 @@ class Tree:
         self._new(op, b"proc", b",".join(words + ([b"subset=pid"] if op.options["subset"] else [])))
 
     def _devpts(self, op):
-        self._new(op, b"devpts", b"ptmxmode=0666,mode=0620")
+        self._new(op, b"devpts", b"ptmxmode=0666,mode=0620,max=%d" % MOST_TERMINALS)
 
     def _mask_file(self, op):
         self._show(op, False)

@@ -109,9 +109,10 @@ class Stdio:
         return [number for number, kind in enumerate(self.kinds) if kind in ("pipe", "terminal")]
 
     def complain(self, result):
-        """What the program wrote and the caller's descriptor refused is no success.  result: Result"""
+        """What the caller's descriptors refused to take or give is no success.  result: Result"""
         for number, error in () if self.carrier is None else self.carrier.errors:
-            sentence = "%s could not be written: %s" % (NAMES[number], os.strerror(error))
+            deed = "written" if number else "read"
+            sentence = "%s could not be %s: %s" % (NAMES[number], deed, os.strerror(error))
             result.notes.append(sentence)
             if result.returncode == 0:
                 result.returncode, result.detail = CANNOT_CONTAIN, sentence

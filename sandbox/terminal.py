@@ -98,13 +98,19 @@ class Terminal(Carrier):
         return self
 
     def take(self):
-        """Makes the caller's terminal raw: Ctrl-C and Ctrl-Z are for the sandbox's own line discipline."""
+        """Makes the caller's terminal raw: Ctrl-C and Ctrl-Z are for our own line discipline.
+
+        Also where it was raw: after a SIGSTOP, which nobody sees, a shell has set its own modes."""
         if self.is_console and self.keys is not None:
             self.keys.waits = not self.takes_keys
-        if not self.goes_raw or self.saved is not None or self.keys.waits:
+            if self.keys.waits:
+                return
+        if self.output is not None:
+            self.output.take()
+        if not self.goes_raw:
             return
         try:
-            self.saved = termios.tcgetattr(self.given[0])
+            self.saved = self.saved or termios.tcgetattr(self.given[0])
             mode = termios.tcgetattr(self.given[0])
             mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
             if self.full:  # else others write to it as well
@@ -118,7 +124,9 @@ class Terminal(Carrier):
         self.resize()
 
     def give_back(self):
-        """Gives the caller's terminal its modes back.  Never raises."""
+        """Gives the caller's terminal its flag and modes back.  Never raises."""
+        if self.output is not None:
+            self.output.give_back()
         if self.saved is not None:
             try:
                 termios.tcsetattr(self.given[0], termios.TCSADRAIN, self.saved)

@@ -11,8 +11,8 @@ class Writer:
     """fd: a non-blocking descriptor of the same terminal or pipe, or the descriptor itself where it can't block.
 
     A description of our own where the file can be opened again, since the flag on the caller's changes it for everybody who
-    shares it; where it can't (a terminal of another user, after su), that flag until `close`.  A socket is asked not to
-    block for each write of its own.
+    shares it; where it can't (a terminal of another user, after su), that flag until `give_back`.
+    A socket is asked not to block for each write of its own.
     """
 
     __slots__ = ("fd", "given", "flags", "socket")
@@ -32,7 +32,7 @@ class Writer:
         except OSError:
             if not flags & os.O_NONBLOCK:
                 self.flags = flags
-                fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+                self.take()
 
     def write(self, data):
         """Hands over what goes; returns how many bytes that were.  Raises OSError: BlockingIOError where nothing goes."""
@@ -40,11 +40,20 @@ class Writer:
             return self.socket.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
         return os.write(self.fd, data)
 
-    def close(self):
+    def take(self):
+        """Sets the flag where it is needed: a shell may have cleared it meanwhile."""
+        if self.flags is not None:
+            fcntl.fcntl(self.given, fcntl.F_SETFL, self.flags | os.O_NONBLOCK)
+
+    def give_back(self):
         """Gives the caller's descriptor its flag back."""
+        if self.flags is not None:
+            fcntl.fcntl(self.given, fcntl.F_SETFL, self.flags)
+
+    def close(self):
+        """Gives everything back."""
         if self.socket is not None:
             self.socket.close()
         if self.fd != self.given:
             os.close(self.fd)
-        elif self.flags is not None:
-            fcntl.fcntl(self.given, fcntl.F_SETFL, self.flags)
+        self.give_back()

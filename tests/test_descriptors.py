@@ -234,6 +234,9 @@ def test_output_that_cannot_be_written_is_no_success(inside):
     with open("/dev/full", "w") as full:
         done = inside.run("/bin/echo", "x", stdout=full)
     assert done.rc == 125 and "stdout could not be written: No space left on device" in done.err, done
+    with open(os.devnull) as null, open(os.path.join(inside.scratch, "file"), "w") as file:
+        done = inside.run("/bin/cat", stdin=file, stderr=subprocess.PIPE, stdout=null)
+    assert done.rc == 125 and "stdin could not be read: Bad file descriptor" in done.err, done
 
 
 @pytest.mark.parametrize("shape", ["in", "out"])

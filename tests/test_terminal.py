@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A terminal of the sandbox's own, with the supervisor as proxy: with --tty, and in the place of the caller's."""
+import errno
 import fcntl
 import os
 import pty
@@ -14,6 +15,32 @@ import time
 from conftest import PYTHON, become
 
 READY = "stty -echo; echo rea''dy; exec %s"
+
+
+#: A shell that only hands the terminal over.  Tells how its job ended and whether 0 then is O_NONBLOCK.
+JOB = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+def flag():
+    return fcntl.fcntl(0, fcntl.F_GETFL) & os.O_NONBLOCK
+pid = os.fork()
+if not pid:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+status = os.waitpid(pid, os.WUNTRACED)[1]
+assert os.WIFSTOPPED(status), status
+os.tcsetpgrp(0, os.getpid())
+print("stopped", flag(), flush=True)
+sys.stdin.readline()
+print("continued", flush=True)
+os.tcsetpgrp(0, pid)
+os.kill(pid, signal.SIGCONT)
+status = os.waitpid(pid, 0)[1]
+os.tcsetpgrp(0, os.getpid())
+print("ended", os.WEXITSTATUS(status), flag(), flush=True)
+"""
 
 
 class Console:
@@ -63,6 +90,14 @@ def console(inside, *argv, options=("--tty",), **size):
 def plain(inside, *argv, **size):
     """Without --tty: the caller's terminal is 0, 1 and 2."""
     return console(inside, *argv, options=(), **size)
+
+
+def wait_for_modes(it, raw):
+    """No event tells that another process has set the modes."""
+    until = time.monotonic() + 60
+    while bool(termios.tcgetattr(it.slave)[3] & termios.ISIG) == raw:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def at_a_shell(inside):
@@ -200,8 +235,60 @@ def test_ctrl_z_stops_both_and_fg_continues_both(inside):
     it.expect("read x")
     it.type("line\n")
     it.expect("got-line")
+    it.expect("P> ")
     it.type("exit 3\n")
     assert it.process.wait(60) == 3
+
+
+def test_after_a_sigstop_the_terminal_is_raw_again(inside):
+    """Nobody sees a SIGSTOP; the shell sets its own modes."""
+    it = at_a_shell(inside)
+    it.type("$M -- /bin/sh -c 'echo u''p; read x; echo got-$x; read y' &\n")
+    it.expect("up")
+    it.type("fg\n")
+    wait_for_modes(it, raw=True)
+    raw = termios.tcgetattr(it.slave)
+    os.kill(os.tcgetpgrp(it.master), signal.SIGSTOP)
+    it.expect("Stopped")
+    it.expect("P> ")
+    wait_for_modes(it, raw=False)
+    it.type("fg\n")
+    wait_for_modes(it, raw=True)
+    assert termios.tcgetattr(it.slave) == raw
+    it.type("line\n")
+    it.expect("got-line")
+    it.type("\n")
+    it.expect("P> ")
+    it.type("exit 3\n")
+    assert it.process.wait(60) == 3
+
+
+def test_a_stopped_mrunc_leaves_no_flag_on_a_terminal_of_somebody_else(inside):
+    """After su the terminal can't be opened again: the flag is on the description that all have."""
+    command = inside.command("/bin/sh", "-c", "echo u''p; read x; echo got-$x; read y; exit 7")
+    it = Console(inside, [PYTHON, "-I", "-c", JOB] + command)
+    it.expect("up")
+    it.type("\x1a")
+    it.expect("stopped 0\r\n")
+    it.type("go on\n")
+    it.expect("continued")
+    it.type("line\n")
+    it.expect("got-line")
+    before = fcntl.fcntl(it.slave, fcntl.F_GETFL) & os.O_NONBLOCK
+    assert bool(before) == (inside.who == "user" and os.geteuid() == 0)
+    it.type("\n")
+    it.expect("ended 7 0\r\n")
+    assert it.end() == 0
+
+
+def test_terminals_are_bounded(inside):
+    """Their buffers are charged to nobody, and the host has a number of them for everybody."""
+    code = ("import os\nfds = []\ntry:\n    while True:\n"
+            "        fds.append(os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY))\n"
+            "except OSError as error:\n    print(error.errno, len(fds))")
+    done = inside.python(code, options=["--rlimit", "nofile=400"])
+    number, count = map(int, done.out.split())
+    assert number == errno.ENOSPC and 64 <= count <= 128, done
 
 
 def test_a_background_job_leaves_the_terminal_to_the_shell(inside):
@@ -218,6 +305,7 @@ def test_a_background_job_leaves_the_terminal_to_the_shell(inside):
         time.sleep(0.01)
     it.type("line\n")
     it.expect("got-line")
+    it.expect("P> ")
     it.type("exit 3\n")
     assert it.process.wait(60) == 3
 
