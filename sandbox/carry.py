@@ -337,7 +337,12 @@ class Inward(Spliced):
             self.socket.close()
             self.socket = None
 
+    #: Whether what the program writes moves the same offset.
+    writes_there = False
+
     def _give_back(self, count):
+        if self.writes_there:
+            return
         try:
             os.lseek(self.given, -count, SEEK_CUR)
         except OSError:
@@ -358,6 +363,15 @@ class Inward(Spliced):
 def waiting(fd):
     """How many bytes wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(fd, FIONREAD, b"\0\0\0\0"), "little")
+
+
+def writes_there(given):
+    """Whether 1 or 2 may be 0's open file: given back, its offset would lie before what they wrote."""
+    flags = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in given]
+    found = os.fstat(given[0])
+    return flags[0] & os.O_ACCMODE == os.O_RDWR and any([
+        flags[number] == flags[0] and os.path.samestat(found, os.fstat(given[number]))
+        for number in (1, 2)])
 
 
 def become_null(fd):
@@ -401,6 +415,7 @@ class Streams(Carrier):
         for number, fd in sorted(pipes.items()):
             flow = Outward(fd, given[number], budget) if number else Inward(given[0], fd, reader)
             flow.lets_go = lets_go
+            flow.writes_there = not number and writes_there(given)
             self.numbers[flow] = number
             self.flows += (flow,)
         self.outward = tuple(flow for flow in self.flows if self.numbers[flow])

@@ -4,6 +4,9 @@ has stopped, must not outlast a deadline."""
 import fcntl
 import os
 
+from ..syscalls.splice import splice
+
+FIFO = 0o010000
 MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
 
 
@@ -12,25 +15,27 @@ class Writer:
 
     A description of our own where the file can be opened again, since the flag on the caller's changes it for everybody who
     shares it; where it can't (a terminal of another user, after su), that flag until `give_back`.
+    Another user's pipe gets its bytes by splice(2) from one of our own, without the flag.
     A socket is asked not to block for each write of its own.
     """
 
-    __slots__ = ("fd", "given", "flags", "socket")
+    __slots__ = ("fd", "given", "flags", "socket", "pipe")
 
     def __init__(self, fd):
         self.fd = self.given = fd
-        self.flags = self.socket = None
+        self.flags = self.socket = self.pipe = None
         kind = os.fstat(fd).st_mode & 0o170000
         if kind == 0o140000:
             from ..syscalls.libc import sockets  # rare, and help needs no system call
             self.socket = sockets.socket(fileno=os.dup(fd))
-        if kind != 0o010000 and not os.isatty(fd):
+        if kind != FIFO and not os.isatty(fd):
             return
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         try:
             self.fd = os.open("/proc/self/fd/%d" % fd, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
-            if not flags & os.O_NONBLOCK:
+            self.pipe = _pipe_to(fd) if kind == FIFO else None
+            if self.pipe is None and not flags & os.O_NONBLOCK:
                 self.flags = flags
                 self.take()
 
@@ -38,7 +43,21 @@ class Writer:
         """Hands over what goes; returns how many bytes that were.  Raises OSError: BlockingIOError where nothing goes."""
         if self.socket is not None:
             return self.socket.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
-        return os.write(self.fd, data)
+        return os.write(self.fd, data) if self.pipe is None else self._through(data)
+
+    def _through(self, data):
+        read, write = self.pipe
+        count, moved = os.write(write, data), 0
+        try:
+            while moved < count:
+                moved += splice(read, self.given, count - moved)
+        except BlockingIOError:
+            if not moved:
+                raise
+        finally:
+            if moved < count:
+                os.read(read, count - moved)
+        return moved
 
     def take(self):
         """Sets the flag where it is needed: a shell may have cleared it meanwhile."""
@@ -56,4 +75,21 @@ class Writer:
             self.socket.close()
         if self.fd != self.given:
             os.close(self.fd)
+        for fd in self.pipe or ():
+            os.close(fd)
         self.give_back()
+
+
+def _pipe_to(fd):
+    """The two ends of an empty pipe that can be spliced to `fd`, or None."""
+    ends = os.pipe()
+    os.set_blocking(ends[1], False)  # a user with many pipes gets small ones
+    try:
+        splice(ends[0], fd, 1)
+    except BlockingIOError:
+        return ends
+    except OSError:
+        pass
+    for end in ends:
+        os.close(end)
+    return None

@@ -230,6 +230,34 @@ def test_a_closed_stdin_is_a_broken_pipe_for_its_writer(inside):
     done.stdin.close()
 
 
+def test_output_is_not_overwritten_where_stdin_is_the_same_open_file(inside):
+    path = os.path.join(inside.scratch, "both")
+    with open(path, "w") as file:
+        file.write("1\n2\n3\n")
+    own(inside, path)
+    fd = os.open(path, os.O_RDWR)
+    done = start(inside, "/bin/sh", "-c", "read x; echo program-$x", stdin=fd, stdout=fd)
+    assert done.wait(60) == 0
+    os.write(fd, b"next\n")
+    os.close(fd)
+    with open(path) as file:
+        assert file.read() == "1\n2\n3\nprogram-1\nnext\n"
+
+
+def test_a_pipe_of_somebody_else_keeps_its_flags_while_it_is_written(inside):
+    """It can't be opened again: the flag would be on the description that all have."""
+    read, write = os.pipe()
+    before, code = state(write), "import sys; sys.stdout.write('x' * 300000)"
+    done = start(inside, *python(code), options=["--max-output", "1M"], stdout=write)
+    got = os.read(read, 1)
+    while len(got) < 300000:
+        assert state(write) == before
+        got += os.read(read, 5000)
+    assert got == b"x" * 300000 and done.wait(60) == 0
+    os.close(read)
+    os.close(write)
+
+
 def test_output_that_cannot_be_written_is_no_success(inside):
     with open("/dev/full", "w") as full:
         done = inside.run("/bin/echo", "x", stdout=full)
