@@ -4,8 +4,6 @@ has stopped, must not outlast a deadline."""
 import fcntl
 import os
 
-from ..syscalls.splice import splice
-
 FIFO = 0o010000
 MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
 
@@ -46,6 +44,7 @@ class Writer:
         return os.write(self.fd, data) if self.pipe is None else self._through(data)
 
     def _through(self, data):
+        from ..syscalls.splice import splice  # help needs no system call
         read, write = self.pipe
         count, moved = os.write(write, data), 0
         try:
@@ -82,6 +81,7 @@ class Writer:
 
 def _pipe_to(fd):
     """The two ends of an empty pipe that can be spliced to `fd`, or None."""
+    from ..syscalls.splice import splice
     ends = os.pipe()
     os.set_blocking(ends[1], False)  # a user with many pipes gets small ones
     try:
