@@ -17,8 +17,8 @@ PACKAGES = ("sandbox", "syscalls")
 RUN = ("syscalls", "syscalls.system", "sandbox.controls", "syscalls.nr_" + posix.uname().machine, "syscalls.libc",
        "syscalls.landlock", "sandbox.tiers", "sandbox.spec", "syscalls.caps", "syscalls.process", "syscalls.seccomp",
        "sandbox.etc", "sandbox.host", "sandbox.idmap", "sandbox.init", "syscalls.mount", "sandbox.base_tree", "sandbox.plan",
-       "sandbox.lookup", "sandbox.mounting", "sandbox.stdio", "sandbox.stages", "sandbox.features", "sandbox.provisions",
-       "sandbox.launch", "sandbox.frozen")
+       "sandbox.lookup", "sandbox.mounting", "sandbox.stdio", "sandbox.stages", "sandbox.child_files", "sandbox.ending",
+       "sandbox.features", "sandbox.provisions", "sandbox.launch", "sandbox.frozen")
 #: No file of ours has more.
 MOST = 1 << 16
 FLAGS = posix.O_RDONLY | posix.O_CLOEXEC

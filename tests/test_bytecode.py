@@ -129,13 +129,15 @@ def test_a_host_that_imports_the_tool_keeps_its_import_system(tool):
 
 def modules(folder, *flags):
     """[our own modules after a run, in the order in which they were begun, of those that hold `__file__`], by its audit."""
-    code = ("import sys\n"
+    code = ("import posix, sys\n"
+            "told = posix.dup(1)  # a run lets its own 1 go when the program's has ended\n"
             "def end(event, arguments):\n"
             "    if event == 'mrunc-end':\n"
-            "        print(*[name for name, module in sys.modules.items() if name[:6] == 'mrunc.' and module.__file__])\n"
+            "        posix.write(told, ' '.join([name for name, module in sys.modules.items()\n"
+            "                                    if name[:6] == 'mrunc.' and module.__file__]).encode())\n"
             "sys.addaudithook(end)\n"
-            "import posix; leave = posix._exit\n"
-            "posix._exit = lambda status: (sys.audit('mrunc-end'), sys.stdout.flush(), leave(status))\n"
+            "leave = posix._exit\n"
+            "posix._exit = lambda status: (sys.audit('mrunc-end'), leave(status))\n"
             "sys.argv[:] = [%r, 'run', '--', '/bin/true']\n"
             "__file__ = sys.argv[0]\nexec(compile(open(__file__).read(), __file__, 'exec'))\n" % str(folder / "mrunc.py"))
     done = subprocess.run([PYTHON, "-I", "-S", "-B", *flags, "-c", code], stdout=subprocess.PIPE, check=True, timeout=60,
