@@ -374,7 +374,7 @@ def test_includes_one_level(read, tmp_path):
 # Raw BPF
 
 def test_a_finished_program(read):
-    program = frozen_filters.program("strict", "x86_64")
+    program = policy.exported("strict", "x86_64")
     ask = read(program)
     assert ask.program == program and ask.model is None
     assert read(struct.pack("<HBBI", bpf.RET, 0, 0, ALLOW)).program
