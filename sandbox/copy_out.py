@@ -50,7 +50,10 @@ def destination(path, places, follow_links=False):
         if isinstance(error, SandboxError):
             raise
         other = way_round(error, path)
-        raise usage(named, error.strerror if error.errno != errno.ENOTEMPTY else "is not empty",
+        if error.errno == errno.ENOTEMPTY:
+            new = os.fsdecode(path.rstrip(b"/") + b".new")
+            raise usage(named, "is not empty", "remove it, or name another: " + option("export", new, typed=shlex.quote(new)))
+        raise usage(named, error.strerror,
                     other and "name the path that it leads to: " + option("export", other, typed=shlex.quote(other)))
 
 

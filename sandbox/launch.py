@@ -260,7 +260,7 @@ class Run(Provisions):
             self.own = step("gate", gate.Own, self.plan, self.places)  # while the child becomes init
         elif not packet:
             raise self._lost()
-        return len(packet) == 4 and init.parse_record(packet)[0] == init.READY
+        return fd is None and len(packet) == 4 and init.parse_record(packet)[0] == init.READY
 
     def read_back(self):
         """What is in force while init waits.  Raises SandboxError."""

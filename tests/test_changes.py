@@ -345,7 +345,7 @@ def test_a_modified_copy_is_brought_out_and_an_untouched_one_is_not(inside):
 
 
 @pytest.mark.parametrize("make, said", [
-    (lambda path: os.mkdir(path) or open(path + "/x", "w").close(), "is not empty"),
+    (lambda path: os.mkdir(path) or open(path + "/x", "w").close(), "out.new"),
     (lambda path: open(path, "w").close(), "Not a directory"),
     (lambda path: os.symlink("/tmp", path), "is a symlink"),
 ])

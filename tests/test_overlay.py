@@ -118,11 +118,13 @@ for step in range(200):
     check(inside, deed, options=["--ro", tree + ":/t", "--overlay=/t"], places=["/t"])
 
 
-def test_what_was_changed_is_brought_out(inside, tree):
+@pytest.mark.parametrize("place", ["/t", "/in"])
+def test_what_was_changed_is_brought_out(inside, tree, place):
     target = os.path.join(inside.scratch, "out")
-    inside.run("sh", "-c", "echo more >> /t/a/1; echo new > /t/b/n; rm /t/a/2; chmod 700 /t/a/3; touch /t/a/5",
-               options=["--ro", tree + ":/t", "--overlay=/t", "--export", target])
-    assert files_below(target) == {"t/a/1", "t/b/n"}
+    done = inside.run("sh", "-c", "cd %s && echo more >> a/1; echo new > b/n; rm a/2; chmod 700 a/3; touch a/5" % place,
+                      options=["--ro", tree + ":" + place, "--overlay=" + place, "--export", target])
+    assert done.rc == 0, done
+    assert files_below(target) == {place[1:] + "/a/1", place[1:] + "/b/n"}
     assert OUT  # the mess of the other module is for tmpfs
 
 
