@@ -15,6 +15,7 @@ import os
 import time
 
 from .controls import Control
+from .errors import step
 
 #: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
 #: time, where reading waits: for a processor, or for a lock that a program holds.
@@ -27,6 +28,16 @@ def open_proc(pid, own):
     Raises OSError.
     """
     return os.open("/proc/%d/root/proc" % pid if own else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def meter(run):
+    """The meter of a launch.Run at the gate.  Raises SandboxError."""
+    if run.group is not None:
+        return GroupMeter(run.group)
+    own = run.plan.tier.own_tree and run.plan.spec.proc != "none"
+    proc = step("processor time", open_proc, run.pid, own)
+    run.undo.append((os.close, (proc,)))
+    return step("processor time", Meter, proc, 1 if own else run.pid, own, None if run.reaper is None else os.getpid())
 
 
 def pause(begun, share):
@@ -63,6 +74,19 @@ class Meter:
         """The line of the receipt: the first reading has been made."""
         return Control("limits.cpu-time", True, True, "the supervisor adds up %s every %d ms" % (
             "the processes of the pid namespace" if self.own else "the descendants of pid 1", INTERVAL * 1000))
+
+    def watchdog(self, run):
+        """The watchdog.Watchdog of a launch.Run with a deadline, else None.  Raises OSError.
+
+        Before Linux 5.2 there is no pidfd; the lock that a reading may wait for is younger.  execve(2)
+        """
+        if run.plan.spec.timeout is None or run.pidfd < 0:
+            return None
+        from .watchdog import Watchdog
+        made = Watchdog(run)
+        if self.adopter is not None:
+            self.strangers[made.pid] = (self._stat(str(made.pid)) or (None,))[0]
+        return made
 
     def read(self):
         """Seconds used since the meter was made, user and system together."""
@@ -145,6 +169,9 @@ class GroupMeter:
     def control(self):
         """The line of the receipt."""
         return Control("limits.cpu-time", True, True, "cgroup v2, cpu.stat, read every %d ms" % (INTERVAL * 1000))
+
+    def watchdog(self, run):
+        """None: to read the group's files waits for nobody."""
 
     def read(self):
         """Seconds used since the gate opened, user and system together."""

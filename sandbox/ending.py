@@ -19,8 +19,8 @@ FIRST, LONGEST = 0.05, 1.0
 LOOK_AGAIN = 0.002
 #: A sandbox cannot have more: RLIMIT_NPROC is 512 unless it was raised.
 MOST = 1 << 16
-#: So many are looked at and killed together.
-BATCH = 32
+#: So many are looked at together, and so many descriptors held of others whose turn comes.
+BATCH, MOST_HELD = 32, 96
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -130,7 +130,7 @@ def own_proc(init):
     Until pivot_root the root of pid 1 is the host's, and so is its /proc, which lists every process of the host.  So it
     is taken only if its number 1 and `init` are in one pid namespace that is not ours.  pid_namespaces(7)
     """
-    proc = _opened("/proc/%d/root/proc" % init)
+    proc = opened("/proc/%d/root/proc" % init)
     if proc < 0:
         return -1
     try:
@@ -156,60 +156,76 @@ def kill_listed(proc):
         return
     for name in names:
         if name.isdigit() and name != "1":
-            fd = _opened(name, proc)
+            fd = opened(name, proc)
             if fd >= 0:
-                _kill(fd)
+                kill(fd)
 
 
-def kill_below(init):
-    """Kills all that descends from pid 1 of a sandbox, looked for in our own /proc.  init: its number there."""
-    known, pending = {init: None}, [init]  # pid -> start time
-    while pending and len(known) < MOST:
-        parent = pending.pop()
-        pids = [pid for pid in _children(parent) if pid not in known]
-        for some in [pids[at:at + BATCH] for at in range(0, len(pids), BATCH)]:
-            opened = [(pid, fd, _row(fd)) for pid, fd in [(pid, _opened("/proc/%d" % pid)) for pid in some]]
-            # An orphan is pid 1's.  Any other's parent must still be the process that we know.
-            still = parent == init or (_row_of(parent) or (0, 0))[1] == known[parent]
-            for pid, fd, row in opened:
-                if row is not None and (row[0] == init or row[0] == parent and still):
-                    known[pid] = row[1]
-                    pending.append(pid)
-                    _kill(fd)
-                elif fd >= 0:
-                    os.close(fd)
+def kill_below(root):
+    """Kills all that descends from a process, looked for in our own /proc.  root: the number of one that is not waited for
+    meanwhile: pid 1 of a sandbox, or a child.
+
+    A number is its process's own while a directory of /proc that was opened before still answers.  So who names a parent
+    that answers afterwards is its child.  What loses its parent meanwhile is found by the next look.
+    """
+    seen, held = {root}, [(root, opened("/proc/%d" % root), None)]  # number, directory, those of its children to look at
+    while held:
+        pid, directory, left = held.pop()
+        left = children(directory) if left is None else left
+        some, left = [child for child in left[:BATCH] if child not in seen], left[BATCH:]
+        found = [(child, fd, parent(fd)) for child, fd in [(child, opened("/proc/%d" % child)) for child in some]]
+        still = pid == root or parent(directory) >= 0
+        below = []
+        for child, fd, above in found:
+            if above == root or above == pid and still:
+                seen.add(child)
+                below.append((child, fd, None))
+            elif fd >= 0:
+                os.close(fd)
+        if left:
+            held.append((pid, directory, left))
+        elif pid != root:
+            kill(directory)
+        elif directory >= 0:
+            os.close(directory)
+        if len(held) < MOST_HELD and len(seen) < MOST:
+            held += below
+        else:
+            for _, fd, _ in below:
+                kill(fd)
 
 
-def _children(pid):
-    """The numbers of its children.  Needs CONFIG_PROC_CHILDREN.  proc_pid_task(5)"""
+def children(directory):
+    """The numbers of the children of the process behind a directory of /proc, the eldest first; [] where it has ended.  Needs
+    CONFIG_PROC_CHILDREN.  proc_pid_task(5)"""
     found = []
-    try:
-        for task in os.listdir("/proc/%d/task" % pid):
-            found += _read("/proc/%d/task/%s/children" % (pid, task)).split()
-    except OSError:
-        pass
+    tasks = opened("task", directory) if directory >= 0 else -1
+    if tasks >= 0:
+        try:
+            for task in os.listdir(tasks):
+                found += _read(task + "/children", tasks).split()
+        except OSError:
+            pass
+        os.close(tasks)
     return [int(word) for word in found]
 
 
-def _row(directory):
-    """(parent's pid, start time) of the process behind a directory of /proc, None where it has ended.  proc_pid_stat(5)"""
-    if directory < 0:
-        return None
+def status(directory):
+    """`status` of the process behind a directory of /proc, b"" where it has been waited for.  proc_pid_status(5)
+
+    `stat` may wait for a process that executes a program: on newer kernels (seen on 6.18.44) it takes exec_update_lock, under
+    which execve(2) frees the old memory, as slowly as a program likes.
+    """
     try:
-        fields = _read("stat", directory).rpartition(b")")[2].split()
-        return int(fields[1]), int(fields[19])
-    except (OSError, IndexError):
-        return None
+        return _read("status", directory) if directory >= 0 else b""
+    except OSError:
+        return b""
 
 
-def _row_of(pid):
-    fd = _opened("/proc/%d" % pid)
-    if fd < 0:
-        return None
-    try:
-        return _row(fd)
-    finally:
-        os.close(fd)
+def parent(directory):
+    """The number of its parent, -1 where it has been waited for."""
+    words = status(directory).partition(b"\nPPid:")[2].split(None, 1)
+    return int(words[0]) if words else -1
 
 
 def _read(path, directory=None):
@@ -220,7 +236,7 @@ def _read(path, directory=None):
         os.close(fd)
 
 
-def _opened(path, directory=None):
+def opened(path, directory=None):
     """A descriptor of the directory, -1 where there is none."""
     try:
         return os.open(path, DIRECTORY, dir_fd=directory)
@@ -228,7 +244,7 @@ def _opened(path, directory=None):
         return -1
 
 
-def _kill(fd):
+def kill(fd):
     """SIGKILL to the process behind a directory of /proc, which is closed."""
     try:
         process.pidfd_kill(fd, SIGKILL)

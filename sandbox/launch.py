@@ -71,7 +71,7 @@ class Run(Provisions):
         Provisions.__init__(self, plan, features or Features())
         self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
         self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
-        self.group, self.group_notes = None, plan.group_notes
+        self.group, self.group_notes, self.watchdog = None, plan.group_notes, None
         self.survivors, self.uppers, self.private = [], {}, None
         self.hearing = self.stream = self.proxy = None
         self.judged = self.ended = False
@@ -313,6 +313,8 @@ class Run(Provisions):
         if self.aftermath is not None:
             self.aftermath.remember(self.pid, self.uppers)
         self.plan.release()
+        if self.meter is not None:
+            self.watchdog = step("start", self.meter.watchdog, self)
         self._send_go([os.fsencode(self.facts.get("program", ""))], ())
         if self.aftermath is not None:
             self.undo.remove((self.aftermath.discard, ()))
@@ -333,8 +335,9 @@ class Run(Provisions):
         """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""
         if self.plan.spec.cpu_time is None and not self.plan.spec.samples:
             return
+        from . import cputime
         try:
-            self.meter = self._meter()
+            self.meter = cputime.meter(self)
         except SandboxError as error:
             if self.plan.spec.cpu_time is not None:
                 raise
@@ -343,15 +346,6 @@ class Run(Provisions):
         if self.plan.spec.samples:
             from .sampling import Sampler
             self.sampler = Sampler(self.meter)
-
-    def _meter(self):
-        from . import cputime
-        if self.group is not None:
-            return cputime.GroupMeter(self.group)
-        own = self.plan.tier.own_tree and self.plan.spec.proc != "none"
-        proc = self._keep(step("processor time", cputime.open_proc, self.pid, own))
-        return step("processor time", cputime.Meter, proc, 1 if own else self.pid, own,
-                    None if self.reaper is None else os.getpid())
 
     # -- after the gate ------------------------------------------------------------------------------------------
 
@@ -427,6 +421,8 @@ class Run(Provisions):
         if self.pid > 0:
             if not self.ended:
                 ending.finish(self)
+            if self.watchdog is not None:  # while the number of pid 1 is its own
+                self.watchdog.end()
             try:
                 self.init_status, self.init_usage = process.wait(self.pid)
             except OSError:

@@ -10,6 +10,7 @@ import select
 import time
 
 from ..syscalls import process
+from .ending import BATCH, children, kill, kill_below, opened, parent, status
 
 SIGKILL, ESRCH = 9, 3
 WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
@@ -26,19 +27,23 @@ class Reaper:
         """Becomes the subreaper.  scoped: init may and will signal the program."""
         self.filters, self.scoped = filters, scoped
         self.before = process.get_child_subreaper()
-        self.init, self.signal_init, self.workload, self.leader, self.born = 0, None, -1, 0, 0
+        self.own, self.strangers = os.getpid(), {}  # pid -> directory in /proc of a child of the caller's, -1: not held
+        self.init, self.signal_init, self.workload, self.leader = 0, None, -1, 0
         process.set_child_subreaper(1)
 
     def begin(self, init, signal_init):
         """init, signal_init: of launch.Run.  Raises OSError."""
         self.init, self.signal_init = init, signal_init
-        self.born = process_row(init)[2]
+        for pid, directory in listed():
+            if pid != init and parent(directory) == self.own:
+                self.strangers[pid] = os.dup(directory) if len(self.strangers) < BATCH else -1
 
     def release(self):
         """Gives the attribute back."""
         process.set_child_subreaper(self.before)
-        if self.workload >= 0:
-            os.close(self.workload)
+        for fd in [self.workload] + list(self.strangers.values()):
+            if fd >= 0:
+                os.close(fd)
 
     def signal(self, number):
         """Sends a signal to the program's process group: by init, or where the filter keeps init from it, directly."""
@@ -59,13 +64,15 @@ class Reaper:
     def _find_workload(self):
         """Its pidfd: the eldest child of init (what else is init's was made by the program, with CLONE_PARENT)."""
         if self.workload < 0:
-            children = sorted((start, pid) for pid, parent, start in processes() if parent == self.init)
-            if children:
-                fd = handle(children[0][1])
-                if parent_of(children[0][1]) == self.init:
-                    self.workload, self.leader = fd, children[0][1]
+            directory = opened("/proc/%d" % self.init)
+            for pid in children(directory)[:1]:
+                fd = handle(pid)
+                if parent_of(pid) == self.init:
+                    self.workload, self.leader = fd, pid
                 else:
                     os.close(fd)
+            if directory >= 0:
+                os.close(directory)
         return self.workload >= 0
 
     def sweep(self):
@@ -73,21 +80,25 @@ class Reaper:
         Returns the pids of those that were still there after PATIENCE seconds."""
         ends = time.monotonic() + PATIENCE
         while True:
-            ours, others = self._members()
+            ours = self.members()
             if not ours or time.monotonic() > ends:
-                return sorted(pid for pid, _, _ in ours + others)
-            for pid, _, _ in ours:
+                return sorted(ours)
+            for pid in ours:
+                kill_below(pid)  # generation by generation, a long line of descent would outlast any patience
                 process.kill(pid, SIGKILL)  # a child's pid is its own until it is waited for
-            for row in others:
-                _kill_other(row)
-            for pid, _, _ in ours:
+            for pid in ours:
                 self._wait(pid, ends)
 
     def kill(self):
         """Kills all that is there now, and waits for nothing.  Never raises."""
         try:
-            for row in sum(self._members(), []):
-                _kill_other(row)
+            for pid in self.members():
+                directory = opened("/proc/%d" % pid)
+                if self._is_of_the_sandbox(pid, directory):
+                    kill_below(pid)
+                    kill(directory)
+                elif directory >= 0:
+                    os.close(directory)
         except OSError:
             pass
 
@@ -107,67 +118,32 @@ class Reaper:
         finally:
             os.close(fd)
 
-    def _members(self):
-        """The rows of our children that are the sandbox's, and of all that come from them: generation by generation, a long
-        line of descent would outlast any patience."""
-        own, rows, below = os.getpid(), processes(), {}
-        for row in rows:
-            below.setdefault(row[1], []).append(row)
-        ours = [row for row in below.get(own, ()) if row[2] >= self.born and self._is_of_the_sandbox(row[0])]
-        line, known = list(ours), set(row[0] for row in ours)
-        for row in line:  # which grows meanwhile; numbers that are given anew while one looks can lead in a circle
-            for child in below.get(row[0], ()):
-                if child[0] not in known:
-                    known.add(child[0])
-                    line.append(child)
-        return ours, line[len(ours):]
+    def members(self):
+        """The numbers of the supervisor's children that are the sandbox's."""
+        return [pid for pid, directory in listed() if self._is_of_the_sandbox(pid, directory)]
 
-    def _is_of_the_sandbox(self, pid):
+    def _is_of_the_sandbox(self, pid, directory):
         """No process can shed a filter.  The caller may have children of other kinds (exec from a shell); those that it had
-        already, older than init, may have filters of their own."""
-        try:
-            with open("/proc/%d/status" % pid, errors="surrogateescape") as stream:
-                status = dict(line.split(":", 1) for line in stream if line.startswith(("Seccomp", "NoNewPrivs")))
-        except OSError:
+        already, before init, may have filters of their own."""
+        if parent(directory) != self.own:
             return False
-        if "Seccomp" not in status:
+        if pid in self.strangers and (self.strangers[pid] < 0 or status(self.strangers[pid])):
             return False
-        return status["NoNewPrivs"].strip() == "1" and int(status.get("Seccomp_filters", "0")) >= self.filters
+        rows = dict(line.split(b":", 1) for line in status(directory).splitlines() if line.startswith((b"Seccomp", b"NoNewPrivs")))
+        if b"Seccomp" not in rows or b"NoNewPrivs" not in rows:
+            return False
+        return rows[b"NoNewPrivs"].strip() == b"1" and int(rows.get(b"Seccomp_filters", b"0")) >= self.filters
 
 
-def processes():
-    """[(pid, parent's pid, start time)] of all that /proc shows.  proc_pid_stat(5)"""
-    out = []
+def listed():
+    """(pid, its directory's descriptor, open until the next one is asked for) of all that /proc shows."""
     for name in os.listdir("/proc"):
-        if name.isdigit():
+        directory = opened("/proc/" + name) if name.isdigit() else -1
+        if directory >= 0:
             try:
-                out.append(process_row(name))
-            except OSError:
-                continue
-    return out
-
-
-def _kill_other(row):
-    """Kills a process that is no child of ours, if it still is the one of the row.  One that can't be told from a later one
-    with its number is killed when it has become our child."""
-    try:
-        fd = handle(row[0])
-    except OSError:
-        return
-    try:
-        if process_row(row[0])[2] == row[2]:
-            process.pidfd_kill(fd, SIGKILL)
-    except OSError:
-        pass
-    finally:
-        os.close(fd)
-
-
-def process_row(pid):
-    """(pid, parent's pid, start time).  Raises OSError."""
-    with open("/proc/%s/stat" % pid, errors="surrogateescape") as stream:
-        fields = stream.read().rpartition(")")[2].split()
-    return int(pid), int(fields[1]), int(fields[19])
+                yield int(name), directory
+            finally:
+                os.close(directory)
 
 
 def handle(pid):
@@ -181,5 +157,10 @@ def handle(pid):
 
 
 def parent_of(pid):
-    """The parent's pid, or 0."""
-    return ([parent for number, parent, _ in processes() if number == pid] + [0])[0]
+    """The parent's pid, or -1."""
+    directory = opened("/proc/%d" % pid)
+    try:
+        return parent(directory)
+    finally:
+        if directory >= 0:
+            os.close(directory)

@@ -110,7 +110,7 @@ class Supervision:
         self.terminal, self.hearing, self.carriers = None, None, []
         self.listeners = []  # what else is served while it runs: wanted(), wait(), serve(events), close()
         self.ending = self.over = self.given_up = False
-        self.error = None
+        self.error, self.begun = None, time.monotonic()
         if self.spec.timeout is not None:
             self._schedule(self._wall_deadline, self.spec.timeout)
         if self.spec.cpu_time is not None:
@@ -233,6 +233,10 @@ class Supervision:
         """The workload has ended; with pid 1 goes everything else, and what is in the pipes is the rest."""
         self.over = True
         self._send(SIGKILL)
+        if self.run.watchdog is not None and not self.ending and self.outcome.status in (None, SIGKILL) \
+                and time.monotonic() >= self.begun + self.spec.timeout:  # the watchdog has kept the deadline
+            self.outcome.deadline = self.ending = True
+            self.due = []
         if self.ending:
             self._be_patient()
 

@@ -31,6 +31,14 @@ def lives(pid):
     return state(pid) not in ("gone", "Z")
 
 
+def children(pid):
+    fd = os.open("/proc/%d" % pid, os.O_RDONLY)
+    try:
+        return ending.children(fd)
+    finally:
+        os.close(fd)
+
+
 def end(process):
     process.kill()
     process.wait()
@@ -56,8 +64,8 @@ def test_kill_below_leaves_a_number_that_became_anothers(monkeypatch):
     """The list of children is older than the look at each: what is no child any more is not killed."""
     (ours, inside), (others, outside) = family(), family()
     try:
-        true = ending._children
-        monkeypatch.setattr(ending, "_children", lambda pid: true(pid) + outside + [others.pid, os.getpid()])
+        true = ending.children
+        monkeypatch.setattr(ending, "children", lambda fd: true(fd) + outside + [others.pid, os.getpid()])
         os.kill(ours.pid, signal.SIGSTOP)
         while any(map(lives, inside)):  # what loses its parent meanwhile is found by the next look
             ending.kill_below(ours.pid)
@@ -75,7 +83,7 @@ def test_own_proc_is_never_the_hosts():
     child = subprocess.Popen(["unshare", "--user", "--map-root-user", "--pid", "--mount", "--fork", "sh", "-c", "echo up; read line"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout.readline() == b"up\n"
-    inner, = ending._children(child.pid)
+    inner, = children(child.pid)
     assert os.stat("/proc/%d/ns/pid" % inner).st_ino != os.stat("/proc/self/ns/pid").st_ino
     assert os.path.exists("/proc/%d/root/proc/%d" % (inner, os.getpid())), "it is the host's"
     assert ending.own_proc(inner) == -1
@@ -86,7 +94,7 @@ def test_own_proc_lists_the_sandbox_alone(inside):
     tool = subprocess.Popen(inside.command("/bin/sh", "-c", "echo up; read line"), stdin=subprocess.PIPE,
                             stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch)
     assert tool.stdout.readline() == b"up\n"
-    init, = ending._children(tool.pid)
+    init, = children(tool.pid)
     fd = ending.own_proc(init)
     try:
         assert fd >= 0 and sorted(int(name) for name in os.listdir(fd) if name.isdigit()) in ([1, 2], [1, 2, 3])

@@ -231,7 +231,7 @@ def test_a_signal_ends_a_script_and_what_it_waits_for(inside, options, number):
 def test_an_end_before_the_new_root_kills_nobody_of_the_host():
     """Until pivot_root /proc/PID/root/proc is the host's own, which lists every process."""
     script = ("import os, subprocess, sys, types\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox import ending\n"
-              "killed = []\nending._kill = lambda fd: killed.append(os.readlink('/proc/self/fd/%%d' %% fd))\n"
+              "killed = []\nending.kill = lambda fd: killed.append(os.readlink('/proc/self/fd/%%d' %% fd))\n"
               "plan = types.SimpleNamespace(tier=types.SimpleNamespace(own_tree=True), spec=types.SimpleNamespace(proc='pid'))\n"
               "run = types.SimpleNamespace(pid=os.getppid(), plan=plan, undo=[])\n"
               "ending.kill_below = lambda pid: None\nending.Ending().spare_init(run)\nprint(killed)\n" % ROOT)

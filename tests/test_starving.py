@@ -132,20 +132,59 @@ def test_group_ends_in_time_though_pid_1_starves(inside):
     assert alive(nonce) == []
 
 
-def test_a_deadline_does_not_wait_for_a_program_that_executes(inside):
-    """execve(2) frees the old memory under a lock that /proc/PID/stat waits for, and at nice 19 among others that takes long."""
-    done = inside.outside(inside.command("/usr/bin/python3", "-I", "-S", "-c", """
+EXECUTING = """
 import mmap, os
 size = 800 << 20
 memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 memory.madvise(15)  # MADV_NOHUGEPAGE
 for at in range(0, size, 1 << 20):
     memory[at:at + (1 << 20)] = b"x" * (1 << 20)
-for _ in range(4 * os.cpu_count()):
+for _ in range(8 * os.cpu_count()):
     os.posix_spawn("/bin/sh", ["sh", "-c", "trap '' TERM; while :; do :; done"], {})
 os.setpriority(os.PRIO_PROCESS, 0, 19)
 print("ready", flush=True)
 os.execv("/bin/sleep", ["sleep", "1000"])
-""", options=["--timeout", "5s", "--grace", "0", "-v"]))
+"""
+READERS = {"plain": [], "report": ["--report"], "cpu-time": ["--cpu-time", "300s"], "process tier": ["--tier", "process"],
+           "no /proc": ["--proc", "none"], "process tier, cpu-time": ["--tier", "process", "--cpu-time", "300s"]}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("reader", READERS)
+def test_a_deadline_does_not_wait_for_a_program_that_executes(inside, reader):
+    """execve(2) frees the old memory under a lock that /proc/PID/stat waits for, and at nice 19 among others that takes long."""
+    options = list(READERS[reader])
+    if reader == "report":
+        options.append(os.path.join(inside.scratch, "executing.json"))
+    done = inside.outside(inside.command("/usr/bin/python3", "-I", "-S", "-c", EXECUTING, options=[
+        "--timeout", "4s", "--grace", "0", "-v", *options]))
     assert (done.returncode, done.stdout) == (124, "ready\n"), done
-    assert float(re.search(r"used: time ([0-9.]+) s", done.stderr).group(1)) < 5 + BOUND, done
+    assert "the time limit of 4 s was reached" in done.stderr, done
+    assert float(re.search(r"used: time ([0-9.]+) s", done.stderr).group(1)) < 4 + BOUND, done
+
+
+def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside):
+    """Whoever waits for the end of a pipe of the caller's waits for the run alone."""
+    command = inside.command("/bin/sh", "-c", "echo up; exec cat", options=["--timeout", "600s", "--cpu-time", "300s"])
+    from conftest import become
+    tool = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                            cwd=inside.scratch, preexec_fn=become(inside.who))
+    assert tool.stdout.readline() == b"up\n"
+    with open("/proc/%d/task/%d/children" % (tool.pid, tool.pid)) as stream:
+        children = [int(word) for word in stream.read().split()]
+    (watchdog, links), = [(pid, fds) for pid, fds in [(pid, descriptors(pid)) for pid in children] if len(children) == 2
+                          and os.stat("/proc/%d/ns/pid" % pid).st_ino == os.stat("/proc/self/ns/pid").st_ino]
+    assert len(links) == 1 and ("pidfd" in links[0]), links
+    held = os.open("/proc/%d" % watchdog, os.O_RDONLY)
+    try:
+        tool.kill()
+        tool.communicate(timeout=60)
+        begun = time.monotonic()
+        while os.access("status", os.R_OK, dir_fd=held):
+            assert time.monotonic() < begun + 10
+    finally:
+        os.close(held)
+
+
+def descriptors(pid):
+    return [os.readlink("/proc/%d/fd/%s" % (pid, name)) for name in os.listdir("/proc/%d/fd" % pid)]

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The wall deadline of a run whose processor time is read from /proc: kept by a process that never reads it.
+
+On newer kernels (seen on 6.18.44) a read of /proc/PID/stat waits for a process that executes a program, as slowly as that
+likes, and with it the supervisor, which has one loop.  So where the supervisor has not ended the sandbox in time, its
+watchdog does; that ends the read, too.
+"""
+import os
+import select
+import time
+
+from ..syscalls import process
+from . import ending
+
+SIGKILL = 9
+#: Seconds after the deadline and the grace time: STOP_DEADLINE of the supervision, and a little.
+PATIENCE = 0.75
+
+
+class Watchdog:
+    """run: launch.Run before the gate opens, with a pidfd.  pid: its number."""
+
+    def __init__(self, run):
+        """Starts it.  Raises OSError."""
+        supervisor, spec = os.getpid(), run.plan.spec
+        self.pid, pidfd = process.clone3(0)
+        if self.pid == 0:
+            try:
+                _watch(run, supervisor, spec.timeout + spec.grace + PATIENCE)
+            finally:
+                _stay(supervisor)
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    def end(self):
+        """Ends it and waits for that.  Never raises."""
+        try:
+            process.kill(self.pid, SIGKILL)  # a child's pid is its own until it is waited for
+            os.waitpid(self.pid, 0)
+        except OSError:
+            pass
+
+
+def _stay(supervisor):
+    """Until it is killed: where SIGCHLD is ignored, the number of one that ended would be free for others."""
+    poll = select.poll()
+    while os.getppid() == supervisor:
+        poll.poll(1000)
+    os._exit(0)
+
+
+def _watch(run, supervisor, seconds):
+    """In the watchdog, which imports nothing and holds no descriptor that somebody waits for the end of."""
+    process.set_parent_death_signal(SIGKILL)
+    kept = {run.pidfd}
+    if run.reaper is not None:
+        kept.update(run.reaper.strangers.values())
+        run.reaper.strangers[os.getpid()] = -1
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                pass  # that of the listing
+    poll = select.poll()
+    poll.register(run.pidfd, select.POLLIN)
+    if os.getppid() != supervisor or poll.poll(seconds * 1000):
+        return
+    ending.finish(run)
+    while run.reaper is not None:  # without a pid namespace others outlive init, until the supervisor is back
+        run.reaper.kill()
+        time.sleep(ending.FIRST)
