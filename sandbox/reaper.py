@@ -129,7 +129,8 @@ class Reaper:
             return False
         if pid in self.strangers and (self.strangers[pid] < 0 or status(self.strangers[pid])):
             return False
-        rows = dict(line.split(b":", 1) for line in status(directory).splitlines() if line.startswith((b"Seccomp", b"NoNewPrivs")))
+        rows = dict(line.split(b":", 1) for line in status(directory).splitlines()
+                    if line.startswith((b"Seccomp", b"NoNewPrivs")))
         if b"Seccomp" not in rows or b"NoNewPrivs" not in rows:
             return False
         return rows[b"NoNewPrivs"].strip() == b"1" and int(rows.get(b"Seccomp_filters", b"0")) >= self.filters
