@@ -103,7 +103,7 @@ OPTIONS = (
 KNOWN = {
     "--net": "there is never a network", "--network": "there is never a network", "--share-net": "there is never a network",
     "--unshare-all": "everything is unshared always", "--volume": "--ro or --rw SRC[:DST]", "--cwd": "--chdir DIR",
-    "--workdir": "--chdir DIR",
+    "--workdir": "--chdir DIR", "--policy": "--seccomp FILE|NAME",
     "--setenv": "--env NAME=VALUE", "--version": "it stands alone, without a verb"}
 
 
@@ -123,9 +123,10 @@ def parse(argv, options=OPTIONS, verb="run"):
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
         option = by_name.get(name)
         if option is None:
-            raise usage("unknown option %s%s" % (name, nearest(name, [n for n in by_name if by_name[n].text])),
-                        remedy=verb == "run" and KNOWN.get(name) or "%s %s --help lists them%s" % (
-                            program_name(), verb, "; the command's own options come after --" if verb == "run" else ""))
+            instead = verb == "run" and KNOWN.get(name)
+            near = "" if instead else nearest(name, [n for n in by_name if by_name[n].text])
+            raise usage("unknown option %s%s" % (name, near), remedy=instead or "%s %s --help lists them%s" % (
+                program_name(), verb, "; the command's own options come after --" if verb == "run" else ""))
         i += 1
         if option.optional:
             values.setdefault(option.dest, []).append(value if equals else True)

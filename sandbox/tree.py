@@ -130,7 +130,7 @@ def _check_directory(tree, path):
         kind = tree.kind(b"/" + b"/".join(steps[:depth]), "chdir", path) if steps[0] not in (b"", b"proc") else "directory"
         if kind != "directory":
             raise usage(option("chdir", show(path)), "is not there inside" if kind is None else "is a %s" % kind,
-                        option("tmpfs") + " makes a directory")
+                        option("tmpfs", show(path)) + " makes a directory" if kind is None else None)
 
 
 def _pinned(mounts, host, held):

@@ -781,7 +781,7 @@ for words, remedy in ((["no-such-program"], "copy brings a file of the host in, 
         raise AssertionError(words)
 told("copy='d'", "to show a directory: ro='d:/box/d'", copy=["d"])
 told("tmpfs='/x=5q'", None, tmpfs=["/x=5q"])
-told("chdir='/not/there'", "tmpfs makes a directory", chdir="/not/there")
+told("chdir='/not/there'", "tmpfs='/not/there' makes a directory", chdir="/not/there")
 told("env='MRUNC_NOT_SET'", "to set it: env='MRUNC_NOT_SET=VALUE'", env=["MRUNC_NOT_SET"])
 told("user='root'", None, user="root")
 told("cap_add='sys_admin'", None, cap_add="sys_admin")
