@@ -392,10 +392,10 @@ class Trace:
                 asked.looks += asked.looks < len(LOOKS)
             seen = trace_look.look(process.host, self.known)
             running = seen and self._runs(seen)
-            if not running:
-                continue
-            file, facts = self.files.of_process(process.host), self._facts(process.host)
-            again = trace_look.look(process.host, self.known)
+            facts = running and self._facts(process.host)
+            if not running or facts[1] is None and running.looks < len(LOOKS):
+                continue  # in execve the stack is told before the arguments.  fs/binfmt_elf.c, create_elf_tables
+            file, again = self.files.of_process(process.host), trace_look.look(process.host, self.known)
             if again is not None and (again.started, again.image) == (seen.started, seen.image):
                 self._settle(process, running, facts, file, True, now)
             elif file is not None:
