@@ -8,7 +8,6 @@ import fcntl
 import os
 import struct
 import tempfile
-import termios
 
 from ..sandbox.attempt import BLOCKED, REACHED, Outcome
 
@@ -121,6 +120,8 @@ class Terminal:
     """
 
     def __init__(self, prefix):
+        import termios  # here: a Python of another distribution can lack it, and the other probes need none
+        self.termios = termios
         self.master, self.stdin = os.openpty()
         self.read, self.stderr = os.pipe()
         self.facts = {"terminal": True, "pipe": True}
@@ -140,11 +141,11 @@ class Terminal:
         )
 
     def _modes(self):
-        return termios.tcgetattr(self.stdin)[:4]
+        return self.termios.tcgetattr(self.stdin)[:4]
 
     def _window(self):
         size = bytearray(8)
-        fcntl.ioctl(self.master, termios.TIOCGWINSZ, size)
+        fcntl.ioctl(self.master, self.termios.TIOCGWINSZ, size)
         return struct.unpack_from("=2H", size)
 
     def _alone(self):
