@@ -512,3 +512,34 @@ def test_only_places_with_nothing_but_our_own_directories_above_are_reached_by_n
     ops += [base_tree.Operation("file", b"/l/f", b""), base_tree.tmpfs(b"/l", 1), base_tree.Operation("directory", b"/l", mode=0o755),
             base_tree.Operation("file", b"/l/g", b""), base_tree.Operation("file", b"/a/b/c/f", b""), base_tree.tmpfs(b"/missing", 1)]
     assert base_tree.plain_places(ops) == [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
+
+
+def test_system_trees_are_the_hosts_own_directories(here):
+    made = make(ro=[(b"d", b"/x")])
+    trees = made.system_trees()
+    assert b"/usr" in trees and b"/etc/ssl/certs" in trees
+    assert at(made, b"/x", "bind") and not [path for path in trees if path.endswith(b"/d")]
+    made.release()
+    assert made.held == []
+
+
+@pytest.mark.parametrize("options, names", [({}, ["default"]), ({"seccomp": "strict"}, ["strict"]),
+                                            ({"seccomp_add": ["clone3"]}, ["default", "core"])])
+def test_every_policy_holds_the_limit_of_core_dumps(options, names):
+    """The shipped ones by themselves; beside any other there is a filter for it."""
+    made = make(**options)
+    found = [name for name, _ in made.filters]
+    assert len(found) == len(names) and found[1:] == names[1:] and found[0].startswith(names[0])
+
+
+def test_a_link_that_others_can_have_planted_is_refused(here, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "open" / "link").symlink_to("../d")
+    (tmp_path / "open" / "gone").symlink_to("nowhere")
+    error = refused("symbolic link", ro=[(b"open/link", b"/x")])
+    assert "%s:/x" % (tmp_path / "d") in error.remedy and "follow_links" in error.remedy
+    refused("No such file", ro=[(b"open/gone", b"/x")])
+    made = make(ro=[(b"open/link", b"/x")], follow_links=True)
+    assert at(made, b"/x", "bind")[0].options["source"].directory
+    made.release()
