@@ -73,7 +73,8 @@ def test_end_comes_in_time_though_pid_1_starves(inside, way):
     took = gone(nonce, 60)
     process.stdout.read()
     assert process.wait(60) == 124
-    assert took is not None and took < 3.2 + BOUND, took
+    # Without a filter pid 1 is SCHED_IDLE, and what the host does meanwhile comes before it.
+    assert took is not None and took < 3.2 + BOUND * (2 if "--unsafe-without" in WAYS[way] else 1), took
     if way == "plain":
         assert gone(nonce, 0) is not None and time.monotonic() - begun < 3.2 + BOUND
 
