@@ -38,6 +38,9 @@ while True: pass
 LOOPS = 400
 #: Seconds after the deadline plus grace in which everything must have ended.
 BOUND = 1.5
+#: Where the promise does not hold, as SECURITY.md says: without a pid namespace, the processes that an ordinary user's
+#: supervisor must kill share the processors with it.  Of six runs two took 2.5 and 2.9 s, the others 0.9 s.
+LATER = {("user", "process tier"): 5.0}
 #: The same where the processor is emulated, at about a tenth of the speed.
 EMULATED_BOUND = 6.0
 #: A policy keeps the program from pid 1; where none does, its processes must go all the same.
@@ -73,8 +76,7 @@ def test_end_comes_in_time_though_pid_1_starves(inside, way):
     took = gone(nonce, 60)
     process.stdout.read()
     assert process.wait(60) == 124
-    # Without a filter pid 1 is SCHED_IDLE, and what the host does meanwhile comes before it.
-    assert took is not None and took < 3.2 + BOUND * (2 if "--unsafe-without" in WAYS[way] else 1), took
+    assert took is not None and took < 3.2 + LATER.get((inside.who, way), BOUND), took
     if way == "plain":
         assert gone(nonce, 0) is not None and time.monotonic() - begun < 3.2 + BOUND
 
