@@ -3,11 +3,14 @@
 import os
 import re
 import secrets
+import select
 import signal
 import subprocess
 import time
 
 import pytest
+
+from conftest import become
 
 #: Pid 1 gets what is left of one processor; LOOPS processes leave nothing.  They begin all at once, when the last is there.
 STARVE = """
@@ -52,42 +55,63 @@ WAYS = {
 }
 
 
-def alive(nonce):
-    """The processes that have the nonce in their command line, zombies left out."""
-    found = []
+#: Seconds in which a machine that starves must still have come to what a test waits for.
+PATIENCE = 60
+
+
+@pytest.fixture
+def nonce():
+    """A word for the command line of all that a test starts; afterwards nothing that has it lives."""
+    word = "nonce-" + secrets.token_hex(8)
+    yield word
+    begun = time.monotonic()
+    while having(word):
+        assert time.monotonic() - begun < PATIENCE
+        for pid in having(word):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.05)
+
+
+def having(nonce):
+    """{pid: command line} of the processes with the nonce in it, zombies left out."""
+    found = {}
     for pid in os.listdir("/proc"):
         if pid.isdigit():
             try:
                 with open("/proc/%s/cmdline" % pid, "rb") as stream:
                     words = stream.read()
-                    if nonce.encode() in words and b"mrunc.py" not in words:
-                        found.append(int(pid))
             except OSError:
-                pass
+                continue
+            if nonce.encode() in words:
+                found[int(pid)] = words
     return found
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_end_comes_in_time_though_pid_1_starves(inside, way):
-    """Without a filter pid 1 itself may take longer: what else the host does is then before it, too."""
-    nonce = "nonce-" + secrets.token_hex(8)
-    process = started(inside, nonce, ["--timeout", "3", "--grace", "0.2", *WAYS[way]])
-    begun = time.monotonic()
-    took = gone(nonce, 60)
-    process.stdout.read()
-    assert process.wait(60) == 124
-    assert took is not None and took < 3.2 + LATER.get((inside.who, way), BOUND), took
-    if way == "plain":
-        assert gone(nonce, 0) is not None and time.monotonic() - begun < 3.2 + BOUND
+def alive(nonce):
+    """The pids of the program: the processes with the nonce, the tool and its pid 1 left out."""
+    return [pid for pid, words in having(nonce).items() if b"mrunc.py" not in words]
 
 
-def started(inside, nonce, options):
+def start(inside, *argv, options=(), **settings):
+    """Starts the tool, as the caller, with a pipe for its output."""
+    return subprocess.Popen(inside.command(*argv, options=options), stdout=subprocess.PIPE, cwd=inside.scratch,
+                            stderr=subprocess.DEVNULL, preexec_fn=become(inside.who), **settings)
+
+
+def first_line(process):
+    """What a program prints first, in one write."""
+    assert select.select([process.stdout], [], [], PATIENCE)[0], "no line came"
+    return process.stdout.readline().decode()
+
+
+def starved(inside, nonce, options):
     """The tool, with a program that starves pid 1 already."""
-    command = inside.command("/usr/bin/python3", "-I", "-S", "-c", STARVE % LOOPS, nonce, options=options)
-    from conftest import become
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               cwd=inside.scratch, preexec_fn=become(inside.who), universal_newlines=True)
-    word, refused, _ = process.stdout.readline().split()
+    process = start(inside, "/usr/bin/python3", "-I", "-S", "-c", STARVE % LOOPS, nonce, options=options,
+                    stdin=subprocess.DEVNULL)
+    word, refused, _ = first_line(process).split()
     assert (word, int(refused)) == ("starving", 0 if "--unsafe-without" in options else 6), (word, refused)
     return process
 
@@ -102,34 +126,59 @@ def gone(nonce, seconds):
     return time.monotonic() - begun
 
 
+def interrupt(process):
+    """Sends SIGINT and waits until the tool has read it: of two that are pending the kernel makes one."""
+    process.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    while pending(process.pid) & 1 << signal.SIGINT - 1:
+        assert time.monotonic() - begun < PATIENCE, "the tool reads no signal"
+        time.sleep(0.01)
+
+
+def pending(pid):
+    """The set of signals that wait for a process."""
+    with open("/proc/%d/status" % pid) as stream:
+        return int(re.search("^ShdPnd:\\s*(\\w+)", stream.read(), re.M).group(1), 16)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_end_comes_in_time_though_pid_1_starves(inside, nonce, way):
+    """Without a filter pid 1 itself may take longer: what else the host does is then before it, too."""
+    process = starved(inside, nonce, ["--timeout", "3", "--grace", "0.2", *WAYS[way]])
+    begun = time.monotonic()
+    took = gone(nonce, PATIENCE)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 124
+    assert took is not None and took < 3.2 + LATER.get((inside.who, way), BOUND), took
+    if way == "plain":
+        assert gone(nonce, 0) is not None and time.monotonic() - begun < 3.2 + BOUND
+
+
 @pytest.mark.parametrize("way", ["plain", "no filter"])
-def test_third_interrupt_ends_it_though_pid_1_starves(inside, way):
-    nonce = "nonce-" + secrets.token_hex(8)
-    process = started(inside, nonce, WAYS[way])
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.05)  # or the kernel makes one of them
-    took = gone(nonce, 60)
-    process.stdout.read()
-    assert process.wait(60) == 130
+def test_third_interrupt_ends_it_though_pid_1_starves(inside, nonce, way):
+    process = starved(inside, nonce, WAYS[way])
+    interrupt(process)
+    interrupt(process)
+    process.send_signal(signal.SIGINT)
+    took = gone(nonce, PATIENCE)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
     assert took is not None and took < BOUND, took
 
 
-def test_nothing_outlives_a_killed_supervisor(inside):
+def test_nothing_outlives_a_killed_supervisor(inside, nonce):
     """SIGKILL leaves nobody to help pid 1: it must get the processor by itself."""
-    nonce = "nonce-" + secrets.token_hex(8)
-    process = started(inside, nonce, [])
+    process = starved(inside, nonce, [])
     process.kill()
-    process.wait()
+    process.wait(PATIENCE)
     process.stdout.close()
-    took = gone(nonce, 30)
+    took = gone(nonce, PATIENCE)
     assert took is not None and took < 2.0, took
 
 
 @pytest.mark.vm
-def test_group_ends_in_time_though_pid_1_starves(inside):
+def test_group_ends_in_time_though_pid_1_starves(inside, nonce):
     """With a control group; machines without hardware help are slow, so there are fewer loops."""
-    nonce = "nonce-" + secrets.token_hex(8)
     options = ["--timeout", "12", "--grace", "0.2", "--pids", "200", "--memory", "300M"]
     done = inside.run("/usr/bin/python3", "-I", "-S", "-c", STARVE % 40, nonce, options=options)
     assert (done.rc, done.out.split()[:1]) == (124, ["starving"]), done
@@ -168,18 +217,19 @@ def test_a_deadline_does_not_wait_for_a_program_that_executes(inside, reader):
     assert float(re.search(r"used: time ([0-9.]+) s", done.stderr).group(1)) < 4 + BOUND, done
 
 
-def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside):
-    """Whoever waits for the end of a pipe of the caller's waits for the run alone."""
-    command = inside.command("/bin/sh", "-c", "echo up; exec cat", options=["--timeout", "600s", "--cpu-time", "300s"])
-    from conftest import become
-    tool = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                            cwd=inside.scratch, preexec_fn=become(inside.who))
-    assert tool.stdout.readline() == b"up\n"
-    with open("/proc/%d/task/%d/children" % (tool.pid, tool.pid)) as stream:
-        children = [int(word) for word in stream.read().split()]
-    (watchdog, links), = [(pid, fds) for pid, fds in [(pid, descriptors(pid)) for pid in children] if len(children) == 2
-                          and os.stat("/proc/%d/ns/pid" % pid).st_ino == os.stat("/proc/self/ns/pid").st_ino]
-    assert len(links) == 1 and ("pidfd" in links[0]), links
+def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside, nonce):
+    """A reader that waits for the end of the caller's pipe waits for the run alone."""
+    tool = start(inside, "/bin/sh", "-c", "echo up; exec cat", nonce, options=["--timeout", "600s", "--cpu-time", "300s"],
+                 stdin=subprocess.PIPE)
+    assert first_line(tool) == "up\n"
+    begun = time.monotonic()
+    while True:  # each closes first what it had of the tool
+        watchdogs = [(pid, links) for pid, links in children(tool.pid) if len(links) == 1 and "pidfd" in links[0]]
+        if watchdogs:
+            break
+        assert time.monotonic() - begun < PATIENCE, children(tool.pid)
+        time.sleep(0.01)
+    (watchdog, _), = watchdogs
     held = os.open("/proc/%d" % watchdog, os.O_RDONLY)
     try:
         tool.kill()
@@ -187,9 +237,21 @@ def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside):
         begun = time.monotonic()
         while os.access("status", os.R_OK, dir_fd=held):
             assert time.monotonic() < begun + 10
+            time.sleep(0.01)
     finally:
         os.close(held)
 
 
-def descriptors(pid):
-    return [os.readlink("/proc/%d/fd/%s" % (pid, name)) for name in os.listdir("/proc/%d/fd" % pid)]
+def children(pid):
+    """[(pid, what its descriptors are)] of the children of a process that are in our pid namespace."""
+    found = []
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as stream:
+        words = stream.read().split()
+    for word in words:
+        try:
+            if os.stat("/proc/%s/ns/pid" % word).st_ino == os.stat("/proc/self/ns/pid").st_ino:
+                folder = "/proc/%s/fd/" % word
+                found.append((int(word), [os.readlink(folder + name) for name in os.listdir(folder)]))
+        except FileNotFoundError:
+            pass
+    return found
