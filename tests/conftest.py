@@ -324,7 +324,37 @@ def need(name):
         pytest.skip("this kernel lacks %s: Linux %s" % (name, since))
 
 
+#: Seconds that a test may take, and that it may if it is marked slow: as long as its setup, which may build what many share.
+TEST_DEADLINE, SLOW_DEADLINE = 120, 600
+
+
+def limit(seconds):
+    """From now on, what takes longer fails where it hangs.  In a virtual machine, which emulates a processor, five times as
+    long."""
+    def late(_number, _frame):
+        pytest.fail("no end after %d seconds" % seconds)
+    seconds *= 5 if IN_VM else 1
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item):
+    limit(SLOW_DEADLINE if item.get_closest_marker("slow") else TEST_DEADLINE)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item):
+    limit(SLOW_DEADLINE)
+
+
+def pytest_runtest_logfinish(nodeid, location):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
+    limit(SLOW_DEADLINE)
     for mark in item.iter_markers("needs"):
         for name in mark.args:
             need(name)
