@@ -57,14 +57,11 @@ def package():
 def command_line():
     """What `mrunc.py run -- /bin/true` does, step by step."""
     import gc
-    root = package()
+    package()
     from mrunc import commands
     gc.set_threshold(commands.COLLECT_AFTER)
-    from mrunc.commands import bytecode
-    bytecode.install("mrunc", root)
     from mrunc.commands import options
     values, words = options.parse(["--", "/bin/true"])
-    bytecode.prepare()
     from mrunc.sandbox import launch
     from mrunc.sandbox.spec import Spec
     from mrunc.syscalls import process

@@ -17,8 +17,6 @@ def main(argv, leave=False):
     if leave:
         import gc
         gc.set_threshold(COLLECT_AFTER)
-        from . import bytecode
-        bytecode.install(__package__.rpartition(".")[0], __path__[0].rpartition("/")[0])
     status = _run(argv)
     if leave:
         _leave(status)

@@ -3,7 +3,7 @@
 import sys
 
 from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
-from . import bytecode, options, program_name
+from . import options, program_name
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
@@ -46,7 +46,6 @@ def execute(values, words, typed=(), arguments=None, study=None):
         return manual.help_run()
     if "json" in values and "print_plan" not in values:
         raise usage("--json", "it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE")
-    bytecode.prepare()
     if "spec_fd" in values:
         from ..sandbox.launcher import serve
         return serve(values["spec_fd"])
