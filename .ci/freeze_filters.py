@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the shipped policies and writes sandbox/frozen.py, for runs that name none, sandbox/frozen_named.py, and, the same
-trees with other leaves, sandbox/frozen_arms.py.
+"""Compiles the shipped policies into sandbox/frozen.py (runs that name none) and frozen_named.py.
 
     python3 .ci/freeze_filters.py [--check]
 
@@ -32,10 +31,6 @@ PLAIN = "The shipped filters of a run that names no policy."
 NAMED = "The shipped filters of the other policies."
 #: What such a run loads.
 UNNAMED = ("default", "setid")
-ARMED = """The shipped filters with other leaves, which a run loads for its listener alone.
-
-"+ledger": what is refused asks the listener, but for the quiet calls (policy_arms); "+setid+ledger": and so do the refusals of
-"setid", which is part of it; "+kill": what is refused and of high risk kills."""
 
 
 def mix(table):
@@ -66,21 +61,6 @@ def programs():
     return made
 
 
-def armed(plain):
-    """{(arch, name): bytes} of sandbox/frozen_arms.py.  plain: what `programs` returned."""
-    policy, arms, policy_arms = project("sandbox.policy"), project("sandbox.arms"), project("sandbox.policy_arms")
-    made = {}
-    for arch in policy.ARCHES:
-        table = policy.numbers(arch)
-        asking = arms.asking_but(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.QUIET, table.NR))
-        killing = arms.killing(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.HIGH_RISK, table.NR))
-        for name in policy.NAMES:
-            made[arch, name + "+ledger"] = arms.combine([plain[arch, name]], asking)
-            made[arch, name + "+setid+ledger"] = arms.combine([plain[arch, name], plain[arch, "setid"]], asking)
-            made[arch, name + "+kill"] = arms.combine([plain[arch, name]], killing)
-    return made
-
-
 def text(made, what):
     """The content of a file.  made: {(arch, name): bytes}; what: its first sentence."""
     out = [HEAD % what]
@@ -97,8 +77,7 @@ def text(made, what):
 def files(plain):
     """[(name, content)] in sandbox/.  plain: what `programs` returned."""
     parts = [{key: plain[key] for key in plain if (key[1] in UNNAMED) is unnamed} for unnamed in (True, False)]
-    return [("frozen.py", text(parts[0], PLAIN)), ("frozen_named.py", text(parts[1], NAMED)),
-            ("frozen_arms.py", text(armed(plain), ARMED))]
+    return [("frozen.py", text(parts[0], PLAIN)), ("frozen_named.py", text(parts[1], NAMED))]
 
 
 if __name__ == "__main__":

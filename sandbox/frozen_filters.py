@@ -5,8 +5,6 @@ NAMES = ("default", "strict", "process", "process-nosignal", "debug")
 ARCHES = ("x86_64", "aarch64")
 #: Filters that stand beside a policy.
 BESIDE = ("setid", "core")
-#: Those that kill for some calls of the architecture.
-KILLING = ("strict",)
 
 
 def program(name, arch):
@@ -43,29 +41,15 @@ def core_program(arch):
     return _frozen("core", arch)
 
 
-def asking_program(name, arch, setid):
-    """The frozen filter of a policy whose refusals ask the ledger's listener: the same tree with other leaves. A foreign
-    architecture is still killed, quiet calls (policy_arms) are refused as ever. setid: `setid_program` is part of it.
-    Errors as `program`."""
-    _known(name)
-    return _armed(name + ("+setid" if setid else "") + "+ledger", arch)
-
-
-def killing_program(name, arch):
-    """(the frozen filter of a policy that kills where it refuses a call of high risk (policy_arms), its SHA-256). Errors as
-    `program`."""
-    from . import frozen_arms
-    _known(name)
-    return _armed(name + "+kill", arch), frozen_arms.DIGESTS[arch, name + "+kill"]
-
-
 def _known(name):
     if name not in NAMES:
         raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
 
 
 def _frozen(name, arch):
-    return _bytes(_table(name).PROGRAMS, name, arch)
+    if arch not in ARCHES:
+        raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
+    return bytes.fromhex(_table(name).PROGRAMS[arch, name])
 
 
 def _table(name):
@@ -74,14 +58,3 @@ def _table(name):
     else:
         from . import frozen_named as table
     return table
-
-
-def _armed(name, arch):
-    from . import frozen_arms
-    return _bytes(frozen_arms.PROGRAMS, name, arch)
-
-
-def _bytes(programs, name, arch):
-    if arch not in ARCHES:
-        raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
-    return bytes.fromhex(programs[arch, name])

@@ -80,7 +80,7 @@ def arm(plan):
         out.trace = frozenset(NR[name] for name in TRACED)
     if not (out.record or out.trace or out.kill):
         return
-    # A shipped policy lets the hand-over pass, and lies there with these leaves; any other is looked at and composed.
+    # A shipped policy lets the hand-over pass; any other is looked at.
     shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == frozen_filters.digest(named[0], ARCH)
     missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
     try:
@@ -89,7 +89,7 @@ def arm(plan):
             raise usage(option("ledger") if out.record else option("trace", "exec"),
                         "policy %s refuses %s, over which the listener is handed over" % (named[0], ", ".join(missing)),
                         "allow them: " + to_add(missing), stage="policy")
-        _compose(plan, out, named[0], shipped)
+        _compose(plan, out, named[0])
     except SandboxError as error:
         if not out.record or spec.ledger is True:
             raise
@@ -99,28 +99,28 @@ def arm(plan):
             return
         if out.trace and missing:
             raise
-        _compose(plan, out, named[0], shipped)
+        _compose(plan, out, named[0])
     plan.listening = out
 
 
-def _compose(plan, out, name, shipped):
+def _compose(plan, out, name):
     """Gives a Listening its programs, and the plan's policy the arms that kill.  Raises SandboxError, exit 2."""
     try:
-        if out.kill and shipped:
-            program, plan.policy_digest = frozen_filters.killing_program(name, ARCH)
-            plan.filters[0] = name, program
-        elif out.kill:
-            plan.filters[0] = name, arms.combine([plan.filters[0][1]], arms.killing(out.audit_arch, out.kill))
-            plan.policy_digest = _digest(plan.filters[0][1])
+        plain = [program for _, program in plan.filters]
+        if out.kill:
+            killing = arms.combine(plain[:1], arms.killing(out.audit_arch, out.kill))
+            plan.filters[0], plan.policy_digest = (name, killing), _digest(killing)
         out.programs = [program for _, program in plan.filters]
-        # A listener's kill ends the whole sandbox, the filter's one process: a report alone changes nothing.
-        spared = out.record and not out.kill and plan.spec.ledger is not True
-        if out.record and shipped and not (spared and name in frozen_filters.KILLING):
-            out.program = frozen_filters.asking_program(name, ARCH, len(plan.filters) > 1)
+        if out.record:
+            # A listener's kill ends the whole sandbox, the filter's one process: a report alone
+            # changes nothing.
+            spared = not out.kill and plan.spec.ledger is not True
+            # Composed from the plain policy: what kills is refused there, and asks like the rest.
+            out.program = arms.combine(plain, arms.asking_but(
+                out.audit_arch, out.quiet, arms.KILL if spared else arms.NOTIFY))
         else:
-            out.program = arms.combine(
-                out.programs, arms.asking_but(out.audit_arch, out.quiet, arms.KILL if spared else arms.NOTIFY) if out.record
-                else arms.asking_about(out.audit_arch, out.kill) if out.kill else arms.unchanged)
+            out.program = arms.combine(out.programs, arms.asking_about(out.audit_arch, out.kill)
+                                       if out.kill else arms.unchanged)
         if out.trace:
             out.program = arms.combine([out.program], arms.asking_when_allowed(out.audit_arch, out.trace))
     except ValueError as error:

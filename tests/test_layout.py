@@ -19,7 +19,7 @@ ARROWS = {"door": {"door", "commands", "sandbox"}, "commands": {"commands", "san
           "sandbox": {"sandbox", "syscalls", "seccomp_bpf"}, "syscalls": {"syscalls"}, "seccomp_bpf": set()}
 #: What the door tells everybody.
 TOLD = {"__version__"}
-GENERATED = {"sandbox/frozen.py", "sandbox/frozen_named.py", "sandbox/frozen_arms.py", "sandbox/peers.py", "syscalls/nr_x86_64.py",
+GENERATED = {"sandbox/frozen.py", "sandbox/frozen_named.py", "sandbox/peers.py", "syscalls/nr_x86_64.py",
              "syscalls/nr_aarch64.py", "syscalls/widths.py"}
 LONGEST = 450
 #: The compiler is pure, tested as a whole and meant to be copied out as one file; the door is compiled at every start.

@@ -17,6 +17,7 @@ import pytest
 import mrunc  # noqa: F401
 from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox import frozen_filters, policy
+from test_policy import asking_program, killing_program
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -258,7 +259,7 @@ def test_no_instruction_of_a_program_is_out_of_reach():
     chance = random.Random(9)
     programs = [bpf.compile_policy(random_policy(chance)) for _ in range(40)]
     programs += [program for name in policy.NAMES for arch in policy.ARCHES for program in (
-        frozen_filters.program(name, arch), frozen_filters.asking_program(name, arch, True), frozen_filters.killing_program(name, arch)[0])]
+        frozen_filters.program(name, arch), asking_program(name, arch, True), killing_program(name, arch))]
     for program in programs:
         code = bpf.decode(program)
         reached = {0}
