@@ -81,7 +81,10 @@ class Writer:
 
 def _pipe_to(fd):
     """The two ends of an empty pipe that can be spliced to `fd`, or None."""
-    from ..syscalls.splice import splice
+    try:
+        from ..syscalls.splice import splice
+    except ImportError:  # a Python without ctypes, which the doctor must be able to say
+        return None
     ends = os.pipe()
     os.set_blocking(ends[1], False)  # a user with many pipes gets small ones
     try:
