@@ -78,7 +78,7 @@ def counted(lines):
     """{process: {call: count}} of a trace of `traced`."""
     out = {name: collections.Counter() for name in PROCESSES}
     parent = phase = None
-    inits = set()
+    children, inits = set(), set()
     for line in lines:
         match = re.match(r"(\d+) +(\w+)\(", line)
         if not match:
@@ -88,6 +88,9 @@ def counted(lines):
             parent, phase = pid, line.split(MARK)[1].split('"')[0]
         elif phase in ("plan", "supervisor"):
             who = phase if pid == parent else "init" if pid in inits else "child"
+            if who == "child" and inits and pid not in children:
+                continue  # the program, which may have started before the parent's mark
+            children.add(pid)
             if who == "init" and out[who]["recvmsg"]:
                 continue  # it waits at the gate; what it does behind it is no set-up
             out[who][call] += 1
