@@ -9,6 +9,7 @@ import os
 import secrets
 import select
 import signal
+import socket
 import stat
 import subprocess
 import time
@@ -110,6 +111,16 @@ def test_root_is_an_unprivileged_stranger_on_the_host(inside_as_root):
             uids = status(pid)["Uid"].split()
             assert len(set(uids)) == 1 and int(uids[0]) >= 65536, uids
             assert status(pid)["Groups"].split() == []
+
+
+def test_pid_1_has_no_environment(inside_as_root):
+    """Who looks from the host finds nothing of the caller's."""
+    with waiting(inside_as_root, env=dict(os.environ, MRUNC_TEST_SECRET="secret")) as run:
+        with open("/proc/%d/environ" % run.pid, "rb") as stream:
+            assert b"MRUNC_TEST_SECRET=secret" in stream.read()
+        init = family(run.pid)[0]
+        with open("/proc/%d/environ" % init, "rb") as stream:
+            assert stream.read() == b""
 
 
 # What is visible
@@ -588,6 +599,21 @@ def test_two_sandboxes_do_not_meet(inside):
         assert done.out == "", done
         assert first.process.poll() is None and len(family(first.pid)) == 2
     assert first.process.returncode == 0 and first.rest[1] == ""
+
+
+@pytest.mark.needs("landlock-signals")
+def test_no_abstract_socket_of_the_host_without_a_network_namespace(inside):
+    """The scope of the Landlock domain holds where no network namespace does."""
+    name = "mrunc-test-" + secrets.token_hex(8)
+    code = ("import socket; s = socket.socket(socket.AF_UNIX)\n"
+            "s.connect('\\0%s'); print('connected')" % name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0" + name)
+        server.listen(5)
+        outside = inside.outside(["/usr/bin/python3", "-I", "-S", "-c", code])
+        assert outside.stdout == "connected\n", outside
+        done = inside.python(code, options=["-q", "--unsafe-without", "netns"])
+    assert (done.rc, done.out) == (1, "") and "PermissionError" in done.err, done
 
 
 def test_queues_and_keys_are_not_shared_without_the_filter(inside):

@@ -2,10 +2,12 @@
 """Processor time: of the whole sandbox, counted from outside, however the program spreads it."""
 import json
 import os
+import signal
+import subprocess
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, become
 
 LINE = "mrunc: the processor time of %g s was used up; allow more with --cpu-time\n"
 #: A program that burns, each in another place.  All know `burn(seconds)` and `forever()`.
@@ -88,6 +90,24 @@ def test_the_first_deadline_that_is_reached_is_the_reason(inside, option):
     other = ["--cpu-time", "50s"] if option[0] == "--timeout" else ["--timeout", "50s"]
     done = inside.python(code, options=option + other + ["--grace", "0"])
     assert (done.rc, done.result["reason"]) == (124, "timeout-wall" if option[0] == "--timeout" else "timeout-cpu"), done
+
+
+def test_a_stopped_pid_1_does_not_outlast_a_deadline(inside):
+    """It answers no request to end; everything inside is killed from outside then."""
+    command = inside.command("/bin/sh", "-c", "echo up; exec sleep 300",
+                             options=["--timeout", "1", "--grace", "0"])
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          preexec_fn=become(inside.who), cwd=inside.scratch) as run:
+        assert run.stdout.readline() == b"up\n"
+        with open("/proc/%d/task/%d/children" % (run.pid, run.pid)) as stream:
+            init, = map(int, stream.read().split())
+        os.kill(init, signal.SIGSTOP)
+        try:
+            run.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.kill(init, signal.SIGKILL)
+            raise
+        assert run.returncode == 124
 
 
 def test_the_kernels_own_limit_for_one_process_is_behind_it(inside):

@@ -38,6 +38,7 @@ class Calls:
     def __init__(self, clock, calls, cost=0.0):
         self.clock, self.calls, self.cost, self.ident = clock, iter(calls), cost, 0
         self.answers, self.is_valid, self.arrives, self.thread = [], True, True, os.getpid()
+        self.arch = TABLE.AUDIT_ARCH
         self.fd, self.other = os.pipe()
         os.write(self.other, b"x")  # something is always there
 
@@ -47,7 +48,7 @@ class Calls:
         if call is None:
             return None
         self.ident += 1
-        return self.ident, self.thread, call[0], TABLE.AUDIT_ARCH, call[1]
+        return self.ident, self.thread, call[0], self.arch, call[1]
 
     def valid(self, ident):
         return self.is_valid
@@ -124,6 +125,38 @@ def test_what_was_read_of_a_caller_that_is_gone_is_not_told(made):
     feed(ledger, 1)
     assert [(row["args"], row["pid"], row["exe"], row["interrupted"]) for row in ledger.rows()] == [
         ({"path": {"unreadable": "ESRCH"}}, 0, None, 1)]
+
+
+def test_what_was_read_while_the_caller_went_away_is_not_told(made):
+    """By then it may be another process's memory, and another one's path."""
+    def read(thread, address, size):
+        ledger.listener.is_valid = ledger.listener.arrives = False
+        return b"/secret\0"
+    ledger = made([(NR["chroot"], (4096, 0, 0, 0, 0, 0))], read=read)
+    feed(ledger, 1)
+    assert [(row["args"], row["pid"], row["exe"]) for row in ledger.rows()] == [
+        ({"path": {"unreadable": "ESRCH"}}, 0, None)]
+
+
+def test_a_caller_that_went_away_has_no_name(made, monkeypatch):
+    ledger = made([(NR["unshare"], (0x20000, 0, 0, 0, 0, 0))])
+
+    def of(thread):
+        ledger.listener.is_valid = False
+        return 7, "/bin/another"
+    monkeypatch.setattr(ledger.origins, "of", of)
+    feed(ledger, 1)
+    assert [(row["pid"], row["exe"]) for row in ledger.rows()] == [(0, None)]
+
+
+def test_a_call_of_another_architecture_does_not_exist(made):
+    """Its number means another call there: no rule of the policy is for it."""
+    calls = [(NR[name], (0x20000, 0, 0, 0, 0, 0)) for name in ("unshare", "getpid")]
+    ledger = made(calls)
+    ledger.listener.arch = TABLE.AUDIT_ARCH ^ 0x80000000
+    feed(ledger, len(calls))
+    assert ledger.listener.answers == [errno.ENOSYS] * len(calls)
+    assert {row["errno"] for row in ledger.rows()} == {"ENOSYS"}
 
 
 def test_one_call_takes_its_share_of_the_ledger_and_hides_no_other(made):

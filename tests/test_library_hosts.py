@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import PYTHON, USER, become
-from hosting import HEAD, OWN_USERS
+from hosting import HEAD, OWN_MOUNTS, OWN_USERS
 
 
 def test_a_host_of_many_threads(host):
@@ -322,6 +322,24 @@ until(lambda: max(late - early for early, late in zip(before, held())) <= 0)  # 
 grown = [late - early for early, late in zip(memory, (resident("self"), resident(launcher)))]
 assert max(grown) < 256, grown  # KiB, of 310 runs: less than 1 for each
 """)
+
+
+def test_a_launcher_keeps_no_descriptor_of_a_source(host):
+    """Root's sources need a user namespace each, held only while the sandbox is made."""
+    host("""
+os.mkdir("shown")
+os.chmod("shown", 0o755)
+def held():
+    return len(os.listdir("/proc/%d/fd" % launchers()[0]))
+def run():
+    assert mrunc.run(["true"], ro=[("shown", "/x")], capture_output=True).returncode == 0
+    until(lambda: not sandboxes())
+run()
+before = held()
+for _ in range(8):
+    run()
+until(lambda: held() <= before)
+""", timeout=60)
 
 
 def test_an_end_is_told_as_it_was_and_not_as_it_was_foretold(host):
@@ -944,6 +962,28 @@ with open(place + "/after", "w"):
 assert shown() == b"after\\n", shown()
 do(libc.umount2(place.encode(), 2))
 shutil.rmtree(place)
+""")
+
+
+def test_a_host_that_changes_its_root_has_another_launcher(host):
+    """Also where the new root is the same directory: other mounts may lie below it."""
+    host(OWN_MOUNTS + """
+from mrunc.sandbox import client
+place = os.path.abspath("bound").encode()
+os.mkdir(place)
+def root():
+    found = os.stat("/")
+    return client._key(None, None), (found.st_dev, found.st_ino)
+before, first = root()
+assert root()[0] == before
+mount.mount_bind(b"/", True, place)
+os.chroot(place)
+os.chdir("/")
+bound, second = root()
+assert first == second and bound != before
+os.chroot("/usr")
+os.chdir("/")
+assert root()[0] not in (before, bound)
 """)
 
 

@@ -81,6 +81,21 @@ for place in ('/usr/local', '/usr/local/a b/c', '/usr/local/d'):
     assert {"ro", "nosuid", "nodev", "noexec"} <= set(line.split()), "what the mount had stays: %s" % line
 
 
+@pytest.mark.needs("overlay")  # root's source is mapped, which a tmpfs knows since Linux 6.3
+def test_mounts_below_a_source_are_restricted_as_it_is(inside):
+    place = os.path.join(inside.scratch, "shown")
+    script = "cd %s; mount -t tmpfs -o mode=755 none .; cd %s; mkdir in\n" \
+             "mount -t tmpfs -o mode=755 none in; cd /; exec \"$@\"" % (place, place)
+    os.mkdir(place)
+    wrap = ["unshare", "-m" if inside.who == "root" else "-Urm", "/bin/sh", "-ec", script, "sh"]
+    code = "rows = [line.split() for line in open('/proc/self/mountinfo')]\n" \
+           "print(*[row[5] for row in rows if row[4] in ('/x', '/x/in')])"
+    done, _, lines = finished(inside, wrap, code, ["--ro", place + ":/x"])
+    flags = [set(words.split(",")) for words in lines[0].split()]
+    assert done.returncode == 0 and len(flags) == 2
+    assert all({"ro", "nosuid", "nodev"} <= found for found in flags), lines
+
+
 def test_a_covered_mount_below_is_refused(inside, old_mounts):
     """It can't be reached to be restricted, and would be there again when the upper one is gone."""
     script = "mount -t tmpfs none /usr/local\nmount -t tmpfs none /usr/local\nexec \"$@\""

@@ -76,8 +76,10 @@ def test_the_default_plan():
 
 
 def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
-    made = make(tty=True, proc="full")
+    made = make(tty=True, proc="full", tmpfs=["/mnt/x", "/tmp", "/dev/shm"])
     for op in made.operations:
+        if op.kind == "bind" and op.dst.startswith(b"/etc/"):
+            assert op.flags == RO | NOSUID | NODEV | NOEXEC, op.dst
         if op.kind in base_tree.MOUNTS:
             assert op.flags & NOSUID, op.dst
             assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.dst
@@ -122,6 +124,19 @@ def test_proc_shows_own_processes_only_unless_asked():
     assert at(make(proc="none"), b"/proc", "proc") == [] and make(proc="none").controls["proc"] is False
     left_out = at(make(unsafe_without="proc"), b"/proc", "proc")[0].options
     assert (left_out["subset"], left_out["hidepid"]) == (False, False)
+
+
+#: Of /proc: what acts on the host or tells of it, wherever it is there.
+DANGEROUS = ("kcore", "kmsg", "sysrq-trigger", "keys", "key-users", "kallsyms", "modules",
+             "timer_list", "config.gz", "kpagecount", "kpageflags", "kpagecgroup", "iomem",
+             "ioports", "mtrr", "acpi", "bus", "driver", "fs", "irq", "scsi", "dynamic_debug", "sys")
+
+
+def test_full_proc_masks_what_acts_on_the_host():
+    made = make(facts=made_up(proc=frozenset(DANGEROUS)), proc="full")
+    kinds = ("mask-file", "mask-directory", "read-only")
+    covered = [op.dst for op in made.operations if op.kind in kinds]
+    assert sorted(covered) == sorted(b"/proc/" + name.encode() for name in DANGEROUS)
 
 
 def test_the_hosts_layout_is_kept():

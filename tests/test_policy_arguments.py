@@ -166,6 +166,7 @@ ON_PID_1 = [("kill", 1, 0), ("tkill", 1, 0), ("tgkill", 1, 1, 0), ("tgkill", 77,
             ("setpriority", 1, 0, 19), ("setpriority", 1, 1, 19), ("setpriority", 2, 0, 19), ("ioprio_set", 1, 1, 0),
             ("ioprio_set", 2, 0, 0), ("ioprio_set", 3, 0, 0), ("prlimit64", 1, 0, 0, 0), ("fcntl", 0, 8, 1),
             ("fcntl", 0, 8, 0xFFFFFFFF), ("get_robust_list", 1, 0, 0)]
+ON_PID_1 += [("prlimit64", 1, limit, 0, 0) for limit in range(1, 16)]
 ON_OTHERS = [("kill", 77, 0), ("tkill", 77, 0), ("tgkill", 77, 78, 0), ("rt_sigqueueinfo", 77, 0, 0), ("pidfd_open", 77, 0),
              ("sched_setscheduler", 0, 5, 0), ("sched_setaffinity", 77, 8, 0), ("sched_setattr", 0, 0, 0),
              ("setpriority", 0, 0, 19), ("setpriority", 0, 77, 19), ("ioprio_set", 1, 0, 0), ("prlimit64", 77, 0, 0, 0),

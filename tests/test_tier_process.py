@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -23,6 +24,8 @@ ABIS = tuple(abi for abi in (1, 2, 5) if abi <= ABI)
 EPERM, EACCES, EXDEV, EINVAL, ENOTTY, ENOSYS = 1, 13, 18, 22, 25, 38
 EPROTONOSUPPORT, EAFNOSUPPORT, ENOTSUP = 93, 97, 95
 DEADLINE = 60
+#: Seconds, longer than any of these tests waits: what is left behind ends by itself.
+FOREVER = 600
 
 HEAD = """
 import ctypes, errno, fcntl, os, select, signal, socket, struct, sys, time
@@ -189,7 +192,7 @@ class Surroundings:
         """A new process of the caller's, with a priority unlike others, which says that it is there and sleeps."""
         process = subprocess.Popen(["/usr/bin/python3", "-I", "-S", "-c", "import ctypes, os, time\nos.nice(1)\n"
                                     "word = ctypes.create_string_buffer(8)\nprint(ctypes.addressof(word), flush=True)\n"
-                                    "time.sleep(10 ** 6)"],
+                                    "time.sleep(%d)" % FOREVER],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=become(self.inside.who),
                                    cwd=self.folder)
         self.victims.append(process)
@@ -433,7 +436,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(inside):
     process.kill()
     process.wait()
     if ABI >= 6:
-        assert process.stdout.read() == b""
+        assert process.communicate(timeout=DEADLINE)[0] == b""
     process.stdout.close()
     left = private_directories(inside)
     assert len(left) == 1
@@ -478,8 +481,8 @@ for how in range(4):
         if how & 2 and os.fork():
             os._exit(0)
         os.write(1, b"up\\n")
-        time.sleep(10 ** 6)
-"""
+        time.sleep(%d)
+""" % FOREVER
 
 
 @pytest.mark.also_vm
@@ -513,10 +516,10 @@ for generation in range(100):
 else:
     os.write(write, b"x")
 if generation:
-    time.sleep(10 ** 6)
+    time.sleep(%d)
 os.read(read, 1)
 print("end", flush=True)
-"""
+""" % FOREVER
 #: Says how often the supervisor looked at all processes.
 LOOKS = """
 import atexit
@@ -549,9 +552,9 @@ for flags in (0x8000 | 17, 0x8000, 0, 17):  # CLONE_PARENT; and no signal at the
         libc.syscall(number, flags, 0, 0, 0, 0)
         libc.prctl(4, 0, 0, 0, 0)
         os.write(1, b"up\\n")
-        time.sleep(10 ** 6)
+        time.sleep(%d)
 time.sleep(0.2)
-"""
+""" % FOREVER
 
 
 @pytest.mark.also_vm
@@ -597,14 +600,14 @@ def test_a_program_that_forks_on_and_on_is_gone_when_the_run_ends(inside):
 @pytest.mark.also_vm
 @pytest.mark.needs("landlock-signals")  # without the scope init can't kill: docs/tiers.md
 def test_with_a_killed_supervisor_everything_ends(inside):
-    process = subprocess.Popen(inside.command("/usr/bin/python3", "-I", "-S", "-c", ORPHANS + "time.sleep(10 ** 6)", options=TIER),
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=become(inside.who), cwd=inside.scratch,
+    command = inside.command("/usr/bin/python3", "-I", "-S", "-c",
+                             ORPHANS + "time.sleep(%d)" % FOREVER, options=TIER)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               preexec_fn=become(inside.who), cwd=inside.scratch,
                                env=dict(os.environ, TMPDIR=inside.scratch))
     assert process.stdout.read(12) == b"up\n" * 4
     process.kill()
-    assert process.stdout.read() == b""  # the end of the last of them
-    process.wait()
-    process.stdout.close()
+    assert process.communicate(timeout=DEADLINE)[0] == b""  # the end of the last of them
 
 
 @pytest.mark.needs("landlock")
@@ -616,8 +619,7 @@ def test_signals_find_the_program_and_the_deadline_holds(inside, abi):
                                cwd=inside.scratch)
     assert process.stdout.readline() == b"up\n"
     process.terminate()
-    assert process.stdout.read() == b"got\n" and process.wait(DEADLINE) == 3
-    process.stdout.close()
+    assert process.communicate(timeout=DEADLINE)[0] == b"got\n" and process.returncode == 3
     options = ["--timeout", "0.3", "--grace", "0.1"]
     argv = ("/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.05; done")
     command = below(inside, abi, *argv, options=options) if abi else inside.command(*argv, options=TIER + options)
@@ -632,6 +634,38 @@ def test_the_callers_other_children_are_left_alone(inside):
     assert done.stdout == "ran\n", done
     pid = int(done.stderr.split()[0])
     os.kill(pid, 9)
+
+
+def test_an_orphan_of_the_callers_that_is_born_meanwhile_is_left_alone(inside):
+    """Of a background job of the shell that became mrunc, which takes the orphan over."""
+    pipe, born = [os.path.join(inside.scratch, name) for name in ("pipe", "born")]
+    os.mkfifo(pipe)
+    os.chmod(pipe, 0o666)
+    script = "(read line <%s; sleep 600 >/dev/null 2>&1 & echo $! >%s) & exec \"$@\"" % (pipe, born)
+    program = "sleep 600 & echo up; read line; exit 0"
+    command = ["/bin/sh", "-c", script, "sh",
+               *inside.command("/bin/sh", "-c", program, options=TIER)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          preexec_fn=become(inside.who), cwd=inside.scratch) as run:
+        assert run.stdout.readline() == b"up\n"
+        with open(pipe, "w") as stream:
+            stream.write("go\n")
+        until = time.monotonic() + DEADLINE
+        orphan = parent = 0
+        while parent != run.pid:
+            assert time.monotonic() < until, "it is %d's" % parent
+            time.sleep(0.01)
+            if os.path.exists(born) and os.path.getsize(born):
+                with open(born) as stream:
+                    orphan = int(stream.read())
+                with open("/proc/%d/stat" % orphan) as stream:
+                    parent = int(stream.read().rpartition(")")[2].split()[1])
+        try:
+            run.communicate(timeout=DEADLINE)
+            with open("/proc/%d/stat" % orphan) as stream:
+                assert run.returncode == 0 and stream.read().rpartition(")")[2].split()[0] != "Z"
+        finally:
+            os.kill(orphan, signal.SIGKILL)
 
 
 BEFORE = """

@@ -40,6 +40,9 @@ def ends(**given):
     (dict(status=25, rlimits={"fsize": (1 << 64, 1 << 64)}), ("signal", 153)),
     (dict(status=25), ("signal", 153)),
     (dict(status=KILLED, insisted=2), ("killed-by-caller", 130)),
+    (dict(status=KILLED, forbidden=("bpf", "cmd=0", None)), ("seccomp", 159)),
+    (dict(status=KILLED, forbidden=("bpf", "cmd=0", None), deadline=2.0), ("seccomp", 159)),
+    (dict(status=KILLED, forbidden=("bpf", "cmd=0", None), insisted=2, overflow=1), ("seccomp", 159)),
     (dict(status=0, init_status=KILLED, failure="the supervisor failed"), ("lost", 0)),
 ])
 def test_the_reason_is_what_the_evidence_says(given, wanted):

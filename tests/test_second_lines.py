@@ -1,0 +1,616 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests checks that stand behind others, with input that only a failure of the first would bring."""
+
+import errno
+import os
+import resource
+import stat
+import types
+
+import pytest
+
+import mrunc  # noqa: F401 (makes the package)
+from mrunc.sandbox import (
+    cgroup,
+    client,
+    copy_out,
+    gate,
+    hearing,
+    private,
+    rows,
+    supervise,
+    trace,
+    trace_look,
+    tree_walk,
+)
+from mrunc.sandbox.cgroup_limits import Setting
+from mrunc.syscalls.numbers import native
+
+NR = native().NR
+
+
+# The gate: what /proc could say of an init
+
+
+class Reading:
+    """What the gate reads, made up.  status: {key: value of /proc/PID/status}."""
+
+    def __init__(self, mounts=(), status=(), filters=0, wanted=(), sized=(), cwd="/box"):
+        self.mounts, self.status, self.cwd, self.pid = list(mounts), dict(status), cwd, os.getpid()
+        self.own = types.SimpleNamespace(
+            mounts=dict(wanted),
+            tmpfs=list(sized),
+            filters=filters,
+            namespaces={},
+            places=None,
+            terminal=None,
+        )
+        self.descriptors, self.session, self.group, self.base = {}, self.pid, None, "/proc/self/"
+
+    def says(self, key, default=None):
+        return self.status.get(key, default)
+
+    def limit(self, row):
+        return self.status.get(row, ("?", "?"))
+
+
+def in_force(name, reading, facts=None, **plan):
+    """Whether the gate takes a control for being in force."""
+    plan.setdefault("left_out", lambda name: False)
+    made = types.SimpleNamespace(
+        policy_digest="0" * 64,
+        cwd=b"/box",
+        nested=True,
+        cap_mask=0,
+        caller=(1000, 1000),
+        root=False,
+        tier=types.SimpleNamespace(userns=True, death=9, scopes=1),
+        limits={},
+        **plan,
+    )
+    features = types.SimpleNamespace(landlock_abi=6)
+    return bool(gate.TESTS[name](name, made, reading, facts or {}, features, (1000, 1000), 2)[0])
+
+
+@pytest.mark.parametrize(
+    "mode, count, outer, filters, right",
+    [
+        ("2", "1", 0, ["default"], True),
+        ("2", "3", 1, ["default", "setid"], True),
+        ("2", None, None, ["default"], True),
+        ("2", "0", 0, ["default"], False),
+        ("2", "1", 1, ["default"], False),
+        ("2", "1", 0, ["default", "setid"], False),
+        ("2", "3", 0, ["default", "setid"], False),
+        ("1", "1", 0, ["default"], False),
+        ("0", None, None, ["default"], False),
+        ("2", "1", 0, ["setid"], False),
+    ],
+)
+def test_gate_counts_filters(mode, count, outer, filters, right):
+    status = {"Seccomp": mode}
+    if count is not None:
+        status["Seccomp_filters"] = count
+    plan = [(name, b"") for name in filters]
+    assert in_force("seccomp", Reading(status=status, filters=outer), filters=plan) is right
+    if "setid" in filters and "default" in filters:
+        assert (
+            in_force("setid-filter", Reading(status=status, filters=outer), filters=plan) is right
+        )
+
+
+def test_gate_counts_one_filter_where_a_listener_is_asked():
+    filters = [("default", b""), ("setid", b"")]
+    for count, right in (("1", True), ("2", False)):
+        reading = Reading(status={"Seccomp": "2", "Seccomp_filters": count})
+        assert in_force("seccomp", reading, {"listener": "a listener"}, filters=filters) is right
+
+
+def row(point, flags=(), optional=(), kind=b"tmpfs", words=()):
+    return point, list(flags), list(optional), kind, list(words)
+
+
+@pytest.mark.parametrize(
+    "word, right",
+    [
+        (None, True),
+        (b"unbindable", True),
+        (b"shared:1", False),
+        (b"master:2", False),
+        (b"propagate_from:3", False),
+    ],
+)
+def test_gate_sees_propagation(word, right):
+    rows_made = [row(b"/"), row(b"/usr", optional=[word] if word else [])]
+    assert in_force("propagation", Reading(mounts=rows_made)) is right
+
+
+TMP = row(b"/tmp", [b"rw", b"nosuid", b"nodev"], words=[b"rw", b"size=4k", b"nr_inodes=100000"])
+USR = row(b"/usr", [b"ro", b"nosuid", b"nodev"], kind=b"ext4")
+WANTED = {
+    b"/tmp": frozenset([b"nosuid", b"nodev"]),
+    b"/usr": frozenset([b"ro", b"nosuid", b"nodev"]),
+}
+
+
+@pytest.mark.parametrize(
+    "mounts, right",
+    [
+        ([TMP, USR], True),
+        ([TMP, USR, row(b"/mnt", [b"ro", b"nosuid", b"nodev"])], False),
+        ([TMP], False),
+        ([], False),
+        ([TMP, row(b"/usr", [b"rw", b"nosuid", b"nodev"])], False),
+        ([TMP, row(b"/usr", [b"ro", b"nodev"])], False),
+        ([TMP, USR, row(b"/usr", [b"rw"])], False),
+        ([TMP, USR, row(b"/usr", [b"ro", b"nosuid", b"nodev", b"noexec"])], True),
+        (
+            [row(b"/tmp", [b"nosuid", b"nodev"], words=[b"size=8k", b"nr_inodes=100000"]), USR],
+            False,
+        ),
+        ([row(b"/tmp", [b"nosuid", b"nodev"], words=[b"size=4k"]), USR], False),
+    ],
+)
+def test_gate_compares_each_mount(mounts, right):
+    sized = [(b"/tmp", [b"size=4k", b"nr_inodes=100000"])]
+    assert in_force("mounts", Reading(mounts=mounts, wanted=WANTED, sized=sized)) is right
+
+
+@pytest.mark.parametrize(
+    "rows_made, right",
+    [
+        ([row(b"/", [b"ro"])], True),
+        ([row(b"/", [b"rw"])], False),
+        ([], False),
+        ([row(b"/", [b"ro"]), row(b"/", [b"rw"])], False),
+    ],
+)
+def test_gate_sees_a_writable_root(rows_made, right):
+    reading = Reading(mounts=rows_made or [row(b"/x")])
+    if not rows_made:  # no row at all is no proof
+        with pytest.raises(IndexError):
+            in_force("root-ro", reading)
+        return
+    assert in_force("root-ro", reading) is right
+
+
+@pytest.mark.parametrize(
+    "rows_made, right",
+    [
+        ([row(b"/proc", kind=b"proc", words=[b"hidepid=invisible", b"subset=pid"])], True),
+        ([row(b"/proc", kind=b"proc", words=[b"hidepid=2", b"subset=pid"])], True),
+        ([row(b"/proc", kind=b"proc", words=[b"hidepid=2"])], False),
+        ([row(b"/proc", kind=b"proc", words=[b"subset=pid"])], False),
+        ([row(b"/proc", kind=b"tmpfs", words=[b"hidepid=2", b"subset=pid"])], False),
+        ([], False),
+        (2 * [row(b"/proc", kind=b"proc", words=[b"hidepid=2", b"subset=pid"])], False),
+    ],
+)
+def test_gate_looks_at_proc(rows_made, right):
+    spec = types.SimpleNamespace(proc="pid")
+    assert in_force("proc", Reading(mounts=rows_made), spec=spec) is right
+
+
+@pytest.mark.parametrize(
+    "facts, cwd, right",
+    [
+        ({"cwd": "/box", "umask": "22"}, "/box", True),
+        ({"cwd": "/box", "umask": "0"}, "/box", False),
+        ({"cwd": "/box"}, "/box", False),
+        ({"cwd": "/tmp", "umask": "22"}, "/box", False),
+        ({"cwd": "/box", "umask": "22"}, "/tmp", False),
+    ],
+)
+def test_gate_compares_directory_and_umask(facts, cwd, right):
+    assert in_force("cwd", Reading(cwd=cwd), facts) is right
+
+
+@pytest.mark.parametrize(
+    "answer, right", [("13", True), ("open", False), ("2", False), (None, False)]
+)
+def test_gate_takes_only_eacces_for_a_landlock_domain(answer, right):
+    """ENOENT: the probe is not there, which proves nothing."""
+    assert in_force("landlock", Reading(), {} if answer is None else {"landlock": answer}) is right
+
+
+@pytest.mark.parametrize(
+    "status, right",
+    [
+        ({}, True),
+        ({"CapBnd": "1"}, False),
+        ({"CapEff": "200000"}, False),
+        ({"CapAmb": "1"}, False),
+        ({"CapInh": "1"}, False),
+    ],
+)
+def test_gate_compares_five_capability_sets(status, right):
+    sets = dict(dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0"), **status)
+    assert in_force("caps", Reading(status=sets)) is right
+
+
+@pytest.mark.parametrize(
+    "status, right",
+    [
+        ({"SigIgn": "0", "SigBlk": "%x" % gate.BLOCKED}, True),
+        ({"SigIgn": "1000", "SigBlk": "%x" % gate.BLOCKED}, False),
+        ({"SigIgn": "0", "SigBlk": "%x" % (gate.BLOCKED & ~(1 << 14))}, False),
+    ],
+)
+def test_gate_compares_signals(status, right):
+    assert in_force("session", Reading(status=status)) is right
+
+
+@pytest.mark.parametrize(
+    "facts, right",
+    [
+        ({"parent-death": "9", "lifeline": "armed"}, True),
+        ({"parent-death": "0", "lifeline": "armed"}, False),
+        ({"parent-death": "9", "lifeline": "not armed"}, False),
+        ({"parent-death": "9"}, False),
+    ],
+)
+def test_gate_wants_both_ways_to_learn_of_the_supervisors_death(facts, right):
+    assert in_force("parent-death", Reading(), facts) is right
+
+
+@pytest.mark.parametrize(
+    "uids, right", [("1000 1000 1000 1000", True), ("1000 1000 0 1000", False), ("0 0 0 0", False)]
+)
+def test_gate_compares_all_four_ids(uids, right):
+    ids = "1000 1000 1000 1000"
+    assert in_force("uidmap", Reading(status={"Uid": uids, "Gid": ids})) is right
+    assert in_force("uidmap", Reading(status={"Uid": ids, "Gid": uids})) is right
+
+
+# Control groups
+
+
+@pytest.fixture
+def group(monkeypatch):
+    """A Group without a kernel.  group.files: {path: text}."""
+    pid = 77
+    made = cgroup.Group.__new__(cgroup.Group)
+    made.path, made.notes, made.mechanism = "/cg/mrunc-1-aaaaaaaa", {}, "made up"
+    made.settings = [Setting("limits.pids", "pids.max", "20")]
+    made.files = {
+        made.path + "/cgroup.procs": "%d\n" % pid,
+        made.path + "/pids.max": "20\n",
+        "/proc/%d/cgroup" % pid: "0::/x/mrunc-1-aaaaaaaa\n",
+    }
+
+    def read(path):
+        if path not in made.files:
+            raise OSError(errno.ENOENT, "none", path)
+        return made.files[path]
+
+    monkeypatch.setattr(cgroup, "read", read)
+    made.holds_now = lambda control="limits.pids": made.holds(control, pid)[0]
+    return made
+
+
+def test_a_group_holds_what_it_reads_back(group):
+    assert group.holds_now()
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("/cg/mrunc-1-aaaaaaaa/pids.max", "max\n"),
+        ("/cg/mrunc-1-aaaaaaaa/cgroup.procs", "78\n"),
+        ("/proc/77/cgroup", "0::/x/other\n"),
+        ("/cg/mrunc-1-aaaaaaaa/pids.max", None),
+    ],
+)
+def test_a_group_does_not_hold_what_it_reads_otherwise(group, name, text):
+    if text is None:
+        del group.files[name]
+    else:
+        group.files[name] = text
+    assert not group.holds_now()
+
+
+def test_a_group_holds_no_limit_that_was_not_written(group):
+    assert not group.holds_now("limits.memory")
+    group.notes = {"limits.pids": "it can't be"}
+    assert not group.holds_now()
+
+
+# A tree that a program left
+
+
+def walked(path, **settings):
+    fd = os.open(str(path), os.O_RDONLY)
+    try:
+        walk = tree_walk.Walk(fd, **settings)
+        return [entry.path for entry in walk], walk
+    finally:
+        os.close(fd)
+
+
+def test_a_walk_opens_no_link(tmp_path):
+    (tmp_path / "target").write_text("x")
+    (tmp_path / "link").symlink_to("target")
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        entry = tree_walk.Entry(b"link", b"link", os.lstat(str(tmp_path / "target")), fd)
+        for ours in (True, False):
+            entry.ours = ours
+            with pytest.raises(OSError) as caught:
+                entry.open()
+            assert caught.value.errno == errno.ELOOP
+    finally:
+        os.close(fd)
+
+
+def test_a_walk_notices_a_directory_that_moves(tmp_path, monkeypatch):
+    monkeypatch.setattr(tree_walk, "HELD", 1)
+    (tmp_path / "a" / "b" / "c" / "d").mkdir(parents=True)
+    (tmp_path / "x").mkdir()
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        with pytest.raises(OSError) as caught:
+            for entry in tree_walk.Walk(fd):
+                if entry.path == b"a/b/c/d":
+                    os.rename(str(tmp_path / "a" / "b" / "c"), str(tmp_path / "x" / "c"))
+        assert caught.value.errno == errno.ESTALE
+    finally:
+        os.close(fd)
+
+
+def test_a_deep_tree_needs_few_descriptors(tmp_path):
+    depth, here = 400, os.getcwd()
+    os.chdir(str(tmp_path))
+    try:
+        for _ in range(depth):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + tree_walk.HELD + 20, hard))
+    try:
+        paths, walk = walked(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (len(paths), walk.unreadable) == (depth + 1, 0)
+
+
+def test_a_long_path_is_counted_and_not_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tree_walk, "LONGEST_PATH", 5)
+    (tmp_path / "aa" / "bb" / "cc").mkdir(parents=True)
+    paths, walk = walked(tmp_path)
+    assert paths == [b"", b"aa", b"aa/bb"] and walk.too_long == 1
+
+
+def test_rows_end_at_their_number_and_at_their_bytes(monkeypatch):
+    made = rows.Rows()
+    monkeypatch.setattr(rows, "MOST_ROWS", 2)
+    assert [made.add({"n": number}) for number in range(4)] == [True, True, False, False]
+    monkeypatch.setattr(rows, "MOST_ROWS", 100)
+    monkeypatch.setattr(rows, "MOST_BYTES", 100)
+    made = rows.Rows()
+    assert [made.add({"text": "x" * 40}) for _ in range(3)] == [True, False, False]
+    assert made.add({"n": 1}), "a short one fits"
+
+
+def test_an_export_ends_at_its_number_and_at_its_bytes(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"x" * 10000)
+    fd = os.open(str(tmp_path / "f"), os.O_RDONLY)
+    try:
+        found, exporter = os.fstat(fd), copy_out.Exporter(None)
+        assert exporter._why_not(fd, found) is None
+        exporter.bytes = copy_out.MOST_BYTES - 9999
+        assert "bytes in all" in exporter._why_not(fd, found)
+        exporter.bytes, exporter.files = 0, copy_out.MOST_FILES
+        assert "files" in exporter._why_not(fd, found)
+        exporter.files = 0
+        assert exporter._why_not(fd, os.stat("/dev/null")) == "not a regular file"
+    finally:
+        os.close(fd)
+
+
+# Private directories of runs that were killed
+
+
+def test_a_strangers_private_directory_stays(tmp_path):
+    names = [os.fsdecode(private.PREFIX) + digit * 16 for digit in "ab"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "f").write_text("x")
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        private.remove_leftovers(fd, [(os.geteuid() + 1, 1000)])
+        assert sorted(os.listdir(str(tmp_path))) == sorted(names)
+        private.remove_leftovers(fd, [(5, 1), (os.geteuid(), 1)])
+        assert os.listdir(str(tmp_path)) == []
+    finally:
+        os.close(fd)
+
+
+def test_a_private_directory_in_use_stays(tmp_path):
+    made = private.PrivateDirectory(
+        os.fsencode(str(tmp_path)), (os.geteuid(), os.getegid()), [(os.geteuid(), 1)]
+    )
+    try:
+        private.remove_leftovers(made.parent, [(os.geteuid(), 1)])
+        assert os.listdir(str(tmp_path)) == [os.fsdecode(made.name)]
+        assert stat.S_IMODE(os.stat(made.path).st_mode) == 0o700
+    finally:
+        made.remove()
+    assert os.listdir(str(tmp_path)) == [] and not made.left
+
+
+def test_emptying_a_directory_follows_no_link(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "f").write_text("x")
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "link").symlink_to(str(tmp_path / "kept"))
+    (tmp_path / "top" / "d").mkdir()
+    (tmp_path / "top" / "d" / "link").symlink_to("../../kept")
+    fd = os.open(str(tmp_path / "top"), os.O_RDONLY)
+    try:
+        private.empty(fd)
+    finally:
+        os.close(fd)
+    assert os.listdir(str(tmp_path / "top")) == [] and os.listdir(str(tmp_path / "kept")) == ["f"]
+
+
+# The host's end of a launcher
+
+
+@pytest.mark.parametrize("name", ["getresuid", "getresgid", "getgroups"])
+def test_a_host_with_other_ids_has_another_launcher(monkeypatch, name):
+    before = client._key(None, None)
+    assert client._key(None, None) == before
+    monkeypatch.setattr(os, name, lambda: (7, 7, 7))
+    assert client._key(None, None) != before
+
+
+# Trace and ledger
+
+
+def test_a_call_that_ends_a_run_is_told_in_short():
+    record = types.SimpleNamespace(syscall="bpf", args={"data": "x" * 1000})
+    heard, outcome = (
+        hearing.Hearing.__new__(hearing.Hearing),
+        types.SimpleNamespace(spec=types.SimpleNamespace(seccomp_action=None)),
+    )
+    heard.listening, heard.trace = types.SimpleNamespace(record=False), None
+    heard.ledger = types.SimpleNamespace(rest={}, gone=0, killed=record)
+    heard.tell(types.SimpleNamespace(notes=[]), outcome)
+    assert outcome.forbidden_call == ("bpf", "data=" + "x" * (hearing.LONGEST - 5) + "...", None)
+    record.args = {"data": "short"}
+    heard.tell(types.SimpleNamespace(notes=[]), outcome)
+    assert outcome.forbidden_call == ("bpf", "data=short", None)
+
+
+class Waiting:
+    """A listener whose calls wait, or do not any more."""
+
+    def __init__(self, waits):
+        self.waits, self.went = waits, 0
+
+    def valid(self, ident):
+        return self.waits
+
+    def go_on(self, ident, number):
+        self.went += 1
+        return self.waits
+
+
+def unreadable(thread, address, size):
+    raise OSError(errno.EFAULT, "")
+
+
+def asked(looking, *, address=0):
+    return looking.heard(1, os.getpid(), NR["execve"], (address,) + (0,) * 5, 0.0)
+
+
+def test_what_was_read_of_a_process_that_is_gone_is_not_traced():
+    before = len(os.listdir("/proc/self/fd"))
+    for waits, known in ((True, 1), (False, 0)):
+        looking = trace.Trace(Waiting(waits), 0.0, unreadable, os.getpid(), None)
+        asked(looking)
+        assert (looking.listener.went, len(looking.known)) == (1, known)
+        looking.close()
+        assert len(looking.all) == known
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_trace_holds_few_files_of_calls_that_are_not_decided(monkeypatch):
+    looking, opened = (
+        trace.Trace(
+            Waiting(True),
+            0.0,
+            lambda thread, address, size: b"/bin/true\0"[:size],
+            os.getpid(),
+            None,
+        ),
+        [],
+    )
+    monkeypatch.setattr(looking.files, "at_path", lambda pid, path: opened.append(path))
+    looking.pending = trace.HELD - 1
+    seen = trace_look.look(os.getpid(), {})
+    looking._asked(os.getpid(), NR["execve"], (4096, 0, 0, 0, 0, 0), seen, 0.0)
+    assert opened == [b"/bin/true"] or opened == [b"//bin/true"]
+    looking.pending = trace.HELD
+    looking._asked(os.getpid(), NR["execve"], (4096, 0, 0, 0, 0, 0), seen, 0.0)
+    assert len(opened) == 1
+    looking.pending = 0
+    looking.close()
+
+
+def test_the_text_of_all_traced_programs_is_bounded(monkeypatch):
+    monkeypatch.setattr(trace, "ALL_TEXT", 4000)
+    looking = trace.Trace(Waiting(True), 0.0, unreadable, os.getpid(), None)
+    for number in range(1, 41):
+        process = trace.Process(trace_look.Seen(number, 1, number, 0, b"1"), -1)
+        request = trace.Asked(number, trace_look.Seen(number, 1, number, 0, b"1"), float(number))
+        request.path, request.argv = "/%d" % number + "p" * 2000, looking._bounded(["a" * 2000])
+        process.asked[number] = request
+        looking.pending += 1
+        looking._settle(process, request, ("e" * 2000, None, "c" * 2000), None, True, 0.0)
+    size = sum(len(text) for row in looking.all for text in [row.path, row.exe, row.cwd] + row.argv)
+    assert len(looking.all) == 40 and size < 4000 + 8000 + 40 * 4 * (trace.FEW + 3)
+    assert looking._bounded(["x"] * 10000)[-1] == "..."
+    looking.close()
+
+
+# Deadlines
+
+
+class Ended:
+    """A run whose kills are counted."""
+
+    def __init__(self):
+        self.sock, self.pid, self.sent, self.kills, self.stops = self, 0, [], 0, 0
+        self.plan = types.SimpleNamespace(
+            spec=types.SimpleNamespace(timeout=None, cpu_time=None, grace=0.5)
+        )
+
+    def signal(self, number):
+        self.sent.append(number)
+
+    def send(self, word):
+        self.sent.append(word)
+
+    def stop(self):
+        self.stops += 1
+
+    def kill_all(self):
+        self.kills += 1
+        return 1.0
+
+
+def test_a_deadline_waits_for_the_grace_time_and_no_longer():
+    run = Ended()
+    served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
+    served._ask_to_end()
+    assert run.sent == [supervise.SIGTERM] and len(served.due) == 1
+    assert 0.0 < min(at for at, _ in served.due) - served.begun < 0.5 + 10
+    assert served.due[0][1] == served._stop
+
+
+def test_what_does_not_stop_is_killed_until_it_has_ended():
+    run = Ended()
+    served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
+    served._stop()
+    assert run.stops == 1 and [step for _, step in served.due] == [served._kill]
+    served.due[0][1]()
+    assert run.kills == 1 and [step for _, step in served.due[1:]] == [served._kill]
+    served.over = True
+    served._kill()
+    served._stop()
+    assert (run.kills, run.stops) == (1, 1)
+
+
+def test_an_end_of_a_sandbox_is_no_other_callers_signal():
+    """The third SIGINT, SIGQUIT or SIGTERM ends the sandbox; the first two and others are the program's."""
+    run = Ended()
+    served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
+    for number in (2, 10, 15, 12, 1):
+        served.signal(number)
+    assert run.sent == [2, 10, 15, 12, 1] and not served.ending
+    served.signal(3)
+    assert served.ending and run.stops == 1 and served.outcome.insisted == 3
