@@ -29,7 +29,8 @@ PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
 PYTHON_PREFIX = os.path.dirname(os.path.dirname(os.path.realpath(PYTHON)))
 #: In a virtual machine of tests/vm; there each user has a run of its own.
 IN_VM = "MRUNC_VM_ARCH" in os.environ
-WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else ["root", "user"]
+#: For which callers this run of the suite is: root's is for both, or for the one that MRUNC_TEST_WHO names.
+WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else os.environ.get("MRUNC_TEST_WHO", "root user").split()
 DEADLINE = 600 if IN_VM else 120
 
 # Whoever started us may have had these ignored, as nohup and a script's & have, and what we start would inherit it.
@@ -360,6 +361,13 @@ def pytest_runtest_setup(item):
             need(name)
 
 
+def caller(item):
+    """For whom a test starts the tool; what does not ask is for root."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    given = [params[name] for name in ("inside", "who", "process") if params.get(name) in ("root", "user")]
+    return given[0] if given else "user" if "inside_as_user" in item.fixturenames else "root"
+
+
 def elsewhere(item):
     """Why a test has no place in this run, or None."""
     if item.get_closest_marker("vm") and not (IN_VM or item.get_closest_marker("also_vm")):
@@ -368,8 +376,10 @@ def elsewhere(item):
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
     once = item.get_closest_marker("once")
-    if once and not IN_VM and len(WHO) > 1 and item.callspec.params.get("inside") != once.kwargs.get("who", "user"):
+    if once and not IN_VM and os.geteuid() == 0 and caller(item) != once.kwargs.get("who", "user"):
         return "long, and the same whoever calls: it runs for one of the two"
+    if os.geteuid() == 0 and caller(item) not in WHO:
+        return "for another caller (MRUNC_TEST_WHO)"
     if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
             and not item.get_closest_marker("also_vm"):
         return "for root's run, which starts the tool for such a user, too, and in the same way"
