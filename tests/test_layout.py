@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The house: which rooms there are, which way the arrows go, how big a file may be, and what a start may import."""
 import ast
+import functools
 import glob
 import os
 import re
@@ -47,18 +48,21 @@ def room_of(path):
     return "door" if head in DOOR else head
 
 
+@functools.lru_cache(None)
 def imports(path):
-    """Yields (line, level, module or "", name or None, at module level?) of each import in a file."""
+    """[(line, level, module or "", name or None, at module level?)] of each import in a file."""
     tree = ast.parse(text_of(path), path)
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.Lambda))]
     inner = {id(child) for function in functions for child in ast.walk(function)}
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield node.lineno, 0, alias.name, None, id(node) not in inner
+                found.append((node.lineno, 0, alias.name, None, id(node) not in inner))
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                yield node.lineno, node.level, node.module or "", alias.name, id(node) not in inner
+                found.append((node.lineno, node.level, node.module or "", alias.name, id(node) not in inner))
+    return found
 
 
 def targets(path):
@@ -77,7 +81,24 @@ def targets(path):
         yield line, "door" if head in DOOR else head, name, top
 
 
-@pytest.mark.parametrize("path", shipped())
+def every(paths):
+    """Turns a test of one file into one test of all of these, which names each that fails."""
+    def of_all(test):
+        def test_of_all():
+            failures = []
+            for path in paths:
+                try:
+                    test(path)
+                except AssertionError as error:
+                    failures.append("%s: %s" % (path, error))
+            if failures:
+                pytest.fail("\n".join(failures))
+        test_of_all.__doc__ = test.__doc__
+        return test_of_all
+    return of_all
+
+
+@every(shipped())
 def test_arrows_go_one_way(path):
     room = room_of(path)
     for line, target, name, _ in targets(path):
@@ -85,7 +106,7 @@ def test_arrows_go_one_way(path):
             assert target in ARROWS[room], "%s:%d: no arrow leads from %s to %s" % (path, line, room, target)
 
 
-@pytest.mark.parametrize("path", shipped())
+@every(shipped())
 def test_imports_inside_are_relative(path):
     """An absolute one would take what lies on sys.path."""
     for line, level, module, _, _ in imports(path):
@@ -94,7 +115,7 @@ def test_imports_inside_are_relative(path):
             assert head not in ROOMS | DOOR | {"seccomp_bpf"}, "%s:%d imports %s absolutely" % (path, line, module)
 
 
-@pytest.mark.parametrize("path", shipped())
+@every(shipped())
 def test_only_syscalls_knows_ctypes(path):
     for line, level, module, _, _ in imports(path):
         if level == 0 and module.split(".")[0] in ("ctypes", "_ctypes", "cffi"):
@@ -106,7 +127,7 @@ def test_the_compiler_is_pure():
         assert module.split(".")[0] not in ("os", "sys", "ctypes", "io", "subprocess", "socket"), "line %d" % line
 
 
-@pytest.mark.parametrize("path", ["mrunc.py", "__init__.py", "__main__.py"])
+@every(["mrunc.py", "__init__.py", "__main__.py"])
 def test_the_door_imports_nothing_but_sys_and_posix_before_it_knows_where_it_is(path):
     for line, level, module, name, top in imports(path):
         if top and level == 0 and (path, module) != ("__main__.py", "mrunc.mrunc"):
@@ -116,7 +137,7 @@ def test_the_door_imports_nothing_but_sys_and_posix_before_it_knows_where_it_is(
             assert (level, module or name) == (1, allowed), "%s:%d imports more than the door" % (path, line)
 
 
-@pytest.mark.parametrize("path", sorted(set(shipped()) - GENERATED))
+@every(sorted(set(shipped()) - GENERATED))
 def test_no_file_is_too_long(path):
     count = text_of(path).count("\n")
     assert count <= LONGER.get(path, LONGEST), "%s has %d lines" % (path, count)
@@ -144,7 +165,7 @@ def test_no_name_of_the_standard_library_is_hidden():
         assert not tops & {name.split(".")[0] for name in os.listdir(folder)} - {"LICENSE"}
 
 
-@pytest.mark.parametrize("path", shipped() + sorted(
+@every(shipped() + sorted(
     os.path.relpath(found, ROOT) for pattern in ("tests/*.py", "tests/vm/*", "bench/*.py", ".ci/*", "sandbox/*.s", "Makefile",
                                                  "pyproject.toml")
     for found in glob.glob(os.path.join(ROOT, pattern)) if os.path.isfile(found)))
@@ -152,7 +173,7 @@ def test_each_file_names_its_licence(path):
     assert any("SPDX-License-Identifier: Apache-2.0" in line for line in text_of(path).split("\n")[:3]), path
 
 
-@pytest.mark.parametrize("path", shipped())
+@every(shipped())
 def test_what_ships_is_plain_ascii_without_trailing_blanks(path):
     """Read the same in every locale, by every interpreter and on every terminal; no character that looks like another."""
     text = text_of(path)
@@ -161,7 +182,7 @@ def test_what_ships_is_plain_ascii_without_trailing_blanks(path):
     assert text.endswith("\n") and not text.endswith("\n\n")
 
 
-@pytest.mark.parametrize("path", sorted(set(shipped()) - GENERATED))
+@every(sorted(set(shipped()) - GENERATED))
 def test_each_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(text_of(path))), path
 
