@@ -26,7 +26,7 @@ def chapters():
         for lacks, where in ((tier.lacks, ""), (tier.lacks_without_scope, " (Landlock ABI below 6)"),
                              (tier.lacks_for_user, " (an ordinary user)")):
             for name, why in lacks.items():
-                yield "| `%s`%s | %s | %s |" % (name, where, controls.CONTROLS[name][0], why)
+                yield "| `%s`%s | %s | %s |" % (name, where, controls.CONTROLS[name].what, why)
         yield ""
         yield "| option that it refuses | why | instead |"
         yield "|---|---|---|"

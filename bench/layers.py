@@ -17,8 +17,7 @@ if HERE not in sys.path:
 
 import mrunc  # noqa: E402,F401
 from mrunc.commands.probing import DANGERS, HOST  # noqa: E402
-from mrunc.sandbox.controls import CONTROLS  # noqa: E402
-from mrunc.sandbox.spec import TOGETHER  # noqa: E402
+from mrunc.sandbox.controls import CONTROLS, having  # noqa: E402
 
 
 def reached(*options):
@@ -38,7 +37,7 @@ def measure(names):
         raise SystemExit(why)
     out = {}
     for name in names:
-        left_out = [name] + list(TOGETHER.get(name, ()))
+        left_out = (name,) + CONTROLS[name].needed_by
         found, why = reached("--unsafe-without", ",".join(left_out))
         if found is None:
             out[name] = {"failed": why}
@@ -50,8 +49,7 @@ def measure(names):
 
 def main():
     """Prints the table."""
-    names = [word for word in sys.argv[1:] if not word.startswith("-")] or [
-        name for name, (_, may) in CONTROLS.items() if may]
+    names = [word for word in sys.argv[1:] if not word.startswith("-")] or having("removable")
     table = measure(names)
     if "--json" in sys.argv:
         print(json.dumps(table, indent=1))
@@ -62,7 +60,7 @@ def main():
         if "failed" in row:
             print("| `%s` | %s | | | |" % (name, row["failed"]))
             continue
-        print("| `%s` | %s | %s |" % (" ".join([name] + list(TOGETHER.get(name, ()))),
+        print("| `%s` | %s | %s |" % (" ".join((name,) + CONTROLS[name].needed_by),
                                       " | ".join(str(len(row[danger]) or "-") for danger in DANGERS[:3]), " ".join(row[HOST])))
 
 

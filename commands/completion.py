@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion for bash and zsh, from the option tables."""
-from ..sandbox.controls import BEST_EFFORT, CONTROLS
+from ..sandbox.controls import BEST_EFFORT, CONTROLS, having
 from ..sandbox.frozen_filters import ARCHES, NAMES
 from ..sandbox.spec import RLIMITS
 from ..sandbox import tiers
@@ -11,7 +11,7 @@ PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
 OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs), ("report", report))
 #: dest -> the words that its value may be; `files` stands for what lies on the host.
 WORDS = {"tier": tiers.NAMES, "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
-         "best_effort": BEST_EFFORT, "unsafe_without": tuple(name for name in CONTROLS if CONTROLS[name][1]),
+         "best_effort": BEST_EFFORT, "unsafe_without": having("removable"),
          "rlimit": tuple(name + "=" for name in RLIMITS if name != "core"), "chdir": ()}
 
 

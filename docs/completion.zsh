@@ -60,7 +60,7 @@ _mrunc() {
             '(--pids --pids-limit)--pids-limit=[processes and threads, pid 1 of the sandbox included]:N: ' \
             '*--io-read=[bytes per second from a disk; without DEV, those below --ro, --rw, --rootfs]:\[DEV\:\]BPS: ' \
             '*--io-write=[the same to a disk]:\[DEV\:\]BPS: ' \
-            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
+            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(timens limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals)' \
             '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
@@ -118,7 +118,7 @@ _mrunc() {
             '(--pids --pids-limit)--pids-limit=[processes and threads, pid 1 of the sandbox included]:N: ' \
             '*--io-read=[bytes per second from a disk; without DEV, those below --ro, --rw, --rootfs]:\[DEV\:\]BPS: ' \
             '*--io-write=[the same to a disk]:\[DEV\:\]BPS: ' \
-            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals timens)' \
+            '*--best-effort=[run without these controls where this host can'\''t have them\: limits.io]:NAMES:(timens limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals)' \
             '*--require=[run only with these controls in force\: landlock]:NAMES:(userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd)' \
             '*--rlimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \
             '*--ulimit=[a resource limit\: nofile=256, as=1G, nproc=64]:NAME=VALUE:(cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=)' \

@@ -7,7 +7,7 @@ cgroup (its life), cgroup_scope (a user's systemd manager), disks.
 import os
 
 from .door import option
-from .spec_limits import ASKED_BY
+from .controls import CONTROLS
 
 #: control -> controller of the kernel
 OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids", "limits.io": "io"}
@@ -22,7 +22,7 @@ def controllers(control):
 
 def named(control):
     """The options that ask for a control, as whoever called us writes them."""
-    return "/".join(option(name) for name in ASKED_BY[control])
+    return "/".join(option(name) for name in CONTROLS[control].options)
 
 
 class Setting:

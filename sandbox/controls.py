@@ -1,61 +1,186 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controls: every single thing that is in force, by the short names that plan, gate, receipt and options use."""
+"""The controls: one row for each thing that is in force, with all that is particular to it.
+
+A new control is a new row here and, where no reader of gate.py fits, one function there.
+"""
 
 #: How the receipt begins to say that the caller left a control out, and a report knows it by.
 LEFT_OUT = "left out by --unsafe-without"
-#: name -> (what it does, whether --unsafe-without may leave it out).  What everything else stands on can't be left out.
-CONTROLS = {
-    "userns": ("own user namespace", False),
-    "mountns": ("own mount namespace", False),
-    "pidns": ("own pid namespace: no host process is visible", False),
-    "ipcns": ("own ipc namespace: System V IPC and POSIX queues", True),
-    "utsns": ("own uts namespace: host name", True),
-    "netns": ("own, empty network namespace", True),
-    "cgroupns": ("own cgroup namespace: the host's cgroup path is hidden", True),
-    "timens": ("own time namespace: uptime starts with the sandbox", True),
-    "uidmap": ("uid and gid 0 inside are one unprivileged id of the host", False),
-    "groups": ("no supplementary groups of the caller", False),
-    "userns-limit": ("user.max_user_namespaces of the sandbox bars nested user namespaces", True),
-    "userns-nested": ("a second user namespace: a capability won back is worth nothing", True),
-    "propagation": ("every mount is private", False),
-    "mounts": ("the mount points are exactly the planned ones, each with its flags", False),
-    "root-ro": ("the root file system is read-only", True),
-    "proc": ("fresh /proc, hidepid=2 and subset=pid (or masked)", True),
-    "dev": ("/dev holds null, zero, full, random, urandom, tty alone", False),
-    "hostname": ("own host name", True),
-    "session": ("own session: not in the caller's process group", True),
-    "parent-death": ("dies with the supervisor", True),
-    "sweep": ("without a pid namespace: what the program started is found and killed at the end", True),
-    "limits.core": ("no core dumps, neither to a file nor to a piped handler of the host", True),
-    "limits.nofile": ("open files", True),
-    "limits.nproc": ("processes of the sandbox", True),
-    "limits.oom": ("killed first when memory runs out (oom_score_adj 1000)", True),
-    "limits.memory": ("memory, by control group", True),
-    "limits.cpu": ("processor time per second, by control group", True),
-    "limits.pids": ("processes and threads, by control group", True),
-    "limits.io": ("bytes per second from and to disks, by control group", True),
-    "landlock": ("Landlock domain: a second layer under the mounts", True),
-    "landlock-signals": ("the workload can't signal pid 1 (Landlock scope)", True),
-    "securebits": ("uid 0 gives no capability, locked", True),
-    "caps": ("all five capability sets are empty", True),
-    "nnp": ("no_new_privs", True),
-    "seccomp": ("deny-by-default system call filter", True),
-    "ledger": ("refused system calls are recorded: the filter asks a listener about them", True),
-    "trace": ("executed programs are recorded: the filter asks a listener about each execve", True),
-    "setid-filter": ("with --rw, or a file as a user's output: no set-uid or set-gid file can be made", True),
-    "fds": ("no descriptor but 0, 1, 2", True),
-    "cwd": ("working directory and umask as planned", False),
-}
+PIDNS_ENDS = "the pid namespace ends everything that is left"
+NO_USERNS = "the rootns tier has no user namespace"
+NO_NAMESPACE = "the process tier has no namespaces"
+NO_TREE = "the process tier has no tree of its own, every path is the host's"
 
-#: What --best-effort may name: the rest is either there or nothing runs.
-BEST_EFFORT = ("limits.core", "limits.memory", "limits.cpu", "limits.pids", "limits.io",
-               "landlock", "landlock-signals", "timens")
+
+class Row:
+    """What is particular to one control.
+
+    name: as plan, receipt and options use it.
+    what: what it does, one phrase.
+    read: the name of the function in gate.READERS that reads it back.
+    removable: whether --unsafe-without may leave it out; not what everything else stands on.
+    best_effort: whether --best-effort may name it.  The rest is either there or nothing runs.
+    asked: function of the Plan: whether it is asked for, if it is neither left out nor lacking.
+    kind: of a namespace, its name in /proc/PID/ns.
+    options: of a limit, the attributes of the Spec that ask for it.
+    skips: the step of the child that goes with it when it is left out.
+    needed_by: controls that can't be had without it; they must be left out with it.
+    lacks: {tier: why it isn't there}.
+    lacks_without_scope: the same below Landlock ABI 6, which has no signal scope.
+    lacks_for_user: the same for an ordinary user.
+    vital: the tiers that stand on it: --unsafe-without is refused there.
+    kernel: function of the Features: whether this kernel has it.
+    other_ways: [(feature, what is done on a kernel without it)], for the result.
+    """
+
+    removable, best_effort, kind, skips = True, False, None, None
+    options = needed_by = vital = other_ways = ()
+    lacks = lacks_without_scope = lacks_for_user = {}  # type: dict
+    asked = kernel = staticmethod(lambda _: True)
+
+    def __init__(self, name, what, read, **others):
+        self.name, self.what, self.read = name, what, read
+        self.__dict__.update(others)
+
+
+def _in_group(name):
+    """The `asked` of a limit by control group."""
+    return lambda plan: name in plan.group_notes or any(
+        setting.control == name for setting in plan.group)
+
+
+#: {name: Row}, in the order of the receipt.
+CONTROLS = dict((row.name, row) for row in (
+    Row("userns", "own user namespace", "namespace",
+        kind="user", removable=False, lacks={"rootns": NO_USERNS, "process": NO_NAMESPACE},
+        other_ways=(("clone3", "made by clone(2)"),)),
+    Row("mountns", "own mount namespace", "namespace",
+        kind="mnt", removable=False, lacks={"process": NO_NAMESPACE}),
+    Row("pidns", "own pid namespace: no host process is visible", "namespace",
+        kind="pid", removable=False, lacks={"process": NO_NAMESPACE},
+        other_ways=(("pidfd_open", "ended by its pid"), ("pidfd_send_signal", "ended by its pid"))),
+    Row("ipcns", "own ipc namespace: System V IPC and POSIX queues", "namespace",
+        kind="ipc", lacks={"process": NO_NAMESPACE}),
+    Row("utsns", "own uts namespace: host name", "namespace",
+        kind="uts", lacks={"process": NO_NAMESPACE}, needed_by=("hostname",)),
+    Row("netns", "own, empty network namespace", "namespace",
+        kind="net", lacks={"process": NO_NAMESPACE}),
+    Row("cgroupns", "own cgroup namespace: the host's cgroup path is hidden", "namespace",
+        kind="cgroup", lacks={"process": NO_NAMESPACE}),
+    Row("timens", "own time namespace: uptime starts with the sandbox", "namespace",
+        kind="time", best_effort=True, lacks={"process": NO_NAMESPACE}, skips="time namespace",
+        kernel=lambda features: features.timens),
+    Row("uidmap", "uid and gid 0 inside are one unprivileged id of the host", "uidmap",
+        removable=False),
+    # A namespace that a user made denies setgroups: the groups can't go.  user_namespaces(7)
+    Row("groups", "no supplementary groups of the caller", "groups",
+        removable=False, asked=lambda plan: plan.root),
+    Row("userns-limit", "user.max_user_namespaces of the sandbox bars nested user namespaces",
+        "userns_limit", skips="user namespace limit", lacks={
+            "rootns": "the limit would be the host's; the system call filter alone bars user "
+                      "namespaces",
+            "process": NO_NAMESPACE}),
+    Row("userns-nested", "a second user namespace: a capability won back is worth nothing",
+        "nested", asked=lambda plan: not plan.cap_mask,
+        lacks={"rootns": NO_USERNS, "process": NO_NAMESPACE}),
+    Row("propagation", "every mount is private", "propagation",
+        removable=False, lacks={"process": NO_TREE}),
+    Row("mounts", "the mount points are exactly the planned ones, each with its flags", "mounts",
+        removable=False, lacks={"process": NO_TREE},
+        other_ways=(("mount API", "made by mount(2)"),
+                    ("mount_setattr", "restricted one by one by mount(2)"),
+                    ("openat2", "walked one component at a time"))),
+    Row("root-ro", "the root file system is read-only", "root_ro",
+        lacks={"process": NO_TREE}, skips="root read-only"),
+    Row("proc", "fresh /proc, hidepid=2 and subset=pid (or masked)", "proc",
+        lacks={"process": NO_TREE}, asked=lambda plan: plan.spec.proc != "none"),
+    Row("dev", "/dev holds null, zero, full, random, urandom, tty alone", "dev",
+        removable=False, lacks={"process": NO_TREE}),
+    Row("hostname", "own host name", "hostname", skips="host name",
+        lacks={"process": "the process tier has no uts namespace: the host's name"}),
+    Row("session", "own session: not in the caller's process group", "session",
+        skips="session", vital=("process",)),
+    Row("parent-death", "dies with the supervisor", "parent_death",
+        skips="parent death", lacks_without_scope={
+            "process": "without signals (Landlock ABI 6) init can't kill the program when the "
+                       "supervisor is killed"}),
+    Row("sweep", "without a pid namespace: what the program started is found and killed at the end",
+        "sweep", lacks={"full": PIDNS_ENDS, "rootns": PIDNS_ENDS}),
+    # Without a filter the program could set it to 0, and then a piped handler is started.
+    Row("limits.core", "no core dumps, neither to a file nor to a piped handler of the host",
+        "core", best_effort=True, asked=lambda plan: not plan.left_out("seccomp")),
+    Row("limits.nofile", "open files", "limit"),
+    Row("limits.nproc", "processes of the sandbox", "limit"),
+    Row("limits.oom", "killed first when memory runs out (oom_score_adj 1000)", "oom"),
+    Row("limits.memory", "memory, by control group", "group_limit",
+        best_effort=True, options=("memory",), asked=_in_group("limits.memory")),
+    Row("limits.cpu", "processor time per second, by control group", "group_limit",
+        best_effort=True, options=("cpus",), asked=_in_group("limits.cpu")),
+    Row("limits.pids", "processes and threads, by control group", "group_limit",
+        best_effort=True, options=("pids",), asked=_in_group("limits.pids")),
+    Row("limits.io", "bytes per second from and to disks, by control group", "group_limit",
+        best_effort=True, options=("io_read", "io_write"), asked=_in_group("limits.io")),
+    Row("landlock", "Landlock domain: a second layer under the mounts", "landlock",
+        best_effort=True, skips="landlock", vital=("process",),
+        kernel=lambda features: features.landlock_abi >= 2),
+    Row("landlock-signals", "the workload can't signal pid 1 (Landlock scope)", "landlock_signals",
+        best_effort=True, vital=("process",), kernel=lambda features: features.landlock_abi >= 6,
+        lacks_without_scope={"process": "this kernel's Landlock has no signal scope; the filter "
+                                        "refuses all signals instead"}),
+    Row("securebits", "uid 0 gives no capability, locked", "securebits", lacks_for_user={
+        "process": "setting them takes a capability; no_new_privs alone keeps the program without "
+                   "any"}),
+    Row("caps", "all five capability sets are empty", "caps", vital=("rootns", "process")),
+    Row("nnp", "no_new_privs", "nnp", skips="no_new_privs", vital=("rootns", "process"),
+        needed_by=("landlock", "landlock-signals", "seccomp", "setid-filter")),
+    Row("seccomp", "deny-by-default system call filter", "seccomp", vital=("rootns", "process")),
+    Row("ledger", "refused system calls are recorded: the filter asks a listener about them",
+        "ledger", asked=lambda plan: plan.listening is not None and plan.listening.record),
+    Row("trace", "executed programs are recorded: the filter asks a listener about each execve",
+        "trace", asked=lambda plan: plan.listening is not None and bool(plan.listening.trace)),
+    Row("setid-filter",
+        "with --rw, or a file as a user's output: no set-uid or set-gid file can be made",
+        "seccomp", asked=lambda plan: plan.writes_host_files, vital=("process",)),
+    Row("fds", "no descriptor but 0, 1, 2", "fds",
+        other_ways=(("close_range", "each marked by itself"),)),
+    Row("cwd", "working directory and umask as planned", "cwd", removable=False),
+))
+
+
+def having(attribute):
+    """(name) of the controls whose row has something at an attribute, in the table's order."""
+    return tuple(name for name, row in CONTROLS.items() if getattr(row, attribute))
+
+
+#: What --best-effort may name.
+BEST_EFFORT = having("best_effort")
 #: Asked for only by an option.
-GROUP_LIMITS = ("limits.memory", "limits.cpu", "limits.pids", "limits.io")
+GROUP_LIMITS = having("options")
+
+
+def lacking(tier, attribute="lacks"):
+    """{control: why} of what a tier lacks.  attribute: one of Row whose name begins with lacks."""
+    found = ((name, getattr(row, attribute)) for name, row in CONTROLS.items())
+    return dict((name, why[tier]) for name, why in found if tier in why)
+
+
+def asked(plan):
+    """{control: whether a Plan asks for it}, in the table's order."""
+    out = {}
+    for name, row in CONTROLS.items():
+        possible = not plan.left_out(name) and name not in plan.lacks
+        out[name] = possible and row.asked(plan)
+    return out
 
 
 class Control:
-    """One line of the receipt.  name; asked: bool; in_force: bool, read back; how: the evidence, one phrase."""
+    """One line of the receipt.
+
+    name: of the control.
+    asked: whether the plan asked for it.
+    in_force: whether it was found in force when it was read back.
+    how: the evidence, one phrase.
+    """
 
     __slots__ = ("name", "asked", "in_force", "how")
 

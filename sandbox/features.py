@@ -2,6 +2,7 @@
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
 from ..syscalls.system import os
 from ..syscalls import landlock, libc
+from .controls import CONTROLS
 
 #: (feature, since, what is lost without it)
 TABLE = (
@@ -39,14 +40,6 @@ CALLS = (
     ("mount_setattr", (-1, None, 0, None, 0), (EINVAL,)),
     ("close_range", (0x7fffffff, 0x7fffffff, 4), (0,)),  # CLOSE_RANGE_CLOEXEC, of a descriptor that nobody has
 )
-#: {control: [(call, what is done without it)]}, for the result.
-WAYS_ROUND = {
-    "userns": [("clone3", "made by clone(2)")],
-    "pidns": [("pidfd_open", "ended by its pid"), ("pidfd_send_signal", "ended by its pid")],
-    "mounts": [("mount API", "made by mount(2)"), ("mount_setattr", "restricted one by one by mount(2)"),
-               ("openat2", "walked one component at a time")],
-    "fds": [("close_range", "each marked by itself")],
-}
 #: What a kernel without Landlock says: not built in; not in its lsm= list.
 ENOSYS, EOPNOTSUPP = 38, 95
 #: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG; or where it is not there.
@@ -97,7 +90,7 @@ class Features:
     def way_round(self, control):
         """What `how` says of a control that is in force by another way than on newer kernels; empty where it isn't."""
         gone = set(map(feature, self.missing))
-        ways = [(name, way) for name, way in WAYS_ROUND.get(control, ()) if name in gone]
+        ways = [(name, way) for name, way in CONTROLS[control].other_ways if name in gone]
         if not ways:
             return ""
         since = dict(row[:2] for row in TABLE)
@@ -109,9 +102,7 @@ class Features:
         """A phrase where this kernel lacks the control, else None."""
         if self.landlock_refused is not None and control in ("landlock", "landlock-signals"):
             return None
-        missing = {"landlock": self.landlock_abi < 2, "landlock-signals": self.landlock_abi < 6,
-                   "timens": not self.timens}
-        if missing.get(control):
+        if not CONTROLS[control].kernel(self):
             if self.landlock_off and control != "timens":
                 return "this kernel does not have it: Landlock is not in its lsm= list"
             since = [row[1] for row in TABLE if row[0] == control][0]

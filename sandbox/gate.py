@@ -6,11 +6,10 @@ few things that no file shows, what the child read back itself before the filter
 """
 from ..syscalls.system import os
 from .child_files import FIRST
-from .controls import GROUP_LIMITS, LEFT_OUT, Control
+from .controls import CONTROLS, LEFT_OUT, Control
 from .errors import SandboxError
 from .frozen_filters import BESIDE
 from .host import mount_points, whole
-from .plan import NAMESPACES
 from .stdio import all_null
 from .base_tree import INODES
 from ..syscalls import libc, process
@@ -28,10 +27,6 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
 BLOCKED = sum(1 << number - 1 for number in libc.SIGNALS if number not in (9, 19))
 
 
-#: Control -> name in /proc/PID/ns.
-KINDS = dict([(control, kind) for control, kind, _ in NAMESPACES], timens="time")
-
-
 class Own:
     """What the reading is compared with: the supervisor's own namespaces and filters, and the plan's mounts in mountinfo's
     words.  None of it is the child's, so it is made while the child is still at work."""
@@ -39,8 +34,8 @@ class Own:
     def __init__(self, plan, places=None):
         """places: stdio.Stdio of the program, where it is known already; terminal: fd of its pty's master, if any."""
         self.places, self.terminal = places, None
-        self.namespaces = dict((kind, _namespace_link("/proc/self/ns/" + kind)) for control, kind in KINDS.items()
-                               if control in plan.controls and control not in plan.lacks)
+        self.namespaces = dict((row.kind, _namespace_link("/proc/self/ns/" + row.kind))
+                               for name, row in CONTROLS.items() if row.kind and name not in plan.lacks)
         self.filters = own_filters()
         if not plan.readable:
             plan.readable.update(
@@ -115,8 +110,7 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
                 raise _required(name, plan.lacks[name], None)
             receipt.append(Control(name, False, False, plan.lacks[name]))
             continue
-        test = _group_limit if name in GROUP_LIMITS else TESTS.get(name) or TESTS[name.partition(".")[0]]
-        in_force, how = test(name, plan, reading, facts, features, identity, control_fds)
+        in_force, how = READERS[CONTROLS[name].read](name, plan, reading, facts, features, identity, control_fds)
         if features.missing:
             how += features.way_round(name)
         if in_force and asked:
@@ -179,8 +173,19 @@ def _cause(name, features):
     return "landlock-off" if features.landlock_off else "landlock-old"
 
 
+#: {`read` of a row of CONTROLS: function (name, plan, ...) -> (whether it is in force, the evidence)}
+READERS = {}
+
+
+def reads(function):
+    """Registers a function under its name without the underscore, as CONTROLS has it."""
+    READERS[function.__name__[1:]] = function
+    return function
+
+
+@reads
 def _namespace(name, plan, reading, facts, features, identity, control_fds):
-    kind = KINDS[name]
+    kind = CONTROLS[name].kind
     theirs, ours = reading.namespace(kind), reading.own.namespaces[kind]
     if theirs is None or ours is None:
         return False, "no /proc/PID/ns/%s: the namespaces can't be compared" % kind
@@ -190,12 +195,14 @@ def _namespace(name, plan, reading, facts, features, identity, control_fds):
     return theirs != ours, "%s, the supervisor's is %s" % (theirs, ours)
 
 
+@reads
 def _uidmap(name, plan, reading, facts, features, identity, control_fds):
     uid, gid = identity
     got = reading.says("Uid", "").split(), reading.says("Gid", "").split()
     return got == ([str(uid)] * 4, [str(gid)] * 4), "host uid %s, gid %s" % (got[0][0], got[1][0])
 
 
+@reads
 def _groups(name, plan, reading, facts, features, identity, control_fds):
     groups = reading.says("Groups", "?")
     if plan.root:
@@ -203,11 +210,13 @@ def _groups(name, plan, reading, facts, features, identity, control_fds):
     return groups == "", "Groups: %s; a user's groups can't be dropped" % (groups or "none")
 
 
+@reads
 def _userns_limit(name, plan, reading, facts, features, identity, control_fds):
     want = "1" if plan.nested else "0"
     return facts.get("userns-limit") == want, "max_user_namespaces %s" % facts.get("userns-limit", "not set")
 
 
+@reads
 def _nested(name, plan, reading, facts, features, identity, control_fds):
     # The sandbox's first user namespace is named by the owner of its uts namespace; from outside, the map tells: a
     # nested one maps our id from the level above, not from the host.
@@ -217,11 +226,13 @@ def _nested(name, plan, reading, facts, features, identity, control_fds):
     return nested, "%s, inside %s; uid_map %s" % (inner, facts.get("outer-userns"), " ".join(line))
 
 
+@reads
 def _propagation(name, plan, reading, facts, features, identity, control_fds):
     peers = [point for point, _, fields, _, _ in reading.mounts if any(f.startswith(FREE_PROPAGATION) for f in fields)]
     return not peers, "%d mounts, all private" % len(reading.mounts) if not peers else "not private: %r" % peers[:3]
 
 
+@reads
 def _mounts(name, plan, reading, facts, features, identity, control_fds):
     got, details, wanted = {}, {}, reading.own.mounts
     for point, options, _, _, super_options in reading.mounts:
@@ -252,11 +263,13 @@ def _text(path):
     return path.decode("utf-8", "surrogateescape")
 
 
+@reads
 def _root_ro(name, plan, reading, facts, features, identity, control_fds):
     options = [options for point, options, _, _, _ in reading.mounts if point == b"/"]
     return bool(options) and all(b"ro" in o for o in options), "mountinfo: / %s" % b",".join(options[0]).decode()
 
 
+@reads
 def _proc(name, plan, reading, facts, features, identity, control_fds):
     found = [(kind, words) for point, _, _, kind, words in reading.mounts if point == b"/proc"]
     words = found[0][1] if found else []
@@ -266,16 +279,19 @@ def _proc(name, plan, reading, facts, features, identity, control_fds):
         "mountinfo: /proc %s" % (b",".join(words).decode() if found else "not mounted")
 
 
+@reads
 def _dev(name, plan, reading, facts, features, identity, control_fds):
     names = sorted(_text(point) for point, _, _, _, _ in reading.mounts if point.startswith(b"/dev"))
     return set(names) == set(_text(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
 
 
+@reads
 def _hostname(name, plan, reading, facts, features, identity, control_fds):
     return facts.get("hostname") == _text(plan.hostname), "%s" % ("as asked" if facts.get("hostname") ==
                                                                   _text(plan.hostname) else "the host's")
 
 
+@reads
 def _session(name, plan, reading, facts, features, identity, control_fds):
     ignored = int(reading.says("SigIgn", "1"), 16)
     # Init waits for what is blocked; what is not never reaches a pid 1 without handlers, the workload's end included.
@@ -285,11 +301,13 @@ def _session(name, plan, reading, facts, features, identity, control_fds):
     return right, "%s, ignored signals %#x%s" % (how, ignored, ", not blocked %#x" % open_to if open_to else "")
 
 
+@reads
 def _parent_death(name, plan, reading, facts, features, identity, control_fds):
     right = facts.get("parent-death") == "%d" % plan.tier.death and facts.get("lifeline") == "armed"
     return right, "PR_GET_PDEATHSIG %s; SIGIO of the control socket %s" % (facts.get("parent-death"), facts.get("lifeline"))
 
 
+@reads
 def _sweep(name, plan, reading, facts, features, identity, control_fds):
     subreaper = process.get_child_subreaper()
     scope = facts.get("signal-scope")
@@ -298,6 +316,7 @@ def _sweep(name, plan, reading, facts, features, identity, control_fds):
                                                      "init's signal to the supervisor: errno %s" % scope)
 
 
+@reads
 def _limit(name, plan, reading, facts, features, identity, control_fds):
     short = name.partition(".")[2]
     got = reading.limit(LIMIT_ROWS[short])
@@ -305,6 +324,7 @@ def _limit(name, plan, reading, facts, features, identity, control_fds):
     return got == want, "%s %s:%s" % (LIMIT_ROWS[short], got[0], got[1])
 
 
+@reads
 def _core(name, plan, reading, facts, features, identity, control_fds):
     soft, hard = reading.limit(LIMIT_ROWS["core"])
     how = "%s %s:%s" % (LIMIT_ROWS["core"], soft, hard)
@@ -323,32 +343,38 @@ def _core(name, plan, reading, facts, features, identity, control_fds):
     return soft in ("0", "1") and hard in ("0", "1"), how + "; core_pattern names a file, and below a page none is written"
 
 
+@reads
 def _oom(name, plan, reading, facts, features, identity, control_fds):
     score = whole(reading.base + "oom_score_adj").decode().strip()
     return score == "%d" % FIRST, "oom_score_adj %s" % score
 
 
+@reads
 def _group_limit(name, plan, reading, facts, features, identity, control_fds):
     if not plan.controls[name]:
         return False, "not asked for"
     return (False, "no control group") if reading.group is None else reading.group.holds(name, reading.pid)
 
 
+@reads
 def _landlock(name, plan, reading, facts, features, identity, control_fds):
     denied = facts.get("landlock") == "13"
     return denied, "ABI %d, a file outside every rule is %s" % (features.landlock_abi, "EACCES" if denied else "readable")
 
 
+@reads
 def _landlock_signals(name, plan, reading, facts, features, identity, control_fds):
     held = [what for what in reading.descriptors.values() if what == "anon_inode:[landlock-ruleset]" or
             what == "anon_inode:landlock-ruleset"]
     return len(held) == 1, "init holds %s ruleset; the workload enters it or is not started" % (len(held) or "no")
 
 
+@reads
 def _securebits(name, plan, reading, facts, features, identity, control_fds):
     return facts.get("securebits") == "%#x" % SECUREBITS_LOCKED, "PR_GET_SECUREBITS %s" % facts.get("securebits")
 
 
+@reads
 def _caps(name, plan, reading, facts, features, identity, control_fds):
     sets = dict((key, int(reading.says(key, "1"), 16)) for key in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
     how = "five sets 0" if not any(sets.values()) else " ".join("%s %#x" % item for item in sorted(sets.items()))
@@ -357,11 +383,13 @@ def _caps(name, plan, reading, facts, features, identity, control_fds):
     return all(value == plan.cap_mask for value in sets.values()), how
 
 
+@reads
 def _nnp(name, plan, reading, facts, features, identity, control_fds):
     value = reading.says("NoNewPrivs")
     return value == "1", "NoNewPrivs: %s" % value
 
 
+@reads
 def _seccomp(name, plan, reading, facts, features, identity, control_fds):
     mode, count, own = reading.says("Seccomp"), reading.says("Seccomp_filters"), reading.own.filters
     asking = "listener" in facts  # one filter then stands for all
@@ -378,6 +406,7 @@ def _seccomp(name, plan, reading, facts, features, identity, control_fds):
                                                         plan.policy_digest[:16]) if named else how
 
 
+@reads
 def _ledger(name, plan, reading, facts, features, identity, control_fds):
     if plan.listening is None:
         return False, "not asked for"
@@ -387,6 +416,7 @@ def _ledger(name, plan, reading, facts, features, identity, control_fds):
     return "listener" in facts, plan.listening.how(facts.get("listener", "no listener"), plan.tier)
 
 
+@reads
 def _trace(name, plan, reading, facts, features, identity, control_fds):
     if plan.listening is None or not plan.listening.trace:
         return False, "not asked for"
@@ -394,23 +424,15 @@ def _trace(name, plan, reading, facts, features, identity, control_fds):
         "listener", "no listener")
 
 
+@reads
 def _fds(name, plan, reading, facts, features, identity, control_fds):
     extra, places = len(reading.descriptors), reading.own.places
     right, how = all_null(reading.pid) if places is None else places.holds(reading.pid, reading.own.terminal)
     return right and extra == control_fds, "%s; %d of init's own, closed at its exec of the workload" % (how, extra)
 
 
+@reads
 def _cwd(name, plan, reading, facts, features, identity, control_fds):
     umask = facts.get("umask")
     right = facts.get("cwd") == _text(plan.cwd) and umask == "22" and reading.cwd == _text(plan.cwd)
     return right, "%s, umask %s" % (reading.cwd, umask)
-
-
-TESTS = {"userns": _namespace, "mountns": _namespace, "pidns": _namespace, "ipcns": _namespace, "utsns": _namespace,
-         "netns": _namespace, "cgroupns": _namespace, "timens": _namespace, "uidmap": _uidmap, "groups": _groups,
-         "userns-limit": _userns_limit, "userns-nested": _nested, "propagation": _propagation, "mounts": _mounts,
-         "root-ro": _root_ro, "proc": _proc, "dev": _dev, "hostname": _hostname, "session": _session,
-         "parent-death": _parent_death, "sweep": _sweep, "limits": _limit, "limits.core": _core, "limits.oom": _oom,
-         "landlock": _landlock, "landlock-signals": _landlock_signals,
-         "securebits": _securebits, "caps": _caps, "nnp": _nnp, "seccomp": _seccomp, "ledger": _ledger, "trace": _trace,
-         "setid-filter": _seccomp, "fds": _fds, "cwd": _cwd}

@@ -2,16 +2,15 @@
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
 from . import base_tree, etc, tiers
-from .controls import CONTROLS, GROUP_LIMITS
+from .controls import CONTROLS, asked
 from .errors import SandboxError, usage
 from .base_tree import NOEXEC, RO
 from ..syscalls import landlock, process
 from ..syscalls.libc import ARCH, BITS, MACHINE
 
-NAMESPACES = (("userns", "user", process.CLONE_NEWUSER), ("mountns", "mnt", process.CLONE_NEWNS),
-              ("pidns", "pid", process.CLONE_NEWPID), ("utsns", "uts", process.CLONE_NEWUTS),
-              ("ipcns", "ipc", process.CLONE_NEWIPC), ("netns", "net", process.CLONE_NEWNET),
-              ("cgroupns", "cgroup", process.CLONE_NEWCGROUP))
+#: [(control, kind, flag of clone3)].
+NAMESPACES = [(row.name, kind, flag) for kind, flag in process.NAMESPACES
+              for row in CONTROLS.values() if row.kind == kind]
 #: A sandbox that shares its caller's uid leaves the caller so many descriptors to pass on.  The kernel counts those in
 #: flight for each uid and refuses a sender when there are more than its soft RLIMIT_NOFILE; it looks before it adds those
 #: of one message, at most 253 (SCM_MAX_FD).  The other 131 are for the host's own.  net/unix/scm.c, too_many_unix_fds
@@ -141,7 +140,7 @@ def _fill(plan, spec, host, id_ranges, tier):
     elif spec.ledger or spec.trace or spec.seccomp_action == "kill":
         from . import listening
         listening.arm(plan)
-    plan.controls = _controls(plan)
+    plan.controls = asked(plan)
 
 
 def _own_tree(plan, spec, host):
@@ -280,29 +279,6 @@ def _landlock_rules(operations):
         if rights & ~granted:
             needed.append((path, rights))
     return needed
-
-
-def _controls(plan):
-    """name -> whether it is asked for, in the order of the table."""
-    out = {}
-    for name in CONTROLS:
-        asked = name not in plan.spec.unsafe_without and name not in plan.lacks
-        if name == "userns-nested" and plan.cap_mask or name == "setid-filter" and not plan.writes_host_files or \
-                name == "proc" and plan.spec.proc == "none":
-            asked = False
-        if name == "limits.core" and plan.left_out("seccomp"):
-            asked = False  # the program could set it to 0, and then a piped handler is started
-        # A user's groups can't be dropped: setgroups is denied in a namespace that a user made (user_namespaces(7)).
-        if name == "groups":
-            asked = plan.root
-        if name == "ledger":
-            asked = plan.listening is not None and plan.listening.record
-        if name == "trace":
-            asked = plan.listening is not None and bool(plan.listening.trace)
-        if name in GROUP_LIMITS:
-            asked = asked and (name in plan.group_notes or any(setting.control == name for setting in plan.group))
-        out[name] = asked
-    return out
 
 
 def digest(program):

@@ -16,7 +16,6 @@ RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpendi
 RLIMIT_INFINITY = (1 << 64) - 1
 #: What goes with a control that is left out: sethostname would be the host's, and without no_new_privs a filter or a
 #: Landlock domain takes a capability.
-TOGETHER = {"utsns": ("hostname",), "nnp": ("landlock", "landlock-signals", "seccomp", "setid-filter")}
 PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 GRACE = 0.5
 PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100", "vt220",
@@ -272,11 +271,12 @@ def _controls(value):
     for name in names:
         if name not in CONTROLS:
             raise mistake("unsafe_without", name, "no such control", "the names are: " + " ".join(CONTROLS))
-        needed = [other for other in TOGETHER.get(name, ()) if other not in names]
+        row = CONTROLS[name]
+        needed = [other for other in row.needed_by if other not in names]
         if needed:
             raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
-                        "leave them out too: " + _option("unsafe_without", ",".join([name] + list(TOGETHER[name]))))
-        if not CONTROLS[name][1]:
+                        "leave them out too: " + _option("unsafe_without", ",".join((name,) + row.needed_by)))
+        if not row.removable:
             raise mistake("unsafe_without", name, "everything else stands on it, it can't be left out")
     return names
 

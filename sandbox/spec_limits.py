@@ -3,7 +3,7 @@
 import os
 
 from . import units
-from .controls import BEST_EFFORT, CONTROLS
+from .controls import BEST_EFFORT, CONTROLS, GROUP_LIMITS
 from .door import option
 from .errors import usage
 from .spec import _bytes, _list as _texts
@@ -16,9 +16,6 @@ MOST_PIDS = 4194304
 FEWEST_CPUS, MOST_CPUS = 0.01, 100000.0
 #: The smallest rate that io.max takes.
 LOWEST_RATE = 2
-#: control -> options that ask for it
-ASKED_BY = {"limits.memory": ("memory",), "limits.cpu": ("cpus",), "limits.pids": ("pids",),
-            "limits.io": ("io_read", "io_write")}
 
 
 def check(spec, memory=None, cpus=None, pids=None, io_read=(), io_write=(), best_effort=(), require=()):
@@ -41,14 +38,17 @@ def check(spec, memory=None, cpus=None, pids=None, io_read=(), io_write=(), best
         for other, others in (("best_effort", spec.best_effort), ("unsafe_without", spec.unsafe_without)):
             if name in others:
                 raise usage(option("require", name), "contradicts " + option(other, name))
-        if name in ASKED_BY and not any(getattr(spec, attribute) for attribute in ASKED_BY[name]):
-            raise usage(option("require", name), "nothing asks for it", "give " + " or ".join(map(option, ASKED_BY[name])))
+        options = CONTROLS[name].options
+        if options and not any(getattr(spec, attribute) for attribute in options):
+            raise usage(option("require", name), "nothing asks for it",
+                        "give " + " or ".join(map(option, options)))
 
 
 def asked(options):
     """[control] that options ask for.  options: a Spec, or the library's dict."""
     get = options.get if isinstance(options, dict) else lambda name: getattr(options, name)
-    return [control for control, names in ASKED_BY.items() if any(get(name) for name in names)]
+    return [control for control in GROUP_LIMITS
+            if any(get(name) for name in CONTROLS[control].options)]
 
 
 def _list(value, name):

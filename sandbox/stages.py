@@ -7,6 +7,7 @@ and nothing is decided: the plan was made in the parent.
 from ..syscalls.system import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
+from .controls import CONTROLS
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_root as root_filesystem, write_all
@@ -75,12 +76,10 @@ def stages(plan):
         steps = STORIES[plan.tier.name]
     if "cgroupns" not in plan.lacks:
         steps = (("cgroup namespace", cgroup_namespace),) + steps
-    skipped = {"timens": time_namespace, "parent-death": parent_death, "session": session, "userns-limit": userns_limit,
-               "root-ro": root_read_only, "hostname": hostname, "nnp": no_new_privs, "landlock": restrict}
     if not plan.spec.argv:  # what a warm sandbox will run, it learns at the gate
         steps = tuple(step for step in steps if step[1] is not find)
-    left_out = [function for name, function in skipped.items() if plan.left_out(name)]
-    return [step for step in steps if step[1] not in left_out]
+    skipped = [CONTROLS[name].skips for name in plan.spec.unsafe_without]
+    return [step for step in steps if step[0] not in skipped]
 
 
 def cgroup_namespace(child):

@@ -5,38 +5,45 @@
 found by trying.  What a tier does not hold is data, here and in tiers_weaker: plan, receipt, doctor and documentation read it.
 """
 from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
+from . import controls
 from .errors import CANNOT_CONTAIN, USAGE, SandboxError, usage
 
 SIGKILL = 9
 NAMES = ("full", "rootns", "process")
-PIDNS_ENDS = "the pid namespace ends everything that is left"
 
 
 class Tier:
     """One rung.
 
-    name; summary; userns, own_tree: has a user namespace, a tree of its own; real_id: the identity inside is the host's own
-    number (no map); landlock: the lowest ABI that is used; scopes: what its Landlock domain scopes; probe: a path that the
-    domain must refuse to open; death: the signal that init gets when the supervisor dies; lacks: {control: why it isn't there};
-    lacks_without_scope: the same below Landlock ABI 6, which has no signal scope; lacks_for_user: the same for an ordinary
-    user; refuses: [(option, whether a Spec asks for it, why it can't be, remedy)]; vital: controls that --unsafe-without may
-    not leave out here; not_held: sentences for people.
+    name, summary: what people call it, and one phrase.
+    userns, own_tree: whether it has a user namespace, a tree of its own.
+    real_id: whether the identity inside is the host's own number (no map).
+    landlock: the lowest ABI that is used.
+    scopes: what its Landlock domain scopes.
+    probe: a path that the domain must refuse to open.
+    death: the signal that init gets when the supervisor dies.
+    lacks, lacks_without_scope, lacks_for_user: {control: why it isn't there}, of controls.CONTROLS.
+    vital: {control} that --unsafe-without may not leave out here, of controls.CONTROLS.
+    refuses: [(option, whether a Spec asks for it, why it can't be, remedy)].
+    not_held: sentences for people.
     """
 
     __slots__ = ("name", "summary", "userns", "own_tree", "real_id", "landlock", "scopes", "probe", "death", "lacks",
                  "lacks_without_scope", "lacks_for_user", "refuses", "vital", "not_held")
 
     def __init__(self, name, summary, userns=True, own_tree=True, real_id=False, landlock=2,
-                 scopes=SCOPE_ABSTRACT_UNIX_SOCKET, probe=b"/.landlock", death=SIGKILL, lacks=None,
-                 lacks_without_scope=None, lacks_for_user=None, refuses=(), vital=(),
+                 scopes=SCOPE_ABSTRACT_UNIX_SOCKET, probe=b"/.landlock", death=SIGKILL, refuses=(),
                  not_held=()):
         self.name, self.summary, self.userns, self.own_tree = name, summary, userns, own_tree
         self.real_id, self.landlock, self.scopes, self.probe, self.death = real_id, landlock, scopes, probe, death
-        self.lacks_without_scope, self.lacks_for_user = lacks_without_scope or {}, lacks_for_user or {}
-        self.lacks, self.refuses, self.vital, self.not_held = lacks or {}, refuses, frozenset(vital), not_held
+        self.lacks = controls.lacking(name)
+        self.lacks_without_scope = controls.lacking(name, "lacks_without_scope")
+        self.lacks_for_user = controls.lacking(name, "lacks_for_user")
+        self.vital = frozenset(row.name for row in controls.CONTROLS.values() if name in row.vital)
+        self.refuses, self.not_held = refuses, not_held
 
 
-FULL = Tier("full", "user, mount, pid and all other namespaces, a tree of its own", lacks={"sweep": PIDNS_ENDS})
+FULL = Tier("full", "user, mount, pid and all other namespaces, a tree of its own")
 
 
 def named(name):

@@ -3,27 +3,21 @@
 import os
 
 from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
-from .tiers import PIDNS_ENDS, Tier
+from .controls import NO_TREE
+from .tiers import Tier
 
 SIGIO = 29
-NO_USERNS = "the rootns tier has no user namespace"
-NO_NAMESPACE = "the process tier has no namespaces"
-NO_TREE = "the process tier has no tree of its own, every path is the host's"
 OWN_POLICY = "the process tier has a system call policy of its own, and stands on it"
 
 TIERS = dict((tier.name, tier) for tier in (
     Tier("rootns", "root on a host without user namespaces: all other namespaces, a tree of its own", userns=False,
          real_id=True,
-         lacks={"userns": NO_USERNS,
-                "userns-limit": "the limit would be the host's; the system call filter alone bars user namespaces",
-                "userns-nested": NO_USERNS, "sweep": PIDNS_ENDS},
          refuses=(
              ("--overlay", lambda spec: spec.overlay, "without a user namespace the tree can't be mapped to its owner", None),
              ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
               "bring files in with --copy"),
              ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
              ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None)),
-         vital=("caps", "nnp", "seccomp"),
          not_held=(
              "The set-up runs as the host's root, with its rights over mounts; in the full tier it runs as nobody.",
              "Nested user namespaces are barred by the system call filter alone.",
@@ -31,14 +25,6 @@ TIERS = dict((tier.name, tier) for tier in (
              "The id inside is the host's own number (`id` shows it); nothing is root inside.")),
     Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
          real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
-         lacks=dict([(name, NO_NAMESPACE) for name in (
-             "userns", "mountns", "pidns", "ipcns", "utsns", "netns", "cgroupns", "timens", "userns-limit", "userns-nested")],
-             **dict([(name, NO_TREE) for name in ("propagation", "mounts", "root-ro", "proc", "dev")],
-                    hostname="the process tier has no uts namespace: the host's name")),
-         lacks_without_scope={
-             "parent-death": "without signals (Landlock ABI 6) init can't kill the program when the supervisor is killed",
-             "landlock-signals": "this kernel's Landlock has no signal scope; the filter refuses all signals instead"},
-         lacks_for_user={"securebits": "setting them takes a capability; no_new_privs alone keeps the program without any"},
          refuses=(
              ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro if os.path.abspath(source) != place], NO_TREE,
               "without DST it is shown at its own place"),
@@ -60,7 +46,6 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed", None),
              ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
              ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
-         vital=("caps", "nnp", "seccomp", "landlock", "landlock-signals", "session", "setid-filter"),
          not_held=(
              "What exists on the host can be asked for by name: sizes, times and links of files (stat, readlink, access, "
              "chdir), and that a process number is in use. What is in directories and files is closed.",

@@ -9,6 +9,9 @@ from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_lon
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
+#: (name in /proc/PID/ns, flag) of what clone3 makes; a time namespace is entered after it.
+NAMESPACES = (("user", CLONE_NEWUSER), ("mnt", CLONE_NEWNS), ("pid", CLONE_NEWPID), ("uts", CLONE_NEWUTS),
+              ("ipc", CLONE_NEWIPC), ("net", CLONE_NEWNET), ("cgroup", CLONE_NEWCGROUP))
 CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
 

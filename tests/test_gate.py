@@ -315,7 +315,7 @@ WITH = {"utsns": "utsns,hostname", "nnp": "nnp,landlock,landlock-signals,seccomp
 def removable():
     """The names that --unsafe-without takes, from the table."""
     code = "import sys, json; sys.path.insert(0, sys.argv[1]); import mrunc; from mrunc.sandbox.controls import CONTROLS; " \
-           "print(json.dumps([[n, c[1]] for n, c in CONTROLS.items()]))"
+           "print(json.dumps([[n, c.removable] for n, c in CONTROLS.items()]))"
     return json.loads(subprocess.check_output([PYTHON, "-I", "-S", "-c", code, ROOT]).decode())
 
 

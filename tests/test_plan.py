@@ -414,8 +414,8 @@ def test_the_same_plan_for_another_program_leaves_the_first_as_it_was():
 
 
 def test_every_control_says_what_it_does():
-    for name, (text, may) in controls.CONTROLS.items():
-        assert text and isinstance(may, bool) and name == name.lower() and " " not in name
+    for name, row in controls.CONTROLS.items():
+        assert row.what and isinstance(row.removable, bool) and name == name.lower() and " " not in name
     assert controls.Control("caps", True, False, "x").as_dict() == {"name": "caps", "asked": True, "in_force": False, "how": "x"}
 
 

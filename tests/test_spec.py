@@ -8,6 +8,7 @@ import pytest
 
 import mrunc
 from mrunc.sandbox import spec, spec_values, units
+from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.errors import SandboxError, usage
 
 Spec = spec.Spec
@@ -226,7 +227,7 @@ def test_controls_left_out():
     refused("no such control", CMD, unsafe_without="magic")
     for name in ("userns", "mountns", "pidns", "uidmap", "mounts", "dev", "cwd", "propagation", "groups"):
         refused("can't be left out", CMD, unsafe_without=name)
-    for name, others in spec.TOGETHER.items():
+    for name, others in ((row.name, row.needed_by) for row in CONTROLS.values() if row.needed_by):
         error = refused("can't be had without it", CMD, unsafe_without=name)
         assert error.remedy.endswith("unsafe_without=%r" % ",".join((name,) + others))
         assert Spec(CMD, unsafe_without=[name] + list(others)).unsafe_without == frozenset((name,) + others)
