@@ -21,7 +21,7 @@ def made():
     with open(os.path.join(HERE, PAGE), encoding="utf-8") as stream:
         before, rest = stream.read().split(BEGIN)
     rows = "".join("| `%s` | %s |\n" % (name, words) for name, (words, _) in reasons.REASONS.items())
-    yield PAGE, before + BEGIN + "| reason | the run ended because |\n|---|---|\n" + rows + END + rest.split(END)[1]
+    yield PAGE, before + BEGIN + "| reason | why the run ended |\n|---|---|\n" + rows + END + rest.split(END)[1]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts what sandbox/tiers_weaker.py says of each tier between the marks in docs/tiers.md.
+"""Writes the table of sandbox/tiers_weaker.py between the marks in docs/tiers.md.
 
     python3 .ci/generate_tiers_doc.py [--check]
 """
 import os
 import sys
+import textwrap
 
 from generated import HERE, project, settle
 
@@ -19,22 +20,22 @@ def chapters():
         yield "## What `%s` does not hold" % tier.name
         yield ""
         for sentence in tier.not_held:
-            yield "- " + sentence
+            yield textwrap.fill("- " + sentence, 100, subsequent_indent="  ", break_on_hyphens=False)
         yield ""
-        yield "| control | what it would be | why it isn't there |"
+        yield "| missing control | what it does in the full tier | why it is missing |"
         yield "|---|---|---|"
         for lacks, where in ((tier.lacks, ""), (tier.lacks_without_scope, " (Landlock ABI below 6)"),
                              (tier.lacks_for_user, " (an ordinary user)")):
             for name, why in lacks.items():
                 yield "| `%s`%s | %s | %s |" % (name, where, controls.CONTROLS[name].what, why)
         yield ""
-        yield "| option that it refuses | why | instead |"
+        yield "| refused option | why | use instead |"
         yield "|---|---|---|"
         for option, _, reason, remedy in tier.refuses:
             remedy = "`%s`" % remedy if remedy and remedy.startswith("--") else remedy or ""
             yield "| `%s` | %s | %s |" % (option, reason, remedy)
         vital = ", ".join("`%s`" % name for name in sorted(tier.vital))
-        yield "| `--unsafe-without` of %s | everything else stands on it | |" % vital
+        yield "| `--unsafe-without` of %s | the other controls depend on it | |" % vital
         yield ""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weaker tiers of the ladder, as one table: only a run that names one reads it, and whoever tells of them."""
+"""The weaker tiers of the ladder, as one table.  Only a run that names one imports it."""
 import os
 
 from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
@@ -19,10 +19,12 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
              ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None)),
          not_held=(
-             "The set-up runs as the host's root, with its rights over mounts; in the full tier it runs as nobody.",
-             "Nested user namespaces are barred by the system call filter alone.",
-             "A capability won back would be one over the host: there is no user namespace around the others.",
-             "The id inside is the host's own number (`id` shows it); nothing is root inside.")),
+             "The set-up runs as the host's root, with its rights over mounts. In the full tier it "
+             "runs as an unprivileged id of the host.",
+             "Only the system call filter bars nested user namespaces.",
+             "A capability won back would be one over the host: no user namespace surrounds the "
+             "other namespaces.",
+             "The id inside is the host's own number, as `id` shows. Nothing is root inside.")),
     Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
          real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
          refuses=(
@@ -47,26 +49,35 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
              ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
          not_held=(
-             "What exists on the host can be asked for by name: sizes, times and links of files (stat, readlink, access, "
-             "chdir), and that a process number is in use. What is in directories and files is closed.",
-             "There is no /proc inside: it is the host's, and closed. So are /etc/passwd and all other host files that the "
-             "full tier replaces by its own; user names are not known inside.",
-             "Host name, uptime, mounts' free space and the system's load are the host's.",
-             "The private directory lies on the host's disk without a limit of its size (`--rlimit fsize` bounds one file). "
-             "It is removed at the end; where mrunc was killed with SIGKILL, by the next run in this tier.",
-             "Network: no socket can be made at all, not even a local one; only connected pairs (socketpair).",
-             "chmod, chown, setting times and extended attributes, inotify, ioctls of file systems, System V and POSIX IPC "
-             "are refused, also for the program's own files: what a linker makes is not executable, git does not work, touch "
-             "complains.",
-             "Below Landlock ABI 6 (Linux 6.12) all signals are refused, kill to itself, abort() and raise() included; and "
-             "when mrunc is killed with SIGKILL, the program and what it started live on. With a newer one they do only where "
-             "pid 1 of the sandbox was killed from outside just before.",
-             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at the end; the result then "
-             "names what is left.",
-             "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one directory to another.",
-             "An ordinary user's programs run as that user: what Landlock does not know is between them and the user's files."
-             " The bounding set of capabilities stays full (dropping it takes a capability) and is void under no_new_privs.",
-             "An ordinary user's counters are shared with that user's other programs: processes, pending signals, locked "
-             "memory, pipe buffers, inotify and AIO limits.",
-             "File locks and leases on what can be read, as in the full tier, but also on the host's files of /usr.")),
+             "The program can query each host file by name: size, times and links (stat, readlink, "
+             "access, chdir). It also learns whether a process number is in use. The contents of "
+             "directories and files are closed.",
+             "The host's /proc is closed, and there is no other. So are /etc/passwd and all other "
+             "host files that the full tier replaces by its own. User names are not known inside.",
+             "Host name, uptime, the free space of mounts and the system's load are the host's.",
+             "The private directory lies on the host's disk. Its size has no limit (`--rlimit "
+             "fsize` bounds one file). It is removed at the end. If mrunc was killed with SIGKILL, "
+             "the next run in this tier removes it.",
+             "The program can make no socket at all, not even a local one; only connected pairs "
+             "(socketpair).",
+             "chmod, chown, inotify, ioctls of file systems, System V and POSIX IPC are refused. "
+             "So is setting times and extended attributes. This also holds for the program's own "
+             "files: a linker's output is not executable, git does not work, touch complains.",
+             "Below Landlock ABI 6 (Linux 6.12) all signals are refused, including kill to itself, "
+             "abort() and raise().",
+             "Below Landlock ABI 6, the program and its children live on if mrunc is killed with "
+             "SIGKILL. From ABI 6 on they do so only if pid 1 of the sandbox was killed from "
+             "outside just before.",
+             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at "
+             "the end. The result then names the processes that are left.",
+             "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one "
+             "directory to another.",
+             "An ordinary user's programs run as that user. Only Landlock and the filter stand "
+             "between them and the user's files.",
+             "An ordinary user's bounding set of capabilities stays full, since dropping it takes "
+             "a capability. It is void under no_new_privs.",
+             "An ordinary user's counters are shared with that user's other programs: processes, "
+             "pending signals, locked memory, pipe buffers, inotify and AIO limits.",
+             "The program can lock files that it can read, as in the full tier. Here these include "
+             "the host's files of /usr.")),
 ))
