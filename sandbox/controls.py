@@ -23,7 +23,6 @@ class Row:
     asked: function of the Plan: whether it is asked for, if it is neither left out nor lacking.
     kind: of a namespace, its name in /proc/PID/ns.
     options: of a limit, the attributes of the Spec that ask for it.
-    skips: the step of the child that goes with it when it is left out.
     needed_by: controls that can't be had without it; they must be left out with it.
     lacks: {tier: why it isn't there}.
     lacks_without_scope: the same below Landlock ABI 6, which has no signal scope.
@@ -33,7 +32,7 @@ class Row:
     other_ways: [(feature, what is done on a kernel without it)], for the result.
     """
 
-    removable, best_effort, kind, skips = True, False, None, None
+    removable, best_effort, kind = True, False, None
     options = needed_by = vital = other_ways = ()
     lacks = lacks_without_scope = lacks_for_user = {}  # type: dict
     asked = kernel = staticmethod(lambda _: True)
@@ -68,7 +67,7 @@ CONTROLS = dict((row.name, row) for row in (
     Row("cgroupns", "own cgroup namespace: the host's cgroup path is hidden", "namespace",
         kind="cgroup", lacks={"process": NO_NAMESPACE}),
     Row("timens", "own time namespace: uptime starts with the sandbox", "namespace",
-        kind="time", best_effort=True, lacks={"process": NO_NAMESPACE}, skips="time namespace",
+        kind="time", best_effort=True, lacks={"process": NO_NAMESPACE},
         kernel=lambda features: features.timens),
     Row("uidmap", "uid and gid 0 inside are one unprivileged id of the host", "uidmap",
         removable=False),
@@ -76,7 +75,7 @@ CONTROLS = dict((row.name, row) for row in (
     Row("groups", "no supplementary groups of the caller", "groups",
         removable=False, asked=lambda plan: plan.root),
     Row("userns-limit", "user.max_user_namespaces of the sandbox bars nested user namespaces",
-        "userns_limit", skips="user namespace limit", lacks={
+        "userns_limit", lacks={
             "rootns": "the limit would be the host's; the system call filter alone bars user "
                       "namespaces",
             "process": NO_NAMESPACE}),
@@ -91,19 +90,17 @@ CONTROLS = dict((row.name, row) for row in (
                     ("mount_setattr", "restricted one by one by mount(2)"),
                     ("openat2", "walked one component at a time"))),
     Row("root-ro", "the root file system is read-only", "root_ro",
-        lacks={"process": NO_TREE}, skips="root read-only"),
+        lacks={"process": NO_TREE}),
     Row("proc", "fresh /proc, hidepid=2 and subset=pid (or masked)", "proc",
         lacks={"process": NO_TREE}, asked=lambda plan: plan.spec.proc != "none"),
     Row("dev", "/dev holds null, zero, full, random, urandom, tty alone", "dev",
         removable=False, lacks={"process": NO_TREE}),
-    Row("hostname", "own host name", "hostname", skips="host name",
+    Row("hostname", "own host name", "hostname",
         lacks={"process": "the process tier has no uts namespace: the host's name"}),
-    Row("session", "own session: not in the caller's process group", "session",
-        skips="session", vital=("process",)),
-    Row("parent-death", "dies with the supervisor", "parent_death",
-        skips="parent death", lacks_without_scope={
-            "process": "without signals (Landlock ABI 6) init can't kill the program when the "
-                       "supervisor is killed"}),
+    Row("session", "own session: not in the caller's process group", "session", vital=("process",)),
+    Row("parent-death", "dies with the supervisor", "parent_death", lacks_without_scope={
+        "process": "without signals (Landlock ABI 6) init can't kill the program when the "
+                   "supervisor is killed"}),
     Row("sweep", "without a pid namespace: what the program started is found and killed at the end",
         "sweep", lacks={"full": PIDNS_ENDS, "rootns": PIDNS_ENDS}),
     # Without a filter the program could set it to 0, and then a piped handler is started.
@@ -121,7 +118,7 @@ CONTROLS = dict((row.name, row) for row in (
     Row("limits.io", "bytes per second from and to disks, by control group", "group_limit",
         best_effort=True, options=("io_read", "io_write"), asked=_in_group("limits.io")),
     Row("landlock", "Landlock domain: a second layer under the mounts", "landlock",
-        best_effort=True, skips="landlock", vital=("process",),
+        best_effort=True, vital=("process",),
         kernel=lambda features: features.landlock_abi >= 2),
     Row("landlock-signals", "the workload can't signal pid 1 (Landlock scope)", "landlock_signals",
         best_effort=True, vital=("process",), kernel=lambda features: features.landlock_abi >= 6,
@@ -131,7 +128,7 @@ CONTROLS = dict((row.name, row) for row in (
         "process": "setting them takes a capability; no_new_privs alone keeps the program without "
                    "any"}),
     Row("caps", "all five capability sets are empty", "caps", vital=("rootns", "process")),
-    Row("nnp", "no_new_privs", "nnp", skips="no_new_privs", vital=("rootns", "process"),
+    Row("nnp", "no_new_privs", "nnp", vital=("rootns", "process"),
         needed_by=("landlock", "landlock-signals", "seccomp", "setid-filter")),
     Row("seccomp", "deny-by-default system call filter", "seccomp", vital=("rootns", "process")),
     Row("ledger", "refused system calls are recorded: the filter asks a listener about them",

@@ -271,32 +271,3 @@ def ids_effective(number):
     """Whether it was refused for that: exec makes a process undumpable whose effective ids are not its real ones, as are then
     its children, and /proc/PID of these is root's.  execve(2), PR_SET_DUMPABLE(2const)"""
     return number == 13 and (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid())
-
-
-#: Stages of the child that need nothing but the capabilities of its own namespace.
-NEEDS_CAPABILITIES = ("identity", "time namespace", "user namespace limit", "propagation", "sources", "new root",
-                      "host name", "second user namespace")
-
-
-def child_cause(stage, what, number):
-    """(cause or None, words) for a stage of the child that failed with an errno."""
-    if stage == "file system" and what == "/proc" and number == 1:
-        return "proc-masked", {}
-    if stage == "file system" and number in (19, 95) or stage == "overlay":
-        return "overlay", {}
-    if stage == "file system" and number == 28:
-        return "no-space", {}
-    if stage == "sources" and number == 13 and what:
-        return "unreachable", {}
-    if stage == "user namespace limit" and number in (2, 30):
-        return "proc-sys", {}
-    if number == 38:
-        return "kernel-old", {}
-    if number == 109:
-        return "in-flight", {}
-    if stage in ("time namespace", "second user namespace") and number == 28 or \
-            stage == "second user namespace" and number == 1 and vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
-        return namespace_cause(number)
-    if stage in NEEDS_CAPABILITIES and number in (1, 13):
-        return capabilities_cause(), {}
-    return None, {}

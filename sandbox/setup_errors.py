@@ -1,17 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a set-up that failed in the child, or an exec that the kernel refused, is called."""
+"""Makes errors of a set-up that failed in the child, and of an exec that the kernel refused."""
 from ..syscalls.system import os
-from .errors import NOT_EXECUTABLE, NOT_FOUND, USAGE, SandboxError
+from ..syscalls import process
+from . import stages
+from .errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, USAGE, SandboxError
 
-EAGAIN, EMFILE = 11, 24
-STAGE_CONTROLS = {
-    "cgroup namespace": "cgroupns",
-    "identity": "uidmap", "time namespace": "timens", "parent death": "parent-death", "user namespace limit":
-    "userns-limit", "propagation": "propagation", "sources": "mounts", "new root": "mounts", "file system": "mounts",
-    "pivot_root": "mounts", "read-only places": "mounts", "root read-only": "root-ro", "host name": "hostname",
-    "second user namespace": "userns-nested", "limits": "limits", "landlock rules": "landlock", "landlock": "landlock",
-    "capabilities": "caps", "file identity": "uidmap", "rights": "caps",
-    "no_new_privs": "nnp", "init": "seccomp"}
+EPERM, ENOENT, EAGAIN, EACCES, ENODEV, EMFILE, ENOSPC, EROFS = 1, 2, 11, 13, 19, 24, 28, 30
+EOPNOTSUPP = 95
 
 
 def child_error(packet, plan):
@@ -22,13 +17,47 @@ def child_error(packet, plan):
         return SandboxError("exec", what, number or None, reason="", remedy=not_started(status, number), status=status)
     from . import remedies
     from .door import option
-    cause, words = remedies.child_cause(stage, what, number)
-    remedy = "allow it more files with %s" % option("rlimit", "nofile=N") if number == EMFILE else remedies.line(cause, **words)
-    if stage == "directory" and plan.spec.chdir is not None:
-        return SandboxError("directory", option("chdir", os.fsdecode(plan.cwd)), number, status=USAGE,
+    step = stages.STAGES.get(stage)
+    cause, words = child_cause(step, what, number)
+    remedy = remedies.line(cause, **words)
+    if number == EMFILE:
+        remedy = "allow it more files with %s" % option("rlimit", "nofile=N")
+    if step is stages.directory and plan.spec.chdir is not None:
+        return SandboxError(stage, option("chdir", os.fsdecode(plan.cwd)), number, status=USAGE,
                             remedy="the directory must exist inside; %s makes one" % option("tmpfs"))
     return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
-                        control=STAGE_CONTROLS.get(stage), status=status)
+                        control=step and step.control, status=status)
+
+
+def child_cause(step, what, number):
+    """Returns (cause of remedies.py or None, words) for a step of the child that failed.
+
+    step: of stages.STAGES, or None before the first one; what: a path or a call; number: the errno.
+    """
+    from . import remedies, vantage
+    if step is stages.populate:
+        if what == "/proc" and number == EPERM:
+            return "proc-masked", {}
+        if number in (ENODEV, EOPNOTSUPP):
+            return "overlay", {}
+        if number == ENOSPC:
+            return "no-space", {}
+    if step is stages.open_sources and number == EACCES and what:
+        return "unreachable", {}
+    if step is stages.userns_limit and number in (ENOENT, EROFS):
+        return "proc-sys", {}
+    if number == ENOSYS:
+        return "kernel-old", {}
+    if number == process.ETOOMANYREFS:
+        return "in-flight", {}
+    if step in (stages.time_namespace, stages.nested_userns) and number == ENOSPC:
+        return remedies.namespace_cause(number)
+    if step is stages.nested_userns and number == EPERM and \
+            vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
+        return remedies.namespace_cause(number)
+    if step is not None and step.needs_capabilities and number in (EPERM, EACCES):
+        return remedies.capabilities_cause(), {}
+    return None, {}
 
 
 def exec_error(number, name):

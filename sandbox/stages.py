@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The child's story: from clone3 to the exec of init, as one list of steps.  The order is the point of this file.
+"""The child's story: from clone3 to the exec of init, as one list of steps for each tier.
 
-Each step stands where it works and nowhere else; its docstring says why there.  Nothing is imported here after clone3,
-and nothing is decided: the plan was made in the parent.
+The order is the point of this file; the lists stand at its end.  Each step stands where it works
+and nowhere else; its docstring says why there.  Nothing is imported here after clone3, and nothing
+is decided: the plan was made in the parent.
 """
 from ..syscalls.system import os
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
-from .controls import CONTROLS
 from .errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
 from .mounting import Tree, new_root as root_filesystem, write_all
 from .base_tree import RO
 from .stdio import open_pty
+
+#: Capabilities that changing ids takes: CAP_SETGID, CAP_SETUID; and CAP_SETPCAP for the securebits.
+TO_BECOME = 1 << 6 | 1 << 7 | 1 << 8
 
 
 class Child:
@@ -36,23 +39,43 @@ class Child:
         self.rulesets = [-1, -1]
 
 
+#: {name: step} of all steps.  Each name stands once, at its function.
+STAGES = {}
+
+
+def named(name, control=None, optional=False, needs_capabilities=False):
+    """Makes a function one step of the child's set-up.
+
+    name: what an error calls it; control: that it belongs to, or None; optional: --unsafe-without
+    CONTROL leaves the whole step out; needs_capabilities: it needs nothing but the capabilities of
+    its own user namespace.
+    """
+    def mark(function):
+        function.stage, function.control = name, control
+        function.optional, function.needs_capabilities = optional, needs_capabilities
+        STAGES[name] = function
+        return function
+    return mark
+
+
 def run(child):
-    """Runs all stages and execs init; never returns.  A failure goes up the control socket."""
-    stage = "start"
+    """Runs all steps and execs init; never returns.  A failure goes up the control socket."""
+    at = "start"
     try:
         child.parent_end.close()  # or this process would never see that end close
         if child.group >= 0:
             os.close(child.group)  # its lock says that the supervisor lives
         if child.sock.recv(16) != b"maps":
             os._exit(CANNOT_CONTAIN)
-        for stage, step in child.steps:
+        for step in child.steps:
+            at = step.stage
             step(child)
     except OSError as error:
-        report(child.sock, stage, error.errno or 0, error.filename or "", error.strerror or str(error))
+        report(child.sock, at, error.errno or 0, error.filename or "", error.strerror or str(error))
     except Lookup as error:
         report(child.sock, "exec", error.errno, error.text, "", error.status)
     except BaseException as error:  # a bug of ours must end like every other failure: nothing runs
-        report(child.sock, stage, 0, "", "%s: %s" % (type(error).__name__, error))
+        report(child.sock, at, 0, "", "%s: %s" % (type(error).__name__, error))
     finally:
         os._exit(CANNOT_CONTAIN)
 
@@ -68,31 +91,29 @@ def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
 
 
 def stages(plan):
-    """[(name, step)] for a plan: the order, as data.  Called in the parent."""
-    if plan.tier.name == "full":
-        steps = FULL
-    else:
-        from .weaker import STORIES
-        steps = STORIES[plan.tier.name]
+    """Returns the steps for a plan, in order.  Called in the parent."""
+    steps = TIERS[plan.tier.name]
     if "cgroupns" not in plan.lacks:
-        steps = (("cgroup namespace", cgroup_namespace),) + steps
+        steps = (cgroup_namespace,) + steps
     if not plan.spec.argv:  # what a warm sandbox will run, it learns at the gate
-        steps = tuple(step for step in steps if step[1] is not find)
-    skipped = [CONTROLS[name].skips for name in plan.spec.unsafe_without]
-    return [step for step in steps if step[0] not in skipped]
+        steps = tuple(step for step in steps if step is not find)
+    return [step for step in steps if not (step.optional and plan.left_out(step.control))]
 
 
+@named("cgroup namespace", "cgroupns")
 def cgroup_namespace(child):
     """Only where clone3 could not put us into our group: the namespace's root is the group at the time of unshare."""
     if child.moved and any(control == "cgroupns" for control, _, _ in child.plan.namespaces):
         process.unshare(process.CLONE_NEWCGROUP)
 
 
+@named("identity", "uidmap", needs_capabilities=True)
 def identity(child):
     """First of all: until here a root caller's child is still the host's uid 0, whatever its new namespace says."""
     process.set_identity(child.plan.uid, child.plan.gid, groups=child.plan.root)
 
 
+@named("time namespace", "timens", optional=True, needs_capabilities=True)
 def time_namespace(child):
     """While CAP_SYS_TIME and the caller's /proc are there.  Entered at once, when the offsets are set: exec alone does that on
     newer kernels only (not on 6.1), and a vfork in between is then EINVAL."""
@@ -103,12 +124,14 @@ def time_namespace(child):
         process.enter_namespace(b"/proc/self/ns/time_for_children", process.CLONE_NEWTIME)
 
 
+@named("parent death", "parent-death", optional=True)
 def parent_death(child):
     """After the last change of ids, which clears it.  getppid() is 0 in a pid namespace, so the usual check for a parent
     that died before cannot work; that the gate opens is the proof that it lived."""
     process.set_parent_death_signal(child.plan.tier.death)
 
 
+@named("session", "session", optional=True)
 def session(child):
     """Out of the caller's process group, or Ctrl-C would arrive twice."""
     process.setsid()
@@ -116,6 +139,7 @@ def session(child):
         libc.signals.signal(number, libc.signals.SIG_DFL)
 
 
+@named("user namespace limit", "userns-limit", optional=True, needs_capabilities=True)
 def userns_limit(child):
     """Through the caller's /proc, while CAP_SYS_RESOURCE of the new namespace is there; our own /proc has no sys.  Only
     from another user namespace than the parent's: otherwise it would be the host's limit."""
@@ -129,11 +153,13 @@ def userns_limit(child):
         os.close(fd)
 
 
+@named("propagation", "propagation", needs_capabilities=True)
 def private(child):
     """First of the mount steps: nothing may travel to or from the host."""
     mount.make_private(b"/")
 
 
+@named("sources", "mounts", needs_capabilities=True)
 def open_sources(child):
     """While the caller's tree is our root: what a caller without privilege could not clone itself; before Linux 5.2, where no
     mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path."""
@@ -145,6 +171,7 @@ def open_sources(child):
             child.trees[op.kind, op.dst] = take_source(op, child.features.mount_api)
 
 
+@named("new root", "mounts", needs_capabilities=True)
 def new_root(child):
     """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
     os.umask(0o022)
@@ -152,6 +179,7 @@ def new_root(child):
     os.fchdir(child.root)
 
 
+@named("file system", "mounts")
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
     tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount, child.features.mount_api)
@@ -165,6 +193,7 @@ def populate(child):
         process.send(child.sock, b"O" + place, [upper])
 
 
+@named("pivot_root", "mounts")
 def pivot(child):
     """The caller's tree goes, and with it every path to the host.  The new root is the current directory since it is there."""
     mount.pivot_root(b".", b".")
@@ -172,6 +201,7 @@ def pivot(child):
     os.chdir("/")
 
 
+@named("read-only places", "mounts")
 def seal(child):
     """After the last copy has been written into them."""
     for op in child.plan.operations[1:]:
@@ -184,6 +214,7 @@ def seal(child):
             os.close(fd)
 
 
+@named("root read-only", "root-ro", optional=True)
 def root_read_only(child):
     """After the last directory has been made; the writable places are mounts of their own."""
     if child.remount is not None:
@@ -192,11 +223,13 @@ def root_read_only(child):
         mount.mount_setattr(child.root, mount.MOUNT_ATTR_RDONLY, recursive=False)
 
 
+@named("host name", "hostname", optional=True, needs_capabilities=True)
 def hostname(child):
     """Before the second user namespace, which has no right to it."""
     process.set_hostname(child.plan.hostname)
 
 
+@named("second user namespace", "userns-nested", needs_capabilities=True)
 def nested_userns(child):
     """Whatever capability the workload might win back is then good for nothing: mount, net, pid, uts and ipc namespaces
     belong to the outer user namespace."""
@@ -213,11 +246,13 @@ def nested_userns(child):
         parent_death(child)
 
 
+@named("directory")
 def directory(child):
     """In the new tree only."""
     os.chdir(child.plan.cwd)
 
 
+@named("descriptors")
 def descriptors(child):
     """In the new tree: /dev/null and the terminal are the sandbox's own.  From here on nothing of the caller's is held."""
     slave = -1
@@ -235,6 +270,7 @@ def descriptors(child):
         os.dup2(slave if kind == "terminal" else value, number)
 
 
+@named("limits", "limits")
 def limits(child):
     """Late, so that the set-up itself does not run into them."""
     for name, (soft, hard) in child.plan.limits.items():
@@ -248,6 +284,7 @@ def limits(child):
             raise OSError(1, "above the caller's own hard limit", name)
 
 
+@named("landlock rules", "landlock")
 def landlock_rules(child):
     """After pivot_root: rules hang on the inodes of the new tree."""
     version = child.features.landlock_abi
@@ -269,6 +306,7 @@ def landlock_rules(child):
         landlock.allow_path(child.rulesets[1], b"/", landlock.REFER)
 
 
+@named("capabilities", "caps")
 def capabilities(child):
     """Securebits and the bounding set first: both need CAP_SETPCAP, which the last step takes away."""
     plan, mask = child.plan, child.plan.cap_mask
@@ -282,22 +320,26 @@ def capabilities(child):
         caps.set_capabilities(mask, mask)
 
 
+@named("no_new_privs", "nnp", optional=True)
 def no_new_privs(child):
     """Before Landlock and seccomp, which would need a capability otherwise."""
     process.set_no_new_privs()
 
 
+@named("landlock", "landlock", optional=True)
 def restrict(child):
     """After the last mount: mount(2) is EPERM in a domain."""
     if child.rulesets[0] >= 0:
         landlock.restrict_self(child.rulesets[0])
 
 
+@named("program")
 def find(child):
     """Where the workload's program lies, seen with the workload's own rights."""
     child.facts["program"] = os.fsdecode(find_program(child.plan))
 
 
+@named("self-check")
 def self_check(child):
     """What no file in /proc shows from outside; the gate compares."""
     facts = child.facts
@@ -322,11 +364,13 @@ def self_check(child):
     child.sock.send(b"F" + "\0".join("%s=%s" % item for item in facts.items()).encode("utf-8", "surrogateescape"))
 
 
+@named("lifeline")
 def lifeline(child):
     """Init learns of the supervisor's death by the socket too: the parent-death signal belongs to one of its threads."""
     child.facts["lifeline"] = "armed" if process.notify_io(child.sock) else "not armed"
 
 
+@named("init", "seccomp")
 def become_init(child):
     """Descriptors, the filters, and out of Python.  Every buffer is made before a filter is in force."""
     plan = child.plan
@@ -368,31 +412,113 @@ def write_file(path, data, directory=None):
         os.close(fd)
 
 
-#: The full tier's story; the others are in weaker.py.
+# -- what only a tier without a user namespace does ------------------------------------------------
+
+@named("file identity", "uidmap")
+def file_identity(child):
+    """Before the first file of the new tree is made: it belongs to the sandbox's id.
+
+    The child is the host's root until its rights go, but has no longer root's rights over files.
+    """
+    process.set_file_identity(*child.identity)
+
+
+@named("rights", "caps")
+def rights(child):
+    """After everything that needs root: the identity, between the bounding set and the last
+    capability.  The securebits first: they need a capability and would otherwise come too late."""
+    plan = child.plan
+    caps.set_ambient(0)
+    if plan.caller[0] == 0:  # an ordinary user has no capability to do it with
+        caps.drop_bounding(0, child.last_cap)
+        caps.set_capabilities(TO_BECOME)
+        if not plan.left_out("securebits"):
+            caps.set_securebits(caps.SECUREBITS_LOCKED)
+    if plan.root:
+        process.set_identity(*child.identity)
+        if not plan.left_out("parent-death"):
+            parent_death(child)  # the change of ids cleared it
+    caps.set_capabilities(0)
+
+
+@named("umask")
+def umask(child):
+    """Where no new root is made, which sets it before its first file."""
+    os.umask(0o022)
+
+
+# -- the order -------------------------------------------------------------------------------------
+
 FULL = (
-    ("identity", identity),
-    ("time namespace", time_namespace),
-    ("parent death", parent_death),
-    ("session", session),
-    ("user namespace limit", userns_limit),
-    ("propagation", private),
-    ("sources", open_sources),
-    ("new root", new_root),
-    ("file system", populate),
-    ("pivot_root", pivot),
-    ("read-only places", seal),
-    ("root read-only", root_read_only),
-    ("host name", hostname),
-    ("second user namespace", nested_userns),
-    ("directory", directory),
-    ("descriptors", descriptors),
-    ("limits", limits),
-    ("landlock rules", landlock_rules),
-    ("capabilities", capabilities),
-    ("no_new_privs", no_new_privs),
-    ("landlock", restrict),
-    ("program", find),
-    ("lifeline", lifeline),
-    ("self-check", self_check),
-    ("init", become_init),
+    identity,
+    time_namespace,
+    parent_death,
+    session,
+    userns_limit,
+    private,
+    open_sources,
+    new_root,
+    populate,
+    pivot,
+    seal,
+    root_read_only,
+    hostname,
+    nested_userns,
+    directory,
+    descriptors,
+    limits,
+    landlock_rules,
+    capabilities,
+    no_new_privs,
+    restrict,
+    find,
+    lifeline,
+    self_check,
+    become_init,
 )
+#: `private` comes before everything: these mounts are copies of the host's in the host's user
+#: namespace, and still shared.
+ROOTNS = (
+    private,
+    parent_death,
+    session,
+    time_namespace,
+    file_identity,
+    open_sources,
+    new_root,
+    populate,
+    pivot,
+    seal,
+    root_read_only,
+    hostname,
+    directory,
+    descriptors,
+    limits,
+    landlock_rules,
+    rights,
+    no_new_privs,
+    restrict,
+    find,
+    lifeline,
+    self_check,
+    become_init,
+)
+#: No tree, no mounts: what the program may open is all in the Landlock domain.  `directory` comes
+#: after `rights`: it is a directory of the host, and entered with the program's own rights.
+PROCESS = (
+    parent_death,
+    session,
+    descriptors,
+    limits,
+    landlock_rules,
+    rights,
+    umask,
+    directory,
+    no_new_privs,
+    restrict,
+    find,
+    lifeline,
+    self_check,
+    become_init,
+)
+TIERS = {"full": FULL, "rootns": ROOTNS, "process": PROCESS}

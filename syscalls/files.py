@@ -1,16 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of files, and whose they are: what the standard library does not pass on."""
-import os
-
+"""Reads and renames names of files, as the standard library does not."""
 from .libc import bind, buffer, c_bytes, c_int, c_pointer, c_uint
 
 RENAME_NOREPLACE = 1
 #: So many bytes of a directory are read at a time; an entry has at most 280.
 DIRECTORY_ROOM = 32768
 
-_setgroups = bind("setgroups", c_int, c_pointer)
-_setfsuid = bind("setfsuid", c_uint)
-_setfsgid = bind("setfsgid", c_uint)
 _getdents64 = bind("getdents64", c_int, c_pointer, c_uint)
 _renameat2 = bind("renameat2", c_int, c_bytes, c_int, c_bytes, c_uint)
 
@@ -43,17 +38,3 @@ def rename_exclusive(directory, old, new):
     EEXIST: `new` is there; EINVAL: the file system does not know the flag.
     """
     _renameat2(directory, old, directory, new, RENAME_NOREPLACE)
-
-
-def set_file_identity(uid, gid):
-    """Makes uid and gid those by which files are opened and made, and drops the supplementary groups.  Capabilities over
-    files go with it.  setfsuid(2)
-
-    EPERM: it had no effect (the call itself never says so), or setgroups is not allowed.
-    """
-    _setgroups(0, None)
-    nobody = 0xffffffff  # is no id, and asks for the present one
-    for change, number in ((_setfsgid, gid), (_setfsuid, uid)):
-        change(number)
-        if change(nobody) & 0xffffffff != number:
-            raise OSError(1, os.strerror(1), "setfsuid")

@@ -32,6 +32,8 @@ _setns = bind("setns", c_int, c_int)
 _setgroups = bind("setgroups", c_int, c_pointer)
 _setresuid = bind("setresuid", c_uint, c_uint, c_uint)
 _setresgid = bind("setresgid", c_uint, c_uint, c_uint)
+_setfsuid = bind("setfsuid", c_uint)
+_setfsgid = bind("setfsgid", c_uint)
 _setsid = bind("setsid")
 _prctl_number = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_pointer = bind("prctl", c_int, c_pointer, c_ulong, c_ulong, c_ulong)
@@ -107,6 +109,20 @@ def set_identity(uid, gid, groups=True):
         _setgroups(0, None)
     _setresgid(gid, gid, gid)
     _setresuid(uid, uid, uid)
+
+
+def set_file_identity(uid, gid):
+    """Makes uid and gid those by which files are opened and made.  setfsuid(2)
+
+    Drops the supplementary groups, too; capabilities over files go with it.  EPERM: it had no effect
+    (the call itself never says so), or setgroups is not allowed.
+    """
+    _setgroups(0, None)
+    nobody = 0xffffffff  # is no id, and asks for the present one
+    for change, number in ((_setfsgid, gid), (_setfsuid, uid)):
+        change(number)
+        if change(nobody) & 0xffffffff != number:
+            raise OSError(1, os.strerror(1), "setfsuid")
 
 
 def setsid():

@@ -5,13 +5,12 @@ import re
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import controls, features, gate, stages, tiers, weaker
+from mrunc.sandbox import controls, features, gate, stages, tiers
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.spec import Spec
 from mrunc.syscalls import process
 
 ROWS = pytest.mark.parametrize("row", CONTROLS.values(), ids=list(CONTROLS))
-STORIES = dict(weaker.STORIES, full=stages.FULL)
 
 
 def test_each_row_is_read_back_and_each_reader_has_a_row():
@@ -25,11 +24,17 @@ def test_a_row_has_documented_parts_only(row):
     assert set(vars(row)) | defaults == set(documented)
 
 
-@ROWS
-def test_a_step_that_a_row_skips_is_in_each_tier_that_has_the_control(row):
-    for name in tiers.NAMES if row.skips else ():
-        if row.name not in tiers.named(name).lacks:
-            assert [step for step, _ in STORIES[name]].count(row.skips) == 1, name
+@pytest.mark.parametrize("step", stages.STAGES.values(), ids=list(stages.STAGES))
+def test_an_optional_step_is_in_each_tier_that_has_its_control(step):
+    assert step.control in CONTROLS or step.control in (None, "limits")
+    for name in tiers.NAMES if step.optional else ():
+        if step.control not in tiers.named(name).lacks:
+            assert stages.TIERS[name].count(step) == 1, name
+
+
+def test_what_may_be_left_out_as_a_whole_step():
+    assert [step.control for step in stages.STAGES.values() if step.optional] == [
+        "timens", "parent-death", "session", "userns-limit", "root-ro", "hostname", "nnp", "landlock"]
 
 
 @ROWS
