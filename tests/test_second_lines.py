@@ -24,6 +24,7 @@ from mrunc.sandbox import (
     tree_walk,
 )
 from mrunc.sandbox.cgroup_limits import Setting
+from mrunc.sandbox.controls import CONTROLS
 from mrunc.syscalls.numbers import native
 
 NR = native().NR
@@ -69,7 +70,8 @@ def in_force(name, reading, facts=None, **plan):
         **plan,
     )
     features = types.SimpleNamespace(landlock_abi=6)
-    return bool(gate.TESTS[name](name, made, reading, facts or {}, features, (1000, 1000), 2)[0])
+    read = gate.READERS[CONTROLS[name].read]
+    return bool(read(name, made, reading, facts or {}, features, (1000, 1000), 2)[0])
 
 
 @pytest.mark.parametrize(
