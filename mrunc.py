@@ -43,5 +43,10 @@ def main(argv=None, leave=False):
     return main(sys.argv[1:] if argv is None else argv, leave)
 
 
-if __name__ == "__main__":
+def command():
+    """Runs the command line and ends the process with its status: the installed `mrunc`."""
     main(leave=True)
+
+
+if __name__ == "__main__":
+    command()

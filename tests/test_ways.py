@@ -198,7 +198,7 @@ def test_the_unpacked_wheel_runs_everywhere(python, wheel, tmp_path):
     """A site-packages of each Python: not each of them has pip."""
     zipfile.ZipFile(str(wheel)).extractall(str(tmp_path))
     assert go(python, "-m", "mrunc", *HELLO, env={"PYTHONPATH": str(tmp_path)}) == "hello\n"
-    script = "import sys; from mrunc.mrunc import main; sys.argv[0] = 'mrunc'; sys.exit(main())"
+    script = "import sys; from mrunc.mrunc import command; sys.argv[0] = 'mrunc'; sys.exit(command())"
     assert go(python, "-c", script, *HELLO, env={"PYTHONPATH": str(tmp_path)}) == "hello\n"
 
 
