@@ -13,16 +13,12 @@ if _script:
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         del sys.path[0]  # the tool's own folder, before anything is imported: a sample called os.py may lie in it
 
-import posix
+import os
 
 if __spec__ is None or not __spec__.parent:
     # Run by path, or imported as a lone module: become the package "mrunc" by __path__, so that relative imports work.
-    try:
-        with open(__file__, "rb") as _file:  # as os.path.realpath does, which costs the import of os: a tenth of a start
-            __path__ = [posix.readlink("/proc/self/fd/%d" % _file.fileno()).rpartition("/")[0] or "/"]
-    except OSError:
-        __path__ = [__file__.rpartition("/")[0] or "."]
-    for _name in posix.listdir(__path__[0]) if _script else ():
+    __path__ = [os.path.dirname(os.path.realpath(__file__))]
+    for _name in os.listdir(__path__[0]) if _script else ():
         if _name == "seccomp_bpf" or _name.startswith("seccomp_bpf.") and _name.endswith(".so"):  # preferred to our .py
             sys.exit(125 * bool(sys.stderr.write("mrunc: %s lies beside the tool and would run in it: move it away\n" % _name)))
     __package__ = "mrunc"  # what Python before 3.15 resolves relative imports by; later it reads __spec__.parent

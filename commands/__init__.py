@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: one verb, one module.  Nothing is imported before it is known which verb runs."""
-import posix
+import os
 import sys
 
 #: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
@@ -38,7 +38,7 @@ def _run(argv):
         return 130
     except BrokenPipeError:
         # The reader of our output is gone; nothing more can be said, and the interpreter must not try at its exit.
-        posix.dup2(posix.open("/dev/null", posix.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
     except OSError as error:
         from .output import say
@@ -60,7 +60,7 @@ def _leave(status):
                 stream.flush()
     except (OSError, ValueError):
         sys.exit(status)
-    posix._exit(status)
+    os._exit(status)
 
 
 def _dispatch(argv):
@@ -101,10 +101,10 @@ def _fill_standard_descriptors():
     from ..sandbox.errors import usage
     for fd in (0, 1, 2):
         try:
-            if posix.fstat(fd).st_mode & 0o170000 == 0o040000:
+            if os.fstat(fd).st_mode & 0o170000 == 0o040000:
                 raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
         except OSError:
-            posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def program_name():

@@ -5,7 +5,7 @@ import io
 import zipfile
 
 ROOM = __package__.rpartition(".")[0]
-MODULES = ("syscalls", "syscalls.libc", "syscalls.system", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
+MODULES = ("syscalls", "syscalls.libc", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
            "sandbox", "sandbox.attempt",
            "commands", "commands.probing") + tuple("commands.probes_" + name for name in (
                "devices", "filter", "given", "identity", "kernel", "leaks", "limits", "mounts",

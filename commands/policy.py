@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy show|explain|export|diff|learn`: the system call policies, to be read, compared and used elsewhere."""
+import os
+
 from . import actions
 from ..sandbox.errors import nearest
 from .options import Option
@@ -70,7 +72,6 @@ def wrong(what, reason=None, remedy=None):
 
 def machine(values):
     """The architecture that is meant."""
-    import os
     from ..sandbox import policy
     arch = values.get("arch") or os.uname().machine
     if arch not in policy.ARCHES:
@@ -81,7 +82,6 @@ def machine(values):
 
 def load(what, arch):
     """(name, program bytes) of a shipped policy or a file.  Raises SandboxError."""
-    import os
     from ..sandbox import frozen_filters, policy
     if what in policy.NAMES:
         return what, frozen_filters.program(what, arch)
@@ -246,7 +246,6 @@ def _call_name(word, arch):
 
 def export(words, values):
     """policy export"""
-    import os
     arch, form = machine(values), values.get("format")
     if form not in ("bpf", "oci"):
         raise wrong("--format %s" % form if form else "export needs --format", "it is one of: bpf, oci")

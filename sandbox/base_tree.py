@@ -3,7 +3,8 @@
 
 An operation only says what shall be there; mounting.py does it.  Mount points are only ever made on our own tmpfs.
 """
-from ..syscalls.system import os
+import os
+
 from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
 
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC

@@ -7,10 +7,10 @@ is told to the other: the end of a source when all of it has been handed over, a
 source, which its writer sees as EPIPE.
 """
 import fcntl
+import os
 import select
 
 from ..syscalls.splice import splice
-from ..syscalls.system import os
 
 CHUNK = 65536
 #: So much may wait for a reader before the other side is not read any more.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What only the supervisor can write for its child, which waits meanwhile: the id maps and the out-of-memory score."""
-from ..syscalls.system import os
+import os
+
 from ..syscalls import process
 from .errors import SandboxError
 from .stages import write_file

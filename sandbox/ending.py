@@ -6,10 +6,10 @@ that lasts.  So the supervisor kills the control group, or without one every pro
 and again until pid 1 has ended.  No number is trusted: each process is opened first, and killed through what was opened
 if that belongs to the sandbox.  pid_namespaces(7), pidfd_send_signal(2)
 """
+import os
 import select
 import time
 
-from ..syscalls.system import os
 from ..syscalls import process
 
 SIGKILL = 9
@@ -76,7 +76,6 @@ def give_way(pid):
     Out of SCHED_IDLE it comes with CAP_SYS_NICE alone; a busy host can hold up the end of one that an ordinary user's
     program has put there, if no filter kept it from that.  sched_setscheduler(2)
     """
-    import os
     for change, arguments in ((os.sched_setaffinity, (pid, os.sched_getaffinity(0))),
                               (os.sched_setscheduler, (pid, os.SCHED_OTHER, os.sched_param(0))),
                               (os.setpriority, (os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0)))):

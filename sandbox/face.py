@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The module `mrunc` for programs: its names are imported when they are looked up."""
 import _thread
-import posix
+import os
 import sys
 
 #: Names that need no more of the library than their own module; all others are of `public`.
@@ -9,9 +9,9 @@ HOMES = {"Result": "result", "SandboxError": "errors"}
 #: Held while the library is imported.  A fork takes it too, and so waits for the end of the
 #: import: its child would find the modules locked by a thread that it does not have.
 IMPORTING = _thread.RLock()
-if hasattr(posix, "register_at_fork"):  # Python 3.7
-    posix.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release,
-                           after_in_child=IMPORTING.release)
+if hasattr(os, "register_at_fork"):  # Python 3.7
+    os.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release,
+                        after_in_child=IMPORTING.release)
 
 
 class Face(type(sys)):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
-from ..syscalls.system import os
+import os
+
 from ..syscalls import landlock, libc
 from .controls import CONTROLS
 

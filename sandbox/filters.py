@@ -4,6 +4,8 @@
 Checked at plan time, so that a policy that can't work is refused before anything starts: actions that this kernel or mrunc
 has no answer to, and the calls that mrunc's own pid 1 makes behind the same filter.
 """
+import os
+
 from . import policy
 from .door import option
 from .errors import SandboxError, usage
@@ -11,7 +13,6 @@ from .policy_files import compiled, read, refuse_unsure
 from .policy_minijail import addition
 from .. import seccomp_bpf as bpf
 from ..syscalls import seccomp
-from ..syscalls.system import os
 
 _FDS = range(3, 9)       # stages.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know

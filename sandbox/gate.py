@@ -4,7 +4,8 @@
 Runs in the supervisor and believes nothing that was not read after the fact: /proc/PID of the waiting init, and for the
 few things that no file shows, what the child read back itself before the filter closed.
 """
-from ..syscalls.system import os
+import os
+
 from .child_files import FIRST
 from .controls import CONTROLS, LEFT_OUT, Control
 from .errors import SandboxError

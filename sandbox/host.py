@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
-from ..syscalls.system import os
+import os
+
 from ..syscalls import process
 from .etc import HOST_ENTRIES
 

@@ -5,7 +5,8 @@ A read-only mount does not keep a program from connecting.  /usr has tens of tho
 start; the kernel's table names every bound socket of our network namespace.  A store is searched too, for FIFOs and for what
 the table does not place: names relative to a service's directory, and services in other network namespaces.
 """
-from ..syscalls.system import os
+import os
+
 from .errors import SandboxError
 from .host import STORES, whole
 

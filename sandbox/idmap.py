@@ -5,8 +5,9 @@ A user's sandbox is the user.  Root's is an id of a range that nobody else uses,
 out of two sandboxes is still two strangers.  MRUNC_ID_RANGE=FIRST:COUNT sets the range.
 """
 import fcntl
+import os
+import struct
 
-from ..syscalls.system import os, struct
 from .errors import SandboxError, usage
 from .host import whole
 

@@ -65,8 +65,9 @@ Stopping is not ending: a workload traced by one of its own children stays a zom
 supervisor that has said STOP keeps a deadline and then kills init.
 """
 
+import struct
+
 from ..syscalls import process
-from ..syscalls.system import struct
 
 READY = -4096       # no errno and no wait status
 GO, GO_TERMINAL = b"go!\n", b"got\n"

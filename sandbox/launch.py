@@ -4,9 +4,9 @@
 Everything the child will need is made here, before clone3.  Whatever fails before the gate opens is a SandboxError and
 nothing of the workload has run; after it, a Result says so.  Each step of the clean-up stands alone.
 """
+import os
 import time
 
-from ..syscalls.system import os
 from ..syscalls import caps, libc, process, seccomp
 from . import child_files, ending, idmap, init, plan as planning, stages, tiers
 from .errors import SandboxError, step

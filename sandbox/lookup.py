@@ -4,7 +4,8 @@
 Runs in the child after Landlock, so what it can't open the workload can't either.  Reads at most 256 bytes of a file
 that may be hostile.
 """
-from ..syscalls.system import os
+import os
+
 from ..syscalls.libc import ARCH
 from .errors import NOT_EXECUTABLE, NOT_FOUND
 

@@ -5,7 +5,8 @@ directory, too.
 Until pivot_root an absolute link in our own tree would lead into the caller's, so every path is walked with RESOLVE_IN_ROOT;
 but for the plain ones, on whose way there is nothing but directories that were just made.
 """
-from ..syscalls.system import os
+import os
+
 from ..syscalls import mount
 from .base_tree import INODES, NODEV, NOSUID, RO
 

@@ -3,9 +3,9 @@
 
 Everything taken is written down in `undo` at the moment it is taken, so whatever fails next, all of it is given back.
 """
+import os
 import time
 
-from ..syscalls.system import os
 from ..syscalls import libc, process
 from . import idmap
 from .errors import ENOSYS, SandboxError, step

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, as one class and one JSON."""
-from ..syscalls.system import os
+import os
+
 from . import errors
 
 SCHEMA = 1

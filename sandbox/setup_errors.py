@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes errors of a set-up that failed in the child, and of an exec that the kernel refused."""
-from ..syscalls.system import os
+import os
+
 from ..syscalls import process
 from . import stages
 from .errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, USAGE, SandboxError

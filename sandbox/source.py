@@ -7,9 +7,9 @@ mount, the copy or the Landlock rule is made from it.  A program that still runs
 its names at any moment; it can't exchange what is held.
 """
 import errno
+import os
 import sys
 
-from ..syscalls.system import os
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

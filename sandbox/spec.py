@@ -3,7 +3,8 @@
 
 Nothing here touches the host; what depends on it (does a source exist?) is the plan's business.
 """
-from ..syscalls.system import os
+import os
+
 from .controls import CONTROLS
 from .errors import nearest, usage
 from .tiers import NAMES as TIERS

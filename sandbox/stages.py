@@ -5,7 +5,8 @@ The order is the point of this file; the lists stand at its end.  Each step stan
 and nowhere else; its docstring says why there.  Nothing is imported here after clone3, and nothing
 is decided: the plan was made in the parent.
 """
-from ..syscalls.system import os
+import os
+
 from ..syscalls import caps, landlock, libc, mount, process, seccomp
 from . import init
 from .errors import CANNOT_CONTAIN

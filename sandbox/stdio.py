@@ -6,8 +6,8 @@ again through /proc/self/fd with other rights.  So a file, pipe or socket is car
 ours, a terminal becomes a terminal of the sandbox's own, and /dev/null is opened anew inside.
 """
 import fcntl
+import os
 
-from ..syscalls.system import os
 from .errors import CANNOT_CONTAIN
 
 NULL_DEVICE = os.makedev(1, 3)

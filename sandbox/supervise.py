@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """While the program runs: what is to be done about its control socket, the signals, what is carried, and the deadlines."""
+import os
 import select
 import time
 
-from ..syscalls.system import os
 from ..syscalls import libc, process
 from . import init
 from .loop import Loop

@@ -6,10 +6,11 @@ signals) reaches the caller's.  The caller's goes raw only where it is 0 and we 
 Where 0 is no terminal (--tty), input is copied and its end becomes an end-of-file character on the pty.
 """
 import fcntl
+import os
+import struct
 import termios
 import time
 
-from ..syscalls.system import os, struct
 from .carry import Carrier, Flow, become_null
 from .stdio import TIOCGDEV
 from .writer import Writer

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Capability sets and securebits.  capabilities(7)"""
-from .system import struct
+import struct
+
 from .libc import bind, c_int, c_pointer, c_ulong
 
 PR_CAPBSET_READ, PR_CAPBSET_DROP, PR_GET_SECUREBITS, PR_SET_SECUREBITS, PR_CAP_AMBIENT = 23, 24, 27, 28, 47

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Landlock.  landlock(7), Documentation/userspace-api/landlock.rst"""
-from .system import os, struct
+import os
+import struct
+
 from .libc import bind, c_int, c_pointer, c_size, c_uint
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 0x1, 0x2, 0x4, 0x8

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another process's memory.  process_vm_readv(2), Linux 3.2"""
-from .system import struct
+import struct
+
 from .libc import addressof, bind, buffer, c_int, c_pointer, c_ulong
 
 PAGE = 4096

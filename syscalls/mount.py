@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts: mount(2), pivot_root(2) and the file-descriptor based mount API of Linux 5.2 (mount_setattr: 5.12)."""
-from .system import os, struct
+import os
+import struct
+
 from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
 
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes: creation in namespaces, identity, prctl(2), descriptors, exec, and the handles a supervisor needs."""
 import _thread
+import os
+import struct
 
-from .system import os, struct
 from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, c_size, c_uint, c_ulong,
                    sockets)
 

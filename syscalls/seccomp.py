@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """seccomp(2)."""
-from .system import struct
+import struct
+
 from .libc import addressof, bind, buffer, c_pointer, c_uint
 
 SECCOMP_SET_MODE_FILTER, SECCOMP_GET_ACTION_AVAIL = 1, 2

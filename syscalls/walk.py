@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening below a directory one component at a time: for Linux before 5.6, and under filters that hide openat2."""
 import errno
+import os
 
-from .system import os
 
 O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 S_IFMT, S_IFLNK = 0o170000, 0o120000
