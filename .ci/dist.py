@@ -49,7 +49,7 @@ def builder():
             shutil.rmtree(place, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", place], check=True)
             subprocess.run([os.path.join(place, "bin", "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                            "setuptools>=77"], check=True)
+                            "-c", os.path.join(HERE, ".ci", "versions.txt"), "setuptools"], check=True)
             open(os.path.join(place, "ready"), "w").close()
     return os.path.join(place, "bin", "python")
 
