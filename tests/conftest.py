@@ -376,10 +376,11 @@ def elsewhere(item):
     if IN_VM and layouts and os.environ["MRUNC_VM_CGROUP"] not in layouts:
         return "for another layout of control groups (--cgroup)"
     once = item.get_closest_marker("once")
-    if once and not IN_VM and os.geteuid() == 0 and caller(item) != once.kwargs.get("who", "user"):
-        return "long, and the same whoever calls: it runs for one of the two"
-    if os.geteuid() == 0 and caller(item) not in WHO:
-        return "for another caller (MRUNC_TEST_WHO)"
+    if os.geteuid() == 0 and not IN_VM:
+        if once and caller(item) != once.kwargs.get("who", "user"):
+            return "long, and the same whoever calls: it runs for one of the two"
+        if caller(item) not in WHO:
+            return "for another caller (MRUNC_TEST_WHO)"
     if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
             and not item.get_closest_marker("also_vm"):
         return "for root's run, which starts the tool for such a user, too, and in the same way"
