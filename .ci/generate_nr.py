@@ -27,8 +27,8 @@ TEMPLATE = '''\
 
 AUDIT_ARCH = 0x%08X
 LAST = %d
-CALLS = """
-%s"""
+NR = {
+%s}
 '''
 
 
@@ -65,8 +65,7 @@ def table(path):
         text = old.read()
     names = {}
     exec(text, names)
-    numbers = {name: int(number) for name, number in map(str.split, names["CALLS"].strip().split("\n"))}
-    return numbers, tuple(map(int, re.search(r"up to Linux (\d+)\.(\d+)", text).groups()))
+    return names["NR"], tuple(map(int, re.search(r"up to Linux (\d+)\.(\d+)", text).groups()))
 
 
 def merged(old, new, where):
@@ -94,7 +93,7 @@ def main():
         numbers = merged(old, new, arch)
         if new:
             release = max(release, header_release(options.root))
-        rows = "".join("%s %d\n" % row for row in sorted(numbers.items(), key=lambda row: (row[1], row[0])))
+        rows = "".join('    "%s": %d,\n' % row for row in sorted(numbers.items(), key=lambda row: (row[1], row[0])))
         text = TEMPLATE % ("%d.%d" % release, arch, audit_arch, max(numbers.values()), rows)
         before = open(path).read() if os.path.exists(path) else ""
         if text != before:

@@ -137,7 +137,7 @@ def imports(result):
         (phase, len(found), sum(name.startswith("mrunc.") for name in found), "%.2f" % (sum(us[name] for name in found) / 1000))
         for phase, found in (("before clone3", names[:at]), ("after it, while the child sets itself up", names[at:]))])
     text += "\n\n" + table(("the dearest", "us"), sorted(us.items(), key=lambda item: -item[1])[:8])
-    return "\n\n".join([text] + result["wrong"])
+    return text
 
 
 def calls(result):

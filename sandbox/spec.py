@@ -213,7 +213,7 @@ def pair(value, name, shape):
 def _bytes(value, name):
     try:
         data = os.fsencode(value)
-    except (TypeError, AttributeError):  # the latter of a start without the module os
+    except TypeError:
         raise usage("%s %r" % (_option(name), value), "not a path or text")
     except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
         data = value.encode("utf-8", "surrogateescape")

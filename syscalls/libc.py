@@ -88,9 +88,9 @@ ARCH = MACHINE if MACHINE in ("x86_64", "aarch64") and BITS == 64 else None
 TABLE = ARCH or "x86_64"
 
 if TABLE == "aarch64":
-    from .nr_aarch64 import CALLS
+    from .nr_aarch64 import NR
 else:
-    from .nr_x86_64 import CALLS
+    from .nr_x86_64 import NR
 
 AT_FDCWD = -100
 AT_EMPTY_PATH = 0x1000
@@ -98,8 +98,7 @@ AT_EMPTY_PATH = 0x1000
 
 def number(name):
     """The number of a system call, -1 where this architecture has no such call."""
-    at = CALLS.find("\n%s " % name)
-    return -1 if at < 0 else int(CALLS[at + len(name) + 2:CALLS.index("\n", at + 1)])
+    return NR.get(name, -1)
 
 
 def bind(name, *argtypes):
