@@ -29,7 +29,7 @@ if __spec__ is None or not __spec__.parent:
 __version__ = "0.1.0"
 __all__ = ["CalledProcessError", "Pool", "Result", "Sandbox", "SandboxError", "doctor", "main", "run"]
 if not _script:
-    from .sandbox.face import Face
+    from .sandbox.library.face import Face
     sys.modules[__name__].__class__ = Face
 
 

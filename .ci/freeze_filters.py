@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the shipped policies into sandbox/frozen.py (runs that name none) and frozen_named.py.
+"""Compiles the shipped policies into sandbox/seccomp/shipped_bytes.py (runs that name none) and shipped_named.py.
 
     python3 .ci/freeze_filters.py [--check]
 
@@ -49,8 +49,8 @@ def weights(table):
 
 
 def programs():
-    """{(arch, name): bytes} of sandbox/frozen.py and sandbox/frozen_named.py."""
-    seccomp_bpf, policy = project("seccomp_bpf"), project("sandbox.policy")
+    """{(arch, name): bytes} of sandbox/seccomp/shipped_bytes.py and sandbox/seccomp/shipped_named.py."""
+    seccomp_bpf, policy = project("seccomp_bpf"), project("sandbox.seccomp.policy")
     made = {}
     for arch in policy.ARCHES:
         often = weights(policy.numbers(arch).NR)
@@ -75,11 +75,11 @@ def text(made, what):
 
 
 def files(plain):
-    """[(name, content)] in sandbox/.  plain: what `programs` returned."""
+    """[(name, content)] in sandbox/seccomp/.  plain: what `programs` returned."""
     parts = [{key: plain[key] for key in plain if (key[1] in UNNAMED) is unnamed} for unnamed in (True, False)]
-    return [("frozen.py", text(parts[0], PLAIN)), ("frozen_named.py", text(parts[1], NAMED))]
+    return [("shipped_bytes.py", text(parts[0], PLAIN)), ("shipped_named.py", text(parts[1], NAMED))]
 
 
 if __name__ == "__main__":
     everything = programs()
-    sys.exit(max(settle("sandbox/" + name, content, "run .ci/freeze_filters.py") for name, content in files(everything)))
+    sys.exit(max(settle("sandbox/seccomp/" + name, content, "run .ci/freeze_filters.py") for name, content in files(everything)))

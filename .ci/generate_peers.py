@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes sandbox/peers.py from docs/peers/*.json: what other sandboxes allow, facts only.
+"""Writes commands/policy/peers.py from docs/peers/*.json: what other sandboxes allow, facts only.
 
     python3 .ci/generate_peers.py [--check]
 
@@ -74,7 +74,7 @@ def literal(text, indent, width=120):
 
 
 def text():
-    """The content of sandbox/peers.py."""
+    """The content of commands/policy/peers.py."""
     out = [HEAD]
     for path in sorted(glob.glob(os.path.join(HERE, "docs", "peers", "*.json"))):
         with open(path) as stream:
@@ -103,4 +103,4 @@ def text():
 
 
 if __name__ == "__main__":
-    sys.exit(settle("sandbox/peers.py", text(), "run .ci/generate_peers.py"))
+    sys.exit(settle("commands/policy/peers.py", text(), "run .ci/generate_peers.py"))

@@ -18,7 +18,7 @@ MARK = "<!-- %s: %s -->\n"
 
 def answers(call, at, value):
     """What `default` answers with a value as argument `at`, in words, the same on both architectures."""
-    bpf, policy, frozen = project("seccomp_bpf"), project("sandbox.policy"), project("sandbox.frozen_filters")
+    bpf, policy, frozen = project("seccomp_bpf"), project("sandbox.seccomp.policy"), project("sandbox.seccomp.shipped")
     found = set()
     for arch in policy.ARCHES:
         for name in ("default", "strict"):
@@ -42,7 +42,7 @@ def file_ioctls():
 
 def lists():
     """What passes by argument."""
-    data = project("sandbox.policy_arguments")
+    data = project("sandbox.seccomp.arguments")
     rows = ["| call | passes | why |", "|---|---|---|"]
 
     def row(call, names, why):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/*.schema.json from sandbox/schema.py, and the table of reasons in docs/result.md from sandbox/reasons.py.
+"""Writes docs/*.schema.json from sandbox/result/schema.py, and the table of reasons in docs/result.md from sandbox/result/reasons.py.
 
     python3 .ci/generate_schemas.py [--check]
 """
@@ -15,7 +15,7 @@ BEGIN, END = "<!-- reasons: begin -->\n", "<!-- reasons: end -->\n"
 
 def made():
     """Yields (path, text) of each file."""
-    schema, reasons = project("sandbox.schema"), project("sandbox.reasons")
+    schema, reasons = project("sandbox.result.schema"), project("sandbox.result.reasons")
     yield "docs/result.schema.json", json.dumps(schema.result_schema(), indent=2) + "\n"
     yield "docs/ledger.schema.json", json.dumps(schema.ledger_schema(), indent=2) + "\n"
     with open(os.path.join(HERE, PAGE), encoding="utf-8") as stream:

@@ -139,7 +139,7 @@ def release(source):
 
 def text(source, traced):
     """The content of syscalls/widths.py."""
-    found, policy = {}, project("sandbox.policy")
+    found, policy = {}, project("sandbox.seccomp.policy")
     #: Where a tracepoint's name is not the call's: the functions behind stat and the like, and arm64's 64-bit variants.
     entry = {"stat": "newstat", "fstat": "newfstat", "lstat": "newlstat", "uname": "newuname", "umount2": "umount",
              "_sysctl": "sysctl", "sendfile": "sendfile64"}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ships: the files that run, the version and the time that a release bears."""
 import ast
+import glob
 import os
 import re
 import subprocess
@@ -14,8 +15,9 @@ OLDEST = 315532800
 
 def runtime_files():
     """Sorted paths, relative to the project, of the files that run: nothing else is needed anywhere."""
-    return sorted(DOOR + tuple(room + "/" + name for room in ROOMS for name in os.listdir(os.path.join(HERE, room))
-                               if name.endswith(".py")))
+    return sorted(DOOR + tuple(
+        os.path.relpath(path, HERE) for room in ROOMS
+        for path in glob.glob(os.path.join(HERE, room, "**", "*.py"), recursive=True)))
 
 
 def read(path):

@@ -21,7 +21,7 @@ if HERE not in sys.path:
 
 import mrunc  # noqa: E402,F401
 from mrunc import seccomp_bpf  # noqa: E402
-from mrunc.sandbox import policy  # noqa: E402
+from mrunc.sandbox.seccomp import policy  # noqa: E402
 
 _FREEZE = runpy.run_path(os.path.join(HERE, ".ci", "freeze_filters.py"))
 mix, weights = _FREEZE["mix"], _FREEZE["weights"]

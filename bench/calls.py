@@ -29,8 +29,13 @@ MARK = "/mrunc-calls/"
 
 def traced():
     """What strace follows: a run from its plan to its end, with marks between the phases."""
-    from mrunc.sandbox import frozen, frozen_filters, gate, loop, plan_text, result, supervise, verdict  # noqa: F401
-    from mrunc.sandbox import launch, spec
+    from mrunc.sandbox.seccomp import shipped, shipped_bytes
+    from mrunc.sandbox.launch import gate
+    from mrunc.sandbox.running import loop, supervise
+    from mrunc.commands.run import plan_text
+    from mrunc.sandbox.result import result, verdict  # noqa: F401
+    from mrunc.sandbox.launch import run as launch
+    from mrunc.sandbox.plan import spec
     import fcntl  # noqa: F401
     request = spec.Spec(["/bin/true"])
     os.access(MARK + "plan", 0)
@@ -46,15 +51,16 @@ def traced():
 
 def amounts(plan):
     """{what the rows count by: how many the plan has}"""
-    from mrunc.sandbox import base_tree, etc, host
+    from mrunc.sandbox.tree import default
+    from mrunc.sandbox.host import etc, facts
     kinds = collections.Counter(op.kind for op in plan.operations)
     filled = sum(1 for op in plan.operations if op.kind == "file" and op.src)
     path = [part for entry in os.environ["PATH"].split(":") for part in entry.split("/") if part]
     return {"directory": kinds["directory"], "empty file": kinds["file"] - filled, "file": filled, "link": kinds["symlink"],
             "file system": kinds["tmpfs"] + kinds["proc"] + kinds["devpts"], "bind": kinds["bind"] + kinds["device"],
-            "mount": sum(kinds[kind] for kind in base_tree.MOUNTS), "rule": len(plan.landlock_rules),
+            "mount": sum(kinds[kind] for kind in default.MOUNTS), "rule": len(plan.landlock_rules),
             "limit": len(plan.limits), "entry of /etc": len(etc.HOST_ENTRIES) + kinds["bind"],
-            "place of the host": len(host.ROOT_NAMES) + len(host.STORES), "component of PATH": len(path)}
+            "place of the host": len(facts.ROOT_NAMES) + len(facts.STORES), "component of PATH": len(path)}
 
 
 def measured(python=None, prefix=()):

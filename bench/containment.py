@@ -17,8 +17,8 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(HERE, "tests"))
 
 import positive  # noqa: E402
-from mrunc.commands import probing  # noqa: E402
-from mrunc.commands.declared import UNPROVEN  # noqa: E402
+from mrunc.commands.selftest import probing  # noqa: E402
+from mrunc.commands.selftest.declared import UNPROVEN  # noqa: E402
 
 LINKS = [name for name in ("bin", "lib", "lib64", "sbin") if os.path.islink("/" + name)]
 #: runc and nspawn want control groups, whatever this machine has of them: v2 alone, in a mount namespace that is thrown away.

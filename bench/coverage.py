@@ -25,7 +25,7 @@ if HERE not in sys.path:
 sys.path.insert(0, os.path.join(HERE, "tests"))
 
 import mrunc  # noqa: E402,F401
-from mrunc.sandbox import frozen_filters, policy  # noqa: E402
+from mrunc.sandbox.seccomp import policy, shipped  # noqa: E402
 
 ARCH = os.uname().machine
 TABLE = os.path.join(HERE, "docs", "coverage-%s.json" % ARCH)
@@ -126,7 +126,7 @@ def suite():
     if failed:
         print("failed under strace: %s" % ", ".join(failed), file=sys.stderr)
     return {"date": time.strftime("%Y-%m-%d"), "kernel": os.uname().release, "arch": ARCH, "programs": len(jobs),
-            "policy": frozen_filters.digest("default", ARCH), "calls": dict(sorted(out.items())),
+            "policy": shipped.digest("default", ARCH), "calls": dict(sorted(out.items())),
             "never_made": sorted(may_pass() - set(out))}
 
 

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import measure  # noqa: E402
 
 #: The last that is imported before there is a child, which others are imported beside.
-LAST = "mrunc.sandbox.frozen"
+LAST = "mrunc.sandbox.seccomp.shipped_bytes"
 
 
 def imported(python=None, words=("run", "--", "/bin/true")):

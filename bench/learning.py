@@ -6,7 +6,7 @@
 
 Time: wall and processor time of the whole command with all that it starts, in one interleaved run; the ratios are of what
 each way adds to the plain run, median by median.  Calls: strace looks on from outside at a run that learns, so that both
-see the same run and the sets can be compared exactly.  What they may differ in is said by mrunc.sandbox.learned: calls of
+see the same run and the sets can be compared exactly.  What they may differ in is said by mrunc.sandbox.seccomp.learned: calls of
 BASE are never noted, those of BLIND are refused while learning.
 """
 import importlib.util
@@ -23,7 +23,7 @@ import measure  # noqa: E402
 from measure import DOOR, PYTHON, milliseconds  # noqa: E402
 
 import mrunc  # noqa: E402,F401
-from mrunc.sandbox import learned, learned_text  # noqa: E402
+from mrunc.sandbox.seccomp import learned, learned_text  # noqa: E402
 
 # By its path: a process whose own coverage is measured has another module of that name.
 _spec = importlib.util.spec_from_file_location("bench_coverage", os.path.join(sys.path[0], "coverage.py"))

@@ -21,7 +21,7 @@ import measure  # noqa: E402
 import page  # noqa: E402
 from measure import DOOR, PYTHON  # noqa: E402
 
-from mrunc.sandbox.ledger import BURST, PACE  # noqa: E402
+from mrunc.sandbox.observe.ledger import BURST, PACE  # noqa: E402
 
 ALLOWED, REFUSED = ("plain", "file"), ("numbers", "denied")
 #: Calls of one refused block: with the warming up less than the burst.

@@ -132,7 +132,7 @@ def phases(result):
 def imports(result):
     """The tables of bench/imports.py: how much, and the dearest."""
     us, names = result["us"], list(result["us"])
-    at = names.index("mrunc.sandbox.frozen") + 1 if "mrunc.sandbox.frozen" in names else len(names)
+    at = names.index("mrunc.sandbox.seccomp.shipped_bytes") + 1 if "mrunc.sandbox.seccomp.shipped_bytes" in names else len(names)
     text = table(("`-X importtime`, medians", "modules", "of mrunc", "ms"), [
         (phase, len(found), sum(name.startswith("mrunc.") for name in found), "%.2f" % (sum(us[name] for name in found) / 1000))
         for phase, found in (("before clone3", names[:at]), ("after it, while the child sets itself up", names[at:]))])

@@ -22,7 +22,7 @@ import rivals as others  # noqa: E402
 from measure import PYTHON  # noqa: E402
 
 import mrunc  # noqa: E402
-from mrunc.sandbox import client  # noqa: E402
+from mrunc.sandbox.library import client  # noqa: E402
 
 STAMPED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stamped.py")
 TRUE = [os.path.realpath("/bin/true")]

@@ -69,7 +69,7 @@ def docker_filter(place):
     """The path of docker's default profile as our compiler makes it: one architecture, others are killed."""
     import bpf
     from mrunc import seccomp_bpf
-    from mrunc.sandbox import policy
+    from mrunc.sandbox.seccomp import policy
     arch = os.uname().machine
     return _written(place, "docker.bpf", seccomp_bpf.compile_policy(
         bpf.profile("docker", arch), bpf.weights(policy.numbers(arch).NR)))
@@ -77,8 +77,8 @@ def docker_filter(place):
 
 def own_filter(place):
     """The path of mrunc's default filter."""
-    from mrunc.sandbox import frozen_filters
-    return _written(place, "default.bpf", frozen_filters.program("default", os.uname().machine))
+    from mrunc.sandbox.seccomp import shipped
+    return _written(place, "default.bpf", shipped.program("default", os.uname().machine))
 
 
 def linear_filter(place):
@@ -99,10 +99,12 @@ def _written(place, name, data):
 def same_set_up(place):
     """bwrap's options for what mrunc's default plan has on this host: the same namespaces, mounts, files and environment.
     It has no Landlock, no resource limits, no id but the caller's outside, and it reads nothing back."""
-    from mrunc.sandbox import launch, plan_text, spec
-    plan = plan_text.as_dict(launch.prepare(spec.Spec(["/bin/true"])))
+    from mrunc.sandbox.launch import run
+    from mrunc.commands.run import plan_text
+    from mrunc.sandbox.plan import spec
+    plan = plan_text.as_dict(run.prepare(spec.Spec(["/bin/true"])))
     files = {}
-    for number, operation in enumerate(op for op in launch.prepare(spec.Spec(["/bin/true"])).operations if op.kind == "file"):
+    for number, operation in enumerate(op for op in run.prepare(spec.Spec(["/bin/true"])).operations if op.kind == "file"):
         files[os.fsdecode(operation.dst)] = _written(place, "file-%d" % number, operation.src or b"")
     bound = {op["dst"] for op in plan["operations"] if op["kind"] in ("bind", "device")}
     out = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0", "--hostname", plan["hostname"],

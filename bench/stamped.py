@@ -62,8 +62,8 @@ def command_line():
     gc.set_threshold(commands.COLLECT_AFTER)
     from mrunc.commands import options
     values, words = options.parse(["--", "/bin/true"])
-    from mrunc.sandbox import launch
-    from mrunc.sandbox.spec import Spec
+    from mrunc.sandbox.launch import run as launch
+    from mrunc.sandbox.plan.spec import Spec
     from mrunc.syscalls import process
     note("plan")
     run = launch.Run(launch.prepare(Spec(words, **values)))
@@ -71,7 +71,7 @@ def command_line():
     around(launch.Run, "read_back", "reading back", "program")
     run.start()
     run.meet_at_the_gate()
-    from mrunc.sandbox import supervise
+    from mrunc.sandbox.running import supervise
     around(supervise.Supervision, "_ended", "end")
     run.let_go()
     run.finish()
@@ -83,7 +83,8 @@ def command_line():
 def launcher(number):
     """A launcher whose notes are of runs in warm sandboxes."""
     package()
-    from mrunc.sandbox import job, launcher, supervise, warm
+    from mrunc.sandbox.service import job, launcher, warm
+    from mrunc.sandbox.running import supervise
     around(launcher.Launcher, "receive", "launcher")
     around(warm.Later, "_send_go", after="program")
     around(supervise.Supervision, "_ended", "end of pid 1")

@@ -24,7 +24,7 @@ if HERE not in sys.path:
 sys.path.insert(0, os.path.join(HERE, "tests"))
 
 import mrunc  # noqa: E402,F401
-from mrunc.sandbox import frozen_filters  # noqa: E402
+from mrunc.sandbox.seccomp import shipped  # noqa: E402
 from mrunc.syscalls import seccomp  # noqa: E402
 from mrunc.syscalls.libc import bind, c_int, c_ulong  # noqa: E402
 
@@ -53,7 +53,7 @@ def attach(name):
     """A preexec function that puts the process under a frozen filter."""
     if name is None:
         return None
-    prepared = seccomp.prepare(frozen_filters.program(name, os.uname().machine))
+    prepared = seccomp.prepare(shipped.program(name, os.uname().machine))
 
     def change():
         _prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

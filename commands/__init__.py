@@ -66,28 +66,28 @@ def _leave(status):
 def _dispatch(argv):
     verb = argv[0] if argv else "--help"
     if verb in ("--help", "-h", "help", "--version", "--man", "--completion"):
-        from . import manual
+        from .manual import manual
         return manual.main(argv)
     if verb == "run":
-        from . import run
+        from .run import run
         return run.main(argv[1:])
     if verb == "shell":
-        from . import run
+        from .run import run
         return run.shell(argv[1:])
     if verb == "doctor":
-        from . import doctor
+        from .doctor import doctor
         return doctor.main(argv[1:])
     if verb == "selftest":
-        from . import selftest
+        from .selftest import selftest
         return selftest.main(argv[1:])
     if verb == "policy":
-        from . import policy
+        from .policy import policy
         return policy.main(argv[1:])
     if verb == "rootfs":
-        from . import rootfs
+        from .rootfs import rootfs
         return rootfs.main(argv[1:])
     if verb == "report":
-        from . import report
+        from .report import report
         return report.main(argv[1:])
     from ..sandbox.errors import nearest, usage
     if verb.startswith("-"):
@@ -109,5 +109,5 @@ def _fill_standard_descriptors():
 
 def program_name():
     """What the user typed to start us, for command lines to paste."""
-    from ..sandbox import door
-    return door.program_name()
+    from ..sandbox import caller
+    return caller.program_name()

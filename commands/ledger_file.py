@@ -2,10 +2,10 @@
 """The file of --ledger: JSON lines that can be followed while the program runs."""
 import os
 
-from ..sandbox import shown
-from ..sandbox.drafts import Target
+from ..sandbox.changes import shown
+from ..sandbox.changes.drafts import Target
 from ..sandbox.errors import SandboxError
-from ..sandbox.ledger_stream import Stream
+from ..sandbox.observe.ledger_stream import Stream
 from .output_file import OutputFile
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: it gives the parser, the help, the man page and the completion."""
-from ..sandbox import frozen_filters
+from ..sandbox.seccomp import shipped
 from ..sandbox.errors import nearest, usage
 from . import program_name
 
@@ -58,7 +58,7 @@ OPTIONS = (
     Option("--user -u", "user", "UID[:GID]", "identity inside (default 0:0); outside it stays an unprivileged one", WORLD),
     Option("--cap-add", "cap_add", "CAP", "give one capability, good for the sandbox's own namespaces only", WORLD, True),
     Option("--seccomp", "seccomp", "FILE|NAME", "system call policy: %s, or a file (docker and podman JSON, minijail, raw "
-           "BPF)" % ", ".join(frozen_filters.NAMES), WORLD),
+           "BPF)" % ", ".join(shipped.NAMES), WORLD),
     Option("--seccomp-add", "seccomp_add", "RULE", "allow one call more: clone3, or 'ioctl: arg1 == 0x5413'; says why it is "
            "refused by default", WORLD, True),
     Option("--seccomp-action", "seccomp_action", "errno|kill", "what calls of high risk get: errno (default), or the end of "

@@ -49,7 +49,7 @@ def write_bytes(fd, data):
 
 
 def _write_all(fd, pieces):
-    from ..sandbox.writer import Writer
+    from ..sandbox.running.writer import Writer
     writer, poll = Writer(fd), select.poll()
     try:
         poll.register(writer.fd, select.POLLOUT)

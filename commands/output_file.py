@@ -4,8 +4,8 @@ import os
 import stat
 from json import dumps  # before anything runs: half a json would only show at the end
 
-from ..sandbox import shown
-from ..sandbox.drafts import Draft, Target, way_round
+from ..sandbox.changes import shown
+from ..sandbox.changes.drafts import Draft, Target, way_round
 from ..sandbox.errors import SandboxError, usage
 from .output import write_pieces
 
@@ -21,7 +21,7 @@ class OutputFile:
     REFUSED = "lies in a directory that the program can write (%s)"
 
     def __init__(self, option, path, places, follow_links=False):
-        """option: as typed; path: text, "-" for stderr; places: host directories that can't hold it, as sandbox/shown.py has
+        """option: as typed; path: text, "-" for stderr; places: host directories that can't hold it, as sandbox/changes/shown.py has
         them; follow_links: as of Target.
 
         Raises SandboxError, exit 2.

@@ -4,14 +4,19 @@ import os
 import sys
 
 
+def folder():
+    """The folder, or the archive, that this copy of mrunc lies in."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def door():
     """The path by which an interpreter starts this copy of mrunc: mrunc.py, or the archive that it lies in."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    path = os.path.join(folder, "mrunc.py")
-    while not os.path.exists(path) and folder != "/":
-        if os.path.isfile(folder):
-            return folder  # a zipapp
-        folder = os.path.dirname(folder)
+    place = folder()
+    path = os.path.join(place, "mrunc.py")
+    while not os.path.exists(path) and place != "/":
+        if os.path.isfile(place):
+            return place  # a zipapp
+        place = os.path.dirname(place)
     return path
 
 
@@ -38,10 +43,9 @@ def _typed():
     path = sys.argv[0] if sys.argv else ""
     if os.path.basename(path) == "mrunc" and not os.path.isdir(path):
         return "mrunc"
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if _same(path, os.path.join(folder, "__main__.py")) or path == "-m":
+    if _same(path, os.path.join(folder(), "__main__.py")) or path == "-m":
         return "python3 -m " + __name__.rpartition(".sandbox.")[0]
-    return "python3 " + _quoted(path) if _same(path, door()) or _same(path, folder) else None
+    return "python3 " + _quoted(path) if _same(path, door()) or _same(path, folder()) else None
 
 
 def _same(path, other):

@@ -9,7 +9,7 @@ leading `sudo` is left out for root.  A command that is a tuple is a file to wri
 import os
 import sys
 
-from . import vantage
+from .host import vantage
 
 
 def profile(name, path):
@@ -203,14 +203,13 @@ def describe(kind):
 def door():
     """mrunc.py's path, as a shell takes it."""
     import shlex
-    from .door import door
+    from .caller import door
     return shlex.quote(door())
 
 
 def _words():
     import shlex
-    from .door import library, option, program_name
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from .caller import folder, library, option, program_name
     modules = vantage.read("/sys/kernel/security/lsm").split(",") if vantage.read("/sys/kernel/security/lsm") else ["yama"]
     try:
         binary = os.readlink("/proc/self/exe")
@@ -218,7 +217,7 @@ def _words():
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
     return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(),
             "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
-            "folder": shlex.quote(folder), "tmpfs": option("tmpfs", "DST=SIZE"), "copy": option("copy"),
+            "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"), "copy": option("copy"),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}
 

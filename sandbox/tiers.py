@@ -6,7 +6,7 @@ found by trying.  What a tier does not hold is data, here and in tiers_weaker: p
 """
 from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
 from . import controls
-from .errors import CANNOT_CONTAIN, USAGE, SandboxError, usage
+from .errors import CANNOT_CONTAIN, SandboxError, USAGE, usage
 
 SIGKILL = 9
 NAMES = ("full", "rootns", "process")
@@ -68,7 +68,7 @@ def refusal(tier, spec):
 
 
 def _refused(tier, *asked, reason, remedy=None):
-    from .door import option
+    from .caller import option
     for name in ("copy", "ro", "chdir"):  # the table has them as of a command line
         remedy = remedy and remedy.replace("--" + name, option(name))
     return usage("%s in the %s tier" % (option(*asked), tier.name), reason, remedy)
@@ -101,10 +101,10 @@ def choose(spec):
 def runnable(name):
     """Whether this host can run a tier: (True, None) or (False, SandboxError).  Sets a whole sandbox up, reads it back at
     the gate, and ends it there: nothing runs in it.  Raises SandboxError only when it is interrupted."""
-    from . import launch
-    from .spec import Spec
+    from .launch import run
+    from .plan.spec import Spec
     try:
-        launch.rehearse(launch.prepare(Spec(["true"], tier=name)))
+        run.rehearse(run.prepare(Spec(["true"], tier=name)))
     except SandboxError as error:
         if error.status > 128:
             raise

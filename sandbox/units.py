@@ -8,7 +8,7 @@ LONGEST = 10 * 365 * 86400.0
 
 
 def _wrong(name, value, reason):
-    from .door import option
+    from .caller import option
     return usage(option(name, value), reason)
 
 

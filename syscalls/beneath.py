@@ -6,7 +6,7 @@ For trees that somebody else may have made, and may be changing while they are l
 import errno
 import os
 
-from ..syscalls import mount
+from . import mount
 
 O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NO_LINKS = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS

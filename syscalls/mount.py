@@ -3,7 +3,7 @@
 import os
 import struct
 
-from .libc import (AT_EMPTY_PATH, AT_FDCWD, bind, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong)
+from .libc import AT_EMPTY_PATH, AT_FDCWD, bind, c_bytes, c_int, c_pointer, c_size, c_uint, c_ulong
 
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
@@ -132,5 +132,5 @@ def open_in_root(root, path, flags=os.O_PATH, mode=0, resolve=RESOLVE_IN_ROOT | 
             raise
     if resolve & RESOLVE_BENEATH and path[:1] == b"/":
         raise OSError(18, os.strerror(18), "openat2")
-    from . import walk  # loaded already where it is needed: sandbox/features.py
+    from . import walk  # loaded already where it is needed: sandbox/host/kernel.py
     return walk.open_below(root, path, flags, mode)

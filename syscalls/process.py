@@ -4,8 +4,8 @@ import _thread
 import os
 import struct
 
-from .libc import (AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, c_size, c_uint, c_ulong,
-                   sockets)
+from .libc import AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long, c_pointer, \
+    c_size, c_uint, c_ulong, sockets
 
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000

@@ -42,7 +42,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 def lacking():
     """The names of the controls that this kernel does not have: none on a new one."""
     from mrunc.sandbox.controls import CONTROLS
-    from mrunc.sandbox.features import Features
+    from mrunc.sandbox.host.kernel import Features
     features = Features()
     return {name for name in CONTROLS if features.lacks(name)} | (set() if listens() else {"ledger"})
 
@@ -75,7 +75,7 @@ def become(who):
 
 def hold_to_schema(report):
     """Every result that a test makes is what the published schema says, and has every field."""
-    from mrunc.sandbox import schema
+    from mrunc.sandbox.result import schema
     assert list(schema.mistakes(report, schema.RESULT)) == []
     assert list(report) == list(schema.FIELDS)
 
@@ -319,7 +319,7 @@ def tmpfs_keeps_marks():
 
 def need(name):
     """Skips the test that runs where the kernel lacks a feature of the table."""
-    from mrunc.sandbox.features import Features
+    from mrunc.sandbox.host.kernel import Features
     since, there = KERNEL[name]
     if not there(Features()):
         pytest.skip("this kernel lacks %s: Linux %s" % (name, since))

@@ -15,8 +15,8 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 import mrunc  # noqa: E402,F401  registers the package
-from mrunc.commands import archive, probing, selftest  # noqa: E402
-from mrunc.commands.plants import Plants  # noqa: E402
+from mrunc.commands.selftest import archive, probing, selftest  # noqa: E402
+from mrunc.commands.selftest.plants import Plants  # noqa: E402
 
 NAMESPACES = ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--mount-proc"]
 #: A world full of leaks, in namespaces of its own.  Last: a current directory outside the root, and groups.

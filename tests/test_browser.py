@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from mrunc.commands import report, report_html
+from mrunc.commands.report import html, report
 from test_report import Page
 
 #: Each of these makes a browser fetch, or run, something where it is taken for markup.
@@ -93,4 +93,4 @@ def test_a_hostile_sample_s_page_is_text_to_a_browser(inside, watched, tmp_path)
     for words in ("<script>alert(9)</script>", "/tmp/<b>bold<img src=x onerror=alert(1)>\\x1b[2J\\nx", "/tmp/<i>italic",
                   "\\x1b]0;title\\x07", "%s/script" % address, "Escape to Host", "exit status 3"):
         assert words in "".join(found.text), words
-    assert report_html.page(report.read(files["r.json"])) == written
+    assert html.page(report.read(files["r.json"])) == written

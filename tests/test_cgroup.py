@@ -10,10 +10,11 @@ import types
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import cgroup, cgroup_limits, cgroup_place, cgroup_scope, disks
-from mrunc.sandbox.cgroup_place import Host, Unavailable
+from mrunc.sandbox.cgroup import disks, group as cgroup, limits, place as cgroup_place, \
+    scope as cgroup_scope
+from mrunc.sandbox.cgroup.place import Host, Unavailable
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 
 V2 = "31 23 0:28 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 HYBRID = ("31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n"
@@ -176,7 +177,7 @@ def test_a_terminal_of_the_user_s_is_not_taken_apart_where_a_scope_can_be_had(tr
 # What is asked of it
 
 def wanted(**options):
-    return [(one.control, one.file, one.value) for one in cgroup_limits.settings(Spec(["true"], **options), {})]
+    return [(one.control, one.file, one.value) for one in limits.settings(Spec(["true"], **options), {})]
 
 
 def test_each_limit_is_its_files():
@@ -186,7 +187,7 @@ def test_each_limit_is_its_files():
     assert wanted(cpus="0.5") == [("limits.cpu", "cpu.max", "50000 100000")]
     assert wanted(cpus=2) == [("limits.cpu", "cpu.max", "200000 100000")]
     assert wanted(memory="64M", unsafe_without="limits.memory") == []
-    both = cgroup_limits.settings(Spec(["true"]), {"8:0": {"wbps": 2000, "rbps": 1000}, "8:16": {"wbps": 5}})
+    both = limits.settings(Spec(["true"]), {"8:0": {"wbps": 2000, "rbps": 1000}, "8:16": {"wbps": 5}})
     assert [one.value for one in both] == ["8:0 rbps=1000 wbps=2000", "8:16 wbps=5"]
 
 
@@ -202,7 +203,7 @@ def test_each_limit_is_its_files():
 ])
 def test_what_is_read_back_is_compared_in_the_kernel_s_own_form(file, value, text, right):
     control = {"memory": "limits.memory", "pids": "limits.pids", "cpu": "limits.cpu", "io": "limits.io"}[file.split(".")[0]]
-    assert cgroup_limits.Setting(control, file, value).shown_by(text) is right
+    assert limits.Setting(control, file, value).shown_by(text) is right
 
 
 @pytest.mark.parametrize("options, words", [
@@ -256,7 +257,8 @@ def test_more_processes_asked_for_than_the_usual_limit_are_not_cut_by_it():
 
 
 def test_the_plan_shows_the_files_and_asks_for_the_controls_alone_that_were_given():
-    from mrunc.sandbox import controls, plan_text
+    from mrunc.sandbox import controls
+    from mrunc.commands.run import plan_text
     from test_plan import make
     made = make(memory="64M", pids=20)
     assert [name for name, asked in made.controls.items() if asked and name in controls.GROUP_LIMITS] == \
@@ -268,7 +270,7 @@ def test_the_plan_shows_the_files_and_asks_for_the_controls_alone_that_were_give
 
 # What can't be
 
-SETTINGS = cgroup_limits.settings(Spec(["true"], memory="64M", pids=20, cpus=1), {})
+SETTINGS = limits.settings(Spec(["true"], memory="64M", pids=20, cpus=1), {})
 
 
 @pytest.mark.parametrize("word, name, way_out", [("mrunc", "--memory", "--best-effort limits.memory"),
@@ -449,7 +451,7 @@ def test_a_limit_on_writing_that_the_file_system_lets_slip_is_refused(made_up, k
 
 def test_a_limit_on_disks_takes_the_memory_controller_too(tree):
     """Or what is written through the page cache is nobody's."""
-    settings = cgroup_limits.settings(Spec(["true"]), {"8:0": {"wbps": 4096}})
+    settings = limits.settings(Spec(["true"]), {"8:0": {"wbps": 4096}})
     tree.group(has="io", gives="io")
     with pytest.raises(SandboxError) as caught:
         cgroup_place.choose(settings, frozenset(), tree.host(uid=0))
@@ -461,7 +463,7 @@ def test_a_limit_on_disks_takes_the_memory_controller_too(tree):
 
 def test_a_limit_without_a_device_means_everything_of_the_host_s_that_is_shown():
     spec = Spec(["true"], ro=["/a:/x"], rw=["/b:/y"], here=True, rootfs="/c")
-    assert cgroup_limits.sources(spec) == [b"/a", b"/b", os.getcwdb(), b"/c"]
+    assert limits.sources(spec) == [b"/a", b"/b", os.getcwdb(), b"/c"]
 
 
 # The user's systemd manager

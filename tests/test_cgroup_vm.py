@@ -16,7 +16,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from conftest import ROOT, USER, need
-from mrunc.sandbox import cgroup, cgroup_place
+from mrunc.sandbox.cgroup import group as cgroup, place
 from outer_filter import EINVAL, behind
 
 pytestmark = pytest.mark.vm(cgroup="v2")
@@ -57,13 +57,13 @@ def groups():
     """{path} of all groups of mrunc's."""
     found = set()
     for folder, names, _ in os.walk(mount()):
-        found |= {os.path.join(folder, name) for name in names if name.startswith("mrunc") and name != cgroup_place.LEAF}
+        found |= {os.path.join(folder, name) for name in names if name.startswith("mrunc") and name != place.LEAF}
     return found
 
 
 def mount():
     """Where cgroup2 is mounted."""
-    return cgroup_place.Host.read().mounts[0][0]
+    return place.Host.read().mounts[0][0]
 
 
 class Timer(threading.Thread):
@@ -400,7 +400,7 @@ def test_a_kernel_without_clone_into_cgroup_moves_the_child_in_first(sandbox):
 
 
 def test_without_cgroup_kill_a_group_is_frozen_killed_and_thawed(sandbox):
-    group = cgroup.Group(cgroup_place.find(cgroup_place.Host.read(), {"pids"}))
+    group = cgroup.Group(place.find(place.Host.read(), {"pids"}))
     code = "import os\nprint('started', flush=True)\nfor i in range(4):\n    os.fork()\nwhile True:\n    pass\n"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:

@@ -15,8 +15,9 @@ import pytest
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import PYTHON
-from mrunc.sandbox import aftermath, changes, contents, result
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.changes import aftermath, compare, contents
+from mrunc.sandbox.result import result
+from mrunc.sandbox.plan.spec import Spec
 
 #: Prints one line of JSON per path of what can be written: path, kind, mode, size, sha256 or target.  Nothing of mrunc's.
 LOOK = r"""
@@ -263,8 +264,8 @@ def test_a_file_is_read_once_however_many_names_it_has(tmp_path, monkeypatch):
     (tmp_path / "other").write_bytes(b"another")
     read, real = [], contents.digest
     monkeypatch.setattr(contents, "digest", lambda *words: read.append(1) or real(*words))
-    place = changes.Place(b"/p", os.open(str(tmp_path), os.O_RDONLY), [])
-    rows = {row["path"]: row for row in changes.Changes([place]).compare()}
+    place = compare.Place(b"/p", os.open(str(tmp_path), os.O_RDONLY), [])
+    rows = {row["path"]: row for row in compare.Changes([place]).compare()}
     os.close(place.fd)
     assert len(rows) == 53 and len(read) == 2
     digests = {rows["/p/a"]["sha256"]} | {rows["/p/%d" % number]["sha256"] for number in range(50)}
@@ -279,7 +280,7 @@ def test_an_interrupt_ends_the_reading_and_not_the_result(tmp_path, number):
     spec = Spec(["true"], changes=True, export=str(tmp_path / "out.tar"))
     plan = types.SimpleNamespace(spec=spec, operations=[])
     after, before = aftermath.Aftermath(plan), signal.getsignal(number)
-    after.held = changes.Changes([changes.Place(b"/p", os.open(str(tmp_path / "place"), os.O_RDONLY), [])])
+    after.held = compare.Changes([compare.Place(b"/p", os.open(str(tmp_path / "place"), os.O_RDONLY), [])])
     after.listen()
     os.kill(os.getpid(), number)
     told = result.Result()

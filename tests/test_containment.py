@@ -172,7 +172,7 @@ OWN_ETC = {"passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf
 
 
 def test_etc_holds_the_table_and_our_own_files(inside):
-    from mrunc.sandbox import etc
+    from mrunc.sandbox.host import etc
     allowed, below_ssl = set(OWN_ETC), set()
     for name, reason in etc.HOST_ENTRIES:
         assert reason

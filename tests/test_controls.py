@@ -5,9 +5,11 @@ import re
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import controls, features, gate, stages, tiers
+from mrunc.sandbox import controls, tiers
+from mrunc.sandbox.host import kernel
+from mrunc.sandbox.launch import child, gate
 from mrunc.sandbox.controls import CONTROLS
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import process
 
 ROWS = pytest.mark.parametrize("row", CONTROLS.values(), ids=list(CONTROLS))
@@ -24,16 +26,16 @@ def test_a_row_has_documented_parts_only(row):
     assert set(vars(row)) | defaults == set(documented)
 
 
-@pytest.mark.parametrize("step", stages.STAGES.values(), ids=list(stages.STAGES))
+@pytest.mark.parametrize("step", child.STAGES.values(), ids=list(child.STAGES))
 def test_an_optional_step_is_in_each_tier_that_has_its_control(step):
     assert step.control in CONTROLS or step.control in (None, "limits")
     for name in tiers.NAMES if step.optional else ():
         if step.control not in tiers.named(name).lacks:
-            assert stages.TIERS[name].count(step) == 1, name
+            assert child.TIERS[name].count(step) == 1, name
 
 
 def test_what_may_be_left_out_as_a_whole_step():
-    assert [step.control for step in stages.STAGES.values() if step.optional] == [
+    assert [step.control for step in child.STAGES.values() if step.optional] == [
         "timens", "parent-death", "session", "userns-limit", "root-ro", "hostname", "nnp", "landlock"]
 
 
@@ -43,11 +45,11 @@ def test_a_row_names_tiers_controls_options_and_features_that_exist(row):
         assert set(part) <= set(tiers.NAMES)
     assert set(row.needed_by) <= set(CONTROLS) - {row.name}
     assert all(hasattr(Spec(["true"], environ={}), option) for option in row.options)
-    assert {feature for feature, _ in row.other_ways} <= {feature for feature, _, _ in features.TABLE}
+    assert {feature for feature, _ in row.other_ways} <= {feature for feature, _, _ in kernel.TABLE}
 
 
 def test_a_control_that_a_kernel_can_lack_says_since_when_it_is_there():
-    found = features.Features()
+    found = kernel.Features()
     found.landlock_abi, found.landlock_off, found.landlock_refused, found.timens = 0, False, None, False
     lacking = {name: found.lacks(name) for name in CONTROLS if found.lacks(name)}
     assert set(lacking) == {"landlock", "landlock-signals", "timens"}

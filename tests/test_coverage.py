@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import policy
+from mrunc.sandbox.seccomp import policy
 
 from conftest import ROOT, become, copy_tool
 

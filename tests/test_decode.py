@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from mrunc.sandbox import decode, decode_constants, decode_families, decode_tables, decode_variants, policy
-from mrunc.sandbox.decode_memory import BUDGET
-from mrunc.sandbox.peek import Peek
+from mrunc.sandbox.decode import call as decode, constants, families, tables, variants
+from mrunc.sandbox.seccomp import policy
+from mrunc.sandbox.decode.memory import BUDGET
+from mrunc.sandbox.observe.peek import Peek
 from mrunc.syscalls.widths import WIDTHS
 
 ARCHES = ("x86_64", "aarch64")
@@ -48,7 +49,7 @@ def told(call, *args, arch="x86_64"):
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_each_call_of_the_architecture_is_described_with_as_many_parameters_as_the_kernel_has(arch):
-    signatures = decode_tables.signatures(arch)
+    signatures = tables.signatures(arch)
     assert set(NR[arch]) <= set(signatures)
     assert set(signatures) <= set(NR["x86_64"]) | set(NR["aarch64"])
     for call, parameters in signatures.items():
@@ -60,20 +61,20 @@ def test_each_call_of_the_architecture_is_described_with_as_many_parameters_as_t
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_each_variant_is_reached_by_a_constant_that_exists(arch):
-    signatures = decode_tables.signatures(arch)
-    for (call, at), forms in decode_variants.VARIANTS.items():
+    signatures = tables.signatures(arch)
+    for (call, at), forms in variants.VARIANTS.items():
         kind = signatures[call][at][1]
-        known = set(decode_families.names(arch, kind.lstrip("=")).values())
+        known = set(families.names(arch, kind.lstrip("=")).values())
         for name, text in forms.items():
             assert name in known, (call, name)
-            check_kinds(arch, decode_tables.parameters(text))
+            check_kinds(arch, tables.parameters(text))
 
 
 def check_kinds(arch, parameters):
     for _, kind, other in parameters:
         assert other is None or other < 6
         if kind[0] in "|=":
-            assert decode_families.names(arch, kind[1:])
+            assert families.names(arch, kind[1:])
         else:
             assert kind in decode.KINDS
 
@@ -316,9 +317,9 @@ def test_no_variant_and_no_structure_escapes_the_chance_of_the_fuzzer():
     memories = [lambda address, size: b"\xff" * size, lambda address, size: b"\0" * size,
                 lambda address, size: b"\1" * (size // 2), lambda address, size: b""]
     for arch in ARCHES:
-        for (call, at), forms in decode_variants.VARIANTS.items():
-            kind = decode_tables.signatures(arch)[call][at][1]
-            for number, name in decode_families.names(arch, kind.lstrip("=")).items():
+        for (call, at), forms in variants.VARIANTS.items():
+            kind = tables.signatures(arch)[call][at][1]
+            for number, name in families.names(arch, kind.lstrip("=")).items():
                 args = [8] * 6
                 args[at] = number & 0xFFFFFFFFFFFFFFFF
                 for memory in memories:
@@ -338,7 +339,7 @@ sys/timex.h asm/prctl.h linux/seccomp.h sys/wait.h fcntl.h"""
 def test_the_constants_are_those_of_the_headers(tmp_path):
     """Asked with #ifdef, which enums answer with no: those lie in the second list, by the compiler's own word."""
     wanted = {}
-    for family, text in decode_constants.FAMILIES.items():
+    for family, text in constants.FAMILIES.items():
         for word in text.split():
             name, value = ((family if family.endswith("_") else "") + word).split("=")
             wanted[name] = int(value, 0)

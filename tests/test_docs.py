@@ -167,7 +167,11 @@ FOREIGN = {"CONTRIBUTING.md", "CHANGELOG.md", "docs/policy.md", "docs/coverage.m
 @pytest.mark.parametrize("page", sorted(set(PAGES) - FOREIGN))
 def test_no_page_names_an_option_that_does_not_exist(page):
     import mrunc  # noqa: F401  registers the package
-    from mrunc.commands import doctor, policy, report, rootfs, selftest
+    from mrunc.commands.doctor import doctor
+    from mrunc.commands.policy import policy
+    from mrunc.commands.report import report
+    from mrunc.commands.rootfs import rootfs
+    from mrunc.commands.selftest import selftest
     from mrunc.commands.options import OPTIONS
     names = {name for option in OPTIONS + doctor.OPTIONS + rootfs.OPTIONS + selftest.OPTIONS + policy.OPTIONS + report.OPTIONS
              for name in option.names} | {"--version", "--man", "--completion"}
@@ -191,7 +195,8 @@ def names_in(rows):
 
 
 def test_the_result_has_the_fields_that_the_page_names():
-    from mrunc.sandbox import controls, result
+    from mrunc.sandbox import controls
+    from mrunc.sandbox.result import result
     assert names_in(table("docs/result.md", "# The result")) == list(result.FIELDS)
     assert sorted(names_in(table("docs/result.md", "## Usage"))) == sorted(result.USAGE)
     row, = [row for row in table("docs/result.md", "# The result") if row[0] == "`controls`"]
@@ -199,33 +204,33 @@ def test_the_result_has_the_fields_that_the_page_names():
 
 
 def test_a_run_ends_for_the_reasons_that_the_page_names():
-    from mrunc.sandbox.reasons import REASONS
-    given = re.findall(r'\.set\(\s*"([a-z-]+)"', text_of("sandbox/verdict.py")) + ["setup", "exec"]
+    from mrunc.sandbox.result.reasons import REASONS
+    given = re.findall(r'\.set\(\s*"([a-z-]+)"', text_of("sandbox/result/verdict.py")) + ["setup", "exec"]
     assert names_in(table("docs/result.md", "## Reasons")) == list(REASONS)
     assert sorted(REASONS) == sorted(set(given))
 
 
 def test_the_exit_statuses_are_those_of_the_help():
-    from mrunc.commands.manual import EXIT
+    from mrunc.commands.manual.manual import EXIT
     assert table("docs/result.md", "## Exit status") == [list(row) for row in EXIT]
 
 
 def test_a_sample_has_the_keys_that_the_page_names():
-    from mrunc.sandbox import schema
+    from mrunc.sandbox.result import schema
     assert names_in(table("docs/result.md", "## Samples")) == list(schema.SAMPLE["properties"])
 
 
 def test_a_change_has_the_keys_that_the_page_names(tmp_path):
-    from mrunc.sandbox import changes
+    from mrunc.sandbox.changes import compare
     (tmp_path / "file").write_text("")
     (tmp_path / "file").chmod(0o4755)
     os.link(str(tmp_path / "file"), str(tmp_path / "other"))
     (tmp_path / "link").symlink_to("file")
-    states = [changes.State(os.lstat(str(tmp_path / name))) for name in ("file", "link")]
+    states = [compare.State(os.lstat(str(tmp_path / name))) for name in ("file", "link")]
     states[0].why, states[1].target = "unread", b"file"
     keys = set()
     for change, before, after in (("added", None, states[0]), ("modified", states[0], states[1]), ("deleted", states[1], None)):
-        row = changes.record(b"/x", change, before, after)
+        row = compare.record(b"/x", change, before, after)
         keys |= set(row)
         assert set(row.get("was", ())) <= {"kind", "mode", "size", "sha256"}
     assert set(names_in(table("docs/result.md", "## Changes"))) == keys
@@ -249,19 +254,19 @@ def test_every_control_is_explained_and_nothing_else():
 
 
 def test_a_row_of_the_ledger_has_the_fields_that_the_page_names():
-    from mrunc.sandbox import schema
+    from mrunc.sandbox.result import schema
     assert names_in(table("docs/ledger.md", "## A row")) == list(schema.REFUSED["properties"])
 
 
 def test_the_page_names_every_quiet_call_and_every_one_of_high_risk():
-    from mrunc.sandbox import policy_arms
+    from mrunc.sandbox.seccomp import policy_arms
     for heading, rows in (("## Blind spots", policy_arms.QUIET), ("## The call that ends it", policy_arms.HIGH_RISK)):
         assert [(" ".join(re.findall("`([^`]+)`", row[0])), row[1]) for row in table("docs/ledger.md", heading)] == [
             (names, reason) for reason, names in rows]
 
 
 def test_the_bounds_of_the_ledger_are_those_of_the_page():
-    from mrunc.sandbox import ledger, ledger_stream
+    from mrunc.sandbox.observe import ledger, ledger_stream
     text = text_of("docs/ledger.md")
     for told in ("- %d rows in all, an eighth of them" % ledger.CAP, "- %d calls are answered at full speed, then %d in a second" % (
             ledger.BURST, ledger.PACE), "kept up to %d MiB" % (ledger_stream.BACKLOG >> 20)):

@@ -641,7 +641,7 @@ def test_killed_at_any_moment_it_leaves_no_process(inside):
 
 def test_a_deed_that_hangs_or_dies_is_an_outcome(monkeypatch):
     import mrunc  # noqa: F401
-    from mrunc.sandbox import throwaway
+    from mrunc.commands.doctor import throwaway
     monkeypatch.setattr(throwaway, "PATIENCE", 0.2)
     assert "no answer" in throwaway.attempt(time.sleep, 60).text
     assert throwaway.attempt(os._exit, 3).text == "killed by signal 0"
@@ -652,7 +652,7 @@ def test_a_deed_that_hangs_or_dies_is_an_outcome(monkeypatch):
 
 def test_a_check_that_fails_is_a_finding():
     import mrunc  # noqa: F401
-    from mrunc.sandbox import doctor
+    from mrunc.commands.doctor import examine as doctor
     exam = doctor.Examination()
     exam.run([lambda exam: 1 / 0])
     assert [(f.state, f.evidence) for f in exam.findings] == [("weak", "the check itself failed: ZeroDivisionError: division by zero")]

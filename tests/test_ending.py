@@ -6,7 +6,7 @@ import subprocess
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import become
-from mrunc.sandbox import ending
+from mrunc.sandbox.running import ending
 from mrunc.syscalls import process as process_calls
 
 FAMILY = "setsid sh -c 'echo $$; setsid sleep 600 & echo $!; wait' & wait"

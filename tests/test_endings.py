@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from conftest import DEADLINE, PYTHON, ROOT, become, hold_to_schema
-from mrunc.sandbox.reasons import REASONS
+from mrunc.sandbox.result.reasons import REASONS
 from test_containment import family, waiting
 
 IN_VM_ONLY = {"oom", "pids-max"}
@@ -115,7 +115,7 @@ def test_a_refused_start_is_told(inside):
 
 def test_a_refused_start_without_a_remedy_of_its_own_names_the_doctor():
     from mrunc.sandbox.errors import SandboxError
-    from mrunc.sandbox.result import Result
+    from mrunc.sandbox.result.result import Result
     for status, words in ((2, "mrunc.py --man"), (125, "mrunc.py doctor"), (126, "program"), (127, "copy brings"), (143, "run it again")):
         result = Result()
         result.failed(SandboxError("step", "what", 1, status=status, control="nnp"))

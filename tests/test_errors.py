@@ -292,7 +292,7 @@ def test_a_virtual_environment_is_shown_where_it_lies_with_what_it_was_made_of(f
 
 
 def test_no_home_is_shown_for_a_program_in_it(tmp_path, monkeypatch):
-    from mrunc.commands import missing
+    from mrunc.commands.run import missing
     for place in ("home/bin", "home/lib", "home/.local/bin", "home/.local/lib", "home/tools/bin", "home/tools/lib"):
         (tmp_path / place).mkdir(parents=True)
     home = str(tmp_path / "home")

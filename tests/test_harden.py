@@ -288,8 +288,8 @@ def test_a_mount_that_is_not_as_planned_is_found(inside, tmp_path_factory, publi
     folder = os.path.join(public_folder, "broken-%s" % inside.who)
     os.mkdir(folder)
     copy_tool(folder)
-    for name, good, bad in (("stages.py", "mount.mount_setattr(fd, mount.MOUNT_ATTR_RDONLY, recursive=False)", "pass"),
-                            ("gate.py", "if not need <= got[point]:", "if False:")):
+    for name, good, bad in (("launch/child.py", "mount.mount_setattr(fd, mount.MOUNT_ATTR_RDONLY, recursive=False)", "pass"),
+                            ("launch/gate.py", "if not need <= got[point]:", "if False:")):
         path = os.path.join(folder, "sandbox", name)
         with open(path) as stream:
             text = stream.read()
@@ -308,7 +308,7 @@ def test_the_gate_sees_a_place_that_stayed_writable(inside, public_folder):
     folder = os.path.join(public_folder, "unsealed-%s" % inside.who)
     os.mkdir(folder)
     copy_tool(folder)
-    path = os.path.join(folder, "sandbox", "stages.py")
+    path = os.path.join(folder, "sandbox", "launch", "child.py")
     with open(path) as stream:
         text = stream.read()
     with open(path, "w") as stream:

@@ -6,9 +6,9 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import filters, learned, learned_text, policy, policy_arguments, policy_files
+from mrunc.sandbox.seccomp import arguments, choose, files, learned, learned_text, policy
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.learned import HELD, Judge, Learned
+from mrunc.sandbox.seccomp.learned import HELD, Judge, Learned
 
 ARCHES = policy.ARCHES
 #: Values that programs use, so that names are met, and some without a name.
@@ -22,7 +22,7 @@ VALUES = {"ioctl": [(0x5401,), (0x5413,), (0x541B,), (0x5412,), (0x80086601,), (
 def compiled(text, arch, tmp_path):
     path = tmp_path / "learned"
     path.write_text(text)
-    return bpf.decode(policy_files.read(str(path), arch)[1])
+    return bpf.decode(files.read(str(path), arch)[1])
 
 
 def answer(code, arch, call, args=()):
@@ -56,7 +56,7 @@ def test_what_was_seen_passes_and_nothing_else_does(arch, tmp_path):
         code = compiled(text, arch, tmp_path)
         marked = text.partition("# " + learned_text.REFUSED + "\n")[2].split("\n\n")[0]
         marked = {line.split(":")[0] for line in marked.split("\n")}
-        assert not filters.lacking(b"".join(bpf.encode([word]) for word in code), arch, tty=False), "pid 1 runs behind it"
+        assert not choose.lacking(b"".join(bpf.encode([word]) for word in code), arch, tty=False), "pid 1 runs behind it"
         for call in policy.numbers(arch).NR:
             seen = found.calls.get(call, {})
             if call in HELD:
@@ -139,7 +139,7 @@ def test_what_was_seen_once_is_marked_until_it_is_seen_again():
 
 def test_many_values_of_a_call_become_all_that_the_default_lets_pass(tmp_path):
     found = Learned(1)
-    for request in sorted(request for _, names in policy_arguments.IOCTLS for request in names)[:learned.MOST_VALUES + 1]:
+    for request in sorted(request for _, names in arguments.IOCTLS for request in names)[:learned.MOST_VALUES + 1]:
         found.see("ioctl", (request,))
     text = learned_text.write(found, "x86_64")
     assert "# any value: only up to 32 are held on to" in text and "the default policy refuses" not in text
@@ -225,6 +225,6 @@ def test_a_file_of_the_other_architecture_is_merged_by_name():
 def test_the_two_forms_beyond_minijails(tmp_path):
     path = tmp_path / "p"
     path.write_text("@default return ENOSYS\nmknod: arg1 & S_IFMT == S_IFIFO\nread: 1\n")
-    code = bpf.decode(policy_files.read(str(path), "x86_64")[1])
+    code = bpf.decode(files.read(str(path), "x86_64")[1])
     assert answer(code, "x86_64", "mknod", {1: 0o10644}) == bpf.ALLOW and answer(code, "x86_64", "mknod", {1: 0o100644}) == bpf.errno(38)
     assert answer(code, "x86_64", "getpid") == bpf.errno(38)

@@ -9,7 +9,8 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, needs_python, pythons
-from mrunc.sandbox import learned, learned_text, learning
+from mrunc.sandbox.seccomp import learned, learned_text
+from mrunc.sandbox.observe import learning
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
 
@@ -303,7 +304,7 @@ def test_high_halves_of_an_int_are_no_other_value():
 
 def test_the_filter_asks_about_all_but_the_hand_over():
     from mrunc import seccomp_bpf as bpf
-    from mrunc.sandbox import filters, policy
+    from mrunc.sandbox.seccomp import choose, policy
     code, audit = bpf.decode(learning.asking()), policy.numbers(ARCH).AUDIT_ARCH
     base = dict(learned.BASE)
     for call, number in NR.items():
@@ -312,5 +313,5 @@ def test_the_filter_asks_about_all_but_the_hand_over():
             assert answer == bpf.errno(38)
         else:
             assert answer == (bpf.ALLOW if call in base and base[call] is None else bpf.NOTIFY), call
-    assert not filters.lacking(learning.asking(), ARCH, tty=False)
+    assert not choose.lacking(learning.asking(), ARCH, tty=False)
     assert bpf.run(code, 1, audit ^ 1)[0] == bpf.KILL_PROCESS and bpf.run(code, 4000, audit)[0] == bpf.NOTIFY

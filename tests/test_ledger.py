@@ -84,10 +84,12 @@ def test_a_report_without_a_filter_has_a_note_instead(inside):
 
 
 def test_a_policy_that_cannot_ask_keeps_a_report_s_ledger_away_and_nothing_else(monkeypatch):
-    from mrunc.sandbox import arms, host, plan
+    from mrunc.sandbox.seccomp import arms
+    from mrunc.sandbox.host import facts
+    from mrunc.sandbox.plan import plan
     from mrunc.sandbox.errors import SandboxError
-    from mrunc.sandbox.spec import Spec
-    here, additions = host.Host.read(), ["clone3"]
+    from mrunc.sandbox.plan.spec import Spec
+    here, additions = facts.Host.read(), ["clone3"]
     assert plan.make(Spec(["true"], seccomp_add=additions, ledger="if-possible"), here).listening.record
     monkeypatch.setattr(arms, "LONGEST", 10)
     made = plan.make(Spec(["true"], seccomp_add=additions, ledger="if-possible"), here)
@@ -120,7 +122,7 @@ def test_a_burst_of_one_call_has_a_line_each_time_its_count_has_grown_tenfold(in
 
 
 def test_what_lies_in_registers_that_a_call_does_not_take_is_no_address():
-    from mrunc.sandbox.ledger import _may_point
+    from mrunc.sandbox.observe.ledger import _may_point
     stray = 0x7FFC00001234
     assert not _may_point("setns", (3, 0x40000000, stray, stray, stray, stray)), "ints alone, and what was left in the others"
     assert not _may_point("setns", (0xFFFFFFFF, 0, 0, 0, 0, 0)), "-1"

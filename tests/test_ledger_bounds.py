@@ -8,11 +8,12 @@ import sys
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import frozen_filters, ledger as module, notify, policy
-from mrunc.sandbox.arms import Answers
-from mrunc.sandbox.decode import decode
-from mrunc.sandbox.ledger import BURST, CAP, CERTAINLY, PACE, SHARE, Ledger
-from mrunc.sandbox.origin import Origins
+from mrunc.sandbox.seccomp import policy, shipped
+from mrunc.sandbox.observe import ledger as module, listener as notify
+from mrunc.sandbox.seccomp.arms import Answers
+from mrunc.sandbox.decode.call import decode
+from mrunc.sandbox.observe.ledger import BURST, CAP, CERTAINLY, Ledger, PACE, SHARE
+from mrunc.sandbox.observe.origin import Origins
 from test_ledger import brief, control
 from test_ledger_hostile import CALLS, NOTHING, total
 
@@ -75,7 +76,7 @@ def made(monkeypatch):
     def make(calls, cost=0.0, told=decode, read=None, **settings):
         calls = Calls(clock, calls, cost)
         calls_made.append(calls)
-        answers = Answers([frozen_filters.program("default", NATIVE)], TABLE.AUDIT_ARCH)
+        answers = Answers([shipped.program("default", NATIVE)], TABLE.AUDIT_ARCH)
         out = Ledger(calls, Listening(), answers, clock.now, told, read or nothing_there, **settings)
         out.clock = clock
         return out
@@ -303,7 +304,7 @@ def test_only_numbers_that_were_named_may_be_continued_and_errnos_alone_are_answ
 # Pids
 
 def test_a_pid_that_is_given_out_again_is_another_process(monkeypatch):
-    from mrunc.sandbox import origin
+    from mrunc.sandbox.observe import origin
     state = {"start": b"100", "pid": 7}
     monkeypatch.setattr(origin, "_start_time", lambda thread: state["start"])
     monkeypatch.setattr(origin, "_process", lambda thread: state["pid"])
@@ -318,7 +319,7 @@ def test_a_pid_that_is_given_out_again_is_another_process(monkeypatch):
 
 
 def test_threads_beyond_number_are_forgotten(monkeypatch):
-    from mrunc.sandbox import origin
+    from mrunc.sandbox.observe import origin
     monkeypatch.setattr(origin, "_start_time", lambda thread: b"1")
     monkeypatch.setattr(origin, "_process", lambda thread: thread)
     origins = Origins()

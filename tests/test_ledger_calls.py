@@ -6,8 +6,8 @@ import os
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import policy
-from mrunc.sandbox.policy_arms import QUIET
+from mrunc.sandbox.seccomp import policy
+from mrunc.sandbox.seccomp.policy_arms import QUIET
 
 NATIVE = os.uname().machine
 LEDGER = ("--ledger", "/dev/null")

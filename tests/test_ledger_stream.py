@@ -8,7 +8,7 @@ import subprocess
 
 import mrunc  # noqa: F401  registers the package
 from conftest import become
-from mrunc.sandbox.ledger_stream import BACKLOG, Stream
+from mrunc.sandbox.observe.ledger_stream import BACKLOG, Stream
 from outer_filter import EPERM, behind
 from test_ledger_hostile import CALLS
 

@@ -4,7 +4,7 @@ import os
 import select
 import time
 
-from mrunc.sandbox.loop import Loop
+from mrunc.sandbox.running.loop import Loop
 
 
 class Member:

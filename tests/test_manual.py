@@ -9,10 +9,16 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import VERBS, completion, doctor, man, man_policy, policy, report, rootfs, selftest
+from mrunc.commands import VERBS
+from mrunc.commands.manual import completion, man, man_policy
+from mrunc.commands.doctor import doctor
+from mrunc.commands.policy import policy
+from mrunc.commands.report import report
+from mrunc.commands.rootfs import rootfs
+from mrunc.commands.selftest import selftest
 from mrunc.commands.options import OPTIONS
-from mrunc.sandbox import policy_files, policy_minijail, policy_oci
-from mrunc.sandbox.policy import NAMES
+from mrunc.sandbox.seccomp import files, minijail, oci
+from mrunc.sandbox.seccomp.policy import NAMES
 
 TABLES = OPTIONS + doctor.OPTIONS + selftest.OPTIONS + policy.OPTIONS + rootfs.OPTIONS + report.OPTIONS
 PAGES = {"mrunc": man.page, "mrunc-policy": man_policy.page}
@@ -62,27 +68,27 @@ def test_the_page_has_every_option_of_every_verb_with_its_text(tmp_path):
 def test_the_page_about_policies_has_every_word_that_its_readers_know():
     def keys(table):
         return sorted(", ".join(table).split(", "))
-    assert keys(man_policy.OCI_KEYS) == sorted(policy_oci.TOP)
-    assert keys(man_policy.OCI_RULE) == sorted(policy_oci.RULE)
+    assert keys(man_policy.OCI_KEYS) == sorted(oci.TOP)
+    assert keys(man_policy.OCI_RULE) == sorted(oci.RULE)
     text = man_policy.page().replace("\\-", "-").split()
-    for word in list(policy_oci.ACTIONS) + list(policy_oci.OPERATORS) + list(policy_minijail.ACTIONS) + list(NAMES):
+    for word in list(oci.ACTIONS) + list(oci.OPERATORS) + list(minijail.ACTIONS) + list(NAMES):
         assert word in text, word
     assert tuple(name for name, _ in man_policy.NAMED) == NAMES
-    assert set(man_policy.ACTIONS) == set(policy_files.bpf.ACTIONS)
+    assert set(man_policy.ACTIONS) == set(files.bpf.ACTIONS)
 
 
 @pytest.mark.parametrize("name,text", [("oci", man_policy.EXAMPLE_OCI), ("minijail", man_policy.EXAMPLE_MINIJAIL)])
 def test_its_examples_are_policies(name, text, tmp_path):
     (tmp_path / name).write_text(text + "\n")
-    _, program, model = policy_files.read(str(tmp_path / name), "x86_64")
+    _, program, model = files.read(str(tmp_path / name), "x86_64")
     assert program and len(model.rules) >= 3
 
 
 @pytest.mark.parametrize("rule", man_policy.EXAMPLE_RULES)
 def test_its_examples_of_rules_are_rules(rule):
-    call, alternatives = policy_minijail.addition(rule, "x86_64")
+    call, alternatives = minijail.addition(rule, "x86_64")
     for tests in alternatives:
-        policy_files.refuse_unsure(call, policy_files.bpf.ALLOW, tests)
+        files.refuse_unsure(call, files.bpf.ALLOW, tests)
 
 
 # Completion.  What is typed, and what stands there after the key.

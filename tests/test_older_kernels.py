@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import PYTHON, also_in_vm, become, lacking
-from mrunc.sandbox import features
+from mrunc.sandbox.host import kernel
 from outer_filter import ENOSYS, HIDDEN, behind
 
 MOUNTS = """
@@ -191,7 +191,7 @@ def test_the_result_says_which_way_was_taken(inside):
     assert how["fds"].endswith("; each marked by itself: no close_range (Linux 5.11)"), how["fds"]
     assert how["mounts"].endswith("; made by mount(2), restricted one by one by mount(2), walked one component at a time: "
                                   "no mount API, mount_setattr, openat2 (Linux 5.2, 5.12, 5.6)"), how["mounts"]
-    if not features.missing():
+    if not kernel.missing():
         assert not [row for row in finished(inside, [], "")[1]["controls"] if row["in_force"] and ": no " in row["how"]]
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one option table: parser, help, man page, completion; and the messages, whatever bytes are in them."""
+import glob
 import os
 import re
 import shlex
@@ -8,10 +9,12 @@ import threading
 import pytest
 
 import mrunc
-from mrunc.commands import _fill_standard_descriptors, main, manual, options, output, program_name
-from mrunc.sandbox import door
+from mrunc.commands import _fill_standard_descriptors, main, program_name
+from mrunc.commands.manual import manual
+from mrunc.commands import options, output
+from mrunc.sandbox import caller
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NOT_OF_SPEC = {"report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd"}
@@ -83,7 +86,7 @@ def printed(capfd, argv):
 
 
 def test_the_help_names_every_policy_that_seccomp_takes(capfd):
-    from mrunc.sandbox.policy import NAMES
+    from mrunc.sandbox.seccomp.policy import NAMES
     said = " ".join(printed(capfd, ["run", "--help"])[1].split())
     assert "--seccomp FILE|NAME system call policy: %s, or a file" % ", ".join(NAMES) in said
 
@@ -148,17 +151,17 @@ def test_the_name_to_paste(monkeypatch, tmp_path):
         monkeypatch.setattr("sys.argv", words)
         monkeypatch.chdir(ROOT)
         assert program_name() == name, words
-        assert door.option("best_effort", "x") == ("--best-effort x" if name != by_path else "best_effort='x'")
+        assert caller.option("best_effort", "x") == ("--best-effort x" if name != by_path else "best_effort='x'")
     monkeypatch.setattr("sys.argv", ["mrunc.py", "run", "--spec-fd", "3"])
-    assert door.option("best_effort", "x") == "best_effort='x'" and program_name() == "python3 mrunc.py"
+    assert caller.option("best_effort", "x") == "best_effort='x'" and program_name() == "python3 mrunc.py"
 
 
 def test_no_remedy_names_a_program_that_may_not_be_there():
     """Who has just the folder types python3 mrunc.py: messages take program_name()."""
     for room in ("commands", "sandbox"):
-        for name in sorted(os.listdir(os.path.join(ROOT, room))):
-            if name.endswith(".py") and name not in ("man.py", "man_policy.py"):
-                with open(os.path.join(ROOT, room, name)) as stream:
+        for name in sorted(glob.glob(os.path.join(ROOT, room, "**", "*.py"), recursive=True)):
+            if os.path.basename(name) not in ("man.py", "man_policy.py"):
+                with open(name) as stream:
                     for line in stream:
                         assert not re.search(r'"(to run a command: )?mrunc (run|shell|doctor|rootfs|report|policy|--man)\b', line), (name, line)
 

@@ -12,7 +12,7 @@ import pytest
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import PYTHON, USER
-from mrunc.sandbox import changes, contents, copy_out, drafts, rows, shown, tree_walk
+from mrunc.sandbox.changes import compare, contents, drafts, export, rows, shown, walk
 
 MIB = 1 << 20
 #: What the supervisor may take whatever the program does.
@@ -99,7 +99,7 @@ def test_memory_is_bounded_for_a_caller_of_the_library(inside, tool_folder):
 
 def test_a_directory_is_read_in_parts(tmp_path, monkeypatch):
     """No list of all names, however many parts it takes, and however often a directory above is left and entered again."""
-    monkeypatch.setattr(tree_walk, "HELD", 2)
+    monkeypatch.setattr(walk, "HELD", 2)
     wanted, place = {b""}, str(tmp_path)
     for depth in range(6):
         for number in range(400):
@@ -109,11 +109,11 @@ def test_a_directory_is_read_in_parts(tmp_path, monkeypatch):
         place = os.path.join(place, "d" * 100)
         os.mkdir(place)
         wanted.add(os.fsencode(os.path.relpath(place, str(tmp_path))))
-    parts, real = [], tree_walk.next_names
-    monkeypatch.setattr(tree_walk, "next_names", lambda fd, room: parts.append(real(fd, room)) or parts[-1])
+    parts, real = [], walk.next_names
+    monkeypatch.setattr(walk, "next_names", lambda fd, room: parts.append(real(fd, room)) or parts[-1])
     fd = os.open(str(tmp_path), os.O_RDONLY)
     before = len(os.listdir("/proc/self/fd"))
-    seen = [entry.path for entry in tree_walk.Walk(fd)]
+    seen = [entry.path for entry in walk.Walk(fd)]
     assert len(os.listdir("/proc/self/fd")) == before
     os.close(fd)
     assert len(seen) == len(set(seen)) and set(seen) == wanted
@@ -125,8 +125,8 @@ def test_of_files_with_several_names_no_more_are_remembered_than_fit(tmp_path, m
     for number in range(5):
         (tmp_path / str(number)).write_bytes(b"%d" % number)
         os.link(str(tmp_path / str(number)), str(tmp_path / ("again%d" % number)))
-    place = changes.Place(b"/p", os.open(str(tmp_path), os.O_RDONLY), [])
-    listed = [row for row in changes.Changes([place]).compare() if row["kind"] == "file"]
+    place = compare.Place(b"/p", os.open(str(tmp_path), os.O_RDONLY), [])
+    listed = [row for row in compare.Changes([place]).compare() if row["kind"] == "file"]
     os.close(place.fd)
     told = [row for row in listed if row["sha256"]]
     assert len(listed) == 10 and len(told) == 6
@@ -134,7 +134,7 @@ def test_of_files_with_several_names_no_more_are_remembered_than_fit(tmp_path, m
 
 
 def test_what_was_left_out_is_counted_and_not_listed():
-    exporter = copy_out.Exporter(None)
+    exporter = export.Exporter(None)
     for number in range(1000):
         exporter.leave_out(b"/box/%d" % number, "sparse: %d bytes long, 0 in use" % number)
         exporter.leave_out(b"/box/x%d" % number, "not a regular file")
@@ -391,7 +391,7 @@ def test_a_link_that_the_owner_plants_meanwhile_is_not_followed(inside_as_root, 
 
 
 def test_a_directory_that_another_made_meanwhile_is_not_taken(tmp_path, monkeypatch):
-    exporter = copy_out.Folder(drafts.Target(os.fsencode(str(tmp_path / "out"))))
+    exporter = export.Folder(drafts.Target(os.fsencode(str(tmp_path / "out"))))
     real = os.mkdir
 
     def swapped(name, *words, **named):

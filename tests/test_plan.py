@@ -7,12 +7,16 @@ import stat
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox import base_tree, controls, etc, host, plan, plan_text, source, tree
+from mrunc.sandbox.tree import default, source, user_mounts
+from mrunc.sandbox import controls
+from mrunc.sandbox.host import etc, facts as host
+from mrunc.sandbox.plan import plan
+from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import landlock
 
-RO, NOSUID, NODEV, NOEXEC = base_tree.RO, base_tree.NOSUID, base_tree.NODEV, base_tree.NOEXEC
+RO, NOSUID, NODEV, NOEXEC = default.RO, default.NOSUID, default.NODEV, default.NOEXEC
 
 
 def made_up(uid=1000, **changes):
@@ -80,14 +84,14 @@ def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
     for op in made.operations:
         if op.kind == "bind" and op.dst.startswith(b"/etc/"):
             assert op.flags == RO | NOSUID | NODEV | NOEXEC, op.dst
-        if op.kind in base_tree.MOUNTS:
+        if op.kind in default.MOUNTS:
             assert op.flags & NOSUID, op.dst
             assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.dst
         if op.kind in ("device", "mask-file"):
             assert op.flags & (RO | NOEXEC) == RO | NOEXEC
         if op.kind == "bind":
             assert op.flags & RO
-        assert op.kind in base_tree.KINDS and op.dst.startswith(b"/")
+        assert op.kind in default.KINDS and op.dst.startswith(b"/")
 
 
 def test_no_directory_is_made_below_a_bind_of_the_host():
@@ -227,7 +231,7 @@ def test_another_machine_has_no_plan(monkeypatch):
 
 def test_the_expected_mounts_are_the_planned_ones_and_those_below_the_sources():
     made = make()
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in base_tree.MOUNTS} | {b"/usr/local"}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in default.MOUNTS} | {b"/usr/local"}
     assert made.mounts[b"/usr/local"] == {"ro", "nosuid", "nodev"} == made.mounts[b"/usr"]
     assert made.mounts[b"/"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/tmp"] == {"nosuid", "nodev"}
     assert made.mounts[b"/dev/null"] == {"ro", "nosuid", "noexec"}
@@ -338,7 +342,7 @@ def test_the_current_directory_is_gone(monkeypatch):
 
 
 def test_the_tree_knows_what_lies_where():
-    seen = tree.Tree(make().operations)
+    seen = user_mounts.Tree(make().operations)
     assert seen.mount_of(b"/tmp/a/b").dst == b"/tmp" and seen.mount_of(b"/usr/bin").dst == b"/usr" and seen.mount_of(b"/x").dst == b"/"
     assert seen.place(b"/box/a", True, "x")[0].kind == "directory" and seen.place(b"/box/f", False, "x")[0].kind == "file"
     assert seen.place(b"/box/c", False, "copy", copy=True) == []
@@ -518,13 +522,13 @@ def test_only_places_with_nothing_but_our_own_directories_above_are_reached_by_n
     """A link or a mount on the way could lead anywhere: those are walked."""
     made = make()
     assert all(made.plain[1:]), "the default tree is all ours"
-    ops = [base_tree.tmpfs(b"/", 1)]
-    ops += [base_tree.Operation("directory", path, mode=0o755) for path in (b"/a", b"/a/b", b"/a/b/c")]
-    ops += [base_tree.Operation("symlink", b"/l", b"/a"), base_tree.tmpfs(b"/a/b", 1)]
+    ops = [default.tmpfs(b"/", 1)]
+    ops += [default.Operation("directory", path, mode=0o755) for path in (b"/a", b"/a/b", b"/a/b/c")]
+    ops += [default.Operation("symlink", b"/l", b"/a"), default.tmpfs(b"/a/b", 1)]
     plain = len(ops)
-    ops += [base_tree.Operation("file", b"/l/f", b""), base_tree.tmpfs(b"/l", 1), base_tree.Operation("directory", b"/l", mode=0o755),
-            base_tree.Operation("file", b"/l/g", b""), base_tree.Operation("file", b"/a/b/c/f", b""), base_tree.tmpfs(b"/missing", 1)]
-    assert base_tree.plain_places(ops) == [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
+    ops += [default.Operation("file", b"/l/f", b""), default.tmpfs(b"/l", 1), default.Operation("directory", b"/l", mode=0o755),
+            default.Operation("file", b"/l/g", b""), default.Operation("file", b"/a/b/c/f", b""), default.tmpfs(b"/missing", 1)]
+    assert default.plain_places(ops) == [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
 
 
 def test_system_trees_are_the_hosts_own_directories(here):

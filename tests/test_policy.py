@@ -22,7 +22,8 @@ import pytest
 
 import mrunc
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import arms, frozen_filters, listening, policy, policy_arms, policy_tables
+from mrunc.sandbox.seccomp import arms, policy, policy_arms, shipped, tables
+from mrunc.sandbox.plan import listening
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -44,14 +45,14 @@ NEVER = ("mount umount2 pivot_root chroot unshare setns ptrace kexec_load kexec_
 def asking_program(name, arch, setid):
     """The filter of a shipped policy whose refusals ask, as a run with the ledger has it."""
     table = policy.numbers(arch)
-    programs = [frozen_filters.program(name, arch)] + [frozen_filters.setid_program(arch)] * setid
+    programs = [shipped.program(name, arch)] + [shipped.setid_program(arch)] * setid
     return arms.combine(programs, arms.asking_but(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.QUIET, table.NR)))
 
 
 def killing_program(name, arch):
     """The filter of a shipped policy that kills for calls of high risk."""
     table = policy.numbers(arch)
-    return arms.combine([frozen_filters.program(name, arch)],
+    return arms.combine([shipped.program(name, arch)],
                         arms.killing(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.HIGH_RISK, table.NR)))
 
 
@@ -149,7 +150,7 @@ def test_the_calls_of_the_threat_model_are_refused_plainly(name, arch):
 @pytest.mark.parametrize("arch", policy.ARCHES)
 @pytest.mark.parametrize("name", ["strict", "process", "process-nosignal"])
 def test_a_stricter_policy_allows_nothing_that_the_default_refuses(name, arch):
-    loose, tight = bpf.decode(frozen_filters.program("default", arch)), bpf.decode(frozen_filters.program(name, arch))
+    loose, tight = bpf.decode(shipped.program("default", arch)), bpf.decode(shipped.program(name, arch))
     models = policy.policy("default", arch), policy.policy(name, arch)
     audit_arch = policy.numbers(arch).AUDIT_ARCH
     for number in list(range(1024)) + ODD_NUMBERS:
@@ -167,13 +168,13 @@ def test_a_name_that_no_architecture_has_is_an_error_and_one_that_this_one_lacks
 
 
 def test_an_unknown_policy_or_architecture_is_named():
-    for ask in (frozen_filters.program, policy.policy, policy.decisions):
+    for ask in (shipped.program, policy.policy, policy.decisions):
         with pytest.raises(ValueError, match="no system call policy is called 'defualt': there are default, strict"):
             ask("defualt", "x86_64")
         with pytest.raises(KeyError, match="riscv64"):
             ask("default", "riscv64")
     with pytest.raises(KeyError, match="riscv64"):
-        frozen_filters.setid_program("riscv64")
+        shipped.setid_program("riscv64")
 
 
 # The number tables
@@ -199,13 +200,13 @@ def test_a_header_that_contradicts_the_number_table_is_an_error():
 
 def test_the_frozen_programs_are_what_the_tables_compile_to():
     for name, text in freeze["files"](freeze["programs"]()):
-        with open(os.path.join(ROOT, "sandbox", name)) as frozen:
+        with open(os.path.join(ROOT, "sandbox", "seccomp", name)) as frozen:
             assert frozen.read() == text, "run .ci/freeze_filters.py"
 
 
 @pytest.mark.parametrize("arch, name", SHIPPED)
 def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corner(arch, name):
-    program = frozen_filters.program(name, arch)
+    program = shipped.program(name, arch)
     bpf.verify(program)
     code, model, table = bpf.decode(program), policy.policy(name, arch), policy.numbers(arch)
     rows = {table.NR[call]: rule for call, (rule, _) in policy.decisions(name, arch).items()}
@@ -221,7 +222,7 @@ def test_a_frozen_program_answers_as_the_table_on_every_number_and_argument_corn
 
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_the_policies_that_kill_are_those_that_are_said_to(arch):
-    killing = [name for name in policy.NAMES if any(bpf.run(bpf.decode(frozen_filters.program(name, arch)), number, policy.numbers(arch).AUDIT_ARCH,
+    killing = [name for name in policy.NAMES if any(bpf.run(bpf.decode(shipped.program(name, arch)), number, policy.numbers(arch).AUDIT_ARCH,
                                                             (0,) * 6)[0] == bpf.KILL_PROCESS for number in range(1024))]
     assert killing == ["strict"]
 
@@ -231,7 +232,7 @@ def test_the_policies_that_kill_are_those_that_are_said_to(arch):
 @pytest.mark.parametrize("setid", [False, True])
 def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_is_refused_alone(arch, name, setid):
     table, model, also = policy.numbers(arch), policy.policy(name, arch), policy.setid_policy(arch)
-    plain, setids = bpf.decode(frozen_filters.program(name, arch)), bpf.decode(frozen_filters.setid_program(arch))
+    plain, setids = bpf.decode(shipped.program(name, arch)), bpf.decode(shipped.setid_program(arch))
     asking, killing = asking_program(name, arch, setid), killing_program(name, arch)
     bpf.verify(asking)
     bpf.verify(killing)
@@ -272,8 +273,8 @@ def test_a_shipped_policy_lets_the_listener_be_handed_over(arch, name):
 
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_the_setid_program_refuses_mode_bits_wherever_a_mode_is_given(arch):
-    code, table = bpf.decode(frozen_filters.setid_program(arch)), policy.numbers(arch)
-    bpf.verify(frozen_filters.setid_program(arch))
+    code, table = bpf.decode(shipped.setid_program(arch)), policy.numbers(arch)
+    bpf.verify(shipped.setid_program(arch))
     places = {"chmod": (None, 1), "fchmod": (None, 1), "fchmodat": (None, 2), "creat": (None, 1), "open": (1, 2),
               "openat": (2, 3), "mkdir": (None, 1), "mkdirat": (None, 2), "mknod": (None, 1), "mknodat": (None, 2)}
     gone = {"openat2", "fchmodat2", "io_uring_setup", "io_uring_enter", "io_uring_register"}
@@ -373,7 +374,7 @@ def test_each_plainly_refused_call_fails_on_the_kernel_with_its_errno(name, user
     refused = {call: rule for call, (rule, _) in rows.items() if isinstance(rule, str) and rule not in ("allow", "kill")}
     # Arguments of -1: no descriptor, no address, no process. Unfiltered each would fail too, but otherwise.
     found, killed = in_child(lambda: {n: errno.errorcode.get(call(n, *[-1] * 6), "0") for n in refused},
-                             [frozen_filters.program(name, NATIVE)], user)
+                             [shipped.program(name, NATIVE)], user)
     assert not killed and found == refused
     assert len(found) > 80
 
@@ -390,7 +391,7 @@ def test_without_the_filter_the_same_calls_fail_for_another_reason():
 @pytest.mark.parametrize("name", [call for call, (rule, _) in (policy.decisions("strict", NATIVE) if NR else {}).items()
                                   if rule == "kill"])
 def test_strict_kills_on_the_kernel_what_only_an_attack_calls(name):
-    assert in_child(lambda: call(name, *[-1] * 6), [frozen_filters.program("strict", NATIVE)]) == (None, signal.SIGSYS)
+    assert in_child(lambda: call(name, *[-1] * 6), [shipped.program("strict", NATIVE)]) == (None, signal.SIGSYS)
 
 
 @native
@@ -411,7 +412,7 @@ def test_clone_with_any_namespace_flag_is_refused_and_threads_and_forks_work(use
         return [sorted(set(made.values())), len(made), ran, os.waitpid(child, 0)[1] >> 8, call("clone3", 0, 0),
                 subprocess.call(["/bin/true"])]
 
-    assert in_child(deed, [frozen_filters.program("default", NATIVE)], user) == ([[errno.EPERM], 14, [1], 7, errno.ENOSYS, 0], 0)
+    assert in_child(deed, [shipped.program("default", NATIVE)], user) == ([[errno.EPERM], 14, [1], 7, errno.ENOSYS, 0], 0)
 
 
 @native
@@ -420,9 +421,9 @@ def test_of_46_socket_families_only_unix_opens():
         return [[call(name, family | upper, socket.SOCK_DGRAM, 0, pair) for family in range(46)]
                 for upper in (0, 1 << 32) for name, pair in (("socket", 0), ("socketpair", ctypes.create_string_buffer(8)))]
 
-    for row in in_child(deed, [frozen_filters.program("default", NATIVE)])[0]:
+    for row in in_child(deed, [shipped.program("default", NATIVE)])[0]:
         assert row == [0 if family == socket.AF_UNIX else errno.EAFNOSUPPORT for family in range(46)]
-    found, _ = in_child(deed, [frozen_filters.program("process", NATIVE)])
+    found, _ = in_child(deed, [shipped.program("process", NATIVE)])
     assert set(found[0]) == {errno.EAFNOSUPPORT} and set(found[1]) == {errno.EPROTONOSUPPORT}
 
 
@@ -434,14 +435,14 @@ def test_terminal_input_injection_is_refused_also_with_bit_32_set():
         return [call("ioctl", -1, request, 0) for request in requests] + [call("ioctl", -1, 0x5401, 0)]
 
     for name in policy.NAMES:
-        assert in_child(deed, [frozen_filters.program(name, NATIVE)]) == ([errno.EPERM] * 9 + [errno.EBADF], 0)
+        assert in_child(deed, [shipped.program(name, NATIVE)]) == ([errno.EPERM] * 9 + [errno.EBADF], 0)
 
 
 @native
 def test_x32_numbers_and_numbers_beyond_the_table_do_not_exist():
     numbers = [0x40000000 | number for number in range(600)] + list(range(473, 600)) + [-1, 0x7FFFFFFF]
     found, killed = in_child(lambda: sorted({call(number, *[-1] * 6) for number in numbers}),
-                             [frozen_filters.program("default", NATIVE)])
+                             [shipped.program("default", NATIVE)])
     assert (found, killed) == ([errno.ENOSYS], 0)
 
 
@@ -458,7 +459,7 @@ def test_the_32_bit_system_call_gate_kills(name):
     if killed == signal.SIGSEGV:
         pytest.skip("this kernel has no 32-bit gate: nothing to close")
     assert (free, killed) == (True, 0)
-    for program in (frozen_filters.program(name, NATIVE), asking_program(name, NATIVE, False)):
+    for program in (shipped.program(name, NATIVE), asking_program(name, NATIVE, False)):
         assert in_child(getpid_by_int80, [program]) == (None, signal.SIGSYS)
 
 
@@ -475,7 +476,7 @@ def test_mknod_makes_fifos_and_sockets_but_no_devices(user):
                 found.append(call("mknodat", -100, ctypes.c_char_p(path + b"%d" % kind), kind | 0o600, 0))
             return found
 
-        assert in_child(deed, [frozen_filters.program("default", NATIVE)], user) == ([0] * 4 + [errno.EPERM] * 2, 0)
+        assert in_child(deed, [shipped.program("default", NATIVE)], user) == ([0] * 4 + [errno.EPERM] * 2, 0)
 
 
 @native
@@ -484,7 +485,7 @@ def test_a_nested_filter_may_restrict_further_but_not_listen():
         return [call("seccomp", 1, 8, 0), call("seccomp", 1 | 1 << 32, 8 | 1 << 32, 0), call("seccomp", 1, 0, 0),
                 call("seccomp", 2, 0, ctypes.byref(ctypes.c_uint32(bpf.ALLOW)))]
 
-    assert in_child(deed, [frozen_filters.program("default", NATIVE)]) == ([errno.EPERM] * 2 + [errno.EFAULT, 0], 0)
+    assert in_child(deed, [shipped.program("default", NATIVE)]) == ([errno.EPERM] * 2 + [errno.EFAULT, 0], 0)
 
 
 @native
@@ -493,7 +494,7 @@ def test_the_ledger_program_asks_a_listener_where_the_plain_one_refuses():
     def deed():
         return [call("mount", *[-1] * 5), call("socket", 2, 1, 0), call("clone3", 0, 0), call("getpid")]
 
-    assert in_child(deed, [frozen_filters.program("default", NATIVE)])[0] == [
+    assert in_child(deed, [shipped.program("default", NATIVE)])[0] == [
         errno.EPERM, errno.EAFNOSUPPORT, errno.ENOSYS, 0]
     assert in_child(deed, [asking_program("default", NATIVE, False)])[0] == [errno.ENOSYS] * 3 + [0]
 
@@ -530,7 +531,7 @@ def test_the_setid_program_holds_on_the_kernel_and_plain_modes_work(beside, user
                     call("io_uring_setup", 1, -1)]
             return [good, bad, gone]
 
-        programs = [frozen_filters.program(name, NATIVE) for name in beside] + [frozen_filters.setid_program(NATIVE)]
+        programs = [shipped.program(name, NATIVE) for name in beside] + [shipped.setid_program(NATIVE)]
         found, killed = in_child(deed, programs, user)
         assert not killed and isinstance(found[0], list), found
         assert found[0] == [0] * 5
@@ -559,7 +560,7 @@ def test_the_process_tier_keeps_off_the_hosts_files_and_processes(name):
                 "pidfd": call("pidfd_send_signal", -1, 0, 0, 0), "owner": call("fcntl", 0, fcntl.F_SETOWN, host),
                 "flags": call("fcntl", 1, fcntl.F_GETFD, 0)}
 
-        found, killed = in_child(deed, [frozen_filters.program(name, NATIVE)])
+        found, killed = in_child(deed, [shipped.program(name, NATIVE)])
     signals = errno.EPERM if name == "process-nosignal" else 0
     assert not killed and found == {
         "chmod": errno.EPERM, "chown": errno.EPERM, "utime": errno.EPERM, "setxattr": errno.EPERM, "prlimit": errno.EPERM,
@@ -576,7 +577,7 @@ def test_strict_refuses_set_id_bits_and_old_ipc():
             return [call("fchmodat", -100, path, 0o4600), call("fchmodat", -100, path, 0o600), call("shmget", 1, 4096, 0),
                     call("io_setup", 1, 0), call("mq_unlink", path), call("personality", -1)]
 
-        assert in_child(deed, [frozen_filters.program("strict", NATIVE)]) == (
+        assert in_child(deed, [shipped.program("strict", NATIVE)]) == (
             [errno.EPERM, 0] + [errno.ENOSYS] * 3 + [errno.EPERM], 0)
 
 
@@ -594,10 +595,10 @@ def test_a_debugger_works_under_debug_and_not_under_the_default(tool):
         with open(os.devnull, "r+") as null:
             return subprocess.call(DEBUGGERS[tool], stdin=null, stdout=null, stderr=null)
 
-    assert in_child(deed, [frozen_filters.program("debug", NATIVE)]) == (3, 0)
-    assert in_child(deed, [frozen_filters.program("default", NATIVE)])[0] != 3
+    assert in_child(deed, [shipped.program("debug", NATIVE)]) == (3, 0)
+    assert in_child(deed, [shipped.program("default", NATIVE)])[0] != 3
 
 
 def test_tables_and_names_agree():
-    assert tuple(policy_tables.POLICIES) == policy.NAMES
+    assert tuple(tables.POLICIES) == policy.NAMES
     assert mrunc.__name__ == "mrunc"

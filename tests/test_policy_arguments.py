@@ -16,7 +16,7 @@ import pytest
 
 from conftest import PYTHON, USER
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import frozen_filters, policy, policy_arguments
+from mrunc.sandbox.seccomp import arguments, policy, shipped
 from test_policy import NATIVE, NR, call, in_child, native
 
 ALL = pytest.mark.parametrize("name", policy.NAMES)
@@ -24,7 +24,7 @@ UPPER = (0, 1 << 32, 0xFFFFFFFF << 32)
 
 
 def program(name):
-    return [frozen_filters.program(name, NATIVE)]
+    return [shipped.program(name, NATIVE)]
 
 
 def differing(deed, name):
@@ -36,7 +36,7 @@ def answer(name, arch, number, *args):
     """The frozen program's, by name."""
     table = policy.numbers(arch)
     vector = tuple(args) + (0,) * (6 - len(args))
-    value = bpf.run(frozen_filters.program(name, arch), table.NR[number], table.AUDIT_ARCH, vector)[0]
+    value = bpf.run(shipped.program(name, arch), table.NR[number], table.AUDIT_ARCH, vector)[0]
     return {bpf.ALLOW: "allow", bpf.ERRNO: "pretend"}.get(value) or errno.errorcode[value & 0xFFFF]
 
 
@@ -99,9 +99,9 @@ def test_a_terminal_is_made_asked_set_and_controlled(name):
 @pytest.mark.parametrize("arch", policy.ARCHES)
 @ALL
 def test_every_ioctl_request_but_the_listed_ones_is_refused(name, arch):
-    passing = set(request for _, names in policy_arguments.IOCTLS for request in names)
+    passing = set(request for _, names in arguments.IOCTLS for request in names)
     table = policy.numbers(arch)
-    code = bpf.decode(frozen_filters.program(name, arch))
+    code = bpf.decode(shipped.program(name, arch))
 
     def passes(request):
         return bpf.run(code, table.NR["ioctl"], table.AUDIT_ARCH, (0, request, 0, 0, 0, 0))[0] == bpf.ALLOW
@@ -277,7 +277,7 @@ def test_while_learning_the_limit_for_core_dumps_stays(inside, core):
 @native
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_the_filter_beside_a_policy_decides_nothing_but_the_limit(arch):
-    table, code = policy.numbers(arch), bpf.decode(frozen_filters.core_program(arch))
+    table, code = policy.numbers(arch), bpf.decode(shipped.core_program(arch))
     own = policy.policy("default", arch)
     for number in range(1024):
         value = bpf.run(code, number, table.AUDIT_ARCH, (0,) * 6)[0]
@@ -287,7 +287,7 @@ def test_the_filter_beside_a_policy_decides_nothing_but_the_limit(arch):
         for vector in vectors:
             full = vector + (0,) * (6 - len(vector))
             assert bpf.run(code, table.NR[call_name], table.AUDIT_ARCH, full)[0] == bpf.run(
-                frozen_filters.program("default", arch), table.NR[call_name], table.AUDIT_ARCH, full)[0], vector
+                shipped.program("default", arch), table.NR[call_name], table.AUDIT_ARCH, full)[0], vector
     assert own.rules[table.NR["setrlimit"]]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import frozen_filters, policy, policy_constants, policy_files, policy_minijail
+from mrunc.sandbox.seccomp import constants, files, minijail, policy, shipped
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls.widths import WIDTHS
 
@@ -28,7 +28,7 @@ def read(tmp_path):
         path.write_bytes(content if isinstance(content, bytes) else
                          (content if isinstance(content, str) else json.dumps(content)).encode("utf-8"))
         settings.setdefault("kernel", (6, 1))
-        _, program, model = policy_files.read(str(path), arch, **settings)
+        _, program, model = files.read(str(path), arch, **settings)
         table = policy.numbers(arch)
 
         def ask(call, *args):
@@ -65,16 +65,16 @@ def arg(index, op, value, two=None):
 @pytest.mark.parametrize("name", policy.NAMES)
 def test_a_shipped_name_is_the_frozen_program_with_its_model_and_digest(name, arch):
     import hashlib
-    got, program, model = policy_files.read(name, arch)
-    assert (got, program) == (name, frozen_filters.program(name, arch)) and model.arch == policy.numbers(arch).AUDIT_ARCH
-    assert frozen_filters.digest(name, arch) == hashlib.sha256(program).hexdigest()
+    got, program, model = files.read(name, arch)
+    assert (got, program) == (name, shipped.program(name, arch)) and model.arch == policy.numbers(arch).AUDIT_ARCH
+    assert shipped.digest(name, arch) == hashlib.sha256(program).hexdigest()
 
 
 def test_a_file_is_never_taken_for_a_shipped_name(read, tmp_path, monkeypatch):
     (tmp_path / "setid").write_text("read: 1\n")
     monkeypatch.chdir(str(tmp_path))
-    assert policy_files.read("setid", "x86_64")[0] == "./setid"
-    assert policy_files.read(b"./setid", "x86_64")[0] == "./setid"
+    assert files.read("setid", "x86_64")[0] == "./setid"
+    assert files.read(b"./setid", "x86_64")[0] == "./setid"
 
 
 def test_the_files_constants_are_the_kernels():
@@ -83,16 +83,16 @@ def test_the_files_constants_are_the_kernels():
     import signal
     import socket
     for arch in policy.ARCHES:
-        table = policy_constants.table(arch)
+        table = constants.table(arch)
         for name in table:
             for module in (socket, mmap, signal, fcntl, errno) + ((os,) if arch == os.uname().machine else ()):
                 value = getattr(module, name, None)
                 if isinstance(value, int) and name not in ("O_LARGEFILE", "MSG_CMSG_COMPAT", "MAP_32BIT",
                                                            "O_ACCMODE"):  # musl's has O_PATH in it
                     assert value & 0xFFFFFFFF == table[name], name
-    assert policy_constants.table("x86_64")["O_DIRECTORY"] == 0o200000
-    assert policy_constants.table("aarch64")["O_DIRECTORY"] == 0o40000
-    assert not policy_constants.OTHER_CALLS & set().union(*(policy.numbers(arch).NR for arch in policy.ARCHES))
+    assert constants.table("x86_64")["O_DIRECTORY"] == 0o200000
+    assert constants.table("aarch64")["O_DIRECTORY"] == 0o40000
+    assert not constants.OTHER_CALLS & set().union(*(policy.numbers(arch).NR for arch in policy.ARCHES))
 
 
 # OCI
@@ -258,14 +258,14 @@ def test_what_excludes_each_other_is_known_exactly_for_two_tests_of_a_kind():
     for one in tests:
         for other in tests:
             both = any(holds(value, one) and holds(value, other) for value in list(range(32)) + [0xFFFFFFFF])
-            said = policy_files.disjoint([one], [other])
+            said = files.disjoint([one], [other])
             assert not (both and said), (one, other)
             kinds = {"order" if test[1] in signs and test[1] != "!=" else test[1] for test in (one, other)}
             if kinds in ({"order"}, {"&=="}) or "==" in (one[1], other[1]):
                 if not {"<"} & {one[1], other[1]} or 0 not in (one[2], other[2]):  # nothing is below 0
                     assert said != both, (one, other)
-    assert not policy_files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(1, "==", 2)])
-    assert not policy_files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(0, "==", 2, wide=True)])
+    assert not files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(1, "==", 2)])
+    assert not files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(0, "==", 2, wide=True)])
 
 
 def real_form(name, arch):
@@ -471,7 +471,7 @@ def test_a_policy_that_becomes_too_long_is_refused(read):
 def test_what_can_not_be_read(tmp_path):
     def why(path):
         with pytest.raises(SandboxError) as caught:
-            policy_files.read(str(path), "x86_64")
+            files.read(str(path), "x86_64")
         assert caught.value.status == 2
         return caught.value.line()
     assert "there is no such file (did you mean strict?)" in why("strct")
@@ -518,15 +518,15 @@ def test_the_real_profiles_decide_as_known(read, name, arch):
 
 
 def test_additions_are_conditions_of_one_call():
-    assert policy_minijail.addition("clone3", "x86_64") == ("clone3", [[]])
-    call, ways = policy_minijail.addition("ioctl: arg1 == TIOCSTI || arg1 & 0xff00 == 0x5400 && arg0 != 3", "x86_64")
+    assert minijail.addition("clone3", "x86_64") == ("clone3", [[]])
+    call, ways = minijail.addition("ioctl: arg1 == TIOCSTI || arg1 & 0xff00 == 0x5400 && arg0 != 3", "x86_64")
     assert call == "ioctl" and ways == [[bpf.Condition(1, "==", 0x5412)],
                                         [bpf.Condition(1, "&==", 0x5400, 0xFF00), bpf.Condition(0, "!=", 3)]]
     for text, words in [("opne", "did you mean open?"), ("ioctl:", "expected a condition after the colon"),
                         (": arg0 == 1", "expected NAME"), ("ioctl: arg1 == 1 x", "column 18: expected &&, || or the end"),
                         ("ioctl: 1", "expected an argument")]:
         with pytest.raises(SandboxError) as caught:
-            policy_minijail.addition(text, "x86_64")
+            minijail.addition(text, "x86_64")
         assert caught.value.status == 2 and words in caught.value.line(), caught.value.line()
 
 
@@ -536,7 +536,7 @@ def refused_file(tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(SandboxError) as caught:
-        policy_files.read(str(path), "x86_64", kernel=(6, 1))
+        files.read(str(path), "x86_64", kernel=(6, 1))
     assert caught.value.status == 2
     return str(caught.value)
 
@@ -557,7 +557,7 @@ def test_an_oci_number_that_means_nothing_is_refused(tmp_path, test):
 def test_a_negative_int_is_refused_in_either_width(tmp_path):
     path = tmp_path / "neg.policy"
     path.write_text("@denylist\nkill: { arg0 == -1; return EPERM }\n")
-    program = policy_files.read(str(path), "x86_64", kernel=(6, 1))[1]
+    program = files.read(str(path), "x86_64", kernel=(6, 1))[1]
     code = bpf.decode(program)
     for value in (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF):
         assert bpf.run(code, 62, 0xC000003E, (value, 0, 0, 0, 0, 0))[0] == bpf.errno(1)
@@ -584,7 +584,7 @@ def test_a_test_that_the_upper_half_walks_round_is_refused_or_narrow(tmp_path):
     assert "32 or 64 bits" in refused_file(tmp_path, "unknown.json", DENY % ("listns", 0, 0, "EQ"))
     path = tmp_path / "known.json"
     path.write_text(DENY % ("setuid", 0, 0, "EQ"))
-    code = bpf.decode(policy_files.read(str(path), "x86_64", kernel=(6, 1))[1])
+    code = bpf.decode(files.read(str(path), "x86_64", kernel=(6, 1))[1])
     for value in (0, 1 << 32, 0xFFFFFFFF << 32):
         assert bpf.run(code, 105, 0xC000003E, (value, 0, 0, 0, 0, 0))[0] == bpf.errno(1)
     assert bpf.run(code, 105, 0xC000003E, (1, 0, 0, 0, 0, 0))[0] == ALLOW
@@ -623,7 +623,7 @@ def test_a_test_of_an_unsure_argument_is_taken_exactly_if_no_upper_half_gets_mor
             gains = any(holds(low | high << 32) != holds(low) and holds(low) == (action != ALLOW)
                         for low in lows for high in highs)
             try:
-                policy_files.refuse_unsure("ptrace", action, [bpf.Condition(2, op, value, mask, True)])
+                files.refuse_unsure("ptrace", action, [bpf.Condition(2, op, value, mask, True)])
                 taken += 1
                 assert not gains, (op, hex(value), mask)
             except bpf.FilterError:
@@ -710,7 +710,7 @@ def test_a_message_about_a_hostile_file_stays_short(tmp_path, text):
     path = tmp_path / "p"
     path.write_text(text)
     with pytest.raises(SandboxError) as caught:
-        policy_files.read(str(path), "x86_64")
+        files.read(str(path), "x86_64")
     assert caught.value.status == 2 and len(caught.value.line()) < 700
 
 
@@ -721,7 +721,7 @@ def test_what_is_no_regular_file_is_never_read_alone_or_included(tmp_path, place
     (tmp_path / "p.policy").write_text("@include %s\n" % place)
     for name in (str(tmp_path / place), str(tmp_path / "p.policy")):
         with pytest.raises(SandboxError) as caught:
-            policy_files.read(name, "x86_64")
+            files.read(name, "x86_64")
         assert caught.value.status == 2
 
 

@@ -19,8 +19,9 @@ import mrunc
 from conftest import PYTHON, ROOT
 from mrunc import commands
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import (call_names, filter_diff, filter_export, filter_paths, filter_text, frozen_filters, peer_table,
-                           peers, policy)
+from mrunc.commands.policy import call_names, export, filter_diff, filter_text, \
+    paths as filter_paths, peer_table, peers
+from mrunc.sandbox.seccomp import policy, shipped
 from mrunc.sandbox.errors import SandboxError
 
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
@@ -46,7 +47,7 @@ def real(*words, **settings):
 
 
 def named(name, arch):
-    return frozen_filters.program(name, arch)
+    return shipped.program(name, arch)
 
 
 def compiled(rules, arch="x86_64", default=bpf.errno(errno.ENOSYS)):
@@ -154,7 +155,7 @@ def test_a_program_that_computes_with_arguments_is_tried_and_says_so():
     found, tried = compare(code, bpf.encode([(bpf.RET, 0, 0, bpf.ALLOW)]))
     assert "x86_64" in tried and any(6 in args for each in found for args in each.examples)
     with pytest.raises(SandboxError, match="OCI"):
-        filter_export.oci(code, "x86_64", "x")
+        export.oci(code, "x86_64", "x")
 
 
 def test_numbers_of_other_architectures_are_compared_too():
@@ -490,7 +491,7 @@ def test_libseccomp_makes_the_same_filter_of_other_exports(arch, tmp_path):
             "ioctl": [(bpf.ALLOW, [bpf.Condition(1, "<", 1 << 33, wide=True)]), (bpf.errno(5), [])],
             "mmap": [(bpf.ALLOW, [bpf.Condition(2, "&==", 0, 4, wide=True)]), (bpf.KILL_PROCESS, [])]}
     for program in (bpf.compile_policy(bench["profile"]("podman", arch)), compiled(wide, arch)):
-        text = json.dumps(filter_export.oci(program, arch, "x")[0]).encode()
+        text = json.dumps(export.oci(program, arch, "x")[0]).encode()
         assert len(text) < 60000
         theirs, unknown = by_libseccomp(text, tmp_path)
         differ_only_as_known(program, theirs, arch, unknown)
@@ -499,10 +500,10 @@ def test_libseccomp_makes_the_same_filter_of_other_exports(arch, tmp_path):
 def test_what_oci_cannot_say_is_refused():
     for action, text in ((bpf.NOTIFY, "notify"), (bpf.TRAP | 5, "trap")):
         with pytest.raises(SandboxError, match=text):
-            filter_export.oci(compiled({"read": action}), "x86_64", "x")
+            export.oci(compiled({"read": action}), "x86_64", "x")
     table = policy.numbers("x86_64")
     with pytest.raises(SandboxError, match="number 1000 has no name"):
-        filter_export.oci(bpf.compile_policy(bpf.Policy(table.AUDIT_ARCH, bpf.errno(38), {1000: bpf.ALLOW})), "x86_64", "x")
+        export.oci(bpf.compile_policy(bpf.Policy(table.AUDIT_ARCH, bpf.errno(38), {1000: bpf.ALLOW})), "x86_64", "x")
 
 
 def raw(*instructions):
@@ -741,7 +742,7 @@ def test_constants_by_name():
 def test_no_run_imports_the_tools():
     done = subprocess.run([PYTHON, "-I", "-S", "-X", "importtime", os.path.join(ROOT, "mrunc.py"), "run", "--", "/bin/true"],
                           stderr=subprocess.PIPE, universal_newlines=True)
-    for name in ("peers", "peer_table", "filter_", "call_names", "commands.policy"):
+    for name in ("peers", "peer_table", "filter_", "call_names", "commands.policy.policy"):
         assert "mrunc.sandbox." + name not in done.stderr and "mrunc." + name not in done.stderr
     assert mrunc.__version__
 

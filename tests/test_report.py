@@ -9,11 +9,11 @@ import sys
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import report, report_bounds, report_charts, report_html, report_text
+from mrunc.commands.report import bounds, charts, html as report_html, report, text as report_text
 from mrunc.commands.output import escaped
-from mrunc.sandbox import story
+from mrunc.commands.report import story
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.reasons import REASONS
+from mrunc.sandbox.result.reasons import REASONS
 from test_schema import PROCESS, ROW, SAMPLE, sample_result
 
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> \"' &lt;\x1b[31m\u202egpj.exe\u2066\x07\n</style></title>-->\udcff\u200b"
@@ -176,16 +176,16 @@ def test_the_tree_holds_every_process_once_whatever_the_rows_say():
 @pytest.mark.parametrize("most, base, wanted", [(1, 1, 1), (0.03, 1, 0.05), (7, 1, 10), (230 << 20, 1024, 500 << 20), (0.9, 1024, 1),
                                                 (1000 << 20, 1024, 1 << 30), (3, 1, 5), (1e9, 1, 1e9)])
 def test_a_scale_ends_at_a_round_number_above(most, base, wanted):
-    assert report_charts.ceiling(most, base) == pytest.approx(wanted) and wanted >= most
+    assert charts.ceiling(most, base) == pytest.approx(wanted) and wanted >= most
 
 
 def test_samples_give_processors_in_use():
     rows = [dict(SAMPLE, t_s=0.0, cpu_s=0.0), dict(SAMPLE, t_s=1.0, cpu_s=2.0), dict(SAMPLE, t_s=1.0, cpu_s=2.0),
             dict(SAMPLE, t_s=2.0, cpu_s=1.0), dict(SAMPLE, t_s=3.0, cpu_s=None)]
-    assert report_charts.processors(rows) == [(0.0, 2.0), (1.0, 2.0), (2.0, 0.0)]
+    assert charts.processors(rows) == [(0.0, 2.0), (1.0, 2.0), (2.0, 0.0)]
     rows = [dict(SAMPLE, t_s=number / 20, cpu_s=number // 2 / 10) for number in range(41)]
-    assert all(0.75 < rate < 1.25 for _, rate in report_charts.processors(rows)), "steps of the clock are evened out"
-    assert report_charts.processors(rows[:1]) == [] and len(report_charts.processors(rows[:2])) == 2
+    assert all(0.75 < rate < 1.25 for _, rate in charts.processors(rows)), "steps of the clock are evened out"
+    assert charts.processors(rows[:1]) == [] and len(charts.processors(rows[:2])) == 2
 
 
 def test_a_sample_of_a_program_that_was_over_by_then_is_no_memory_of_none():
@@ -278,7 +278,7 @@ def test_colours_need_a_terminal_that_has_them(monkeypatch):
 
 
 def test_reading_a_result_imports_nothing_of_a_run():
-    assert "mrunc.sandbox.launch" not in report.__dict__ and sys.modules["mrunc.commands.report"] is report
+    assert "mrunc.sandbox.launch.run" not in report.__dict__ and sys.modules["mrunc.commands.report.report"] is report
 
 
 def test_a_chart_of_next_to_nothing_is_drawn():
@@ -293,15 +293,15 @@ def read_back(result, tmp_path):
 
 def test_of_a_result_that_is_too_large_to_read_a_part_is_read_and_the_report_says_so(tmp_path):
     change, long = full()["changes"][0], "\u202e" * 100000
-    big = full(changes=[dict(change, path="/box/%d" % number) for number in range(report_bounds.ROWS * 2)],
-               processes=[dict(PROCESS, argv=["x"] * 40) for _ in range(report_bounds.VALUES // 40)], detail=long,
-               refused=[dict(ROW, args={long: long}), dict(ROW, args={"a": [0] * report_bounds.VALUES}), ROW],
+    big = full(changes=[dict(change, path="/box/%d" % number) for number in range(bounds.ROWS * 2)],
+               processes=[dict(PROCESS, argv=["x"] * 40) for _ in range(bounds.VALUES // 40)], detail=long,
+               refused=[dict(ROW, args={long: long}), dict(ROW, args={"a": [0] * bounds.VALUES}), ROW],
                controls=[{"name": "seccomp", "asked": True, "in_force": True, "how": long}])
     result = read_back(big, tmp_path)
-    assert len(result["changes"]) == report_bounds.ROWS and len(result["refused"]) == 1 and len(result["notes"]) == 1
-    assert 0 < len(result["processes"]) < report_bounds.VALUES // 40
+    assert len(result["changes"]) == bounds.ROWS and len(result["refused"]) == 1 and len(result["notes"]) == 1
+    assert 0 < len(result["processes"]) < bounds.VALUES // 40
     assert max(len(result["detail"]), len(result["controls"][0]["how"]), len(next(iter(result["refused"][0]["args"])))) < 9000
-    words = ["only the first %d of %d rows of changes" % (report_bounds.ROWS, report_bounds.ROWS * 2),
+    words = ["only the first %d of %d rows of changes" % (bounds.ROWS, bounds.ROWS * 2),
              "only the first 1 of 3 rows of refused", "4 texts are longer than 8192 characters"]
     assert len(result["left_out"]) == 4 and all(any(part in line for line in result["left_out"]) for part in words)
     text, page = " ".join(report_text.text(result).split()), report_html.page(result)
@@ -331,7 +331,7 @@ def test_long_digits_in_a_name_are_no_number(tmp_path, name):
 
 def test_what_stands_in_no_list_is_bounded_too(tmp_path):
     with pytest.raises(SandboxError) as caught:
-        read_back(full(usage=dict.fromkeys(map(str, range(report_bounds.VALUES)), 1)), tmp_path)
+        read_back(full(usage=dict.fromkeys(map(str, range(bounds.VALUES)), 1)), tmp_path)
     assert "beside its lists" in caught.value.line()
 
 

@@ -17,7 +17,8 @@ import mrunc  # noqa: F401  (makes the package)
 from archives import (Layout, archive, directory, file, hardlink, header, long_name, padded, pax, record, symlink)
 from conftest import PYTHON, ROOT, USER, become
 from outer_filter import hidden
-from mrunc.sandbox import beneath, rootfs_build, rootfs_tar
+from mrunc.syscalls import beneath
+from mrunc.commands.rootfs import build as rootfs_build, tar
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls import mount
 
@@ -258,8 +259,8 @@ def test_a_million_entries_cost_what_the_limit_says(place):
 
 
 def test_names_and_links_in_memory_are_bounded(place, monkeypatch):
-    from mrunc.sandbox import rootfs_extract
-    monkeypatch.setattr(rootfs_extract, "MOST_KEPT", 10000)
+    from mrunc.commands.rootfs import extract
+    monkeypatch.setattr(extract, "MOST_KEPT", 10000)
     refused(put(archive(*[symlink(b"%d" % n, b"x" * 99) for n in range(150)])), "too long together")
     refused(put(archive(pax([(b"SCHILY.xattr." + b"n" * 900, b"x")] + [(b"SCHILY.xattr.%d" % n + b"n" * 900, b"x") for n in range(12)]),
                         file(b"f"))), "too long together")
@@ -342,7 +343,7 @@ def test_a_directory_is_never_left_by_a_link(place):
 
 
 def test_a_file_that_is_replaced_or_grows_while_it_is_read(place, monkeypatch):
-    from mrunc.sandbox import rootfs_sources
+    from mrunc.commands.rootfs import sources as rootfs_sources
     os.mkdir("in")
     with open("in/f", "w") as stream:
         stream.write("x" * 1000)
@@ -797,6 +798,6 @@ def test_the_reader_needs_no_more_than_it_is_given():
 
         def skip(self, size):
             return len(self.read(size))
-    found = [entry.name for entry in rootfs_tar.entries(Plain(archive(file(b"a", b"x" * 5000), file(b"b"))), "x")]
+    found = [entry.name for entry in tar.entries(Plain(archive(file(b"a", b"x" * 5000), file(b"b"))), "x")]
     assert found == [b"a", b"b"]
     assert record(b"path", b"x") == b"9 path=x\n" and len(padded(b"x")) == 512

@@ -14,7 +14,7 @@ import pytest
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, become
 from outer_filter import hidden
-from mrunc.sandbox import elf, rootfs_check
+from mrunc.commands.rootfs import check, elf
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls import mount
 
@@ -32,7 +32,7 @@ def tree(request, tmp_path, monkeypatch):
 
 
 def found(tree):
-    return [(kind, os.fsdecode(path)) for kind, path, _ in rootfs_check.check(os.fsencode(str(tree)))[0]]
+    return [(kind, os.fsdecode(path)) for kind, path, _ in check.check(os.fsencode(str(tree)))[0]]
 
 
 def program(path, content, mode=0o755):
@@ -109,7 +109,7 @@ def test_each_kind_of_finding(tree):
         os.setxattr(str(tree / "ping"), "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 13, 0, 0, 0))
         expected += [("device", "null"), ("capability", "ping")]
     assert found(tree) == sorted(expected, key=lambda row: row[1])
-    assert {kind for kind, _ in expected} | {"unreadable"} >= set(rootfs_check.KINDS) - {"device", "capability"}
+    assert {kind for kind, _ in expected} | {"unreadable"} >= set(check.KINDS) - {"device", "capability"}
 
 
 def test_links_are_followed_inside_only(tree, tmp_path):
@@ -129,14 +129,14 @@ def test_a_directory_that_is_swapped_for_a_link_is_not_entered(tree, tmp_path, m
     (tree / "d").mkdir()
     (tmp_path / "secret").mkdir()
     program(tmp_path / "secret" / "s", b"x", 0o4755)
-    real = rootfs_check._Tree._directory
+    real = check._Tree._directory
 
     def swap(self, fd, place):
         if place == b"" and (tree / "d").is_dir() and not (tree / "d").is_symlink():
             (tree / "d").rmdir()
             (tree / "d").symlink_to(str(tmp_path / "secret"))
         return real(self, fd, place)
-    monkeypatch.setattr(rootfs_check._Tree, "_directory", swap)
+    monkeypatch.setattr(check._Tree, "_directory", swap)
     assert found(tree) == []
 
 
@@ -173,7 +173,7 @@ def test_the_command(tmp_path):
     for wrong in (str(tmp_path / "missing"), "/etc/passwd"):
         assert command(wrong).returncode == 2
     with pytest.raises(SandboxError):
-        rootfs_check.check(b"/etc/passwd")
+        check.check(b"/etc/passwd")
 
 
 # The ELF reader

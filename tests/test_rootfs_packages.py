@@ -10,9 +10,9 @@ import tempfile
 import pytest
 
 import mrunc  # noqa: F401  (makes the package)
-from mrunc.sandbox import rootfs_entries, rootfs_host, rootfs_packages
+from mrunc.commands.rootfs import entries as rootfs_entries, from_host, packages
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.rootfs_packages import Apk, Database, Dpkg, Package, Rpm
+from mrunc.commands.rootfs.packages import Apk, Database, Dpkg, Package, Rpm
 
 FIELDS = "installed\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n"
 
@@ -24,10 +24,10 @@ def manager(tmp_path, monkeypatch):
         path = tmp_path / name
         path.write_text("#!/bin/sh\n" + script)
         path.chmod(0o755)
-        monkeypatch.setattr(rootfs_packages, "DPKG", b"/nowhere")
-        monkeypatch.setattr(rootfs_packages, "RPM", b"/nowhere")
-        monkeypatch.setattr(rootfs_packages, "APK_FILES", ())
-        monkeypatch.setattr(rootfs_packages, {"dpkg-query": "DPKG", "rpm": "RPM"}.get(name, "APK_FILES"),
+        monkeypatch.setattr(packages, "DPKG", b"/nowhere")
+        monkeypatch.setattr(packages, "RPM", b"/nowhere")
+        monkeypatch.setattr(packages, "APK_FILES", ())
+        monkeypatch.setattr(packages, {"dpkg-query": "DPKG", "rpm": "RPM"}.get(name, "APK_FILES"),
                             os.fsencode(str(path)) if name != "installed" else (os.fsencode(str(path)),))
         return path
     return make
@@ -56,7 +56,7 @@ END
         -S) case $2 in /usr/bin/known) echo 'app: /usr/bin/known';; /bin/old) printf 'diversion by z from: /bin/old\\nlib:i386, lib:amd64: /bin/old\\n';;
             '/we\\[i\\]rd\\*') echo 'loner: /we[i]rd*';; *) exit 1;; esac;;
         esac""" % table)
-    database = rootfs_packages.read()
+    database = packages.read()
     assert type(database) is Dpkg and database.native == "amd64"
     assert keys(database, "app") == ["app", "lib-data", "lib:amd64", "one-of", "pre", "real", "second"]
     assert keys(database, "lib:i386") == ["app" if key == "app" else key for key in keys(database, "lib:i386")]
@@ -74,7 +74,7 @@ def test_rpm_dependencies(manager):
     manager("rpm", r"""printf '%b' '@app\tx86_64\t1-1\nRlibc.so.6()(64bit)\nR/bin/sh\nRrpmlib(CompressedFileNames)\nR(a or b)\nR(c if d)\nPapp\nF/usr/bin/app\nF/usr/share/app\n'
         printf '%b' '@glibc\tx86_64\t2-1\nPlibc.so.6()(64bit)\nPglibc\nF/lib64/libc.so.6\n@glibc\ti686\t2-1\nPglibc\nF/lib/libc.so.6\n'
         printf '%b' '@bash\tx86_64\t5-1\nPbash\nF/bin/sh\nF/usr/bin/bash\n@b\tnoarch\t1-1\nPb\nF/usr/share/b\n@c\tx86_64\t1-1\nPc\n@d\tx86_64\t1-1\nPd\n'""")
-    database = rootfs_packages.read()
+    database = packages.read()
     assert type(database) is Rpm
     arch = os.uname().machine
     assert [key.split("-")[0] for key in keys(database, "app")] == ["app", "b", "bash", "c", "glibc"]
@@ -84,7 +84,7 @@ def test_rpm_dependencies(manager):
 
 def test_an_empty_rpm_data_base_is_none(manager):
     manager("rpm", "exit 1")
-    assert type(rootfs_packages.read()) is Database
+    assert type(packages.read()) is Database
 
 
 def test_apk_dependencies(manager):
@@ -92,7 +92,7 @@ def test_apk_dependencies(manager):
         "C:Q1=\nP:app\nV:1-r0\nA:x86_64\nD:so:libc.musl-x86_64.so.1 busybox>=1.0 !bad /bin/sh\nF:usr/bin\nR:app\na:0:0:755\n\n"
         "C:Q1=\nP:musl\nV:1\nA:x86_64\np:so:libc.musl-x86_64.so.1=1\nF:lib\nR:ld-musl-x86_64.so.1\n\n"
         "P:busybox\nV:1\np:cmd:busybox=1 cmd:sh=1\nF:bin\nR:busybox\nR:sh\n\nP:other\nF:\nR:rooted\n\n")
-    database = rootfs_packages.read()
+    database = packages.read()
     assert type(database) is Apk and keys(database, "app") == ["app", "busybox", "musl"]
     assert database.files(database.closure([database.find("app")])) == {
         b"/usr/bin", b"/usr/bin/app", b"/lib", b"/lib/ld-musl-x86_64.so.1", b"/bin", b"/bin/busybox", b"/bin/sh"}
@@ -102,14 +102,14 @@ def test_apk_dependencies(manager):
 def test_a_failing_query_says_so(manager):
     manager("dpkg-query", "echo broken >&2; exit 2")
     with pytest.raises(SandboxError) as caught:
-        rootfs_packages.read()
+        packages.read()
     assert caught.value.status == 125 and "broken" in caught.value.line()
 
 
 # This host
 
 def selected(*names, database=None):
-    return {os.fsdecode(entry.name): entry for entry in _all(rootfs_host.entries(list(names)))}
+    return {os.fsdecode(entry.name): entry for entry in _all(from_host.entries(list(names)))}
 
 
 def _all(entries):
@@ -124,7 +124,7 @@ def test_packages_come_with_all_that_they_need():
         assert name in found, name
     assert [name for name in found if "/libc.so.6" in name] and [name for name in found if "/libselinux.so.1" in name]
     assert found["bin"].kind == "symlink" and "usr/bin/python3" not in found
-    names = [entry.name for entry in rootfs_host.entries(["coreutils"])]
+    names = [entry.name for entry in from_host.entries(["coreutils"])]
     seen = set()
     for name in names:  # each directory before what it holds
         parent = os.path.dirname(name)
@@ -133,7 +133,7 @@ def test_packages_come_with_all_that_they_need():
 
 
 def test_nothing_that_not_everybody_may_read_is_taken():
-    for entry in rootfs_host.entries(["passwd", "coreutils"]):
+    for entry in from_host.entries(["passwd", "coreutils"]):
         if entry.kind == "file" and not entry.name.startswith(b"etc/"):
             assert os.stat(b"/" + entry.name).st_mode & 0o004, entry.name
         assert entry.name not in (b"etc/shadow", b"etc/gshadow", b"etc/machine-id")
@@ -190,7 +190,7 @@ def kinds(*names):
 @pytest.fixture
 def no_packages(monkeypatch):
     """A host without a package manager that is known: what a program needs is followed alone, in a tenth of the time."""
-    monkeypatch.setattr(rootfs_packages, "read", lambda: Database({}))
+    monkeypatch.setattr(packages, "read", lambda: Database({}))
 
 
 @pytest.fixture
@@ -273,13 +273,13 @@ def test_the_mode_is_of_what_was_opened(built, no_packages, monkeypatch):
     path = built / "bin" / "swapped"
     path.write_text("open")
     path.chmod(0o644)
-    real = rootfs_host.file_entry
+    real = from_host.file_entry
 
     def swap(holder, name, full, links):
         if name == b"swapped":
             path.chmod(0o600)
         return real(holder, name, full, links)
-    monkeypatch.setattr(rootfs_host, "file_entry", swap)
+    monkeypatch.setattr(from_host, "file_entry", swap)
     assert kinds(str(path))[str(path)[1:]] == rootfs_entries.UNREADABLE
 
 
@@ -310,12 +310,12 @@ def test_bytecode_comes_with_its_source():
 def test_what_is_not_there_is_a_usage_error():
     for name in ("no-such-package-or-program", "/no/such/file", "/etc"):
         with pytest.raises(SandboxError) as caught:
-            rootfs_host.entries([name])
+            from_host.entries([name])
         assert caught.value.status == 2
 
 
 def test_without_a_package_manager_everything_is_followed(monkeypatch):
-    monkeypatch.setattr(rootfs_packages, "read", lambda: Database({}))
+    monkeypatch.setattr(packages, "read", lambda: Database({}))
     found = selected("ls")
     assert "usr/bin/ls" in found and [name for name in found if name.endswith("libc.so.6")]
     assert not [name for name in found if "share/doc" in name]

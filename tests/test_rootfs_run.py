@@ -10,9 +10,10 @@ import pytest
 
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, USER
-from mrunc.sandbox import base_tree, plan_text, rootfs_run
+from mrunc.sandbox.tree import default, userland
+from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 from test_plan import at, made_up, make
 from test_workloads import PYTHON as PYTHON_WORKLOADS
 from test_workloads import SHELL as SHELL_WORKLOADS
@@ -358,11 +359,11 @@ def test_the_plan_binds_the_trees_entries_and_nothing_of_the_hosts(tmp_path):
     base = os.fsencode(str(tree))
     binds = {op.dst: op for op in made.operations if op.kind == "bind"}
     assert set(binds) == {b"/usr", b"/etc", b"/var", b"/srv", b"/home", b"/data", b"/init"}
-    assert all(op.src == base + op.dst and op.flags & base_tree.RO and op.flags & base_tree.NOSUID and op.flags & base_tree.NODEV
+    assert all(op.src == base + op.dst and op.flags & default.RO and op.flags & default.NOSUID and op.flags & default.NODEV
                for op in binds.values())
     assert [op.dst for op in made.operations if op.kind == "cover"] == [b"/etc/hosts"]
     assert at(made, b"/bin", "symlink")[0].src == b"usr/bin" and at(made, b"/var/tmp", "tmpfs") and at(made, b"/opt", "directory")
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in base_tree.MOUNTS}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in default.MOUNTS}
     assert made.mounts[b"/etc/hosts"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/usr"] == {"ro", "nosuid", "nodev"}
     assert set(make(rootfs=str(tree), user="1000").mounts) >= {b"/root", b"/home/user"} and \
         b"/home" not in make(rootfs=str(tree), user="1000").mounts
@@ -377,7 +378,7 @@ def test_a_bare_tree_gets_what_programs_expect(tmp_path):
     made = make(rootfs=str(tmp_path / "t"))
     assert at(made, b"/etc/passwd", "file") and at(made, b"/var/tmp", "symlink") and at(made, b"/usr", "directory")
     with pytest.raises(SandboxError):
-        rootfs_run.Userland(Spec(["true"], rootfs="/"), [])
+        userland.Userland(Spec(["true"], rootfs="/"), [])
 
 
 def test_the_library_takes_it_too(inside):

@@ -6,8 +6,9 @@ import pytest
 
 import mrunc
 from conftest import PYTHON
-from mrunc.sandbox import cputime, launch, sampling
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.running import cputime, sampling
+from mrunc.sandbox.launch import run as launch
+from mrunc.sandbox.plan.spec import Spec
 
 #: 40 MiB that are touched, a second process, a second of processor time and a longer rest: a sample that had to wait is
 #: followed by a longer pause.

@@ -16,7 +16,7 @@ import pytest
 
 import mrunc  # noqa: F401
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import frozen_filters, policy
+from mrunc.sandbox.seccomp import policy, shipped
 from test_policy import asking_program, killing_program
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -240,7 +240,7 @@ def test_a_plainly_allowed_call_loads_nothing_but_number_and_architecture():
     """seccomp_is_const_allow: only then does the kernel's bitmap (5.11) let the call through without the filter."""
     for name in policy.NAMES:
         for arch in policy.ARCHES:
-            code = bpf.decode(frozen_filters.program(name, arch))
+            code = bpf.decode(shipped.program(name, arch))
             for call, (rule, _) in policy.decisions(name, arch).items():
                 if rule == "allow":
                     pc = 0
@@ -259,7 +259,7 @@ def test_no_instruction_of_a_program_is_out_of_reach():
     chance = random.Random(9)
     programs = [bpf.compile_policy(random_policy(chance)) for _ in range(40)]
     programs += [program for name in policy.NAMES for arch in policy.ARCHES for program in (
-        frozen_filters.program(name, arch), asking_program(name, arch, True), killing_program(name, arch))]
+        shipped.program(name, arch), asking_program(name, arch, True), killing_program(name, arch))]
     for program in programs:
         code = bpf.decode(program)
         reached = {0}
@@ -437,7 +437,7 @@ def test_the_verifier_agrees_with_the_kernel(code, reason):
 
 def test_the_verifier_agrees_with_the_kernel_on_damaged_programs():
     chance = random.Random(11)
-    good = frozen_filters.program("default", "x86_64")
+    good = shipped.program("default", "x86_64")
     found = set()
     for _ in range(400):
         code = bpf.decode(good)[:chance.randrange(2, 40)] + [RET_ALLOW]

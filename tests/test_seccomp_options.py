@@ -13,9 +13,11 @@ import pytest
 from conftest import PYTHON, USER
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import filters, frozen_filters, host, plan, policy
+from mrunc.sandbox.seccomp import choose, policy, shipped
+from mrunc.sandbox.host import facts
+from mrunc.sandbox.plan import plan
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import landlock, seccomp
 from test_policy_files import real_form
 
@@ -132,11 +134,11 @@ def test_quiet_is_quiet_and_what_is_allowed_already_is_said(inside):
 def test_each_shipped_policy_runs_a_shell_and_is_named_by_its_digest(inside, name):
     done = inside.run("sh", "-c", "echo a b | wc -w; (exit 3)", options=["--seccomp", name])
     assert (done.out, done.rc, done.err) == ("2\n", 3, "")
-    assert seccomp_line(done).endswith("; attached: %s, sha256 %s" % (name, hashlib.sha256(frozen_filters.program(name, ARCH)).hexdigest()[:16]))
+    assert seccomp_line(done).endswith("; attached: %s, sha256 %s" % (name, hashlib.sha256(shipped.program(name, ARCH)).hexdigest()[:16]))
 
 
 def test_without_the_option_it_is_the_default(inside):
-    assert "attached: default, sha256 %s" % frozen_filters.digest("default", ARCH)[:16] in seccomp_line(inside.run("/bin/true"))
+    assert "attached: default, sha256 %s" % shipped.digest("default", ARCH)[:16] in seccomp_line(inside.run("/bin/true"))
 
 
 def test_strict_runs_coreutils(inside):
@@ -238,16 +240,16 @@ def test_without_execve_alone(inside, put):
     check(inside.run(*ECHO, options=["--seccomp", put("b", program)]), 2, "policy: ", "make the program allow them: execve")
 
 
-@pytest.mark.parametrize("call,enough", [(row[0], row[2]) for row in filters.STARTER if row[0] not in ("ioctl", "dup3")])
+@pytest.mark.parametrize("call,enough", [(row[0], row[2]) for row in choose.STARTER if row[0] not in ("ioctl", "dup3")])
 def test_each_call_of_pid_1_is_checked_and_the_addition_is_enough(inside_as_user, call, enough):
     path = os.path.join(inside_as_user.scratch, "p")
     with open(path, "w") as stream:
         stream.write("@denylist\n%s: return EPERM\n" % call)
     if call == "landlock_restrict_self" and landlock.abi() < 6:
-        plan.make(Spec(["true"], seccomp=path), host.Host.read())
+        plan.make(Spec(["true"], seccomp=path), facts.Host.read())
         return
     with pytest.raises(SandboxError) as caught:
-        plan.make(Spec(["true"], seccomp=path), host.Host.read())
+        plan.make(Spec(["true"], seccomp=path), facts.Host.read())
     error = caught.value
     assert error.status == 2 and error.line().startswith("policy: %s: refuses %s, " % (path, call))
     word = call if enough is None else "%s: %s" % (call, enough)
@@ -259,9 +261,9 @@ def test_each_call_of_pid_1_is_checked_and_the_addition_is_enough(inside_as_user
 
 def test_the_terminal_s_call_is_checked_with_a_terminal_only(put):
     path = put("p", "@denylist\nioctl: { arg1 == 0x540e; return EPERM }\n")
-    plan.make(Spec(["true"], seccomp=path), host.Host.read())
+    plan.make(Spec(["true"], seccomp=path), facts.Host.read())
     with pytest.raises(SandboxError) as caught:
-        plan.make(Spec(["true"], seccomp=path, tty=True), host.Host.read())
+        plan.make(Spec(["true"], seccomp=path, tty=True), facts.Host.read())
     assert "seccomp_add=['ioctl: arg1 == 0x540e']" in caught.value.remedy
 
 
@@ -335,7 +337,7 @@ def test_an_old_kernel_is_asked_and_believed(monkeypatch, put):
         return action != bpf.ERRNO
     monkeypatch.setattr(seccomp, "action_available", answer)
     with pytest.raises(SandboxError) as caught:
-        filters.choose(Spec(["true"], seccomp=path), ARCH, True)
+        choose.choose(Spec(["true"], seccomp=path), ARCH, True)
     assert caught.value.status == 125 and "does not know the filter action errno" in caught.value.line() and bpf.ERRNO in asked
 
 
@@ -357,7 +359,7 @@ def test_the_probe_where_the_kernel_has_no_such_question(monkeypatch, number, kn
 def test_the_plan_names_policy_and_digest(inside, put):
     done = inside.outside(inside.command("true", options=["--print-plan", "--json", "--seccomp", "strict"]))
     shown = json.loads(done.stdout)["filters"]
-    assert [(row["name"], row["sha256"]) for row in shown] == [("strict", frozen_filters.digest("strict", ARCH))]
+    assert [(row["name"], row["sha256"]) for row in shown] == [("strict", shipped.digest("strict", ARCH))]
     path = put("p", "@denylist\nmount: return EPERM\n")
     done = inside.outside(inside.command("true", options=["--print-plan", "--seccomp", path]))
     assert "filters       %s (" % path in done.stdout
@@ -376,7 +378,7 @@ def test_every_shipped_policy_that_is_offered_lets_pid_1_work():
     """What the launch skips for a name."""
     for name in plan.SHIPPED:
         for arch in policy.ARCHES:
-            filters._check_starter(name, frozen_filters.program(name, arch), arch, Spec(None, tty=True), True, False)
+            choose._check_starter(name, shipped.program(name, arch), arch, Spec(None, tty=True), True, False)
 
 
 def test_the_library_takes_the_same_options(inside, put):

@@ -10,20 +10,13 @@ import types
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox import (
-    cgroup,
-    client,
-    copy_out,
-    gate,
-    hearing,
-    private,
-    rows,
-    supervise,
-    trace,
-    trace_look,
-    tree_walk,
-)
-from mrunc.sandbox.cgroup_limits import Setting
+from mrunc.sandbox.cgroup import group as cgroup
+from mrunc.sandbox.library import client
+from mrunc.sandbox.changes import export, rows, walk as tree_walk
+from mrunc.sandbox.launch import gate, private
+from mrunc.sandbox.observe import hearing, trace, trace_look
+from mrunc.sandbox.running import supervise
+from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.syscalls.numbers import native
 
@@ -400,11 +393,11 @@ def test_an_export_ends_at_its_number_and_at_its_bytes(tmp_path, monkeypatch):
     (tmp_path / "f").write_bytes(b"x" * 10000)
     fd = os.open(str(tmp_path / "f"), os.O_RDONLY)
     try:
-        found, exporter = os.fstat(fd), copy_out.Exporter(None)
+        found, exporter = os.fstat(fd), export.Exporter(None)
         assert exporter._why_not(fd, found) is None
-        exporter.bytes = copy_out.MOST_BYTES - 9999
+        exporter.bytes = export.MOST_BYTES - 9999
         assert "bytes in all" in exporter._why_not(fd, found)
-        exporter.bytes, exporter.files = 0, copy_out.MOST_FILES
+        exporter.bytes, exporter.files = 0, export.MOST_FILES
         assert "files" in exporter._why_not(fd, found)
         exporter.files = 0
         assert exporter._why_not(fd, os.stat("/dev/null")) == "not a regular file"

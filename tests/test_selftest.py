@@ -9,10 +9,10 @@ import xml.etree.ElementTree
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import archive, given, probing, selftest, selftest_report
-from mrunc.commands.declared import ALL, DECLARED, OLD_KERNELS, UNPROVEN
+from mrunc.commands.selftest import archive, given, probing, report as selftest_report, selftest
+from mrunc.commands.selftest.declared import ALL, DECLARED, OLD_KERNELS, UNPROVEN
 from mrunc.sandbox.controls import CONTROLS
-from mrunc.sandbox.attempt import BLOCKED, ERROR, KINDS, REACHED, Outcome
+from mrunc.commands.selftest.attempt import BLOCKED, ERROR, KINDS, Outcome, REACHED
 
 import positive
 from conftest import ROOT
@@ -58,17 +58,17 @@ def test_what_a_kernel_lacks_is_declared_and_what_is_left_out_is_not():
 @pytest.mark.parametrize("shown, kind", [(4.9, BLOCKED), (7.0, REACHED)])
 def test_a_sandbox_older_than_the_host_was_has_its_own_uptime(monkeypatch, shown, kind):
     """The host had been up for 3 s when it was asked, 4 s ago; 4.9 s and 7.0 s are what a clock shows now."""
-    from mrunc.commands import probes_leaks
-    monkeypatch.setattr(probes_leaks, "first_boot", lambda: shown)
-    monkeypatch.setattr(probes_leaks.time, "time", lambda: 1004.0)
-    assert probes_leaks.same_uptime({"boottime": (3.0, 1000.0)}).kind == kind
+    from mrunc.commands.selftest.probes import leaks
+    monkeypatch.setattr(leaks, "first_boot", lambda: shown)
+    monkeypatch.setattr(leaks.time, "time", lambda: 1004.0)
+    assert leaks.same_uptime({"boottime": (3.0, 1000.0)}).kind == kind
 
 
 def test_the_archive_holds_the_whole_corpus():
     """Whatever the probes import must be in it: they run where the folder is not to be seen."""
     import glob
-    names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "commands", "probes_*.py"))}
-    assert {"commands." + name for name in names} <= set(archive.MODULES)
+    names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "commands", "selftest", "probes", "[a-z]*.py"))}
+    assert {"commands.selftest.probes." + name for name in names} <= set(archive.MODULES)
 
 
 # That it can fail

@@ -191,7 +191,7 @@ def test_a_program_that_is_not_there_is_nobody_elses_end_when_the_host_does_not_
 from mrunc.sandbox import library
 spare = ready()
 with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as other:
-    streams = mrunc.sandbox.streams.Streams(-3, -3, -3)
+    streams = mrunc.sandbox.library.streams.Streams(-3, -3, -3)
     call = library.ask(["/nonesuch"] + ["x" * 100000] * 10, streams, None, {})
     streams.close()
     until(lambda: not alive(spare))

@@ -7,7 +7,8 @@ import re
 import pytest
 
 import mrunc
-from mrunc.sandbox import spec, spec_values, units
+from mrunc.sandbox.plan import spec, values
+from mrunc.sandbox import units
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.errors import SandboxError, usage
 
@@ -126,7 +127,7 @@ def test_text_that_the_locale_cannot_encode(monkeypatch):
                                         (b"a\\b:c", [b"a\\b", b"c"]), (b":", [b"", b""]), (b"a\\", [b"a\\"]),
                                         (b"a:b:c", [b"a", b"b", b"c"])])
 def test_pairs_in_one_text(text, parts):
-    assert spec_values.split_pair(text) == parts
+    assert values.split_pair(text) == parts
 
 
 def test_sources_and_destinations(tmp_path, monkeypatch):

@@ -3,8 +3,8 @@
 import os
 import re
 
-from mrunc.commands import summary
-from mrunc.sandbox.result import Result
+from mrunc.commands.run import summary
+from mrunc.sandbox.result.result import Result
 from test_schema import ROW, sample_result
 
 
@@ -51,5 +51,5 @@ def test_a_run_is_summed_up_in_a_few_lines_and_nothing_else_changes(inside):
 
 def test_quiet_and_verbose_are_no_matter_of_the_sandbox():
     """Neither is an option of the spec."""
-    from mrunc.commands.run import NOT_SPEC
+    from mrunc.commands.run.run import NOT_SPEC
     assert {"quiet", "verbose"} <= set(NOT_SPEC)

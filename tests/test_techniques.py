@@ -5,7 +5,7 @@ import re
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox import techniques
+from mrunc.commands.report import techniques
 
 
 def refused(syscall, **args):

@@ -9,7 +9,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.sandbox import controls, tiers
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.plan.spec import Spec
 
 from conftest import PYTHON, ROOT, USER
 

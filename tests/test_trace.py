@@ -13,7 +13,9 @@ import mrunc  # noqa: F401  registers the package
 from conftest import IN_VM, also_in_vm
 from outer_filter import EINVAL, behind
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox import arms, frozen_filters, listening, policy, trace
+from mrunc.sandbox.seccomp import arms, policy, shipped
+from mrunc.sandbox.plan import listening
+from mrunc.sandbox.observe import trace
 from mrunc.syscalls import pidfd_info, process as processes
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
@@ -109,7 +111,7 @@ def test_the_ledgers_file_has_the_same(inside):
     done, rows = traced(inside, "/bin/sh", "-c", "cp /bin/true x; ./x; unshare -n true; ./x", options=["--ledger", path])
     with open(path) as stream:
         lines = [json.loads(line) for line in stream]
-    from mrunc.sandbox import schema
+    from mrunc.sandbox.result import schema
     assert [list(schema.mistakes(line, schema.LEDGER)) for line in lines] == [[]] * len(lines)
     told = sorted((line for line in lines if line["event"] == "exec"), key=lambda line: line["started_s"])
     assert [line["argv"] for line in told] == [row["argv"] for row in rows] and len(rows) == 5
@@ -356,7 +358,7 @@ libc.execve(b"/bin/true", argv, argv)
 @pytest.mark.parametrize("record", [False, True])
 def test_only_allowed_calls_of_the_named_numbers_ask_and_nothing_else_changes(name, record):
     audit_arch = policy.numbers(ARCH).AUDIT_ARCH
-    programs = [frozen_filters.program(name, ARCH), frozen_filters.setid_program(ARCH)]
+    programs = [shipped.program(name, ARCH), shipped.setid_program(ARCH)]
     traced_numbers = frozenset(NR[call] for call in listening.TRACED)
     whole = arms.combine(programs, arms.asking_but(audit_arch, frozenset()) if record else arms.unchanged)
     before, after = bpf.decode(whole), bpf.decode(arms.combine([whole], arms.asking_when_allowed(audit_arch, traced_numbers)))

@@ -2,8 +2,8 @@
 """The verdict: each piece of evidence gives its reason, and none is overruled by a number alone."""
 import pytest
 
-from mrunc.sandbox import verdict
-from mrunc.sandbox.verdict import Evidence, judge
+from mrunc.sandbox.result import verdict
+from mrunc.sandbox.result.verdict import Evidence, judge
 
 KILLED = 9
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import KERNEL, lacking
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox.features import Features
+from mrunc.sandbox.host.kernel import Features
 from mrunc.syscalls import landlock
 
 pytestmark = pytest.mark.vm

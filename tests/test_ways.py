@@ -98,7 +98,7 @@ def test_imported_from_its_parent_when_the_folder_is_called_mrunc(python, folder
 
 
 def test_an_import_leaves_no_common_name_behind(folder, tmp_path):
-    found = tops(PYTHON, "import mrunc, mrunc.sandbox.launch, mrunc.commands.run", tmp_path, folder)
+    found = tops(PYTHON, "import mrunc, mrunc.sandbox.launch.run, mrunc.commands.run.run", tmp_path, folder)
     assert "mrunc" in found and not found & {"sandbox", "commands", "syscalls", "seccomp_bpf"}
 
 
@@ -106,7 +106,7 @@ def test_an_import_starts_nothing_and_is_light(folder):
     """Importing mrunc costs a host four small files; nothing else is loaded before it is used."""
     found = go(PYTHON, "-I", "-S", "-c", "import sys; sys.path.append(%r); import os; before = set(sys.modules); import mrunc\n"
                "print(*sorted(set(sys.modules) - before))" % str(folder))
-    assert found.split() == ["mrunc", "mrunc.sandbox", "mrunc.sandbox.face"]
+    assert found.split() == ["mrunc", "mrunc.sandbox", "mrunc.sandbox.library.face"]
 
 
 def test_output_of_the_library_can_be_redirected(folder, tmp_path):
@@ -167,7 +167,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     ours = {os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, "*.py"))}
     for room in ("commands", "sandbox", "syscalls"):
-        ours |= {os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, room, "*.py"))}
+        ours |= {os.path.relpath(path, ROOT) for path in glob.glob(os.path.join(ROOT, room, "**", "*.py"), recursive=True)}
     assert {name[len("mrunc/"):] for name in names if name.startswith("mrunc/")} == ours
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from conftest import listens
-from mrunc.sandbox import frozen_filters
+from mrunc.sandbox.seccomp import shipped
 
 #: program -> Debian package
 PACKAGES = {"awk": "gawk", "bash": "bash", "bc": "bc", "bzip2": "bzip2", "cc": "gcc", "diff": "diffutils", "file": "file",
@@ -290,7 +290,7 @@ def test_runs_as_outside(inside, name, programs, script, expected):
 
 
 #: What the receipt must name: the default policy as it is frozen, not some other filter.
-FROZEN = "default, sha256 " + hashlib.sha256(frozen_filters.program("default", os.uname().machine)).hexdigest()[:16]
+FROZEN = "default, sha256 " + hashlib.sha256(shipped.program("default", os.uname().machine)).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("name, code, expected", rows(PYTHON))

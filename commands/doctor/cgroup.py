@@ -2,9 +2,9 @@
 """The doctor's findings about control groups: which limits could be set here, tried by making a group and removing it."""
 import os
 
-from . import cgroup_place, cgroup_scope
-from .cgroup_limits import OF_GROUP, controllers, named
-from .doctor import MISSING, OK, WEAK
+from ...sandbox.cgroup import place, scope
+from ...sandbox.cgroup.limits import OF_GROUP, controllers, named
+from .examine import MISSING, OK, WEAK
 from .throwaway import attempt
 
 
@@ -19,12 +19,12 @@ def trial(host):
         name = OF_GROUP[control] if control else None
         try:
             need = controllers(control) if control else set()
-            cgroup_place.look(host, need)
+            place.look(host, need)
             where, kill = _group(host, need)
             out["kill"] = kill if out["kill"] is None else out["kill"]
             if name:
                 out["have"][name] = where
-        except cgroup_place.Unavailable as error:
+        except place.Unavailable as error:
             if name:
                 out["lack"][name] = [error.why, error.cause, error.words]
     return out
@@ -33,11 +33,11 @@ def trial(host):
 def _group(host, need):
     """(directory, has cgroup.kill) of the first place in which a group could be made.  Raises Unavailable."""
     tried = []
-    for how, directory in cgroup_place.candidates(host):
+    for how, directory in place.candidates(host):
         path = os.path.join(directory, "mrunc-doctor-%d" % os.getpid())
         try:
-            cgroup_place.open_to_us(directory)
-            if need - cgroup_place.controllers(directory):
+            place.open_to_us(directory)
+            if need - place.controllers(directory):
                 tried.append("%s has no %s" % (directory, " ".join(sorted(need))))
                 continue
             os.mkdir(path)
@@ -48,12 +48,12 @@ def _group(host, need):
         except OSError as error:
             tried.append("%s: %s" % (directory, error.strerror))
     delegated = any(" has no " in text for text in tried)
-    raise cgroup_place.Unavailable("; ".join(tried), "cgroup-io" if delegated and host.uid else "cgroup-user")
+    raise place.Unavailable("; ".join(tried), "cgroup-io" if delegated and host.uid else "cgroup-user")
 
 
 def cgroup(exam):
     """Limits for a sandbox as a whole."""
-    host = cgroup_place.Host.read()
+    host = place.Host.read()
     got = attempt(trial, host)
     have, lack = (got.value or {}).get("have", {}), (got.value or {}).get("lack", {})
     effect = "%s: refused (--best-effort goes without); --rlimit and --timeout work" % " ".join(
@@ -63,7 +63,7 @@ def cgroup(exam):
         exam.add("cgroup", MISSING, got.phrase(), effect)
     elif not lack:
         exam.add("cgroup", OK, text)
-    elif host.uid and attempt(cgroup_scope.prefix, list(OF_GROUP), (), os.environ).value:
+    elif host.uid and attempt(scope.prefix, list(OF_GROUP), (), os.environ).value:
         exam.add("cgroup", OK, "a scope of the user's systemd manager, made for a run that asks for a limit")
     else:
         why, cause, words = [lack[controller] for controller in OF_GROUP.values() if controller in lack][0]

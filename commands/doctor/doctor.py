@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc doctor`: which tier would run here, and what to do about the rest."""
-from . import program_name
-from ..sandbox.errors import usage
-from .options import Option, parse
-from .output import escaped, write
+from .. import program_name
+from ...sandbox.errors import usage
+from ..options import Option, parse
+from ..output import escaped, write
 
 GROUP = "Options of doctor"
 OPTIONS = (
@@ -20,24 +20,24 @@ def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = parse(argv, OPTIONS, "doctor")
     if values.get("help"):
-        from . import manual
+        from ..manual import manual
         write(1, manual.help_doctor())
         return 0
     if words:
         raise usage("doctor takes no word: %s" % words[0], remedy="%s doctor --help" % program_name())
-    from ..sandbox import doctor
-    report = doctor.examine()
+    from . import examine
+    report = examine.examine()
     if values.get("json"):
         import json
         write(1, json.dumps(report, indent=2) + "\n")
     else:
         write(1, "".join(escaped(line) + "\n" for line in lines(report, values.get("verbose"))))
-    return doctor.exit_status(report)
+    return examine.exit_status(report)
 
 
 def lines(report, verbose=False):
     """The report for people."""
-    from ..sandbox.doctor import MISSING, OK, WEAK
+    from .examine import MISSING, OK, WEAK
     host = report["host"]
     yield report["line"]
     yield "%s, Linux %s %s, %s, mrunc %s" % (host["system"], host["kernel"], host["machine"],

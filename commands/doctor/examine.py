@@ -6,8 +6,8 @@ For a process of its own (the command line): the tries fork.  The library's `doc
 """
 import os
 
-from . import remedies
-from .vantage import Vantage, os_release
+from ...sandbox import remedies
+from ...sandbox.host.vantage import Vantage, os_release
 
 OK, WEAK, MISSING = "ok", "weak", "missing"
 SCHEMA = 1
@@ -57,10 +57,10 @@ def examine():
     tier: the strongest tier that ran, or None; line: that in words; tiers: {name: {runs, reason, remedy, without}};
     inside: what mrunc itself runs in, or None; host: {}; findings: [{name, state, evidence, without, remedy}].
     """
-    from .. import __version__ as version
-    from . import doctor_host
+    from ... import __version__ as version
+    from . import host
     examination = Examination()
-    examination.run(doctor_host.CHECKS)
+    examination.run(host.CHECKS)
     tiers = {}
     missing = [finding for finding in examination.findings if finding.name in ("machine", "python") and
                finding.state == MISSING]
@@ -68,11 +68,11 @@ def examine():
         tiers["full"] = {"runs": False, "reason": missing[0].evidence, "without": [],
                          "remedy": missing[0].remedy and missing[0].remedy.line()}
     else:
-        from . import doctor_cgroup, doctor_tries
-        from .tiers import NAMES
-        examination.run(doctor_tries.CHECKS + doctor_cgroup.CHECKS)
+        from . import cgroup, tries
+        from ...sandbox.tiers import NAMES
+        examination.run(tries.CHECKS + cgroup.CHECKS)
         for name in NAMES:
-            tiers[name] = doctor_tries.tier(name)
+            tiers[name] = tries.tier(name)
     best = [name for name in tiers if tiers[name]["runs"]][:1]
     tier = best[0] if best else None
     return {"schema": SCHEMA, "version": version, "tier": tier, "line": _line(tier, tiers, examination.seen), "tiers": tiers,

@@ -4,16 +4,17 @@ it works on any machine and with a Python that lacks ctypes."""
 import os
 import sys
 
-from . import remedies
-from .doctor import MISSING, OK, WEAK
-from .vantage import apparmor_profile, read, sysctl
+from ...sandbox import remedies
+from ...sandbox.caller import folder
+from .examine import MISSING, OK, WEAK
+from ...sandbox.host.vantage import apparmor_profile, read, sysctl
 
 NOTHING_RUNS = "nothing runs"
 
 
 def machine(exam):
     """An architecture without a filter ends the examination."""
-    from .frozen_filters import ARCHES
+    from ...sandbox.seccomp.shipped import ARCHES
     system = os.uname()
     name = system.machine
     bits = 64 if sys.maxsize > 1 << 32 else 32
@@ -35,7 +36,7 @@ def python(exam):
     """A Python without ctypes can make no system call by number."""
     version = "%d.%d.%d" % sys.version_info[:3]
     try:
-        from ..syscalls import libc
+        from ...syscalls import libc
     except ImportError as error:
         exam.add("python", MISSING, "%s has no ctypes: %s" % (version, error), NOTHING_RUNS, "ctypes")
         return
@@ -49,14 +50,14 @@ def bytecode(exam):
     """CPython caches what it compiles beside the source, unless it may not."""
     spec = globals().get("__spec__")
     cached = getattr(spec, "cached", None)
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.isdir(folder):
+    place = folder()
+    if not os.path.isdir(place):
         exam.add("bytecode", OK, "in an archive")
     elif cached and os.path.exists(cached):
         exam.add("bytecode", OK, "cached")
     else:
         why = "PYTHONDONTWRITEBYTECODE is set" if sys.dont_write_bytecode else \
-            "%s is not writable" % folder if not os.access(folder, os.W_OK) else "nothing is cached"
+            "%s is not writable" % place if not os.access(place, os.W_OK) else "nothing is cached"
         exam.add("bytecode", WEAK, why, "each start compiles mrunc anew, which takes longer than all else", "bytecode")
 
 

@@ -5,11 +5,11 @@ All return something that JSON has, or raise OSError with the call that failed.
 """
 import os
 
-from ..syscalls import caps, landlock, libc, mount, process, seccomp
-from ..syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
-from .features import Features
-from .base_tree import tmpfs
-from .mounting import Tree, joined, new_root, taken
+from ...syscalls import caps, landlock, libc, mount, process, seccomp
+from ...syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
+from ...sandbox.host.kernel import Features
+from ...sandbox.tree.default import tmpfs
+from ...sandbox.tree.mounting import Tree, joined, new_root, taken
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -184,7 +184,7 @@ def landlock_domain():
 
 def program_in_memory():
     """The init's image as a sealed memfd, executed as far as the kernel's check."""
-    from . import init
+    from ...sandbox import init
     fd = process.sealed_program(init.IMAGE[libc.ARCH])
     if not os.access("/proc/self/fd/%d" % fd, os.X_OK):
         raise OSError(EACCES, os.strerror(EACCES), "execveat")
@@ -202,7 +202,7 @@ def pidfd():
 
 def host_id():
     """Root's id for a sandbox, taken and given back; None for a caller that is served like a user."""
-    from . import idmap
+    from ...sandbox.launch import idmap
     ranges = idmap.candidates(idmap.wanted_range(os.environ), idmap.read_map("/proc/self/uid_map"),
                               idmap.read_map("/proc/self/gid_map"))
     if not ranges:
@@ -214,6 +214,6 @@ def host_id():
 
 def run(tier, argv):
     """A real run in a tier; returns its Result as a dict.  Raises SandboxError."""
-    from . import launch
-    from .spec import Spec
+    from ...sandbox.launch import run as launch
+    from ...sandbox.plan.spec import Spec
     return launch.launch(launch.prepare(Spec(argv, tier=tier))).as_dict()

@@ -8,7 +8,7 @@ import os
 import select
 import time
 
-from ..syscalls import process
+from ...syscalls import process
 
 #: A deed that hangs (a dead network file system, a stopped tracer) must not hang the caller.
 PATIENCE = 30.0
@@ -70,7 +70,7 @@ def attempt(deed, *arguments):
 
 def _tell(fd, deed, arguments):
     """Does the deed and writes what came of it."""
-    from .errors import SandboxError
+    from ...sandbox.errors import SandboxError
     out = {}
     try:
         out["value"] = deed(*arguments)

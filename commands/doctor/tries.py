@@ -2,13 +2,14 @@
 """The doctor's findings that are tried, each in a child that is thrown away."""
 import os
 
-from . import probes, remedies
-from .doctor import MISSING, OK, WEAK
-from .features import CALLS, TABLE, feature
-from .plan import NAMESPACES
+from . import probes
+from ...sandbox import remedies
+from .examine import MISSING, OK, WEAK
+from ...sandbox.host.kernel import CALLS, TABLE, feature
+from ...sandbox.plan.plan import NAMESPACES
 from .throwaway import attempt
-from .vantage import lines, sysctl
-from ..syscalls.process import CLONE_NEWTIME
+from ...sandbox.host.vantage import lines, sysctl
+from ...syscalls.process import CLONE_NEWTIME
 
 NO_FULL = "no full tier"
 #: What is no hindrance below /proc: the kernel lets a namespace mount proc over an empty directory's mount.

@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Completion for bash and zsh, from the option tables."""
-from ..sandbox.controls import BEST_EFFORT, CONTROLS, having
-from ..sandbox.frozen_filters import ARCHES, NAMES
-from ..sandbox.spec import RLIMITS
-from ..sandbox import tiers
-from . import VERBS, doctor, manual, policy, report, rootfs, selftest
-from .options import OPTIONS
+from ...sandbox.controls import BEST_EFFORT, CONTROLS, having
+from ...sandbox.seccomp.shipped import ARCHES, NAMES
+from ...sandbox.plan.spec import RLIMITS
+from ...sandbox import tiers
+from .. import VERBS
+from ..doctor import doctor
+from . import manual
+from ..policy import policy
+from ..report import report
+from ..rootfs import rootfs
+from ..selftest import selftest
+from ..options import OPTIONS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
 OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs), ("report", report))

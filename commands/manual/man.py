@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc(1) as troff, from the option tables."""
-from . import doctor, manual, policy, report, rootfs, selftest
-from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
+from ..doctor import doctor
+from . import manual
+from ..policy import policy
+from ..report import report
+from ..rootfs import rootfs
+from ..selftest import selftest
+from ..options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
 
 ENVIRONMENT = (
     ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
@@ -29,7 +34,7 @@ def plain(text):
 
 def head(name, section, summary):
     """The lines that a page starts with."""
-    from .. import __version__
+    from ... import __version__
     return ['.TH %s %d "" "mrunc %s"' % (plain(name.upper()), section, __version__), ".SH NAME",
             "%s \\- %s" % (plain(name), plain(summary))]
 
@@ -44,7 +49,7 @@ def rows(pairs):
 
 def page():
     """mrunc(1)."""
-    from ..sandbox.frozen_filters import NAMES
+    from ...sandbox.seccomp.shipped import NAMES
     out = head("mrunc", 1, manual.SUMMARY)
     out += [".SH SYNOPSIS"]
     synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc-policy(5) as troff: the files that --seccomp reads, from the tables of their readers."""
-from ..sandbox import learned, learned_text, policy_files, policy_minijail, policy_oci
+from ...sandbox.seccomp import files, learned, learned_text, minijail, oci
 from .man import head, plain, rows
 
 ACTIONS = {
@@ -22,7 +22,7 @@ OCI_KEYS = {
     "architectures, archMap": "must have this machine's or SCMP_ARCH_NATIVE; whatever else they name is killed all the same",
     "syscalls": "the rules",
     "flags": "only %s, which is met: the filter is there before the program has a second thread" % ", ".join(
-        policy_oci.FLAGS_MET),
+        oci.FLAGS_MET),
     "listenerPath, listenerMetadata": "refused unless empty",
     "comment": "passed over",
 }
@@ -56,7 +56,7 @@ EXAMPLE_RULES = ("clone3", "ioctl: arg1 == TIOCGWINSZ || arg1 == 0x5414", "perso
 
 def _meaning(action):
     """The words for a value of seccomp_bpf.ACTIONS."""
-    name, = [word for word, value in policy_files.bpf.ACTIONS.items() if value == action]
+    name, = [word for word, value in files.bpf.ACTIONS.items() if value == action]
     return ACTIONS[name]
 
 
@@ -92,7 +92,7 @@ def page():
         "alternative) and %d of one call. A file that holds a NUL byte is a finished program, one that starts with { or [ "
         "and is no minijail list is OCI JSON, every other one minijail text. What can't be expressed is refused with file, "
         "line and column, exit status 2; nothing is approximated." % (
-            policy_files.LIMIT, policy_files.MOST_RULES, policy_files.MOST_OF_ONE))]
+            files.LIMIT, files.MOST_RULES, files.MOST_OF_ONE))]
     out += rows(NAMED)
     out += [".PP", plain(
         "Whatever a file says: another architecture's calls are killed; with a default that lets calls pass, x32 numbers "
@@ -105,25 +105,25 @@ def page():
     out += [".SH OCI JSON", plain("What docker, podman, runc and crun read as a seccomp profile. Other keys are refused.")]
     out += _literal(EXAMPLE_OCI) + rows(OCI_KEYS.items())
     out += [".PP", "A rule:"] + rows(OCI_RULE.items())
-    out += [".PP", "The actions:"] + rows((word, _meaning(value)) for word, value in sorted(policy_oci.ACTIONS.items()))
+    out += [".PP", "The actions:"] + rows((word, _meaning(value)) for word, value in sorted(oci.ACTIONS.items()))
     out += [".PP", "The operators:"] + rows(
         (word, "the argument, and the mask in value, is valueTwo" if sign == "&==" else "the argument %s value" % sign)
-        for word, sign in sorted(policy_oci.OPERATORS.items()))
+        for word, sign in sorted(oci.OPERATORS.items()))
     out += [".PP", plain("No order is defined: rules of several actions for one call must exclude each other.")]
     out += [".SH MINIJAIL TEXT", plain(
         "A statement a line, CALL: RULE or { CALL, CALL }: RULE; # starts a comment, \\ continues a line; "
         "CALL[arch=x86_64,arm64] is for these architectures only.")]
     out += _literal(EXAMPLE_MINIJAIL) + rows((
         ("@include FILE", "the statements of a file, relative to this one; one level, %d of them" %
-         policy_minijail.MOST_INCLUDES),
-        ("@default " + "|".join(policy_minijail.DEFAULTS) + " ERRNO", "what a call without a rule gets; kill unless said, and "
+         minijail.MOST_INCLUDES),
+        ("@default " + "|".join(minijail.DEFAULTS) + " ERRNO", "what a call without a rule gets; kill unless said, and "
          "return ERRNO is not in minijail's own files"),
         ("@denylist", "before the first rule: every other call passes, and every rule is a return"),
         ("@frequency FILE", "passed over: it decides nothing"),
         ("CALL: CONDITION", "allowed where it holds, refused with the default's answer elsewhere"),
         ("CALL: { CONDITION; ACTION, ACTION }", "the first whose condition holds decides; the last may have none"),
         ("CALL: ACTION", "an action is 1, return ERRNO, or one of those below")))
-    out += rows((word, _meaning(value)) for word, value in policy_minijail.ACTIONS.items())
+    out += rows((word, _meaning(value)) for word, value in minijail.ACTIONS.items())
     out += [".PP", plain("A condition is tests joined by && and ||, argN OPERATOR VALUE; a value is a number (0x, 0 as in "
                          "C) or a constant of the kernel's headers, joined by |, with ~ and parentheses.")] + rows(OPERATORS)
     out += [".SH BPF PROGRAMS", plain(

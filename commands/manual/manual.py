@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Help from the option tables; the way to the manual pages and completions."""
-from . import VERBS, program_name
-from .options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
-from .output import write
+from .. import VERBS, program_name
+from ..options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
+from ..output import write
 
 SUMMARY = "a sandbox for malware and risky code"
 VERB_TEXT = {"run": "run a program in a sandbox", "shell": "an interactive shell in a sandbox (run --tty -- sh -l)",
@@ -18,7 +18,7 @@ EXIT = (("the program's own", "it ended by itself"), ("128+N", "killed by signal
 
 def main(argv):
     """`--help`, `help`, `--version`, `--man [PAGE]`, `--completion SHELL`."""
-    from ..sandbox.errors import usage
+    from ...sandbox.errors import usage
     word = argv[0] if argv else "--help"
     if word == "--version":
         from . import version
@@ -76,14 +76,14 @@ def help_run(verb="run"):
 
 def help_policy():
     """The help of policy, as text."""
-    from . import policy
-    from ..sandbox.frozen_filters import NAMES
+    from ..policy import policy
+    from ...sandbox.seccomp.shipped import NAMES
     return _help_actions("policy", policy, ["A NAME is one of: %s." % ", ".join(NAMES), ""])
 
 
 def help_rootfs():
     """The help of rootfs, as text."""
-    from . import rootfs
+    from ..rootfs import rootfs
     return _help_actions("rootfs", rootfs, [])
 
 
@@ -99,7 +99,7 @@ def _help_actions(verb, module, more):
 
 def help_doctor():
     """The help of doctor, as text."""
-    from . import doctor
+    from ..doctor import doctor
     lines = ["usage: %s doctor [options]" % program_name(), "",
              "Tries what mrunc needs here, each thing in a process that is thrown away.", "", doctor.GROUP + ":"]
     for option in doctor.OPTIONS:
@@ -112,13 +112,13 @@ def help_doctor():
 
 def help_selftest():
     """The help of selftest, as text."""
-    from . import selftest
+    from ..selftest import selftest
     return _help_plain(selftest, "Tries to get out of a sandbox that is made here, and says what holds.")
 
 
 def help_report():
     """The help of report, as text."""
-    from . import report
+    from ..report import report
     return _help_plain(report, "Shows the result that run --report FILE wrote; - is stdin.",
                        "Whatever stands in it is shown as text.")
 

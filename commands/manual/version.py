@@ -3,11 +3,13 @@
 import os
 import sys
 
+from ...sandbox.caller import folder
+
 
 def text():
     """Three lines; the first is `mrunc VERSION` alone, for scripts."""
-    from .. import __version__
-    from .output import escaped
+    from ... import __version__
+    from ..output import escaped
     place, shape = origin()
     return "mrunc %s\nfrom %s (%s)\nPython %d.%d.%d (%s)\n" % (
         (__version__, escaped(place), shape) + sys.version_info[:3] + (escaped(sys.executable or "of unknown place"),))
@@ -16,8 +18,8 @@ def text():
 def origin():
     """(path, shape).  folder: started by its path; package: imported by name, as when it is installed or vendored; zipapp: the
     archive."""
-    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    if not os.path.isdir(folder):
-        return folder, "zipapp"
-    face = getattr(sys.modules[__package__.rpartition(".")[0]], "__file__", None) or ""
-    return folder, "package" if os.path.basename(face).startswith("__init__.") else "folder"
+    place = folder()
+    if not os.path.isdir(place):
+        return place, "zipapp"
+    face = getattr(sys.modules[__package__.rpartition(".commands.")[0]], "__file__", None) or ""
+    return place, "package" if os.path.basename(face).startswith("__init__.") else "folder"

@@ -2,9 +2,9 @@
 """`mrunc policy diff`: two policies against each other, or one against what other sandboxes decide."""
 import os
 
-from . import program_name
-from ..sandbox.errors import SandboxError, nearest, usage
-from .output import say, write
+from .. import program_name
+from ...sandbox.errors import SandboxError, nearest, usage
+from ..output import say, write
 from .policy import load, machine, wrapped
 
 
@@ -23,7 +23,8 @@ def main(words, values):
 
 def between(words, values):
     """policy diff A B"""
-    from ..sandbox import filter_diff, policy
+    from . import filter_diff
+    from ...sandbox.seccomp import policy
     arches = [machine(values)] if "arch" in values else list(policy.ARCHES)
     programs, left_out = [{}, {}], {}
     for arch in list(arches):
@@ -56,21 +57,21 @@ def between(words, values):
 
 
 def _as_dict(each):
-    from ..sandbox import filter_paths
-    answers = [action if action is None else filter_paths.action_text(action) for action in (each.one, each.two)]
+    from . import paths
+    answers = [action if action is None else paths.action_text(action) for action in (each.one, each.two)]
     return {"arch": each.arch, "call": _name(each), "first": each.first, "last": each.last, "a": answers[0], "b": answers[1],
             "examples": [list(args) for args in each.examples], "text": _example(each, each.examples[0])}
 
 
 def _name(each):
-    from ..sandbox import policy
+    from ...sandbox.seccomp import policy
     if each.arch not in policy.ARCHES or each.first != each.last:
         return None
     return {number: name for name, number in policy.numbers(each.arch).NR.items()}.get(each.first)
 
 
 def _example(each, args):
-    from ..sandbox import call_names
+    from . import call_names
     name = _name(each)
     if name:
         return call_names.call_text(name, args)
@@ -81,7 +82,7 @@ def _example(each, args):
 
 def _lines(found, labels, arches):
     """One line a difference, the same on several architectures once; what only one lets through first."""
-    from ..sandbox import filter_paths
+    from . import paths
     rows = {}
     for each in found:
         examples = [_example(each, args) for args in each.examples]
@@ -90,14 +91,14 @@ def _lines(found, labels, arches):
     for (_, examples, one, two), same in sorted(rows.items(), key=lambda item: item[0][0]):
         if one is None or two is None:
             fixed = 0 if two is None else 1
-            lines.append("%s %s every call, %s does not" % (labels[fixed], filter_paths.verdict(one if two is None else two),
+            lines.append("%s %s every call, %s does not" % (labels[fixed], paths.verdict(one if two is None else two),
                                                             labels[1 - fixed]))
         else:
             also = " (also %s)" % ", ".join(examples[1:]) if examples[1:] else ""
-            short = filter_paths.verdict(two)
+            short = paths.verdict(two)
             for tail in (" to", " at", " about"):
                 short = short[:-len(tail)] if short.endswith(tail) else short
-            lines.append("%s %s %s, %s %s%s" % (labels[0], filter_paths.verdict(one), examples[0], labels[1], short, also))
+            lines.append("%s %s %s, %s %s%s" % (labels[0], paths.verdict(one), examples[0], labels[1], short, also))
         where = [each.arch for each in same]
         if where != arches:
             lines[-1] += "  [%s]" % ", ".join(where)
@@ -105,8 +106,8 @@ def _lines(found, labels, arches):
 
 
 def _rank(each):
-    from ..sandbox import filter_paths
-    passes = [action is not None and filter_paths.passes(action) for action in (each.one, each.two)]
+    from . import paths
+    passes = [action is not None and paths.passes(action) for action in (each.one, each.two)]
     return 0 if None in (each.one, each.two) else 1 if passes[0] and not passes[1] else 2 if passes[1] and not passes[0] else 3
 
 
@@ -114,7 +115,8 @@ def _rank(each):
 
 def against(name, values):
     """policy diff NAME --against PEERS"""
-    from ..sandbox import peer_table, policy
+    from . import peer_table
+    from ...sandbox.seccomp import policy
     if name not in policy.NAMES:
         raise usage("--against compares a shipped policy, not %s%s" % (name, nearest(name, policy.NAMES)),
                     "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
@@ -139,7 +141,7 @@ def against(name, values):
 
 
 def _facts(peer):
-    from ..sandbox import peer_table, peers
+    from . import peer_table, peers
     facts = peers.PEERS[peer]
     own = facts["says"] + ("; " + facts["notes"] if facts["notes"] else "")
     if facts["typical"]:
@@ -151,7 +153,7 @@ def _facts(peer):
 
 def _table_json(name, order, table):
     import json
-    from ..sandbox import call_names, peer_table, peers
+    from . import call_names, peer_table, peers
     used = list(dict.fromkeys(order + [each for peer in order for each in peer_table.looked_at(peer)]))
     calls = []
     for row in table:
@@ -166,7 +168,8 @@ def _table_json(name, order, table):
 
 def _gathered(name, order, table):
     """[(decision, reason, [(signs, [call, ...], rule text)])]: by purpose, calls with the same answers together."""
-    from ..sandbox import call_names, policy
+    from . import call_names
+    from ...sandbox.seccomp import policy
     by_call = {row["call"]: row for row in table}
     groups, done = [], set()
     for arch in policy.ARCHES:
@@ -192,7 +195,7 @@ LEGEND = "+ allowed, - refused, ? by argument (or by one of its typical policies
 
 
 def _table_text(name, order, table):
-    from ..sandbox import peer_table
+    from . import peer_table
     lines = ["%s beside %s. %s." % (name, ", ".join(order), LEGEND), ""]
     for peer in order:
         facts, own = _facts(peer)
@@ -213,7 +216,7 @@ def _table_text(name, order, table):
 
 def markdown(name, order, table):
     """The lines of the justification table."""
-    from ..sandbox import peer_table
+    from . import peer_table
     lines = ["| sandbox | its policy, or the answer to a call that it doesn't name | only `%s` lets through |"
              " only it lets through | source |" % name, "|---|---|---|---|---|"]
     for peer in order:

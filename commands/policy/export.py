@@ -5,10 +5,11 @@ Made from the program, so what is exported is what runs here.  libseccomp, which
 of rules: each call's answers are written as rules that exclude each other, by masked comparisons, so that the order
 doesn't matter.  What this format can't say is refused.
 """
-from .. import seccomp_bpf as bpf
-from . import filter_paths, policy
-from .errors import usage
-from .policy import X32_BIT
+from ... import seccomp_bpf as bpf
+from . import paths as filter_paths
+from ...sandbox.seccomp import policy
+from ...sandbox.errors import usage
+from ...sandbox.seccomp.policy import X32_BIT
 
 _ARCH = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 _FULL, _ANY, MOST = (1 << 64) - 1, frozenset([(0, 0)]), 1000

@@ -7,8 +7,9 @@ the result says so.  Each counter-example is run through the interpreter before 
 """
 from itertools import product
 
-from .. import seccomp_bpf as bpf
-from . import filter_paths, policy
+from ... import seccomp_bpf as bpf
+from . import paths as filter_paths
+from ...sandbox.seccomp import policy
 
 #: AUDIT_ARCH_* of the architectures that the same kernels also run: a filter should kill those; linux/audit.h
 FOREIGN = (("i386", 0x40000003, "x86_64"), ("arm", 0x40000028, "aarch64"))

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a program decides, in words, read from the program alone: for policies of which there is nothing but the bytes."""
-from .. import seccomp_bpf as bpf
-from . import call_names, filter_export, filter_paths, policy
+from ... import seccomp_bpf as bpf
+from . import call_names, export, paths as filter_paths
+from ...sandbox.seccomp import policy
 
 
 def decisions(program, arch, budget):
@@ -26,7 +27,7 @@ def decisions(program, arch, budget):
 
 def _rules(call, found, budget):
     """{action: rules as filter_export makes them}"""
-    return {action: filter_export.rules([words for one, words in found if one == action], call, budget)
+    return {action: export.rules([words for one, words in found if one == action], call, budget)
             for action in {action for action, _ in found}}
 
 

@@ -3,10 +3,13 @@
 import os
 import shlex
 
-from . import options, policy, program_name, run
-from .output import say
-from .output_file import OutputFile
-from ..sandbox.errors import SandboxError
+from .. import options
+from . import policy
+from .. import program_name
+from ..run import run
+from ..output import say
+from ..output_file import OutputFile
+from ...sandbox.errors import SandboxError
 
 #: Options of run that contradict it: the policy is what is made here, and the listener has one use.
 NOT_HERE = ("seccomp", "seccomp_add", "seccomp_action", "ledger", "trace", "harden", "writable", "print_plan", "json",
@@ -40,7 +43,7 @@ class Record:
     """A run that learns.  values: of the options of its own."""
 
     def __init__(self, values):
-        from ..sandbox import learned
+        from ...sandbox.seccomp import learned
         self.path, self.form = values.get("output", "-"), values.get("format")
         self.arch = policy.machine({})
         if self.form is None:
@@ -53,8 +56,8 @@ class Record:
             raise policy.wrong("--merge needs -o FILE" if self.path == "-" else "--merge can't read OCI JSON back",
                                "merge the text form, and make JSON of it: policy export FILE --format oci")
         if there and "merge" in values:
-            from ..sandbox import learned_text, policy_files
-            self.before = learned_text.read(self.path, policy_files.load(self.path), self.arch)
+            from ...sandbox.seccomp import files, learned_text
+            self.before = learned_text.read(self.path, files.load(self.path), self.arch)
         elif there:
             raise policy.wrong("-o %s" % self.path, "is there already", "--merge adds to it, and what it holds stays")
 
@@ -65,14 +68,14 @@ class Record:
 
     def outputs(self, plan):
         """[(OutputFile, what of a Result it gets)]"""
-        from ..sandbox import shown
+        from ...sandbox.changes import shown
         return [(PolicyFile(self.path, shown.writable(plan), plan.spec.follow_links), self._text)]
 
     def _text(self, result):
         """The file's content, or None where nothing was learned."""
         if result.learned is None:
             return None
-        from ..sandbox import learned_text
+        from ...sandbox.seccomp import learned_text
         self.found = self.before
         self.found.merge(result.learned)
         text = learned_text.write(self.found, self.arch)
@@ -80,9 +83,10 @@ class Record:
 
     def _oci(self, text):
         import json
-        from ..sandbox import filter_export, policy_files, policy_minijail
-        model = policy_minijail.parse(policy_files.Text(self.path, text), self.arch)
-        profile, otherwise = filter_export.oci(policy_files.compiled(self.path, model), self.arch, self.path)
+        from . import export
+        from ...sandbox.seccomp import files, minijail
+        model = minijail.parse(files.Text(self.path, text), self.arch)
+        profile, otherwise = export.oci(files.compiled(self.path, model), self.arch, self.path)
         for sentence in otherwise:
             say(sentence)
         return json.dumps(profile, indent=2) + "\n"
@@ -150,5 +154,5 @@ class PolicyFile(OutputFile):
 
 def policy_names():
     """The shipped policies."""
-    from ..sandbox.frozen_filters import NAMES
+    from ...sandbox.seccomp.shipped import NAMES
     return NAMES

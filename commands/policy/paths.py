@@ -7,8 +7,8 @@ arguments and not for some that were tried.  Only for the tools; nothing here ru
 """
 from bisect import bisect_left, bisect_right
 
-from .. import seccomp_bpf as bpf
-from . import policy
+from ... import seccomp_bpf as bpf
+from ...sandbox.seccomp import policy
 
 _ALL = 0xFFFFFFFF
 #: More pieces than any policy needs; beyond, a program is called opaque.

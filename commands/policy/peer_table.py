@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The default beside what other sandboxes do, call by call."""
-from . import peers, policy
+from . import peers
+from ...sandbox.seccomp import policy
 
 #: The order in which they are shown: general sandboxes first, filters for one known program last.
 ORDER = ("docker", "podman", "snapd", "systemd", "flatpak", "firejail", "bubblewrap", "nsjail", "minijail", "chromium",

@@ -2,10 +2,10 @@
 """`mrunc policy show|explain|export|diff|learn`: the system call policies, to be read, compared and used elsewhere."""
 import os
 
-from . import actions
-from ..sandbox.errors import nearest
-from .options import Option
-from .output import say, write, write_bytes
+from .. import actions
+from ...sandbox.errors import nearest
+from ..options import Option
+from ..output import say, write, write_bytes
 
 GROUP = "Options of policy"
 OPTIONS = (
@@ -42,8 +42,8 @@ _WORDS = {"show": (0, 1, "one NAME or FILE at most"), "explain": (1, 1, "one sys
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     if argv[:1] == ["learn"]:
-        from . import policy_learn
-        return policy_learn.main(argv[1:])
+        from . import learn
+        return learn.main(argv[1:])
     action, words, values = actions.read("policy", argv, OPTIONS, _TAKES)
     if action is None:
         return help_text(0 if values.get("help") else 2)
@@ -53,14 +53,14 @@ def main(argv):
     if not least <= len(words) <= most:
         raise wrong("%s takes %s" % (action, called))
     if action == "diff":
-        from . import policy_diff
-        return policy_diff.main(words, values)
+        from . import diff
+        return diff.main(words, values)
     return {"show": show, "explain": explain, "export": export}[action](words, values)
 
 
 def help_text(status):
     """Prints the help and returns the status."""
-    from . import manual
+    from ..manual import manual
     write(1, manual.help_policy())
     return status
 
@@ -72,7 +72,7 @@ def wrong(what, reason=None, remedy=None):
 
 def machine(values):
     """The architecture that is meant."""
-    from ..sandbox import policy
+    from ...sandbox.seccomp import policy
     arch = values.get("arch") or os.uname().machine
     if arch not in policy.ARCHES:
         raise wrong("--arch %s" % arch if "arch" in values else "no policy for this machine's architecture, %s" % arch,
@@ -82,14 +82,14 @@ def machine(values):
 
 def load(what, arch):
     """(name, program bytes) of a shipped policy or a file.  Raises SandboxError."""
-    from ..sandbox import frozen_filters, policy
+    from ...sandbox.seccomp import policy, shipped
     if what in policy.NAMES:
-        return what, frozen_filters.program(what, arch)
+        return what, shipped.program(what, arch)
     if not os.path.lexists(what):
         raise wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
-    from ..sandbox import policy_files
-    return policy_files.read(what, arch)[:2]
+    from ...sandbox.seccomp import files
+    return files.read(what, arch)[:2]
 
 
 def _is_number(word):
@@ -98,14 +98,15 @@ def _is_number(word):
 
 def show(words, values):
     """policy show"""
-    from ..sandbox import filter_paths, policy
+    from . import paths
+    from ...sandbox.seccomp import policy
     arch, what = machine(values), words[0] if words else "default"
     name, program = load(what, arch)
     if values.get("bpf"):
-        text = filter_paths.listing(program, arch)
+        text = paths.listing(program, arch)
         write(1, _json({"policy": name, "arch": arch, "bpf": text.splitlines()}) if values.get("json") else text)
         return 0
-    budget = filter_paths.Budget()
+    budget = paths.Budget()
     outside = _outside(program, arch, budget)  # first, as it takes least of the budget
     groups = _shipped(what, arch) if what in policy.NAMES else _derived(program, arch, budget)
     if values.get("json"):
@@ -137,7 +138,8 @@ def show(words, values):
 
 def _shipped(name, arch):
     """[(decision, reason, calls, [(calls, rule in words)])] of the tables."""
-    from ..sandbox import call_names, policy
+    from . import call_names
+    from ...sandbox.seccomp import policy
     out = []
     for rule, reason, calls in policy.groups(name, arch):
         plain = isinstance(rule, str)
@@ -150,7 +152,7 @@ def _shipped(name, arch):
 
 def _derived(program, arch, budget):
     """The same, read from a program: no reasons there."""
-    from ..sandbox import filter_text
+    from . import filter_text
     plain, tested = {}, []
     for call, answer in filter_text.decisions(program, arch, budget):
         if isinstance(answer, str):
@@ -165,14 +167,14 @@ def _derived(program, arch, budget):
 
 def _for_a_run(program, arch):
     """Lines about what a run behind this policy needs beside it."""
-    from ..sandbox import filters
-    missing = [call for call, _ in filters.lacking(program, arch)]
+    from ...sandbox.seccomp import choose
+    missing = [call for call, _ in choose.lacking(program, arch)]
     return wrapped("For mrunc run it lacks what its pid 1 needs: %s. --seccomp-add gives them, to the program as well." % (
         " ".join(missing)), "") if missing else []
 
 
 def _outside(program, arch, budget):
-    from ..sandbox import filter_text
+    from . import filter_text
     return filter_text.outside(program, arch, budget)
 
 
@@ -189,7 +191,8 @@ def wrapped(text, indent="    ", width=110):
 
 def explain(words, values):
     """policy explain"""
-    from ..sandbox import call_names, peer_table, peers, policy
+    from . import call_names, peer_table, peers
+    from ...sandbox.seccomp import policy
     first = values.get("policy", "default")
     if first not in policy.NAMES:
         raise wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
@@ -231,7 +234,7 @@ def _said(answer):
 
 def _call_name(word, arch):
     """The call that a name or a number means; arch None: any."""
-    from ..sandbox import policy
+    from ...sandbox.seccomp import policy
     tables = [policy.numbers(each).NR for each in policy.ARCHES if arch in (None, each)]
     if _is_number(word):
         for name, number in tables[0].items():
@@ -249,13 +252,13 @@ def export(words, values):
     arch, form = machine(values), values.get("format")
     if form not in ("bpf", "oci"):
         raise wrong("--format %s" % form if form else "export needs --format", "it is one of: bpf, oci")
-    from ..sandbox import policy
+    from ...sandbox.seccomp import policy
     name, program = load(words[0], arch)
     if name in policy.NAMES:
         program = policy.exported(name, arch)
         say("a change of RLIMIT_CORE passes; mrunc, which sets that limit to 1, answers success and keeps it")
     if form == "oci":
-        from ..sandbox import filter_export
+        from . import export as filter_export
         profile, otherwise = filter_export.oci(program, arch, name)
         data = _json(profile).encode()
         for text in otherwise:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A result of whatever size, cut to what can be checked and shown in a second or two: a hostile program decides how much it has
 others note."""
-from ..sandbox import story
+from . import story
 
 #: Of each list so many rows are taken, and so many values in them; the same for all that stands in no list.
 ROWS, VALUES = 10000, 150000

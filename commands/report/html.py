@@ -4,11 +4,11 @@
 What came from inside the sandbox is only ever text: `show` is the one way in, and it makes visible what a browser would hide
 or turn around.  The policy of the page (CSP) lets nothing else run or load even if that failed.
 """
-from ..sandbox import story, techniques
-from ..sandbox.reasons import REASONS
-from . import report_charts as charts
-from .output import escaped
-from .report_style import STYLE
+from . import story, techniques
+from ...sandbox.result.reasons import REASONS
+from . import charts
+from ..output import escaped
+from .style import STYLE
 
 #: Of each list so many rows are shown; the file has all.
 MOST = 1000
@@ -44,7 +44,7 @@ def code(text, most=story.LONGEST):
 
 
 def _version():
-    from .. import __version__
+    from ... import __version__
     return __version__
 
 
@@ -245,7 +245,7 @@ def _changes(result):
     rows = result["changes"]
     if rows is None:
         return ""
-    from ..sandbox.changes import summary
+    from ...sandbox.changes.compare import summary
     body = []
     for row in rows[:MOST]:
         details = [part for part in (row.get("magic") and show(row["magic"], 60), row.get("target") and

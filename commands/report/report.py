@@ -5,10 +5,10 @@ The file may come from anywhere: it is read with bounds, held to the schema, and
 """
 import os
 
-from . import program_name
-from ..sandbox.errors import usage
-from .options import Option, parse
-from .output import write
+from .. import program_name
+from ...sandbox.errors import usage
+from ..options import Option, parse
+from ..output import write
 
 GROUP = "Options of report"
 OPTIONS = (
@@ -34,7 +34,7 @@ def main(argv):
         values.update(more)
         words = words[:1] + rest
     if values.get("help"):
-        from . import manual
+        from ..manual import manual
         write(1, manual.help_report())
         return 0
     if len(words) != 1:
@@ -42,14 +42,14 @@ def main(argv):
                     "%s run --report FILE -- CMD writes one; then: %s %s" % (program_name(), program_name(), USAGE))
     result = read(words[0])
     if values.get("html") is not None:
-        from . import report_html
-        return _write_page(values["html"], report_html.page(result))
+        from . import html
+        return _write_page(values["html"], html.page(result))
     if values.get("json"):
         import json
         write(1, json.dumps(with_techniques(result), indent=2) + "\n")
         return 0
-    from . import report_text
-    write(1, report_text.text(result, colour()))
+    from . import text
+    write(1, text.text(result, colour()))
     return 0
 
 
@@ -60,7 +60,7 @@ def colour():
 
 def with_techniques(result):
     """The result with a list `techniques`: [{id, name, refused, processes, changes}]."""
-    from ..sandbox import techniques
+    from . import techniques
     found = techniques.all_of(result)
     return dict(result, techniques=[
         dict({"id": identity, "name": name}, **dict((source, found[identity, name].get(source, 0))
@@ -75,11 +75,11 @@ def read(path):
     data = _bytes_of(path)
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise _no_result(path, "more than %d values" % MOST_VALUES)
-    from . import report_bounds
-    from ..sandbox import schema
+    from . import bounds
+    from ...sandbox.result import schema
     try:
-        result = report_bounds.loads(data)
-        left_out = report_bounds.cut(result) if isinstance(result, dict) else []
+        result = bounds.loads(data)
+        left_out = bounds.cut(result) if isinstance(result, dict) else []
     except RecursionError:
         raise _no_result(path, "nested too deep")
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are
@@ -125,7 +125,7 @@ def _write_page(path, page):
     if path == "-":
         write(1, page)
         return 0
-    from .output_file import OutputFile
+    from ..output_file import OutputFile
     output = OutputFile("--html", path, {})
     wrong = output.write_text(page)
     if wrong:

@@ -84,7 +84,7 @@ def ending(result):
     if result["reason"] in ("setup", "exec"):
         return "never started"
     if result.get("signal") is not None:
-        from .verdict import signal_name
+        from ...sandbox.result.verdict import signal_name
         return "killed by %s" % signal_name(result["signal"])
     return "exit status %s" % result["exit_code"] if result.get("exit_code") is not None else result["reason"]
 
@@ -92,7 +92,7 @@ def ending(result):
 def failure(row):
     """How an executed program ended, in words; "" where it ended well, or nobody knows."""
     if row.get("signal"):
-        from .verdict import signal_name
+        from ...sandbox.result.verdict import signal_name
         return "killed by %s" % signal_name(row["signal"])
     return "exit status %s" % row["exit_code"] if row.get("exit_code") else ""
 
@@ -155,7 +155,7 @@ def used(usage):
 
 def left_out(controls):
     """The names of the controls that the caller asked to leave out, against the default."""
-    from .controls import LEFT_OUT
+    from ...sandbox.controls import LEFT_OUT
     return [row["name"] for row in controls if row["how"].startswith(LEFT_OUT)]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A result as text: 80 columns, colours only where asked for, everything that came from inside made visible."""
-from ..sandbox import story, techniques
-from ..sandbox.reasons import REASONS
-from .output import escaped
+from . import story, techniques
+from ...sandbox.result.reasons import REASONS
+from ..output import escaped
 
 WIDTH = 80
 #: Of each list so many rows are shown; --html shows more, and the file has all.
@@ -148,7 +148,7 @@ def _changes(out, result):
     rows = result["changes"]
     if rows is None:
         return
-    from ..sandbox.changes import summary
+    from ...sandbox.changes.compare import summary
     out.head("Changes: %s" % summary(rows, result["changes_omitted"]))
     for row in rows[:MOST]:
         found = techniques.of(row, "changes")

@@ -9,11 +9,12 @@ import fcntl
 import os
 import stat
 
-from . import beneath, rootfs_sources
-from .errors import CANNOT_CONTAIN, SandboxError, usage
-from .rootfs_entries import text
-from .rootfs_extract import Entries, Writer
-from ..syscalls.files import rename_exclusive
+from ...syscalls import beneath
+from . import sources as rootfs_sources
+from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
+from .entries import text
+from .extract import Entries, Writer
+from ...syscalls.files import rename_exclusive
 
 MOST_BYTES, MOST_FILES = 16 << 30, 500000
 SCHEMA = 1
@@ -37,8 +38,8 @@ def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, ima
         avoid = [(os.fstat(draft.fd).st_dev, os.fstat(draft.fd).st_ino)]
         for kind, value in sources:
             if kind == "from-host":
-                from . import rootfs_host
-                writer.take(rootfs_host.entries(value))
+                from . import from_host
+                writer.take(from_host.entries(value))
             else:
                 for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid, follow_links):
                     writer.take(layer)

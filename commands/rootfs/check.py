@@ -8,11 +8,12 @@ import errno
 import os
 import stat
 
-from . import beneath, elf
-from .errors import usage
-from .host import kind_of
-from .rootfs_entries import leads_out, text
-from .rootfs_sources import OPEN, attributes
+from ...syscalls import beneath
+from . import elf
+from ...sandbox.errors import usage
+from ...sandbox.host.facts import kind_of
+from .entries import leads_out, text
+from .sources import OPEN, attributes
 
 MOST_LINKS, MOST_STEPS = 40, 4096
 PATH = (b"usr/local/sbin", b"usr/local/bin", b"usr/sbin", b"usr/bin", b"sbin", b"bin")

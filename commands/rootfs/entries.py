@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every source of a root file system is turned into: a stream of entries; and how one is refused."""
-from .errors import SandboxError
+from ...sandbox.errors import SandboxError
 
 #: Longer names than these can't be reached by a path, or made at all.  limits.h: PATH_MAX, NAME_MAX
 LONGEST_NAME, LONGEST_PATH = 255, 4000

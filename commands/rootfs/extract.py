@@ -7,8 +7,8 @@ disk each step then walks the resolved path below the top's descriptor and follo
 import hashlib
 import os
 
-from . import beneath
-from .rootfs_entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of, text
+from ...syscalls import beneath
+from .entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of, text
 
 CHUNK = 1 << 18
 MOST_LINKS = 40

@@ -9,13 +9,14 @@ package owns it, where it is a program of the system's, or where the caller name
 import os
 import stat
 
-from . import elf, etc, rootfs_packages
-from .errors import usage
-from .host import ROOT_NAMES, kind_of
+from . import elf, packages
+from ...sandbox.host import etc
+from ...sandbox.errors import usage
+from ...sandbox.host.facts import ROOT_NAMES, kind_of
 from .host_files import Holder, Look
-from .rootfs_entries import CLOSED, STRANGE, UNREADABLE, Entry
-from .rootfs_sources import file_entry
-from .spec import PATH
+from .entries import CLOSED, Entry, STRANGE, UNREADABLE
+from .sources import file_entry
+from ...sandbox.plan.spec import PATH
 
 MOST_LINKS = 40
 #: Why a path is followed: the caller named it, a program is run by it, or loads it.
@@ -28,7 +29,7 @@ WITH_PACKAGES = (b"/etc/ssl/certs", b"/etc/pki", b"/etc/crypto-policies")
 
 def entries(names):
     """Yields Entry.  names: of packages or programs, or paths.  Raises SandboxError, exit 2, for one that is not there."""
-    selection = Selection(rootfs_packages.read())
+    selection = Selection(packages.read())
     for name in names:
         selection.want(name)
     selection.want("/bin/sh")  # system(3) and popen(3) of every program

@@ -8,9 +8,9 @@ while it is read, compressed and unpacked, before anything gets its final name.
 import os
 import stat
 
-from .errors import usage
-from .rootfs_entries import Entry, refused, text
-from .rootfs_streams import CHUNK, RawFile, Stream
+from ...sandbox.errors import usage
+from .entries import Entry, refused, text
+from .streams import CHUNK, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
 #: Of all indexes of a layout together: one may list another many times, and that one the next.
@@ -37,7 +37,7 @@ class Layout:
 
     def open(self, name):
         """A descriptor of a regular file of the layout, over no link."""
-        from . import beneath
+        from ...syscalls import beneath
         try:
             fd = beneath.open_beneath(self.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -140,8 +140,8 @@ def layers(source, path, limits, image=None):
 
 def _layer(layout, descriptor, diff_id, limits):
     """The entries of a layer; at its end both digests must be right."""
-    from . import rootfs_tar
-    from .rootfs_sources import OVERHEAD
+    from . import tar
+    from .sources import OVERHEAD
     kind, shown = descriptor.get("mediaType", ""), text(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
     if not isinstance(kind, str) or ".tar" not in kind:
         raise refused(shown, "a layer of the kind %r; layers are tar archives" % (kind,))
@@ -152,7 +152,7 @@ def _layer(layout, descriptor, diff_id, limits):
     try:
         raw = RawFile(fd, packed)
         stream = Stream(raw, shown, limits[0] + limits[1] * OVERHEAD + (1 << 21), algorithm)
-        for entry in rootfs_tar.entries(stream, shown, end_needed=False):
+        for entry in tar.entries(stream, shown, end_needed=False):
             yield _meant(entry)
         stream.drain()
         while raw.read(CHUNK):

@@ -7,7 +7,7 @@ query commands (apk's data base is one text file of a documented format, and is 
 import os
 import subprocess
 
-from .errors import SandboxError
+from ...sandbox.errors import SandboxError
 
 DPKG, RPM = b"/usr/bin/dpkg-query", b"/usr/bin/rpm"
 APK_FILES = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")

@@ -2,11 +2,11 @@
 """`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
 import os
 
-from . import actions
-from ..sandbox.errors import SandboxError
-from .options import Option
-from .output import escaped, say, write, write_bytes, write_pieces
-from .output_file import parts
+from .. import actions
+from ...sandbox.errors import SandboxError
+from ..options import Option
+from ..output import escaped, say, write, write_bytes, write_pieces
+from ..output_file import parts
 
 GROUP = "Options of rootfs"
 
@@ -48,7 +48,7 @@ def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     action, words, values = actions.read("rootfs", argv, OPTIONS, _TAKES, _place)
     if action is None:
-        from . import manual
+        from ..manual import manual
         write(1, manual.help_rootfs())
         return 0 if values.get("help") else 2
     if not words:
@@ -72,7 +72,8 @@ def _wrong(what, reason=None, remedy=None):
 
 def build(destination, values):
     """rootfs build"""
-    from ..sandbox import rootfs_build, units
+    from . import build as rootfs_build
+    from ...sandbox import units
     sources = [(kind, _names(value) if kind == "from-host" else value) for kind, value in values.get("sources", ())]
     if not sources:
         raise _wrong("build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
@@ -191,8 +192,8 @@ class Progress:
 
 def check(directory, values):
     """rootfs check"""
-    from ..sandbox import rootfs_check
-    from ..sandbox.rootfs_entries import text
+    from . import check as rootfs_check
+    from .entries import text
     findings, entries = rootfs_check.check(os.fsencode(directory))
     if values.get("json"):
         write(1, _json({"schema": 1, "entries": entries, "findings": [

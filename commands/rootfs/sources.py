@@ -9,12 +9,12 @@ import os
 import shlex
 import stat
 
-from . import beneath
-from .errors import usage
-from .host import kind_of
-from .rootfs_entries import Entry, refused, text
-from .rootfs_streams import RawFile, Stream
-from .source import Planted, open_path
+from ...syscalls import beneath
+from ...sandbox.errors import usage
+from ...sandbox.host.facts import kind_of
+from .entries import Entry, refused, text
+from .streams import RawFile, Stream
+from ...sandbox.tree.source import Planted, open_path
 
 KINDS = {"file": "file", "directory": "directory", "link": "symlink"}
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -39,8 +39,8 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
         elif kind != "directory":
             raise usage("--from %s" % text(path), "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
         elif source.mode_of(b"oci-layout") is not None:
-            from . import rootfs_oci
-            for layer in rootfs_oci.layers(source, path, limits, image):
+            from . import oci
+            for layer in oci.layers(source, path, limits, image):
                 yield layer
         else:
             yield directory(source, avoid)
@@ -57,7 +57,7 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
 
 def tar(source, path, limits):
     """The entries of a tar file.  path: for messages."""
-    from . import rootfs_tar
+    from . import tar as rootfs_tar
     fd = source.open(os.O_RDONLY)
     try:
         stream = Stream(RawFile(fd), text(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))

@@ -3,8 +3,8 @@
 import hashlib
 import os
 
-from .errors import SandboxError
-from .rootfs_entries import refused
+from ...sandbox.errors import SandboxError
+from .entries import refused
 
 CHUNK = 1 << 18
 #: xz -9 needs 65 MiB; a header may ask for 4 GiB.

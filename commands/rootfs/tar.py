@@ -5,7 +5,7 @@ archive/tar, which container tools use, where formats contradict each other.
 Python's own tarfile is not used: it extracts by path, guesses where a header is damaged, and its readers differ from 3.6 to
 3.14.  Here a header that is not exactly understood refuses the archive.
 """
-from .rootfs_entries import Entry, refused
+from .entries import Entry, refused
 
 BLOCK = 512
 MOST_PAX, MOST_LONG_NAME, MOST_IN_A_ROW = 1 << 20, 1 << 16, 16

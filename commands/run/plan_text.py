@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan for people and as JSON: what --print-plan shows.  No start needs it."""
-from . import units
-from .base_tree import INODES
-from .plan import digest
-from ..syscalls import landlock
+from ...sandbox import units
+from ...sandbox.tree.default import INODES
+from ...sandbox.plan.plan import digest
+from ...syscalls import landlock
 
 
 def describe(plan):

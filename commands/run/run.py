@@ -2,15 +2,16 @@
 """`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
 import sys
 
-from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
-from . import options, program_name
+from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
+from .. import options
+from .. import program_name
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
 
 def say(text):
     """One line for people; most runs have nothing to say."""
-    from . import output
+    from .. import output
     output.say(text)
 
 
@@ -20,7 +21,7 @@ def shell(argv):
     if words:
         raise usage("shell takes no command", "it starts sh -l", "to run a command: %s run --tty -- CMD" % program_name())
     if values.get("help"):
-        from . import manual
+        from ..manual import manual
         return manual.help_run("shell")
     values["tty"] = True
     return execute(values, ["sh", "-l"], arguments=["shell"] + argv)
@@ -42,14 +43,14 @@ def execute(values, words, typed=(), arguments=None, study=None):
     """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line;
     study: what `policy learn` makes of the run (policy_learn), or None."""
     if values.get("help"):
-        from . import manual
+        from ..manual import manual
         return manual.help_run()
     if "json" in values and "print_plan" not in values:
         raise usage("--json", "it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE")
     if "spec_fd" in values:
-        from ..sandbox.launcher import serve
+        from ...sandbox.service.launcher import serve
         return serve(values["spec_fd"])
-    from ..sandbox.spec import Spec
+    from ...sandbox.plan.spec import Spec
     settings = dict((name, value) for name, value in values.items() if name not in NOT_SPEC)
     settings["changes"], settings["samples"] = "changes" in values, "report" in values
     settings["ledger"] = "ledger" in values or "report" in values and "if-possible"
@@ -57,10 +58,11 @@ def execute(values, words, typed=(), arguments=None, study=None):
     if study is not None:
         study.prepare(spec)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
-        from ..sandbox import cgroup_scope, spec_limits
-        cgroup_scope.become(spec_limits.asked(spec), spec.best_effort, arguments)
-    from ..sandbox import launch
-    plan = launch.prepare(spec)
+        from ...sandbox.cgroup import scope
+        from ...sandbox.plan import limits
+        scope.become(limits.asked(spec), spec.best_effort, arguments)
+    from ...sandbox.launch import run
+    plan = run.prepare(spec)
     if not values.get("quiet"):
         for warning in plan.warnings:
             say(warning)
@@ -74,25 +76,25 @@ def execute(values, words, typed=(), arguments=None, study=None):
         if study is not None:
             outputs += study.outputs(plan)
         if "ledger" in values:
-            from ..sandbox import shown
-            from .ledger_file import LedgerFile
+            from ...sandbox.changes import shown
+            from ..ledger_file import LedgerFile
             ledger = LedgerFile(values["ledger"], shown.directories(plan), spec.follow_links)
         if values.get("verbose"):
             from os import fsdecode
             say("tier %s" % plan.tier.name)
             say("starting %s" % " ".join(fsdecode(word) for word in spec.argv))
-        result = launch.launch(plan, ledger and ledger.stream, study is None)
+        result = run.launch(plan, ledger and ledger.stream, study is None)
     except SandboxError as error:
         if error.stage == "exec" and not error.remedy:
             from .missing import explain
             explain(error, spec, typed, plan.tier.own_tree, "run" if study is None else "policy learn")
-        from ..sandbox.result import Result
+        from ...sandbox.result.result import Result
         result = Result().planned(plan)
         result.failed(error)
         write_outputs(outputs, result)
         if ledger is not None:
             ledger.discard()
-        from .output import complain
+        from ..output import complain
         complain(error)
         return error.status
     except BaseException:
@@ -114,7 +116,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
         for note in result.notes[len(plan.warnings):]:  # those were said before the start
             say("note: " + note)
     if wrong:
-        from .output import complain
+        from ..output import complain
         complain(wrong)
         say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
@@ -129,8 +131,8 @@ def open_outputs(values, plan):
     out = []
     for name, content in wanted:
         if name in values:
-            from ..sandbox import shown
-            from .output_file import OutputFile
+            from ...sandbox.changes import shown
+            from ..output_file import OutputFile
             try:
                 out.append((OutputFile("--" + name, values[name], shown.writable(plan), plan.spec.follow_links), content))
             except SandboxError:
@@ -148,8 +150,8 @@ def write_outputs(outputs, result):
 
 def print_plan(plan, as_json):
     """Shows the plan on stdout."""
-    from ..sandbox import plan_text
-    from .output import escaped, write
+    from . import plan_text
+    from ..output import escaped, write
     if as_json:
         import json
         write(1, json.dumps(plan_text.as_dict(plan), indent=2) + "\n")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `-v` says at the end: what ended it, what it tried, what it changed, what it used, what was in force."""
-from ..sandbox import story
+from ..report import story
 
 #: So many refused calls are listed, and so many programs and changes.
 TRIED, LISTED = 5, 20
@@ -42,7 +42,7 @@ def _executed(rows):
 def _changed(rows, omitted):
     if rows is None:
         return ["changed: not looked at; --changes FILE does"]
-    from ..sandbox.changes import summary
+    from ...sandbox.changes.compare import summary
     out = ["changed: %s" % summary(rows, omitted)]
     out += ["  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]) for row in rows[:LISTED]]
     return out + (["  and %d more; --changes FILE lists all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])

@@ -4,14 +4,15 @@ import importlib.util
 import io
 import zipfile
 
-ROOM = __package__.rpartition(".")[0]
+ROOM = __package__.rpartition(".commands.")[0]
 MODULES = ("syscalls", "syscalls.libc", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
-           "sandbox", "sandbox.attempt",
-           "commands", "commands.probing") + tuple("commands.probes_" + name for name in (
+           "commands.selftest.attempt",
+           "commands", "commands.selftest", "commands.selftest.probing",
+           "commands.selftest.probes") + tuple("commands.selftest.probes." + name for name in (
                "devices", "filter", "given", "identity", "kernel", "leaks", "limits", "mounts",
                "namespaces", "neighbours", "network", "patterns", "proc", "requests", "sources",
                "tasks"))
-MAIN = "import sys\nfrom mrunc.commands.probing import report\nsys.exit(report(sys.argv[1:]))\n"
+MAIN = "import sys\nfrom mrunc.commands.selftest.probing import report\nsys.exit(report(sys.argv[1:]))\n"
 
 
 def build():

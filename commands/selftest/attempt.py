@@ -8,7 +8,7 @@ seen to be reached anywhere proves nothing.
 import errno
 import os
 
-from ..syscalls.raw import ARCH, addressof, buffer, call, execute, int80, low_memory, wide
+from ...syscalls.raw import ARCH, addressof, buffer, call, execute, int80, low_memory, wide
 
 __all__ = ["ARCH", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED",
            "INVISIBLE",

@@ -9,7 +9,7 @@ import os
 import struct
 import tempfile
 
-from ..sandbox.attempt import BLOCKED, REACHED, Outcome
+from .attempt import BLOCKED, Outcome, REACHED
 
 LINE = b"planted\n"
 NODUMP, GETFLAGS = 0x40, 0x80086601

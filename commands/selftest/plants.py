@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from ..sandbox.attempt import buffer, call
+from .attempt import buffer, call
 from .given import Files, Terminal, testify
 
 IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0

@@ -10,7 +10,8 @@ import select
 import signal
 import time
 
-from ..sandbox.attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, SKIPPED, Outcome, Unsuitable, buffer, call, refusal
+from .attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, Outcome, SKIPPED, Unsuitable, \
+    buffer, call, refusal
 
 HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
 PLACES = ("inside", "terminal", "outside")
@@ -50,15 +51,13 @@ class Probe:
 
 def corpus(groups=()):
     """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
-    from . import (probes_devices, probes_filter, probes_given, probes_identity, probes_kernel,
-                   probes_leaks, probes_limits, probes_mounts, probes_namespaces, probes_neighbours,
-                   probes_network, probes_patterns, probes_proc, probes_requests, probes_sources,
-                   probes_tasks)
+    from .probes import devices, filter as probes_filter, given, identity, kernel, leaks, \
+        limits, mounts, namespaces, neighbours, network, patterns, proc, requests, sources, tasks
     out = []
-    for module in (probes_namespaces, probes_mounts, probes_proc, probes_devices, probes_identity,
-                   probes_given, probes_filter, probes_requests, probes_kernel, probes_tasks,
-                   probes_neighbours, probes_network, probes_leaks, probes_patterns, probes_sources,
-                   probes_limits):
+    for module in (namespaces, mounts, proc, devices, identity,
+                   given, probes_filter, requests, kernel, tasks,
+                   neighbours, network, leaks, patterns, sources,
+                   limits):
         for probe in module.PROBES:
             probe.group = module.GROUP
             if probe.id in groups or probe.group in groups or probe.danger in groups or \

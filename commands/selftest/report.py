@@ -2,10 +2,10 @@
 """What `selftest` says: the table by danger, the misses by name, JSON and JUnit, and the exit status."""
 import os
 
-from ..sandbox.attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
-from ..sandbox.errors import SandboxError
+from .attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
+from ...sandbox.errors import SandboxError
 from .declared import UNPROVEN
-from .output import escaped, write
+from ..output import escaped, write
 from .probing import DANGERS, HOST
 from .selftest import MEANING
 
@@ -99,7 +99,7 @@ def verdict(rows, current=False):
 
 def as_dict(rows, values, options, tier):
     """The JSON object."""
-    from .. import __version__ as version
+    from ... import __version__ as version
     system = os.uname()
     return {"schema": SCHEMA, "version": version, "kernel": system.release, "machine": system.machine, "uid": os.getuid(),
             "current": bool(values.get("current")), "tier": None if values.get("current") else tier,

@@ -4,9 +4,9 @@ import binascii
 import os
 import sys
 
-from ..sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
-from .options import Option, parse
-from .output import write
+from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
+from ..options import Option, parse
+from ..output import write
 
 GROUP = "Options of selftest"
 OPTIONS = (
@@ -40,7 +40,7 @@ class Row:
     __slots__ = ("probe", "outcome", "declared")
 
     def __init__(self, probe, outcome, tier="full", missing=()):
-        from ..sandbox.attempt import REACHED
+        from .attempt import REACHED
         from .declared import reason
         self.probe, self.outcome = probe, outcome
         self.declared = reason(probe.id, tier,
@@ -48,7 +48,7 @@ class Row:
 
     def missed(self):
         """Whether it counts against the sandbox."""
-        from ..sandbox.attempt import ERROR, REACHED
+        from .attempt import ERROR, REACHED
         return self.outcome.kind in (REACHED, ERROR)
 
     def as_dict(self):
@@ -64,7 +64,7 @@ def main(argv):
     """argv: list of str after the verb.  Returns the exit status: 0, 1 or 125."""
     values, more = parse(argv, OPTIONS, "selftest")
     if values.get("help"):
-        from . import manual
+        from ..manual import manual
         write(1, manual.help_selftest())
         return 0
     if more and argv[len(argv) - len(more) - 1] != "--":
@@ -84,7 +84,7 @@ def main(argv):
         # The first probe of a call of high risk would end the sandbox of all others.
         options += ["--harden", "--seccomp-action", "errno"] if "harden" in values else []
         rows, tier = sandboxed(options, only)
-    from . import selftest_report
+    from . import report as selftest_report
     return selftest_report.tell(rows, values, more, tier)
 
 
@@ -104,7 +104,7 @@ def listing(probes, as_json):
     """Prints the probes."""
     if as_json:
         import json
-        from ..sandbox.attempt import SKIPPED, Outcome
+        from .attempt import Outcome, SKIPPED
         rows = [Row(probe, Outcome(SKIPPED)).as_dict() for probe in probes]
         for row in rows:
             for name in ("outcome", "errno", "detail", "declared"):
@@ -159,7 +159,7 @@ def _tried(options, probes, found, terminal):
     A probe of the limits may be the end of its sandbox: that is its outcome, and those behind it get a new one.
     """
     from . import probing
-    from ..sandbox.attempt import KILLED, Outcome
+    from .attempt import KILLED, Outcome
     left = probes
     while True:
         run = Run(options, [probe.id for probe in left], terminal)
@@ -183,7 +183,7 @@ class Beside:
         import json
         import subprocess
         import tempfile
-        from ..sandbox.door import door
+        from ...sandbox.caller import door
         from . import archive
         self.nonce = binascii.hexlify(os.urandom(8)).decode()
         self.program = tempfile.NamedTemporaryFile(prefix="mrunc-selftest-", suffix=".zip")
@@ -224,7 +224,7 @@ class Run:
         import json
         import subprocess
         import tempfile
-        from ..sandbox.door import door
+        from ...sandbox.caller import door
         from . import archive
         from .plants import Plants
         nonce = binascii.hexlify(os.urandom(8)).decode()
@@ -271,7 +271,7 @@ def parse_lines(data, nonce):
     """{probe id: Outcome} of what came out of the sandbox, which is believed only as far as it is well-formed: a second word
     about a probe turns it into an error."""
     import json
-    from ..sandbox.attempt import ERROR, KINDS, Outcome
+    from .attempt import ERROR, KINDS, Outcome
     found = {}
     for line in data[:MOST].split(b"\n"):
         try:
@@ -289,7 +289,7 @@ def parse_lines(data, nonce):
 
 def judged(probes, found, tier="full", missing=(), status=0):
     """[Row]: a probe without an answer is an error, not a pass."""
-    from ..sandbox.attempt import ERROR, Outcome
+    from .attempt import ERROR, Outcome
     silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status if status else ""))
     return [Row(probe, found.get(probe.id, silent), tier, missing) for probe in probes]
 

@@ -3,9 +3,9 @@
 import os
 import stat
 
-from .door import option
-from .errors import USAGE, SandboxError, usage
-from .host import unescape
+from ..caller import option
+from ..errors import SandboxError, USAGE, usage
+from ..host.facts import unescape
 
 #: How often a layer may lie on a layer before the search ends.
 DEEPEST = 8

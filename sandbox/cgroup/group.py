@@ -9,11 +9,11 @@ import os
 import select
 import time
 
-from . import cgroup_place
-from .cgroup_limits import named
-from .cgroup_place import read, write
-from .door import option
-from .errors import SandboxError
+from . import place as cgroup_place
+from .limits import named
+from .place import read, write
+from ..caller import option
+from ..errors import SandboxError
 
 SIGKILL = 9
 LOCK = 2 | 4  # LOCK_EX | LOCK_NB

@@ -6,8 +6,8 @@ cgroup (its life), cgroup_scope (a user's systemd manager), disks.
 """
 import os
 
-from .door import option
-from .controls import CONTROLS
+from ..caller import option
+from ..controls import CONTROLS
 
 #: control -> controller of the kernel
 OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids", "limits.io": "io"}
@@ -81,7 +81,7 @@ def plan(spec):
     Raises SandboxError: exit 2 where no disk is meant, or a device does not exist; 125 where a path has no disk and the
     limit is not one of --best-effort.
     """
-    from .errors import SandboxError
+    from ..errors import SandboxError
     devices, notes = {}, {}
     if spec.io_read or spec.io_write:
         from . import disks

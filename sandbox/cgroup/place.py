@@ -7,9 +7,9 @@ where the parent is the user's, else the own group takes children, once everythi
 import errno
 import os
 
-from .door import option
-from .errors import SandboxError
-from .host import unescape
+from ..caller import option
+from ..errors import SandboxError
+from ..host.facts import unescape
 
 #: Root's subtree.  Controllers that it hands on can't be taken from the root group by others meanwhile.
 SUBTREE = "mrunc"
@@ -28,7 +28,7 @@ class Unavailable(Exception):
     @property
     def remedy(self):
         """One line or None."""
-        from . import remedies
+        from .. import remedies
         return remedies.line(self.cause, **self.words)
 
 
@@ -278,7 +278,7 @@ def choose(settings, best_effort, host=None):
 
     settings: [cgroup_limits.Setting]; best_effort: control names.  Raises SandboxError (125).
     """
-    from . import cgroup_limits
+    from . import limits
     asked = []
     for setting in settings:
         if setting.control not in asked:
@@ -286,14 +286,14 @@ def choose(settings, best_effort, host=None):
     host = host or Host.read()
     place, have, notes = None, set(), {}
     for control in sorted(asked, key=lambda name: name in best_effort):
-        need = have | cgroup_limits.controllers(control)
+        need = have | limits.controllers(control)
         try:
             place, have = find(host, need), need
         except Unavailable as error:
             if control not in best_effort:
                 if place is not None and place.ours:
                     _leave(place)
-                raise SandboxError("limits", cgroup_limits.named(control), reason=error.why, control=control,
+                raise SandboxError("limits", limits.named(control), reason=error.why, control=control,
                                    remedy=_or_without(error.remedy, control))
             notes[control] = error.why
     return place, have, notes

@@ -6,7 +6,7 @@ more, in a group that is its own.  systemd-run(1), systemd.resource-control(5)
 """
 import os
 
-from .errors import SandboxError
+from ..errors import SandboxError
 
 #: Seconds for the user's systemd manager to make a scope.
 PATIENCE = 20
@@ -43,7 +43,7 @@ def decide(facts, need):
         return None, "no systemd manager of the user runs (su, sudo and cron start none; loginctl enable-linger starts one)"
     if facts.handed is not None and need - facts.handed:
         lacking = " ".join(sorted(need - facts.handed))
-        from . import remedies
+        from .. import remedies
         raise SandboxError("limits", "the user's systemd manager", remedy=remedies.line("cgroup-io"),
                            reason="systemd does not delegate %s to users here" % lacking)
     return [facts.systemd_run, "--user", "--scope", "--quiet", "--collect",
@@ -55,8 +55,8 @@ def prefix(asked, best_effort, environ):
 
     asked, best_effort: control names.  Raises SandboxError (125) where systemd is there and does not do it.
     """
-    from . import cgroup_place
-    from .cgroup_limits import controllers
+    from . import place as cgroup_place
+    from .limits import controllers
     need = set().union(*(controllers(name) for name in asked if name not in best_effort))
     host = cgroup_place.Host.read()
     try:
@@ -93,7 +93,7 @@ def become(asked, best_effort, arguments):
     arguments: of the command line, where this process is nothing but it.  Raises SandboxError.
     """
     import sys
-    from .door import door
+    from ..caller import door
     words = prefix(asked, best_effort, os.environ)
     if words:
         words += [sys.executable or "python3", "-I", "-S", door()] + arguments

@@ -2,10 +2,10 @@
 """--changes and --export in the life of a run: prepared before the child, remembered at the gate, collected after the end."""
 import os
 
-from . import changes
-from .errors import SandboxError
-from .base_tree import RO
-from ..syscalls import libc, mount
+from . import compare
+from ..errors import SandboxError
+from ..tree.default import RO
+from ...syscalls import libc, mount
 
 NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
 
@@ -25,15 +25,15 @@ class Aftermath:
         """Opens the destination.  Raises SandboxError, exit 2."""
         self.plan, self.exporter, self.held, self.handlers = plan, None, None, []
         if plan.spec.export is not None:
-            from . import copy_out, shown
-            self.exporter = copy_out.destination(plan.spec.export, shown.writable(plan),
+            from . import export, shown
+            self.exporter = export.destination(plan.spec.export, shown.writable(plan),
                                                  plan.spec.follow_links)
 
     def remember(self, pid, uppers):
         """At the gate: takes hold of every writable place and reads what is there.  pid: of the init; uppers: {place: fd} of
         upper layers, taken over.  Raises SandboxError."""
         places = []
-        self.held = changes.Changes(places)
+        self.held = compare.Changes(places)
         try:
             root = os.open("/proc/%d/root" % pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -41,11 +41,11 @@ class Aftermath:
                     below = [other for other in self.plan.mounts if other.startswith(op.dst + b"/")]
                     lower = None
                     if op.kind == "overlay":
-                        from .overlay import Lower
+                        from ..tree.overlay import Lower
                         lower = Lower(op)
                     fd = uppers.pop(op.dst) if lower else mount.open_in_root(root, op.dst, os.O_RDONLY | os.O_DIRECTORY,
                                                                              resolve=NO_LINKS)
-                    places.append(changes.Place(op.dst, fd, below, lower))
+                    places.append(compare.Place(op.dst, fd, below, lower))
             finally:
                 os.close(root)
             self.held.remember()

@@ -10,8 +10,8 @@ import os
 import stat
 
 from . import contents
-from .host import kind_of
-from .tree_walk import Walk, covered
+from ..host.facts import kind_of
+from .walk import Walk, covered
 
 CHANGES = ("added", "modified", "deleted")
 SET_ID = stat.S_ISUID | stat.S_ISGID

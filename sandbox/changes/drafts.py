@@ -5,7 +5,7 @@ import errno
 import os
 import stat
 
-from .source import Planted, open_path
+from ..tree.source import Planted, open_path
 
 #: What a file system says that knows no unnamed files: NFS, 9p, FUSE before Linux 6.2, overlayfs before 6.1.  open(2)
 NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)

@@ -11,10 +11,10 @@ import shlex
 import stat
 
 from . import contents, shown
-from .door import option
+from ..caller import option
 from .drafts import Draft, Target, way_round
-from .errors import SandboxError, usage
-from ..syscalls.files import directory_room, next_names
+from ..errors import SandboxError, usage
+from ...syscalls.files import directory_room, next_names
 
 MOST_FILES = 100000
 MOST_BYTES = 8 << 30

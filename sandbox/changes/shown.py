@@ -2,8 +2,8 @@
 """Which of the host's directories a sandbox shows: what mrunc writes while the program runs must lie in none of them."""
 import os
 
-from .host import unescape, whole
-from .source import mount_id
+from ..host.facts import unescape, whole
+from ..tree.source import mount_id
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 

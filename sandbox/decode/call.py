@@ -5,8 +5,8 @@ Pure: data of decode_tables in, and whatever `peek` can read of the caller's mem
 and never a decision: another thread may have changed it.  No input makes it raise, and no input makes it read more than
 BUDGET bytes: paths up to 4096, other strings up to 256, argument vectors up to 32 entries of 2 KiB.
 """
-from . import decode_families as families, decode_structs as structs
-from .decode_memory import Memory, Unreadable
+from . import families, structs
+from .memory import Memory, Unreadable
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 AT_FDCWD = -100
@@ -37,11 +37,11 @@ def decode(arch, nr, args, peek):
 
 class _Table:
     def __init__(self, arch):
-        from ..syscalls.widths import WIDTHS
-        from ..syscalls import numbers
-        from . import decode_tables
+        from ...syscalls.widths import WIDTHS
+        from ...syscalls import numbers
+        from . import tables
         self.names = {number: name for name, number in numbers.table(arch).NR.items()}
-        self.signatures = decode_tables.signatures(arch)
+        self.signatures = tables.signatures(arch)
         self.widths = WIDTHS
         self.variants = {}
 
@@ -96,8 +96,8 @@ class Call:
 
     def _variants(self, table):
         if not table.variants:
-            from .decode_tables import parameters
-            from .decode_variants import VARIANTS
+            from .tables import parameters
+            from .variants import VARIANTS
             for (call, at), forms in VARIANTS.items():
                 table.variants[call] = at, {name: parameters(text) for name, text in forms.items()}
         return table.variants.get(self.name)

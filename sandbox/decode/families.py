@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From numbers to the names of constants: one of a family, or flags of it."""
-from . import decode_constants, policy_constants
+from . import constants
+from ..seccomp import constants
 
 #: Families made of names of policy_constants: (beginnings, what is an alias or a number of another kind).
 _SHARED = {
@@ -74,7 +75,7 @@ def names(arch, family):
 
 def _read(arch, family):
     if family == "CAP_":
-        from ..syscalls.caps import NAMES
+        from ...syscalls.caps import NAMES
         return {number: "CAP_" + name.upper() for number, name in enumerate(NAMES)}
     if family in _JOINED:
         out = {}
@@ -85,13 +86,13 @@ def _read(arch, family):
     if family in _SHARED or family == "ioctl":
         heads, others = _SHARED.get(family, (" ".join(_IOCTL), " ".join(_ALIASES)))
         heads, others = heads.split(), set(others.split())
-        for name, value in sorted(policy_constants.table(arch).items()):
+        for name, value in sorted(constants.table(arch).items()):
             if name not in others and any(name.startswith(head) if head.endswith("_") or head in _IOCTL + ("SIG", "S_IF")
                                           else name == head for head in heads):
                 out.setdefault(value, name)
     prefix = family if family.endswith("_") else ""
-    words = [(prefix + word).split("=") for word in decode_constants.FAMILIES.get(family, "").split()]
-    words += [(prefix + word).split("=") for word in decode_constants.OWN[arch].get(family, "").split()]
+    words = [(prefix + word).split("=") for word in constants.FAMILIES.get(family, "").split()]
+    words += [(prefix + word).split("=") for word in constants.OWN[arch].get(family, "").split()]
     words += [word.split("=") for word in _NAMED.get(family, "").split()]
     for name, value in words:
         out.setdefault(int(value, 0), name)

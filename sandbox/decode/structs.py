@@ -6,8 +6,8 @@ Layouts from the kernel's include/uapi, the same on both 64-bit architectures.
 """
 import struct
 
-from . import decode_families as families
-from .decode_memory import shown
+from . import families
+from .memory import shown
 
 _VECTORS = 8
 

@@ -2,7 +2,7 @@
 """What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
 import os
 
-from ..syscalls import process
+from ...syscalls import process
 from .etc import HOST_ENTRIES
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")

@@ -2,8 +2,8 @@
 """What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
 import os
 
-from ..syscalls import landlock, libc
-from .controls import CONTROLS
+from ...syscalls import landlock, libc
+from ..controls import CONTROLS
 
 #: (feature, since, what is lost without it)
 TABLE = (
@@ -85,7 +85,7 @@ class Features:
         """The module that stands in for mount_setattr, or None."""
         if self.mount_setattr:
             return None
-        from . import remount
+        from ..tree import remount
         return remount
 
     def way_round(self, control):
@@ -128,7 +128,7 @@ def missing():
         said = libc.answers([row[:2] for row in CALLS])
         _MISSING.append(tuple(row[0] for row, number in zip(CALLS, said) if number not in row[2]))
         if "openat2" in _MISSING[0]:
-            from ..syscalls import walk  # noqa: F401 - in the child, nothing is loaded any more
+            from ...syscalls import walk  # noqa: F401 - in the child, nothing is loaded any more
     return _MISSING[0]
 
 

@@ -7,13 +7,13 @@ is decided: the plan was made in the parent.
 """
 import os
 
-from ..syscalls import caps, landlock, libc, mount, process, seccomp
-from . import init
-from .errors import CANNOT_CONTAIN
+from ...syscalls import caps, landlock, libc, mount, process, seccomp
+from .. import init
+from ..errors import CANNOT_CONTAIN
 from .lookup import Lookup, find_program
-from .mounting import Tree, new_root as root_filesystem, write_all
-from .base_tree import RO
-from .stdio import open_pty
+from ..tree.mounting import Tree, new_root as root_filesystem, write_all
+from ..tree.default import RO
+from ..running.stdio import open_pty
 
 #: Capabilities that changing ids takes: CAP_SETGID, CAP_SETUID; and CAP_SETPCAP for the securebits.
 TO_BECOME = 1 << 6 | 1 << 7 | 1 << 8
@@ -167,7 +167,7 @@ def open_sources(child):
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
         if (op.kind == "overlay" or op.kind == "bind" and op.options["user"]) and (op.kind, op.dst) not in child.trees:
-            from .sources import take_source  # loaded by the parent already
+            from ..tree.sources import take_source  # loaded by the parent already
             op.options["taken_here"] = True
             child.trees[op.kind, op.dst] = take_source(op, child.features.mount_api)
 

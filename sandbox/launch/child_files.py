@@ -2,9 +2,9 @@
 """What only the supervisor can write for its child, which waits meanwhile: the id maps and the out-of-memory score."""
 import os
 
-from ..syscalls import process
-from .errors import SandboxError
-from .stages import write_file
+from ...syscalls import process
+from ..errors import SandboxError
+from .child import write_file
 
 #: Killed before everything else when memory runs out.  proc_pid_oom_score_adj(5)
 FIRST = 1000
@@ -20,7 +20,7 @@ def id_maps(pid, plan, host_uid, host_gid):
         write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
         write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
     except OSError as error:
-        from . import remedies
+        from .. import remedies
         raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
                            remedy=remedies.line(remedies.capabilities_cause(error.errno)))
     return namespace
@@ -35,7 +35,7 @@ def first_to_be_killed(pid):
     try:
         write_file("/proc/%d/oom_score_adj" % pid, b"%d" % FIRST)
     except OSError as error:
-        from . import remedies
+        from .. import remedies
         raise SandboxError("limits", "oom_score_adj", error.errno, control="limits.oom", remedy=remedies.line(
             "ids-effective" if remedies.ids_effective(error.errno) else None))
 

@@ -2,9 +2,9 @@
 """Makes errors of a set-up that failed in the child, and of an exec that the kernel refused."""
 import os
 
-from ..syscalls import process
-from . import stages
-from .errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, USAGE, SandboxError
+from ...syscalls import process
+from . import child
+from ..errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
 
 EPERM, ENOENT, EAGAIN, EACCES, ENODEV, EMFILE, ENOSPC, EROFS = 1, 2, 11, 13, 19, 24, 28, 30
 EOPNOTSUPP = 95
@@ -16,14 +16,14 @@ def child_error(packet, plan):
     number, status = int(number), int(status)
     if stage == "exec":
         return SandboxError("exec", what, number or None, reason="", remedy=not_started(status, number), status=status)
-    from . import remedies
-    from .door import option
-    step = stages.STAGES.get(stage)
+    from .. import remedies
+    from ..caller import option
+    step = child.STAGES.get(stage)
     cause, words = child_cause(step, what, number)
     remedy = remedies.line(cause, **words)
     if number == EMFILE:
         remedy = "allow it more files with %s" % option("rlimit", "nofile=N")
-    if step is stages.directory and plan.spec.chdir is not None:
+    if step is child.directory and plan.spec.chdir is not None:
         return SandboxError(stage, option("chdir", os.fsdecode(plan.cwd)), number, status=USAGE,
                             remedy="the directory must exist inside; %s makes one" % option("tmpfs"))
     return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
@@ -35,25 +35,26 @@ def child_cause(step, what, number):
 
     step: of stages.STAGES, or None before the first one; what: a path or a call; number: the errno.
     """
-    from . import remedies, vantage
-    if step is stages.populate:
+    from .. import remedies
+    from ..host import vantage
+    if step is child.populate:
         if what == "/proc" and number == EPERM:
             return "proc-masked", {}
         if number in (ENODEV, EOPNOTSUPP):
             return "overlay", {}
         if number == ENOSPC:
             return "no-space", {}
-    if step is stages.open_sources and number == EACCES and what:
+    if step is child.open_sources and number == EACCES and what:
         return "unreachable", {}
-    if step is stages.userns_limit and number in (ENOENT, EROFS):
+    if step is child.userns_limit and number in (ENOENT, EROFS):
         return "proc-sys", {}
     if number == ENOSYS:
         return "kernel-old", {}
     if number == process.ETOOMANYREFS:
         return "in-flight", {}
-    if step in (stages.time_namespace, stages.nested_userns) and number == ENOSPC:
+    if step in (child.time_namespace, child.nested_userns) and number == ENOSPC:
         return remedies.namespace_cause(number)
-    if step is stages.nested_userns and number == EPERM and \
+    if step is child.nested_userns and number == EPERM and \
             vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
         return remedies.namespace_cause(number)
     if step is not None and step.needs_capabilities and number in (EPERM, EACCES):
@@ -72,7 +73,7 @@ def exec_error(number, name):
         text = "not a program and not a script with a #! line"
     remedy = not_started(status, number)
     if number == 8:
-        from .door import library
+        from ..caller import library
         remedy = "a script without that line is given to its interpreter: " + ("['sh', FILE]" if library() else "-- sh FILE")
     return SandboxError("exec", "%s: %s" % (name.decode("utf-8", "surrogateescape"), text), number, reason="", remedy=remedy,
                         status=status)
@@ -80,7 +81,7 @@ def exec_error(number, name):
 
 def not_started(status, number):
     """The remedy for a program that was not executed, or None.  A command line gets one for its own files (commands/run)."""
-    from .door import library, option
+    from ..caller import library, option
     if number == EAGAIN:
         return "allow it more processes with %s" % option("rlimit", "nproc=N")
     if status == NOT_FOUND and library():

@@ -8,8 +8,8 @@ import fcntl
 import os
 import struct
 
-from .errors import SandboxError, usage
-from .host import whole
+from ..errors import SandboxError, usage
+from ..host.facts import whole
 
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"
@@ -74,7 +74,7 @@ class HostId:
                     pass
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            from . import remedies
+            from .. import remedies
             raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies.line("run-directory"))
         for first, count in ranges:
             for number in range(first, first + count):

@@ -6,8 +6,8 @@ that may be hostile.
 """
 import os
 
-from ..syscalls.libc import ARCH
-from .errors import NOT_EXECUTABLE, NOT_FOUND
+from ...syscalls.libc import ARCH
+from ..errors import NOT_EXECUTABLE, NOT_FOUND
 
 #: ELF e_machine numbers.  elf.h
 MACHINES = {2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 43: "sparc64", 62: "x86_64",

@@ -8,9 +8,9 @@ import fcntl
 import os
 import stat
 
-from .errors import SandboxError
-from .host_tree import UNNAMED
-from .mounting import CHUNK, write_all
+from ..errors import SandboxError
+from ..tree.process_tier import UNNAMED
+from ..tree.mounting import CHUNK, write_all
 
 PREFIX = UNNAMED[:UNNAMED.index(b"X")]
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

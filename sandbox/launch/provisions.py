@@ -6,11 +6,11 @@ Everything taken is written down in `undo` at the moment it is taken, so whateve
 import os
 import time
 
-from ..syscalls import libc, process
+from ...syscalls import libc, process
 from . import idmap
-from .errors import ENOSYS, SandboxError, step
-from .host import whole
-from .stdio import Stdio
+from ..errors import ENOSYS, SandboxError, step
+from ..host.facts import whole
+from ..running.stdio import Stdio
 
 FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 SIGWINCH, SIGTSTP, SIGCONT, SIGSTOP = 28, 20, 18, 19
@@ -63,14 +63,15 @@ class Provisions:
 
     def _private_directory(self, copies):
         """What the process tier has instead of a tree; and instead of a pid namespace, a reaper."""
-        from . import gate, host_tree
+        from . import gate
+        from ..tree import process_tier
         from .private import PrivateDirectory
-        from .reaper import Reaper
+        from ..running.reaper import Reaper
         plan = self.plan
         private = PrivateDirectory(os.path.dirname(plan.home), self.identity, plan.id_ranges or [(plan.caller[0], 1)])
         self.private = private
         self.undo.append((private.remove, ()))
-        host_tree.settle(plan, private.path)
+        process_tier.settle(plan, private.path)
         for op in plan.operations:
             private.copy(op.dst, copies[op.options["source"]])
         if not plan.left_out("sweep"):
@@ -81,13 +82,14 @@ class Provisions:
         """The user's sources.  A privileged caller's are opened with its rights, mapped to their owner and locked; any
         other caller's are taken by the child, as is everybody's where mounts can't be detached."""
         trees, known = {}, {}
-        from . import host_sockets
-        step("sources", host_sockets.refuse, self.plan.system_trees())
+        from ..tree import sockets
+        step("sources", sockets.refuse, self.plan.system_trees())
         try:
             for op in self.plan.operations:
                 system = op.options.get("system")
                 if op.kind in ("bind", "overlay") and (op.options["user"] or system):
-                    from .sources import idmapped_tree, refuse_sockets, refuse_unmapped, unmapped_tree
+                    from ..tree.sources import idmapped_tree, refuse_sockets, refuse_unmapped, \
+                        unmapped_tree
                     if not system:
                         step("sources", refuse_sockets, op.options["source"])
                     if self.plan.root and not self.features.mount_api:
@@ -111,7 +113,7 @@ class Provisions:
 
     def _prepare_aftermath(self):
         if self.plan.watched:
-            from .aftermath import Aftermath
+            from ..changes.aftermath import Aftermath
             self.aftermath = Aftermath(self.plan)
             self.undo.append((self.aftermath.discard, ()))
 
@@ -119,9 +121,9 @@ class Provisions:
         if not self.plan.spec.overlay:
             return None
         if not self.features.mount_setattr:
-            from .remedies import line
+            from ..remedies import line
             raise SandboxError("overlay", "mount_setattr", ENOSYS, control="mounts", remedy=line("overlay"))
-        from .overlay import Uppers
+        from ..tree.overlay import Uppers
         return Uppers()
 
 

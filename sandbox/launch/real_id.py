@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
-from . import etc
-from .errors import SandboxError
+from ..host import etc
+from ..errors import SandboxError
 
 HOME = b"/home/user"
 
@@ -16,7 +16,7 @@ def adapt(plan, host):
                            "other id, and the %s tier never runs a program as root" % plan.tier.name,
                            remedy="run mrunc as an ordinary user")
     elif plan.tier.own_tree:
-        from .door import option
+        from ..caller import option
         raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name, control="mountns",
                            reason="an ordinary user makes namespaces only within a user namespace",
                            remedy="%s runs without namespaces" % option("tier", "process"))

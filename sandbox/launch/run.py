@@ -7,13 +7,16 @@ nothing of the workload has run; after it, a Result says so.  Each step of the c
 import os
 import time
 
-from ..syscalls import caps, libc, process, seccomp
-from . import child_files, ending, idmap, init, plan as planning, stages, tiers
-from .errors import SandboxError, step
-from .features import NO_INTO_CGROUP, Features
-from .host import Host
+from ...syscalls import caps, libc, process, seccomp
+from . import child as stages, child_files, idmap
+from ..running import ending
+from .. import init, tiers
+from ..plan import plan as planning
+from ..errors import SandboxError, step
+from ..host.kernel import Features, NO_INTO_CGROUP
+from ..host.facts import Host
 from .provisions import Provisions, boot_offsets
-from .stdio import NOTHING
+from ..running.stdio import NOTHING
 
 SIGKILL, MSG_DONTWAIT = 9, 0x40
 #: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
@@ -110,8 +113,8 @@ class Run(Provisions):
         if "core" in plan.limits:
             child_files.allow_core_limit()
         if plan.group:
-            from . import cgroup
-            self.group, self.group_notes = cgroup.enter(plan.group, plan.spec.best_effort, plan.group_notes)
+            from ..cgroup import group
+            self.group, self.group_notes = group.enter(plan.group, plan.spec.best_effort, plan.group_notes)
             if self.group is not None:
                 self.undo.append((self.group.remove, ()))
         child = stages.Child(
@@ -129,7 +132,7 @@ class Run(Provisions):
         try:
             self.pid, self.pidfd = self._clone(flags, child)
         except OSError as error:
-            from . import remedies
+            from .. import remedies
             cause, words = remedies.namespace_cause(error.errno)
             raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
                                remedy=remedies.line(cause, **words))
@@ -149,7 +152,7 @@ class Run(Provisions):
         theirs.close()
         if self.places is not None:
             self.places.release()
-        from .result import Result, now_utc  # here, as what follows: the child is busy
+        from ..result.result import Result, now_utc  # here, as what follows: the child is busy
         self.result = Result().planned(plan)
         self.result.started = now_utc(started)
 
@@ -214,7 +217,7 @@ class Run(Provisions):
 
     def _lost(self, error=None):
         if error is not None and error.errno == process.ETOOMANYREFS:
-            from . import remedies
+            from .. import remedies
             return SandboxError("start", "handing descriptors over", error.errno, remedy=remedies.line("in-flight"))
         return SandboxError("start", "the child ended before the gate", getattr(error, "errno", None))
 
@@ -222,7 +225,9 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import gate, supervise, verdict  # noqa: F401 - here, since the child is busy now, on another processor
+        from . import gate
+        from ..running import supervise
+        from ..result import verdict  # noqa: F401 - here, since the child is busy now, on another processor
         while True:
             late = self.begun + SETUP_DEADLINE
             kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late, self.awaited)
@@ -251,7 +256,7 @@ class Run(Provisions):
         elif fd is not None:
             self.terminal = self._keep(fd)
         if packet[:1] == b"E" and len(packet) > 4:
-            from .setup_errors import child_error
+            from .failures import child_error
             raise child_error(packet, self.plan)
         if packet[:1] == b"F" and len(packet) > 4:
             text = packet[1:].decode("utf-8", "surrogateescape")
@@ -281,14 +286,14 @@ class Run(Provisions):
         """While init waits: a program that asks at once gets an answer."""
         if self.terminal is None:
             raise SandboxError("descriptors", "the child did not hand over its terminal")
-        from .terminal import Terminal
+        from ..running.terminal import Terminal
         self.proxy = step("descriptors", Terminal, self.terminal, self.places, self.host_pid)
 
     def _handover(self):
         if self.plan.listening is None:
             return None
-        from . import notify
-        return notify.Handover(self.plan.listening.program)
+        from ..observe import listener
+        return listener.Handover(self.plan.listening.program)
 
     def _hear(self, packet, fd):
         if fd is not None:
@@ -297,9 +302,9 @@ class Run(Provisions):
         if limit and not self.plan.root:  # stages.limits has left it to us
             step("limits", process.set_limit, "nofile", limit[0], limit[1], self.pid)
         if self.plan.spec.learn == "record":
-            from .learning import Lesson as Hearing
+            from ..observe.learning import Lesson as Hearing
         else:
-            from .hearing import Hearing
+            from ..observe.hearing import Hearing
         self.hearing = step("listener", Hearing, self.plan.listening, packet, fd)
         self.facts.update(self.hearing.facts)
         if self.reaper is not None and "listener" in self.facts:
@@ -335,7 +340,7 @@ class Run(Provisions):
         """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""
         if self.plan.spec.cpu_time is None and not self.plan.spec.samples:
             return
-        from . import cputime
+        from ..running import cputime
         try:
             self.meter = cputime.meter(self)
         except SandboxError as error:
@@ -344,14 +349,14 @@ class Run(Provisions):
             self.result.notes.append("no samples: %s" % error.line())
             return
         if self.plan.spec.samples:
-            from .sampling import Sampler
+            from ..running.sampling import Sampler
             self.sampler = Sampler(self.meter)
 
     # -- after the gate ------------------------------------------------------------------------------------------
 
     def finish(self):
         """Waits for the end, and returns the Result whatever happens: something has run."""
-        from . import supervise
+        from ..running import supervise
         outcome = supervise.Outcome(self.plan.spec)
         try:
             supervise.Supervision(self, outcome).until_the_end()
@@ -366,7 +371,7 @@ class Run(Provisions):
         timed = "cpu" in self.plan.limits  # then the verdict depends on the usage
         self.judged = outcome.status is not None and not timed and all(other is None for other in others)
         if self.judged:
-            from . import verdict
+            from ..result import verdict
             self.result.take(verdict.judge(outcome.evidence(0, self.plan.limits)))
         return self.judged
 
@@ -383,7 +388,7 @@ class Run(Provisions):
         if outcome.exec_errno is not None:
             if self.aftermath is not None:
                 self.aftermath.discard()
-            from .setup_errors import exec_error
+            from .failures import exec_error
             raise exec_error(outcome.exec_errno, self.plan.spec.argv[0])
         if outcome.rusage is not None:
             result.used(outcome.rusage, self._whole_cpu())
@@ -391,7 +396,7 @@ class Run(Provisions):
         if counted is not None:
             result.counted(counted)
         if not self.judged:
-            from . import verdict
+            from ..result import verdict
             result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted, result.refused)))
         if self.survivors:
             result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))

@@ -4,8 +4,8 @@ import os
 import subprocess
 
 from . import client
-from .errors import SandboxError, usage
-from .spec import known
+from ..errors import SandboxError, usage
+from ..plan.spec import known
 from .streams import MOST_OUTPUT, Streams, exchange
 
 #: What occupies a launcher: a terminal at 0 and 1, trees that are read at the end, the subreaper's sweep.
@@ -162,13 +162,13 @@ class Sandbox:
 
 
 def doctor(python=None):
-    """What this host can run, as `mrunc doctor --json` says it: a dict (sandbox/doctor.py has its keys).
+    """What this host can run, as `mrunc doctor --json` says it: a dict (commands/doctor/examine.py has its keys).
 
     python: the interpreter that is examined with, this one by default.  Raises SandboxError where it can't be started.
     """
     import json
     import sys
-    from .door import door
+    from ..caller import door
     words = [python or sys.executable or "python3", "-I", "-S", door(), "doctor", "--json"]
     try:
         done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -208,7 +208,7 @@ def scope(options):
     """(control, ...) of the limits for which an ordinary user may need a group of the systemd manager, or None."""
     if os.geteuid() == 0:
         return None
-    from .spec_limits import asked
+    from ..plan.limits import asked
     best_effort = _words(options.get("best_effort"))
     return tuple(sorted(name for name in asked(options) if name not in best_effort)) or None
 

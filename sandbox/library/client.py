@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 
-from .door import door
-from .errors import SandboxError
-from .result import Result
+from ..caller import door
+from ..errors import SandboxError
+from ..result.result import Result
 from .surroundings import surroundings
 
 #: Python 3.8.  tempfile has many imports, and a lock that a fork doesn't wait for.
@@ -121,7 +121,7 @@ class Link:
             except OSError as error:
                 if error.errno != errno.ETOOMANYREFS:
                     raise
-                from ..syscalls import process
+                from ...syscalls import process
                 process.send(self.sock, packet, fds)
         except (BrokenPipeError, ConnectionResetError):
             return False
@@ -318,7 +318,7 @@ def _not_handed_over(error):
     from .streams import NO_DESCRIPTOR
     remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
     if error.errno == errno.ETOOMANYREFS:
-        from . import remedies
+        from .. import remedies
         remedy = remedies.line("in-flight")
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
@@ -389,5 +389,5 @@ def _before(scope):
     """What goes before the launcher's command line where a limit needs a group that the user's systemd manager makes."""
     if scope is None:
         return []
-    from . import cgroup_scope
+    from ..cgroup import scope as cgroup_scope
     return cgroup_scope.prefix(scope, [], os.environ)

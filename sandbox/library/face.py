@@ -5,7 +5,7 @@ import os
 import sys
 
 #: Names that need no more of the library than their own module; all others are of `public`.
-HOMES = {"Result": "result", "SandboxError": "errors"}
+HOMES = {"Result": "result.result", "SandboxError": "errors"}
 #: Held while the library is imported.  A fork takes it too, and so waits for the end of the
 #: import: its child would find the modules locked by a thread that it does not have.
 IMPORTING = _thread.RLock()
@@ -21,7 +21,7 @@ class Face(type(sys)):
         if name not in self.__dict__.get("__all__", ()):
             raise AttributeError("module 'mrunc' has no attribute %r" % name)
         with IMPORTING:
-            home = __import__(HOMES.get(name, "public"), globals(), None, [name], 1)
+            home = __import__(HOMES.get(name, "library.public"), globals(), None, [name], 2)
             return getattr(home, name)
 
     def __dir__(self):

@@ -3,9 +3,9 @@
 import os
 import threading
 
-from . import client, library
-from .errors import SandboxError, usage
-from .spec import known
+from . import api, client
+from ..errors import SandboxError, usage
+from ..plan.spec import known
 from .streams import DEVNULL, Streams, exchange
 
 
@@ -23,7 +23,7 @@ class Pool:
         known(options)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 256:
             raise usage("a pool of %r" % (size,), "its size is a number from 1 to 256")
-        if library.occupies(options):
+        if api.occupies(options):
             raise usage("a pool with these options", "tty, changes, export, the tier process and several tiers have no warm "
                                                      "sandboxes")
         self.size, self.python, self.options = size, python, options
@@ -37,21 +37,21 @@ class Pool:
         """
         _none(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
-                          library.most_output(self.options))
+                          api.most_output(self.options))
         try:
             call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
             try:
                 answer = exchange(call, streams)
             except BaseException:
-                library.settle(call)
+                api.settle(call)
                 raise
         finally:
             streams.close()
         if _not_executed(answer):
-            return library.run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
+            return api.run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
                                stdout=stdout, stderr=stderr, python=self.python, **self._with(env, timeout))
-        return library.finished(answer, streams, check)
+        return api.finished(answer, streams, check)
 
     async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
                         stderr=None, env=None, timeout=None, **options):
@@ -59,7 +59,7 @@ class Pool:
         _none(options)
         from .popen import exchange_async
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
-                          library.most_output(self.options))
+                          api.most_output(self.options))
         try:
             call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
@@ -67,17 +67,17 @@ class Pool:
         finally:
             streams.close()
         if _not_executed(answer):
-            return await library.Sandbox(python=self.python, **self._with(env, timeout)).run_async(
+            return await api.Sandbox(python=self.python, **self._with(env, timeout)).run_async(
                 argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin, stdout=stdout,
                 stderr=stderr)
-        return library.finished(answer, streams, check)
+        return api.finished(answer, streams, check)
 
     def close(self):
         """Ends the sandboxes that wait, and returns when they have gone; a run that is under way goes on.  No further run can
         begin."""
         call = self._let_go()
         if call is not None:
-            library.settle(call)
+            api.settle(call)
 
     def _let_go(self):
         self._closed = True
@@ -104,8 +104,8 @@ class Pool:
         return options
 
     def _ask(self, argv, streams, env, timeout):
-        request = {"argv": library.arguments(argv), "env": library.plain(env), "timeout": timeout,
-                   "environ": library.environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
+        request = {"argv": api.arguments(argv), "env": api.plain(env), "timeout": timeout,
+                   "environ": api.environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
         for _ in range(2):
             opened = self._opened()
             request["pool"] = opened.started["pool"]
@@ -130,18 +130,18 @@ class Pool:
             return self._call
 
     def _open(self):
-        request = {"pool": 0, "size": self.size, "options": library.plain(self.options), "tell": True,
-                   "environ": library.environ(self.options)}
+        request = {"pool": 0, "size": self.size, "options": api.plain(self.options), "tell": True,
+                   "environ": api.environ(self.options)}
         streams = Streams(DEVNULL, DEVNULL, DEVNULL)
         try:
-            call = client.submit(request, streams.theirs, self.python, scope=library.scope(self.options))
+            call = client.submit(request, streams.theirs, self.python, scope=api.scope(self.options))
         finally:
             streams.close()
         try:
             while call.started is None:
                 answer = call.take()
                 if answer is not None:
-                    library.finished(answer)
+                    api.finished(answer)
         except BaseException:
             call.close()
             raise

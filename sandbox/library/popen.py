@@ -6,8 +6,8 @@ import subprocess
 import threading
 import time
 
-from . import library
-from .errors import SandboxError, usage
+from . import api
+from ..errors import SandboxError, usage
 from .streams import exchange
 
 SIGKILL, SIGTERM = 9, 15
@@ -22,7 +22,7 @@ class Process:
         self._lock = threading.Lock()
         self.args, self.result, self._streams, self._error = list(argv), None, streams, None
         try:
-            self._call = library.ask(argv, streams, python, options, tell=True)
+            self._call = api.ask(argv, streams, python, options, tell=True)
             streams.handed_over()
             try:
                 while self._call.started is None:
@@ -31,7 +31,7 @@ class Process:
                         self._take(answer)
                         break
             except BaseException:
-                library.settle(self._call)
+                api.settle(self._call)
                 raise
         except BaseException:
             streams.close()
@@ -50,7 +50,7 @@ class Process:
         return open(fd, mode + "b", -1 if number else 0)
 
     def _take(self, answer):
-        self.result = library.finished(answer)
+        self.result = api.finished(answer)
 
     @property
     def returncode(self):
@@ -128,7 +128,7 @@ class Process:
         streams.close()
         output = streams.output(1), streams.output(2)
         if streams.exceeded:
-            library.overflowed(self.result, streams)
+            api.overflowed(self.result, streams)
         return output
 
     def send_signal(self, number):
@@ -166,7 +166,7 @@ class Process:
         if kind is None:
             self.wait()
         elif self.result is None and own:
-            library.settle(self._call)
+            api.settle(self._call)
 
     def __del__(self):
         for held in (getattr(self, "_call", None), getattr(self, "_streams", None)):
@@ -221,7 +221,7 @@ async def exchange_async(call, streams):
         except asyncio.CancelledError:
             call.kill()
             try:
-                await asyncio.wait([done], timeout=library.client.SETTLE)
+                await asyncio.wait([done], timeout=api.client.SETTLE)
             finally:
                 if not done.done():
                     loop.remove_reader(channel)

@@ -6,9 +6,12 @@ child would wait for ever for its end.
 """
 import fcntl
 
-from . import cgroup_limits, cgroup_place, cgroup_scope, popen, rows, spec_limits
-from .library import CalledProcessError, Sandbox, doctor, run
+from ..cgroup import limits, place, scope
+from . import popen
+from ..changes import rows
+from ..plan import limits
+from .api import CalledProcessError, Sandbox, doctor, run
 from .pool import Pool
 
-NEEDED = (cgroup_limits, cgroup_place, cgroup_scope, fcntl, popen, rows, spec_limits)
+NEEDED = (limits, place, scope, fcntl, popen, rows, limits)
 __all__ = ["CalledProcessError", "Pool", "Sandbox", "doctor", "run"]

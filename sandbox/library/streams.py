@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from .errors import SandboxError, usage
+from ..errors import SandboxError, usage
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
 CHUNK = 1 << 16

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run does with the listener that its child hands over: receipt, ledger, trace, and what the result gets of them."""
-from . import notify, policy_arms
-from .arms import Answers
-from .errors import SandboxError
+from . import listener
+from ..seccomp import policy_arms
+from ..seccomp.arms import Answers
+from ..errors import SandboxError
 from .ledger import Ledger
-from ..syscalls.landlock import WRITE_FILE
-from ..syscalls.libc import ARCH, number as number_of
+from ...syscalls.landlock import WRITE_FILE
+from ...syscalls.libc import ARCH, number as number_of
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
@@ -21,10 +22,10 @@ class Hearing:
         self.listening, self.listener, self.ledger, self.trace, self.awaited = listening, None, None, None, -1
         self.facts, self.notes = {}, {}
         if fd is None:
-            why = notify.unavailable(int(packet[len(notify.REFUSED):]))
+            why = listener.unavailable(int(packet[len(listener.REFUSED):]))
             self.notes = {"ledger": why, "trace": why}
             return
-        self.listener = notify.Listener(fd, packet == notify.KILLABLE, listening.trace)
+        self.listener = listener.Listener(fd, packet == listener.KILLABLE, listening.trace)
         if not self.listener.is_one():
             raise OSError(9, "is no listener", "descriptor")
         self.facts["listener"] = "a listener, %s, %s" % (
@@ -48,7 +49,7 @@ class Hearing:
             if self.listener.go_on(ident, number):
                 self.awaited = -1
         except OSError as error:
-            if error.errno != notify.EINVAL:
+            if error.errno != listener.EINVAL:
                 raise
             raise SandboxError("listener", "letting a call go on", reason="this kernel does not have it: Linux 5.5",
                                control="trace")
@@ -59,7 +60,7 @@ class Hearing:
         if stream is not None:
             stream.begin()
         # The tables are loaded now, while the program starts, and not while it waits for its first answer.
-        from .decode import decode
+        from ..decode.call import decode
         from .peek import Peek
         decode(ARCH, number_of("mount"), (0,) * 6, None)
         peek = Peek()

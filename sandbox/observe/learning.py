@@ -9,13 +9,13 @@ import errno
 import select
 import time
 
-from . import arms, learned, learned_text, policy
-from .errors import SandboxError, usage
+from ..seccomp import arms, learned, learned_text, policy
+from ..errors import SandboxError, usage
 from .hearing import Hearing
 from .ledger import SLICE, SOON
-from .. import seccomp_bpf as bpf
-from ..syscalls.libc import ARCH
-from ..syscalls.numbers import native
+from ... import seccomp_bpf as bpf
+from ...syscalls.libc import ARCH
+from ...syscalls.numbers import native
 
 NR = native().NR
 OPEN = "learning: system calls pass to the kernel and are noted"

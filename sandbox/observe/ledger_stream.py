@@ -3,8 +3,8 @@
 import select
 from json import dumps  # before anything runs
 
-from .result import SCHEMA
-from .writer import Writer
+from ..result.result import SCHEMA
+from ..running.writer import Writer
 
 #: What a reader that takes nothing may leave in memory; more is dropped, and the last line says so.
 BACKLOG = 4 << 20

@@ -8,7 +8,7 @@ alone that were named when the listener was made, and none of them may be one th
 """
 import os
 
-from ..syscalls import seccomp, seccomp_notify
+from ...syscalls import seccomp, seccomp_notify
 
 #: The words that come with the listener over the control socket.
 KILLABLE, PLAIN, REFUSED = b"Lkillable", b"Lplain", b"Lerrno="

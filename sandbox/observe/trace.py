@@ -12,12 +12,12 @@ import os
 import select
 import time
 
-from ..syscalls import pidfd_info, process as processes
-from ..syscalls.libc import ARCH
-from ..syscalls.numbers import native
+from ...syscalls import pidfd_info, process as processes
+from ...syscalls.libc import ARCH
+from ...syscalls.numbers import native
 from . import trace_files, trace_look
-from .decode import PATH_MAX, Call
-from .decode_memory import Unreadable, shown
+from ..decode.call import Call, PATH_MAX
+from ..decode.memory import Unreadable, shown
 
 NR = native().NR
 #: Rows in all; one path may have an eighth of them.  Beyond, so many paths are counted by name, and the others together.

@@ -8,8 +8,8 @@ import hashlib
 import os
 import stat
 
-from ..syscalls import mount
-from .features import missing
+from ...syscalls import mount
+from ..host.kernel import missing
 
 #: A larger file is not read; nor is anything beyond so many bytes of all files together.
 MOST, ALTOGETHER = 64 << 20, 512 << 20

@@ -2,7 +2,7 @@
 """What /proc says of a process that waits for its answer.  Evidence, never a decision."""
 import os
 
-from .decode_memory import shown
+from ..decode.memory import shown
 
 #: Bytes of a command line that are read, and arguments that are kept of it.
 LINE, WORDS = 8192, 32

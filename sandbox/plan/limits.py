@@ -2,10 +2,10 @@
 """The part of a Spec about control groups, and what is done where a control can't be: checked as text, host unseen."""
 import os
 
-from . import units
-from .controls import BEST_EFFORT, CONTROLS, GROUP_LIMITS
-from .door import option
-from .errors import usage
+from .. import units
+from ..controls import BEST_EFFORT, CONTROLS, GROUP_LIMITS
+from ..caller import option
+from ..errors import usage
 from .spec import _bytes, _list as _texts
 
 #: pid 1 of the sandbox and the program.

@@ -4,11 +4,11 @@
 With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
-from . import arms, frozen_filters, policy, policy_arms
-from .door import option
-from .errors import SandboxError, usage
-from ..syscalls.libc import ARCH
-from ..syscalls.numbers import native
+from ..seccomp import arms, policy, policy_arms, shipped as frozen_filters
+from ..caller import option
+from ..errors import SandboxError, usage
+from ...syscalls.libc import ARCH
+from ...syscalls.numbers import native
 
 NR = native().NR
 _FDS = range(3, 9)  # stages.become_init
@@ -85,7 +85,7 @@ def arm(plan):
     missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
-            from .filters import to_add
+            from ..seccomp.choose import to_add
             raise usage(option("ledger") if out.record else option("trace", "exec"),
                         "policy %s refuses %s, over which the listener is handed over" % (named[0], ", ".join(missing)),
                         "allow them: " + to_add(missing), stage="policy")
@@ -130,7 +130,7 @@ def _compose(plan, out, name):
 
 def _refused(program, audit_arch):
     """[call] of HANDOVER that a program does not let through."""
-    from .. import seccomp_bpf as bpf
+    from ... import seccomp_bpf as bpf
     code = bpf.decode(program)
     return [call for call, vectors in HANDOVER if any(
         bpf.run(code, NR[call], audit_arch, vector + (0,) * (6 - len(vector)))[0] & arms.ACTION not in (arms.ALLOW, arms.LOG)

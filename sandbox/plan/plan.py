@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
-from . import base_tree, etc, tiers
-from .controls import CONTROLS, asked
-from .errors import SandboxError, usage
-from .base_tree import NOEXEC, RO
-from ..syscalls import landlock, process
-from ..syscalls.libc import ARCH, BITS, MACHINE
+from ..tree import default
+from ..host import etc
+from .. import tiers
+from ..controls import CONTROLS, asked
+from ..errors import SandboxError, usage
+from ..tree.default import NOEXEC, RO
+from ...syscalls import landlock, process
+from ...syscalls.libc import ARCH, BITS, MACHINE
 
 #: [(control, kind, flag of clone3)].
 NAMESPACES = [(row.name, kind, flag) for kind, flag in process.NAMESPACES
@@ -79,7 +81,7 @@ def check_machine():
     """Raises SandboxError where mrunc has no filter for this machine."""
     if ARCH is None:
         name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
-        from . import remedies
+        from .. import remedies
         raise SandboxError("machine", "no filter for %s" % name, control="seccomp", remedy=remedies.line("machine"))
 
 
@@ -100,14 +102,14 @@ def make(spec, host, id_ranges=(), tier=tiers.FULL):
 
 
 def _fill(plan, spec, host, id_ranges, tier):
-    from . import frozen_filters
+    from ..seccomp import shipped
     plan.spec, plan.tier, plan.caller, plan.readable = spec, tier, (host.uid, host.gid), {}
     plan.lacks = tier.lacks
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
     plan.uid, plan.gid = spec.user or (0, 0)
     plan.home, plan.env = spec.home, dict(spec.env)
     if tier.real_id:
-        from . import real_id
+        from ..launch import real_id
         real_id.adapt(plan, host)
     plan.hostname = spec.hostname or b"mrunc"
     plan.cwd = spec.chdir or b"/box"
@@ -119,23 +121,23 @@ def _fill(plan, spec, host, id_ranges, tier):
     plan.watched = spec.changes or spec.export is not None
     plan.group, plan.group_notes = [], {}
     if spec.wants_group:
-        from . import cgroup_limits
+        from ..cgroup import limits as cgroup_limits
         plan.group, plan.group_notes = cgroup_limits.plan(spec)
     plan.filters, plan.policy_digest, plan.warnings, plan.listening = [], None, [], None
     if tier.own_tree:
         _own_tree(plan, spec, host)
     else:
-        from . import host_tree
-        host_tree.fill(plan, spec, host)
+        from ..tree import process_tier
+        process_tier.fill(plan, spec, host)
     if not plan.left_out("seccomp") and spec.learn != "record":
         plan.filters.append(_policy(plan, spec))
     plan.writes_host_files = bool(spec.rw) or not tier.own_tree
     if plan.writes_host_files and not plan.left_out("setid-filter"):
-        plan.filters.append(("setid", frozen_filters.setid_program(ARCH)))
+        plan.filters.append(("setid", shipped.setid_program(ARCH)))
     if not _holds_core(plan):
-        plan.filters.append(("core", frozen_filters.core_program(ARCH)))
+        plan.filters.append(("core", shipped.core_program(ARCH)))
     if spec.learn == "record":
-        from . import learning
+        from ..observe import learning
         learning.arm(plan)
     elif spec.ledger or spec.trace or spec.seccomp_action == "kill":
         from . import listening
@@ -147,18 +149,18 @@ def _own_tree(plan, spec, host):
     own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
     userland = None
     if spec.rootfs is not None:
-        from . import rootfs_run
+        from ..tree import userland as rootfs_run
         userland = rootfs_run.operations(rootfs_run.Userland(spec, plan.held), own_files, plan.home)
-    ops = base_tree.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), userland)
+    ops = default.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), userland)
     plan.operations = ops
     if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
-        from . import tree
-        plan.operations = tree.add_user_mounts(ops, spec, host, plan.held)
+        from ..tree import user_mounts
+        plan.operations = user_mounts.add_user_mounts(ops, spec, host, plan.held)
     if spec.overlay:
-        from . import overlay
+        from ..tree import overlay
         plan.operations = overlay.apply(plan.operations, spec, host, plan.held)
     if spec.harden:
-        from . import harden
+        from ..tree import harden
         plan.operations = harden.apply(plan.operations, spec.tty)
     if plan.left_out("proc"):
         for op in plan.operations:
@@ -169,21 +171,21 @@ def _own_tree(plan, spec, host):
             refuse_ownerless(op, host.mounts)
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
     plan.landlock_rules = _landlock_rules(plan.operations)
-    plan.plain = base_tree.plain_places(plan.operations)
+    plan.plain = default.plain_places(plan.operations)
 
 
 def _policy(plan, spec):
     """(name, program) of the system call policy.  The shipped ones are bytes with a known digest; nothing else is loaded."""
-    from . import frozen_filters
+    from ..seccomp import shipped
     name = spec.seccomp
     if not plan.tier.own_tree:
-        from . import host_tree
-        name = host_tree.policy(landlock.abi())
+        from ..tree import process_tier
+        name = process_tier.policy(landlock.abi())
     if not plan.tier.own_tree or name in SHIPPED and not spec.seccomp_add:
-        plan.policy_digest = frozen_filters.digest(name, ARCH)
-        return name, frozen_filters.program(name, ARCH)
-    from . import filters
-    name, program, plan.warnings = filters.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
+        plan.policy_digest = shipped.digest(name, ARCH)
+        return name, shipped.program(name, ARCH)
+    from ..seccomp import choose
+    name, program, plan.warnings = choose.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
     plan.policy_digest = digest(program)
     return name, program
 
@@ -227,7 +229,7 @@ def refuse_ownerless(op, mounts):
     for point, _, _, kind, _ in [max(above, key=lambda row: len(row[0]))] * bool(above) + \
             [row for row in mounts if row[0].startswith(inside)]:
         if kind in OWNERLESS:
-            from .door import option
+            from ..caller import option
             raise usage(op.src.decode("utf-8", "surrogateescape"), "%s is a %s, which can't be mapped to an owner" % (
                 point.decode("utf-8", "surrogateescape"), kind.decode()),
                         "bring files in with " + option("copy"), stage="sources")
@@ -237,7 +239,7 @@ def expected_mounts(operations, host, root_writable=False):
     """{mount point: set of flag words that it must have}: what mountinfo must show, no more and no less."""
     out = {}
     for op in operations:
-        if op.kind not in base_tree.MOUNTS:
+        if op.kind not in default.MOUNTS:
             continue
         flags = set(op.words())
         if op.dst == b"/" and not root_writable:

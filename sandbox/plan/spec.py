@@ -5,9 +5,9 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 """
 import os
 
-from .controls import CONTROLS
-from .errors import nearest, usage
-from .tiers import NAMES as TIERS
+from ..controls import CONTROLS
+from ..errors import nearest, usage
+from ..tiers import NAMES as TIERS
 
 GIB, MIB = 1 << 30, 1 << 20
 #: The longest single argument or environment string that exec takes, with its NUL.  execve(2): MAX_ARG_STRLEN
@@ -83,8 +83,8 @@ class Spec:
         self.io_read = self.io_write = ()
         self.best_effort = self.require = frozenset()
         if (memory, cpus, pids) != (None, None, None) or io_read or io_write or best_effort or require:
-            from . import spec_limits
-            spec_limits.check(self, memory, cpus, pids, io_read, io_write, best_effort, require)
+            from . import limits
+            limits.check(self, memory, cpus, pids, io_read, io_write, best_effort, require)
         self.seccomp = "default" if seccomp is None else _policy(seccomp)
         self.seccomp_add = [_addition(value) for value in _list(seccomp_add, "seccomp_add")]
         self.tier = _tiers(tier)
@@ -104,7 +104,7 @@ class Spec:
             if places.count(place) > 1:
                 raise usage(_show(place), "named twice as a destination")
         if self.harden or self.writable:
-            from . import harden as hardening
+            from ..tree import harden as hardening
             hardening.check(self, seccomp)
             self.seccomp = hardening.POLICY
 
@@ -165,7 +165,7 @@ def _show(data):
 
 def _option(name, *value, **typed):
     """As of door, which only a mistake needs; what is not an option's is named as it is."""
-    from .door import option
+    from ..caller import option
     return option(name, *value, **typed) if name in NAMES else " ".join((name,) + value)
 
 
@@ -180,14 +180,14 @@ def _env(data):
 
 
 def _amount(kind, value, name, **how):
-    from . import units
+    from .. import units
     return getattr(units, kind)(value, name, **how)
 
 
 def _one(kind, value, *name):
     """A checked value of an option that most runs do without: the module of these is loaded where one is given."""
-    from . import spec_values
-    return getattr(spec_values, kind)(value, *name)
+    from . import values
+    return getattr(values, kind)(value, *name)
 
 
 def _each(kind, given, name):

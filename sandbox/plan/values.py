@@ -2,9 +2,9 @@
 """The values of those options that most runs do without: places, sizes, ids, limits.  Loaded where one is given."""
 import os
 
-from . import units
-from .errors import usage
-from .spec import GIB, RLIMIT_INFINITY, RLIMITS, _bytes, _option, _show, mistake, pair
+from .. import units
+from ..errors import usage
+from .spec import GIB, RLIMITS, RLIMIT_INFINITY, _bytes, _option, _show, mistake, pair
 
 
 def export(value):
@@ -137,7 +137,7 @@ def user(value):
 
 
 def capability(value, name):
-    from ..syscalls.caps import NAMES
+    from ...syscalls.caps import NAMES
     plain = str(value).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
     if plain not in NAMES:

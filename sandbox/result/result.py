@@ -2,7 +2,7 @@
 """What happened, as one class and one JSON."""
 import os
 
-from . import errors
+from .. import errors
 
 SCHEMA = 1
 FIELDS = ("schema", "version", "argv", "tier", "reason", "detail", "advice", "evidence", "returncode", "exit_code", "signal",
@@ -26,7 +26,7 @@ class Result:
     what speaks for the reason, each with who saw it; exit_code, signal, errno: int or None; stage: the step that failed or
     None; started: RFC 3339 UTC; kernel, machine: as uname(2) says them; policy: {name, sha256} of the system call policy, None
     without one; usage: dict (None = not measured); controls: [{name, asked, in_force, how}]; refused, processes, samples,
-    changes: lists of the rows that sandbox/schema.py describes (`changes` in the process that read them is a rows.Rows), None
+    changes: lists of the rows that sandbox/result/schema.py describes (`changes` in the process that read them is a rows.Rows), None
     where nobody looked; changes_omitted: how many more changes there were than `changes` lists; notes: [str], what the command
     line says beside it: warnings of the plan (tiers passed over, system calls added to the policy), then what `changes` and
     --export could not take.
@@ -36,7 +36,7 @@ class Result:
     __slots__ = FIELDS + ("stdout", "stderr", "learned")
 
     def __init__(self, **fields):
-        from .. import __version__ as version
+        from ... import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv, self.controls, self.evidence = [], [], []
         self.refused = self.processes = self.samples = self.changes = self.changes_omitted = None  # None: not looked at
@@ -49,7 +49,7 @@ class Result:
             if name in FIELDS:  # a newer mrunc may say more; unknown keys are ignored
                 setattr(self, name, value)
         if self.changes and isinstance(self.changes[0], bytes):
-            from .rows import Rows
+            from ..changes.rows import Rows
             self.changes = list(Rows(self.changes))
 
     def packed(self):
@@ -123,7 +123,7 @@ class Result:
 
 
 def _next(status):
-    from .door import option, program_name
+    from ..caller import option, program_name
     return NEXT.get(status, "run it again: nothing of it has run").format(program=program_name(), copy=option("copy"))
 
 

@@ -6,7 +6,7 @@ Keys are added, never renamed; whoever reads ignores those that it does not know
 """
 from .reasons import REASONS
 from .result import SCHEMA, USAGE
-from .tiers import NAMES as TIERS
+from ..tiers import NAMES as TIERS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 #: So deep may what is read be nested: an argument of a call is the deepest, and a structure in it.

@@ -5,7 +5,7 @@
 the number 137 alone: what killed a program is known by who counted it.  A new way to end is a field of Evidence and a rule.
 """
 
-from .errors import DEADLINE
+from ..errors import DEADLINE
 
 SIGKILL, SIGXCPU, SIGXFSZ, SIGSYS = 9, 24, 25, 31
 SIGNALS = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE",
@@ -128,7 +128,7 @@ def signal_name(number):
 
 def _option(name, *value, **typed):
     """As of door, which only an advice needs."""
-    from .door import option
+    from ..caller import option
     return option(name, *value, **typed)
 
 
@@ -217,7 +217,7 @@ def _oom(evidence, verdict):
         return False
     if evidence.memory is None or not evidence.counted("oom"):
         return verdict.set("oom", "killed because the host ran out of memory", "bound it with " + _option("memory"))
-    from .units import human
+    from ..units import human
     return verdict.set("oom", "killed for memory: the limit of %s was reached%s" % (
         human(evidence.memory), _split(evidence)), "allow more with " + _option("memory"))
 

@@ -10,7 +10,7 @@ import fcntl
 import os
 import select
 
-from ..syscalls.splice import splice
+from ...syscalls.splice import splice
 
 CHUNK = 65536
 #: So much may wait for a reader before the other side is not read any more.
@@ -293,7 +293,7 @@ class Inward(Spliced):
         self.backlog = 1  # what is read ahead is lost to the caller's next program
         kind = os.fstat(self.given).st_mode & 0o170000
         if kind == SOCKET:
-            from ..syscalls.libc import sockets
+            from ...syscalls.libc import sockets
             self.socket = sockets.socket(fileno=os.dup(self.given))
             self.read = lambda: self.socket.recv(CHUNK, MSG_DONTWAIT)
         elif kind == FIFO:

@@ -14,8 +14,8 @@ stat(5) rounds to, up to 20 ms for each process.
 import os
 import time
 
-from .controls import Control
-from .errors import step
+from ..controls import Control
+from ..errors import step
 
 #: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
 #: time, where reading waits: for a processor, or for a lock that a program holds.

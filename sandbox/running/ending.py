@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from ..syscalls import process
+from ...syscalls import process
 
 SIGKILL = 9
 #: Seconds until the first look at an end that should have come by itself, which then come more seldom.

@@ -9,7 +9,7 @@ import os
 import select
 import time
 
-from ..syscalls import process
+from ...syscalls import process
 from .ending import BATCH, children, kill, kill_below, opened, parent, status
 
 SIGKILL, ESRCH = 9, 3

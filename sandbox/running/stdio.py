@@ -8,7 +8,7 @@ ours, a terminal becomes a terminal of the sandbox's own, and /dev/null is opene
 import fcntl
 import os
 
-from .errors import CANNOT_CONTAIN
+from ..errors import CANNOT_CONTAIN
 
 NULL_DEVICE = os.makedev(1, 3)
 CHARACTERS = 0o020000

@@ -4,11 +4,11 @@ import os
 import select
 import time
 
-from ..syscalls import libc, process
-from . import init
+from ...syscalls import libc, process
+from .. import init
 from .loop import Loop
-from .provisions import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
-from .verdict import Evidence
+from ..launch.provisions import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
+from ..result.verdict import Evidence
 
 SIGINT, SIGTERM, SIGKILL = 2, 15, 9
 #: After "stop" init reports the workload's end with its usage; one that can't is killed with everything else.  A deadline
@@ -136,7 +136,7 @@ class Supervision:
         """Takes up what is carried.  Raises OSError."""
         run = self.run
         if run.group is not None:
-            from .cgroup import Watch
+            from ..cgroup.group import Watch
             self.listeners.append(Watch(run.group))
         if run.hearing is not None and run.hearing.listener is not None:
             self.hearing = run.hearing.start(run)

@@ -9,7 +9,7 @@ import os
 import select
 import time
 
-from ..syscalls import process
+from ...syscalls import process
 from . import ending
 
 SIGKILL = 9

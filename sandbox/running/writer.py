@@ -24,7 +24,7 @@ class Writer:
         self.flags = self.socket = self.pipe = None
         kind = os.fstat(fd).st_mode & 0o170000
         if kind == 0o140000:
-            from ..syscalls.libc import sockets  # rare, and help needs no system call
+            from ...syscalls.libc import sockets  # rare, and help needs no system call
             self.socket = sockets.socket(fileno=os.dup(fd))
         if kind != FIFO and not os.isatty(fd):
             return
@@ -44,7 +44,7 @@ class Writer:
         return os.write(self.fd, data) if self.pipe is None else self._through(data)
 
     def _through(self, data):
-        from ..syscalls.splice import splice  # help needs no system call
+        from ...syscalls.splice import splice  # help needs no system call
         read, write = self.pipe
         count, moved = os.write(write, data), 0
         try:
@@ -82,7 +82,7 @@ class Writer:
 def _pipe_to(fd):
     """The two ends of an empty pipe that can be spliced to `fd`, or None."""
     try:
-        from ..syscalls.splice import splice
+        from ...syscalls.splice import splice
     except ImportError:  # a Python without ctypes, which the doctor must be able to say
         return None
     ends = os.pipe()

@@ -7,12 +7,12 @@ has no answer to, and the calls that mrunc's own pid 1 makes behind the same fil
 import os
 
 from . import policy
-from .door import option
-from .errors import SandboxError, usage
-from .policy_files import compiled, read, refuse_unsure
-from .policy_minijail import addition
-from .. import seccomp_bpf as bpf
-from ..syscalls import seccomp
+from ..caller import option
+from ..errors import SandboxError, usage
+from .files import compiled, read, refuse_unsure
+from .minijail import addition
+from ... import seccomp_bpf as bpf
+from ...syscalls import seccomp
 
 _FDS = range(3, 9)       # stages.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
@@ -47,7 +47,7 @@ def choose(spec, arch, signals):
     signals: whether the workload enters a Landlock ruleset of its own.  Raises SandboxError: exit 2 for a mistake in the
     policy, 125 for what this kernel can't do.
     """
-    from ..syscalls.caps import NAMES
+    from ...syscalls.caps import NAMES
     held = frozenset("CAP_" + NAMES[number].upper() for number in spec.cap_add)
     name, program, model = read(spec.seccomp, arch, held)
     warnings = []

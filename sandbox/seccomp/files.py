@@ -13,11 +13,11 @@ that the kernel takes all 64, a test that the upper half could walk round is ref
 import os
 import stat
 
-from . import frozen_filters, policy
-from .errors import SandboxError, nearest, usage
-from .policy_constants import OTHER_CALLS
-from .. import seccomp_bpf as bpf
-from ..syscalls.widths import WIDTHS
+from . import policy, shipped
+from ..errors import SandboxError, nearest, usage
+from .constants import OTHER_CALLS
+from ... import seccomp_bpf as bpf
+from ...syscalls.widths import WIDTHS
 
 #: Bytes of a policy file.  docker's default has 20,000.
 LIMIT = 1 << 20
@@ -59,7 +59,7 @@ def read(source, arch, caps=frozenset(), kernel=None):
     """
     name = os.fsdecode(source)
     if name in policy.NAMES:
-        return name, frozen_filters.program(name, arch), policy.policy(name, arch)
+        return name, shipped.program(name, arch), policy.policy(name, arch)
     data = load(name)
     shown = name if "/" in name else "./" + name  # never the name of a shipped one
     try:
@@ -75,7 +75,7 @@ def read(source, arch, caps=frozenset(), kernel=None):
 
 def _forms():
     """The remedy for a file that is no policy, or has a mistake: the two can't be told apart."""
-    from .door import program_name
+    from ..caller import program_name
     return "a policy is OCI JSON, minijail text or a BPF program, as %s --man mrunc-policy tells" % program_name()
 
 
@@ -85,11 +85,11 @@ def _read_text(name, shown, data, arch, caps, kernel):
     except UnicodeDecodeError as error:
         raise usage(name, "byte %d is not UTF-8: neither text nor a BPF program" % error.start, stage="policy")
     if text.text.lstrip()[:1] in ("{", "[") and not _minijail_braces(text.text):
-        from . import policy_oci
-        model = policy_oci.parse(text, arch, caps, running_kernel() if kernel is None else kernel)
+        from . import oci
+        model = oci.parse(text, arch, caps, running_kernel() if kernel is None else kernel)
     else:
-        from . import policy_minijail
-        model = policy_minijail.parse(text, arch)
+        from . import minijail
+        model = minijail.parse(text, arch)
     return shown, compiled(name, model), model
 
 
@@ -109,7 +109,7 @@ def load(name):
                 name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
-        from .door import option
+        from ..caller import option
         raise usage(option("seccomp"), "the path holds a NUL byte", stage="policy")
     try:
         found = os.fstat(fd)
@@ -124,7 +124,7 @@ def load(name):
     finally:
         os.close(fd)
     if data[:4] == b"\x7fELF":
-        from .door import program_name
+        from ..caller import program_name
         raise usage(name, "is a program (ELF) and no policy file", "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
             _forms(), program_name()), "policy")
     if len(data) > LIMIT:

@@ -5,9 +5,9 @@ A call that was seen passes; of those in HELD only with the arguments that were 
 argument keeps its tests if everything seen keeps to them, so a learned policy lets nothing pass that the default refuses,
 but for lines that say so.
 """
-from . import filters, policy, policy_arms
-from .policy_tables import HOLDING_CORE
-from .. import seccomp_bpf as bpf
+from . import choose, policy, policy_arms
+from .tables import HOLDING_CORE
+from ... import seccomp_bpf as bpf
 
 #: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars, which a filter sees.
 HELD = {"ioctl": (1,), "socket": (0, 1), "clone": (0,), "prctl": (0,), "fcntl": (1,)}
@@ -24,7 +24,7 @@ BLIND = tuple(policy_arms.BLIND[0][1].split())
 #: With every learned policy: what mrunc's pid 1 needs to start and end the program, what the hand-over of --ledger does behind
 #: the filter, how the kernel comes back from signals, of which a run may have seen none, and read, without which no program is
 #: and which learning would mostly wait for.  (call, the condition that is enough or None)
-BASE = tuple((call, enough) for call, _, enough in filters.STARTER if call != "ioctl") + tuple(
+BASE = tuple((call, enough) for call, _, enough in choose.STARTER if call != "ioctl") + tuple(
     (call, None) for call in ("sendmsg", "sendto", "brk", "mmap", "munmap", "futex", "rt_sigreturn", "restart_syscall", "read"))
 #: The answer to calls without a rule.
 DEFAULT = "ENOSYS"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C names of the arguments that a learned policy holds on to, as policy_constants has them: what is written here is
 read back there."""
-from . import policy_constants
+from . import constants
 
 #: The names of one argument, where others have the same value: F_RDLCK is 0 as F_DUPFD is.
 _FCNTL = """F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_SETOWN F_GETOWN F_SETSIG F_GETSIG F_SETOWN_EX
@@ -22,7 +22,7 @@ class Names:
     """Of one architecture."""
 
     def __init__(self, arch):
-        table = policy_constants.table(arch)
+        table = constants.table(arch)
 
         def values(chosen):
             return {table[name]: name for name in sorted(chosen, reverse=True)}  # of several, the first

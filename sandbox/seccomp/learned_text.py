@@ -7,13 +7,13 @@ names.  What the comments say (a rule seen once, the runs) is read back for merg
 import errno
 import re
 
-from . import learned, policy_tables
-from .errors import usage
-from .learned import BASE, DEFAULT, HELD, MOST_VALUES, OTHERWISE, Judge, Learned
+from . import learned, tables
+from ..errors import usage
+from .learned import BASE, DEFAULT, HELD, Judge, Learned, MOST_VALUES, OTHERWISE
 from .learned_names import Names
-from .policy_files import Text, condition
-from .policy_minijail import Reader
-from .. import seccomp_bpf as bpf
+from .files import Text, condition
+from .minijail import Reader
+from ... import seccomp_bpf as bpf
 
 #: (title, the first call of the part of policy_tables.DEFAULT that it stands for)
 SECTIONS = (("Files", "read"), ("Memory", "mmap"), ("Processes, threads, signals", "fork"),
@@ -70,7 +70,7 @@ def _places():
     """{call: index of its section} of those that the default policy has rows for."""
     place, section = {}, -1
     first = {call: index for index, (_, call) in enumerate(SECTIONS)}
-    for _, _, calls in policy_tables.DEFAULT:
+    for _, _, calls in tables.DEFAULT:
         for call in calls.split():
             section = first.get(call, section)
             place[call] = section

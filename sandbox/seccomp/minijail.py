@@ -17,11 +17,11 @@ import errno as errnos
 import os
 import re
 
-from . import policy_constants
-from .door import option
-from .errors import SandboxError, nearest, usage
-from .policy_files import MOST_RULES, TOO_MANY, Rules, Text, condition, known_call, load, misspelt
-from .. import seccomp_bpf as bpf
+from . import constants
+from ..caller import option
+from ..errors import SandboxError, nearest, usage
+from .files import MOST_RULES, Rules, TOO_MANY, Text, condition, known_call, load, misspelt
+from ... import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,
            "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
@@ -87,7 +87,7 @@ class Reader:
     def __init__(self, text, arch, single=False, nested=False):
         self.text, self.arch, self.single, self.nested = text, arch, single, nested
         self.rules, self.calls, self.default, self.default_at, self.denylist = [], [], None, 0, False
-        self.place, self.constants, self.included, self.count = 0, policy_constants.table(arch), 0, 0
+        self.place, self.constants, self.included, self.count = 0, constants.table(arch), 0, 0
         self.braces, self.now = 0, None
         self.next()
 

@@ -7,10 +7,10 @@ import errno as errnos
 import re
 from json import decoder
 
-from .errors import nearest
-from .policy_files import Rules, condition, disjoint, known_call, misspelt, version
-from .. import seccomp_bpf as bpf
-from ..syscalls.caps import NAMES as CAPABILITIES
+from ..errors import nearest
+from .files import Rules, condition, disjoint, known_call, misspelt, version
+from ... import seccomp_bpf as bpf
+from ...syscalls.caps import NAMES as CAPABILITIES
 
 ACTIONS = {"SCMP_ACT_ALLOW": bpf.ALLOW, "SCMP_ACT_ERRNO": bpf.ERRNO, "SCMP_ACT_KILL": bpf.KILL_THREAD,
            "SCMP_ACT_KILL_THREAD": bpf.KILL_THREAD, "SCMP_ACT_KILL_PROCESS": bpf.KILL_PROCESS, "SCMP_ACT_TRAP": bpf.TRAP,

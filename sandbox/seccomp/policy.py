@@ -2,7 +2,7 @@
 """The shipped system call policies as models with reasons, from the tables (`policy_tables`): what tools ask for, and what
 the programs of `frozen_filters` were compiled from.
 """
-from .frozen_filters import ARCHES, NAMES
+from .shipped import ARCHES, NAMES
 
 PRETEND = 0x00050000  # SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
@@ -10,7 +10,7 @@ X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
 def numbers(arch):
     """The table of an architecture, as of syscalls.numbers: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""
-    from ..syscalls.numbers import table
+    from ...syscalls.numbers import table
     return table(arch)
 
 
@@ -20,11 +20,11 @@ def decisions(name, arch):
     A rule is as in policy_tables: an action (allow, kill, pretend, an errno name), or a tuple of (action, test, ...).
     Raises ValueError for an unknown policy.
     """
-    from . import policy_tables
+    from . import tables
     if name not in NAMES:
         raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
-    rules = _rules(policy_tables.DEFAULT)
-    changed = _rules(policy_tables.POLICIES[name])
+    rules = _rules(tables.DEFAULT)
+    changed = _rules(tables.POLICIES[name])
     if set(changed) - set(rules):
         raise ValueError("policy %s changes calls that the default doesn't name: %s"
                          % (name, " ".join(sorted(set(changed) - set(rules)))))
@@ -35,12 +35,12 @@ def decisions(name, arch):
 
 def groups(name, arch):
     """[(rule, reason, [system call, ...])] in the order of the tables, by purpose: as `decisions`, to be read."""
-    from . import policy_tables
+    from . import tables
     left, out = decisions(name, arch), []
-    changed = _rules(policy_tables.POLICIES[name])
-    for rows in (policy_tables.DEFAULT, policy_tables.POLICIES[name]):
+    changed = _rules(tables.POLICIES[name])
+    for rows in (tables.DEFAULT, tables.POLICIES[name]):
         for rule, reason, names in rows:
-            calls = [call for call in names.split() if call in left and (rows is not policy_tables.DEFAULT
+            calls = [call for call in names.split() if call in left and (rows is not tables.DEFAULT
                                                                         or call not in changed)]
             if calls:
                 out.append((rule, reason, calls))
@@ -49,7 +49,7 @@ def groups(name, arch):
 
 def policy(name, arch):
     """The model of a policy (seccomp_bpf.Policy), from which `program` was compiled. Errors as `decisions`."""
-    from .. import seccomp_bpf
+    from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in decisions(name, arch).items()}
     return seccomp_bpf.Policy(table.AUDIT_ARCH, _action("ENOSYS"), rules)
@@ -58,30 +58,30 @@ def policy(name, arch):
 def exported(name, arch):
     """The program of a policy as `export` writes it: without what keeps RLIMIT_CORE, since elsewhere nothing sets it to 1.
     Errors as `decisions`."""
-    from .. import seccomp_bpf
-    from . import policy_tables
+    from ... import seccomp_bpf
+    from . import tables
     model, table, rows = policy(name, arch), numbers(arch), decisions(name, arch)
-    for call, _ in policy_tables.HOLDING_CORE:
-        rule = tuple(entry for entry in rows[call][0] if (call, entry) not in policy_tables.HOLDING_CORE)
+    for call, _ in tables.HOLDING_CORE:
+        rule = tuple(entry for entry in rows[call][0] if (call, entry) not in tables.HOLDING_CORE)
         model.rules[table.NR[call]] = _model("allow" if rule == (("allow",),) else rule)
     return seccomp_bpf.compile_policy(model)
 
 
 def setid_policy(arch):
     """The model of `frozen_filters.setid_program`."""
-    from . import policy_tables
-    return _beside(policy_tables.SET_ID, arch)
+    from . import tables
+    return _beside(tables.SET_ID, arch)
 
 
 def core_policy(arch):
     """The model of `frozen_filters.core_program`."""
-    from . import policy_tables
-    return _beside(policy_tables.CORE, arch)
+    from . import tables
+    return _beside(tables.CORE, arch)
 
 
 def _beside(rows, arch):
     """A filter that lets everything pass but what its rows refuse."""
-    from .. import seccomp_bpf
+    from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items() if call in table.NR}
     # A policy that lets x32 numbers pass would otherwise let chmod pass under its x32 number.
@@ -104,7 +104,7 @@ def _rules(rows):
 
 
 def _model(rule):
-    from .. import seccomp_bpf
+    from ... import seccomp_bpf
     if isinstance(rule, str):
         return _action(rule)
     return [(_action(entry[0]), [seccomp_bpf.Condition(*test) for test in entry[1:]]) for entry in rule]
@@ -112,7 +112,7 @@ def _model(rule):
 
 def _action(text):
     import errno
-    from .. import seccomp_bpf
+    from ... import seccomp_bpf
     known = {"allow": seccomp_bpf.ALLOW, "kill": seccomp_bpf.KILL_PROCESS, "pretend": PRETEND}
     if text in known:
         return known[text]

@@ -54,7 +54,7 @@ def _frozen(name, arch):
 
 def _table(name):
     if name in ("default", "setid"):
-        from . import frozen as table
+        from . import shipped_bytes as table
     else:
-        from . import frozen_named as table
+        from . import shipped_named as table
     return table

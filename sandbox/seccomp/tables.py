@@ -16,8 +16,8 @@ The mount, pid, network and IPC namespaces hold without the filter; it only take
 leave open.
 """
 
-from .policy_arguments import F_SETOWN, FCNTL, FCNTL_LOCKS, GET_OPTIONS, IOCTLS, IOCTLS_EPERM, MADV_MERGEABLE, \
-    MSG_OOB, PRCTL_REFUSED, RLIMIT_CORE, SET_OPTIONS
+from .arguments import FCNTL, FCNTL_LOCKS, F_SETOWN, GET_OPTIONS, IOCTLS, IOCTLS_EPERM, \
+    MADV_MERGEABLE, MSG_OOB, PRCTL_REFUSED, RLIMIT_CORE, SET_OPTIONS
 
 # linux/sched.h: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME lies in clone's signal byte and
 # is possible with unshare and clone3 only. Argument 0 on both architectures.

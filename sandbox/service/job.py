@@ -9,10 +9,11 @@ import marshal
 import os
 import time
 
-from ..syscalls import process
-from . import launch, supervise
-from .ending import Ending
-from .errors import SandboxError
+from ...syscalls import process
+from ..launch import run as launch
+from ..running import supervise
+from ..running.ending import Ending
+from ..errors import SandboxError
 from .launcher import PART, SIGKILL, Served, error_as_dict
 
 SETUP, RUNS, ENDS, ANSWERS = "setup", "runs", "ends", "answers"

@@ -22,13 +22,14 @@ import marshal
 import os
 import resource
 
-from ..syscalls import libc, process
-from . import init, launch, provisions
-from .errors import SandboxError, usage
-from .features import Features
-from .loop import Loop
-from .spec import Spec, known
-from .unchanged import Plans
+from ...syscalls import libc, process
+from .. import init
+from ..launch import provisions, run as launch
+from ..errors import SandboxError, usage
+from ..host.kernel import Features
+from ..running.loop import Loop
+from ..plan.spec import Spec, known
+from .plans import Plans
 
 SIGKILL, POLLIN, ESRCH = 9, 1, 3
 ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone

@@ -14,9 +14,9 @@ import select
 import stat
 import time
 
-from .base_tree import DEVICES
-from .host import CPU_FILES, ROOT_NAMES, STORES, etc_candidates
-from .plan import SHIPPED
+from ..tree.default import DEVICES
+from ..host.facts import CPU_FILES, ROOT_NAMES, STORES, etc_candidates
+from ..plan.plan import SHIPPED
 
 #: Options that a plan depends on by their values alone.
 BY_VALUE = frozenset(("env", "hostname", "user", "cap_add", "rlimit", "timeout", "cpu_time", "grace", "max_output", "samples",

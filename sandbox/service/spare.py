@@ -9,10 +9,10 @@ spare.  It holds no descriptor of the host's, and ends when nobody has wanted it
 import os
 import time
 
-from .errors import SandboxError
+from ..errors import SandboxError
 from .job import Job, killed
 from .launcher import Served
-from .warm import WARM, Later, Warm
+from .warm import Later, WARM, Warm
 
 POLLPRI, POLLERR = 2, 8
 #: So long a spare waits, and so near to each other two runs must be for one to be made.

@@ -11,12 +11,12 @@ import marshal
 import os
 import time
 
-from . import init
-from .errors import USAGE, SandboxError
-from .job import SETUP, Job
+from .. import init
+from ..errors import SandboxError, USAGE
+from .job import Job, SETUP
 from .launcher import Served, error_as_dict
-from .result import now_utc
-from .stdio import open_pty
+from ..result.result import now_utc
+from ..running.stdio import open_pty
 
 WARM = "warm"
 POLLIN = 1

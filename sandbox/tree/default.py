@@ -5,7 +5,8 @@ An operation only says what shall be there; mounting.py does it.  Mount points a
 """
 import os
 
-from ..syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY
+from ...syscalls.mount import MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, \
+    MOUNT_ATTR_RDONLY
 
 RO, NOSUID, NODEV, NOEXEC = MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC
 INODES = 100000
@@ -119,7 +120,7 @@ def base(host, own_files, proc, home, skip_subset=False, userland=None):
         # Read-only: what Landlock would refuse, too, where there is one.  A program could lower its oom_score_adj.
         add(Operation("proc", b"/proc", flags=RO | NOSUID | NODEV | NOEXEC, subset=proc == "pid" and not skip_subset))
     if proc == "full":
-        from .host import PROC_MASKED_DIRECTORIES, PROC_MASKED_FILES
+        from ..host.facts import PROC_MASKED_DIRECTORIES, PROC_MASKED_FILES
         for name in PROC_MASKED_FILES:
             if name in host.proc:
                 add(Operation("mask-file", b"/proc/" + name.encode(), b"/dev/null", RO | NOSUID | NOEXEC))

@@ -4,9 +4,9 @@
 The planned operations are changed as data; the child and the gate then treat them like any others.  What is left to hostile
 code are interpreters: a script needs no permission to execute (SECURITY.md).
 """
-from .door import option
-from .errors import usage
-from .base_tree import NODEV, NOEXEC, NOSUID, RO, tmpfs
+from ..caller import option
+from ..errors import usage
+from .default import NODEV, NOEXEC, NOSUID, RO, tmpfs
 
 POLICY = "strict"
 

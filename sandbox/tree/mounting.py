@@ -7,8 +7,8 @@ but for the plain ones, on whose way there is nothing but directories that were 
 """
 import os
 
-from ..syscalls import mount
-from .base_tree import INODES, NODEV, NOSUID, RO
+from ...syscalls import mount
+from .default import INODES, NODEV, NOSUID, RO
 
 CHUNK = 1 << 20
 #: Each takes 60 KiB of the kernel's memory that no control group counts, and one of kernel.pty.max.

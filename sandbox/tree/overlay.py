@@ -8,16 +8,16 @@ owner is mapped can be changed: root's sources are mapped to their owner (Linux 
 import os
 import stat
 
-from ..syscalls import mount
-from ..syscalls.files import directory_room, next_names
-from .beneath import open_beneath
-from .changes import State, read_state
-from .door import library, option, program_name
-from .errors import SandboxError, usage
-from .base_tree import INODES, NODEV, NOEXEC, NOSUID, tmpfs
-from .host import STORES
+from ...syscalls import mount
+from ...syscalls.files import directory_room, next_names
+from ...syscalls.beneath import open_beneath
+from ..changes.compare import State, read_state
+from ..caller import library, option, program_name
+from ..errors import SandboxError, usage
+from .default import INODES, NODEV, NOEXEC, NOSUID, tmpfs
+from ..host.facts import STORES
 from .source import open_path
-from .tree_walk import Entry, Walk
+from ..changes.walk import Entry, Walk
 
 SIZE = 1 << 30
 #: Of the host's userland these lie on our own root; with an overlay of everything they can be written too.

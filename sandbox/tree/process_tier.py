@@ -8,12 +8,12 @@ private directory on the command line.
 import os
 import stat
 
-from .door import option
-from .errors import SandboxError, usage
-from .base_tree import Operation
+from ..caller import option
+from ..errors import SandboxError, usage
+from .default import Operation
 from .sources import closed_path, refuse_sockets
-from .tree import open_copied, open_source, show
-from ..syscalls import landlock
+from .user_mounts import open_copied, open_source, show
+from ...syscalls import landlock
 
 READ = landlock.READ_FILE | landlock.READ_DIR
 READ_WRITE = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV

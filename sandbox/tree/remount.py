@@ -8,8 +8,8 @@ each new mount is found in mountinfo, opened, and keeps the flags that it has.  
 import errno
 import os
 
-from ..syscalls import mount
-from .host import unescape
+from ...syscalls import mount
+from ..host.facts import unescape
 
 #: Of statvfs(3), and the same in MS_* and MOUNT_ATTR_*: read-only, nosuid, nodev, noexec.
 KEPT = 0xf

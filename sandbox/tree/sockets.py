@@ -7,8 +7,8 @@ the table does not place: names relative to a service's directory, and services 
 """
 import os
 
-from .errors import SandboxError
-from .host import STORES, whole
+from ..errors import SandboxError
+from ..host.facts import STORES, whole
 
 S_IFMT, S_IFSOCK = 0o170000, 0o140000
 #: So many entries of a store are searched.  A few ms; a larger one is covered by the table alone.
@@ -72,7 +72,7 @@ def _search(store):
 
 
 def _talks(tree, path, kind):
-    from .door import option
+    from ..caller import option
     shown = tree.decode("utf-8", "surrogateescape")
     return SandboxError(
         "sources", shown, control="mounts", reason="%s is a %s of the host's, and a program inside could talk to its owner" %

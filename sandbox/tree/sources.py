@@ -8,9 +8,9 @@ import errno
 import os
 import stat
 
-from ..syscalls import mount, process
-from .door import option
-from .errors import CANNOT_CONTAIN, USAGE, SandboxError
+from ...syscalls import mount, process
+from ..caller import option
+from ..errors import CANNOT_CONTAIN, SandboxError, USAGE
 from .source import entries
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.

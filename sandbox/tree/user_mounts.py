@@ -3,10 +3,10 @@
 import errno
 import os
 
-from .door import library, option
-from .errors import usage
-from .host import kind_of
-from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
+from ..caller import library, option
+from ..errors import usage
+from ..host.facts import kind_of
+from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
 from .source import Planted, open_path
 
 

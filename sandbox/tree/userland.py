@@ -7,11 +7,11 @@ Each is bound by itself onto our own tmpfs root, because mount points may be mad
 import os
 import shlex
 
-from .base_tree import NODEV, NOEXEC, NOSUID, RO, Operation, tmpfs
-from .door import option, program_name
-from .errors import usage
-from .host import kind_of
-from .tree import bind, open_source
+from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
+from ..caller import option, program_name
+from ..errors import usage
+from ..host.facts import kind_of
+from .user_mounts import bind, open_source
 
 OURS = (b"proc", b"sys", b"dev", b"tmp", b"box", b"run", b".landlock", b".cover")
 #: Of our own files, those that say who the host is; the tree keeps its users and everything else.

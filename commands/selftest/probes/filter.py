@@ -5,9 +5,10 @@ import os
 import signal
 import struct
 
-from ..sandbox.attempt import (addressof, asks, blocked, buffer, call, child_exits, int80, low_memory, reached, wide)
-from .probes_namespaces import NEWUSER
-from .probing import HOST, KERNEL, Probe
+from ..attempt import addressof, asks, blocked, buffer, call, child_exits, int80, low_memory, \
+    reached, wide
+from .namespaces import NEWUSER
+from ..probing import HOST, KERNEL, Probe
 
 GROUP = "filter"
 ENOTTY, EBADF, EINVAL, EFAULT = errno.ENOTTY, errno.EBADF, errno.EINVAL, errno.EFAULT

@@ -8,8 +8,8 @@ import os
 import signal
 import struct
 
-from ..sandbox.attempt import buffer, call, invisible, reached
-from .probing import HOST, Probe
+from ..attempt import buffer, call, invisible, reached
+from ..probing import HOST, Probe
 
 GROUP = "given"
 FS_IOC_SETFLAGS, FS_NODUMP_FL = 0x40086602, 0x40

@@ -6,9 +6,10 @@ import signal
 import struct
 import time
 
-from ..sandbox.attempt import Unsuitable, blocked, buffer, call, exists, invisible, lists, mounts, opens, reached, reads
-from .probes_namespaces import FIRST
-from .probing import HOST, INFO, Probe
+from ..attempt import Unsuitable, blocked, buffer, call, exists, invisible, lists, mounts, \
+    opens, reached, reads
+from .namespaces import FIRST
+from ..probing import HOST, INFO, Probe
 
 GROUP = "information"
 #: File systems that have no device and no path of the host's.

@@ -7,8 +7,8 @@ import errno
 import os
 import signal
 
-from ..sandbox.attempt import blocked, call, reached
-from .probing import LIMIT, Probe
+from ..attempt import blocked, call, reached
+from ..probing import LIMIT, Probe
 
 GROUP = "limits"
 MIB = 1 << 20

@@ -5,8 +5,8 @@ import os
 import stat
 import struct
 
-from ..sandbox.attempt import asks, blocked, buffer, call, invisible, mounts, opens, reached
-from .probing import HOST, KERNEL, Probe
+from ..attempt import asks, blocked, buffer, call, invisible, mounts, opens, reached
+from ..probing import HOST, KERNEL, Probe
 
 GROUP = "mounts"
 AT_FDCWD = -100

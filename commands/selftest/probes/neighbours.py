@@ -7,8 +7,8 @@ import os
 import socket
 import stat
 
-from ..sandbox.attempt import asks, blocked, buffer, call, invisible, opens, reached
-from .probing import HOST, INFO, KERNEL, Probe
+from ..attempt import asks, blocked, buffer, call, invisible, opens, reached
+from ..probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "neighbours"
 PLANTED = "own ipc namespace"

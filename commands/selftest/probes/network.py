@@ -4,8 +4,8 @@ import errno
 import os
 import struct
 
-from ..sandbox.attempt import asks, blocked, buffer, call, invisible, reached
-from .probing import HOST, INFO, KERNEL, Probe
+from ..attempt import asks, blocked, buffer, call, invisible, reached
+from ..probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "network"
 STREAM, DGRAM, RAW, SEQPACKET = 1, 2, 3, 5

@@ -9,13 +9,14 @@ import signal
 import stat
 import struct
 
-from ..sandbox.attempt import (addressof, blocked, buffer, call, child_exits, int80, invisible, reached, refusal, wide)
-from .probes_devices import cgroup_files
-from .probes_filter import PTRACE_SEIZE, TIOCSTI
-from .probes_mounts import here, takes_files
-from .probes_namespaces import NEWNET, NEWNS, NEWUSER
-from .probes_proc import pids
-from .probing import HOST, KERNEL, Probe
+from ..attempt import addressof, blocked, buffer, call, child_exits, int80, invisible, reached, \
+    refusal, wide
+from .devices import cgroup_files
+from .filter import PTRACE_SEIZE, TIOCSTI
+from .mounts import here, takes_files
+from .namespaces import NEWNET, NEWNS, NEWUSER
+from .proc import pids
+from ..probing import HOST, KERNEL, Probe
 
 GROUP = "patterns"
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000

@@ -4,8 +4,8 @@ import errno
 import mmap
 import os
 
-from ..sandbox.attempt import Unsuitable, blocked, call, invisible, opens, reached
-from .probing import HOST, INFO, KERNEL, Probe
+from ..attempt import Unsuitable, blocked, call, invisible, opens, reached
+from ..probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "proc"
 WRITE, READ = os.O_WRONLY, os.O_RDONLY

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 
-from ..sandbox.attempt import addressof, asks, buffer, call, reached, wide
-from .probing import HOST, INFO, KERNEL, Probe
+from ..attempt import addressof, asks, buffer, call, reached, wide
+from ..probing import HOST, INFO, KERNEL, Probe
 
 GROUP = "requests"
 EPERM, EACCES, EBADF, EFAULT, EINVAL = (

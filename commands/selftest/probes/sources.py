@@ -12,9 +12,9 @@ import socket
 import struct
 import time
 
-from ..sandbox.attempt import ERROR, Outcome, blocked, call, invisible, reached
-from .probes_namespaces import NEWNS, NEWUSER
-from .probing import HOST, INFO, Probe
+from ..attempt import ERROR, Outcome, blocked, call, invisible, reached
+from .namespaces import NEWNS, NEWUSER
+from ..probing import HOST, INFO, Probe
 
 GROUP = "sources"
 NOBODY = 65534

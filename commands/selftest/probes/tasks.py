@@ -9,8 +9,8 @@ import os
 import resource
 import struct
 
-from ..sandbox.attempt import asks, blocked, buffer, call, invisible, reached, wide
-from .probing import HOST, KERNEL, Probe
+from ..attempt import asks, blocked, buffer, call, invisible, reached, wide
+from ..probing import HOST, KERNEL, Probe
 
 GROUP = "tasks"
 BY_PID = "the filter (pid 1 refused)"
