@@ -35,7 +35,7 @@ UNPACED = """
 import functools, sys
 sys.path.insert(0, %r)
 import mrunc
-from mrunc.sandbox import ledger
+from mrunc.sandbox.observe import ledger
 ledger.Ledger = functools.partial(ledger.Ledger, burst=1 << 40)
 mrunc.main(sys.argv[1:], leave=True)
 """

@@ -219,7 +219,7 @@ def _words():
             "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
             "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"), "copy": option("copy"),
             "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
-            "as_owner": "" if os.access(folder, os.W_OK) else "sudo "}
+            "as_owner": "" if os.access(folder(), os.W_OK) else "sudo "}
 
 
 def _fill(text, words):

@@ -129,7 +129,7 @@ assert result.reason == "exited" and os.path.getsize("out") == LIMIT + 1, result
 
 def test_captured_text_is_what_decoding_it_whole_gives(host):
     host("""
-from mrunc.sandbox import streams
+from mrunc.sandbox.library import streams
 import random
 pieces = [b"a\\r\\nb\\rc\\n", "\\u00e4\\u20ac\\U0001f600".encode(), b"\\xff\\xe2\\r\\n", b"\\xf0\\x9f", b"\\r", b"x" * 3000]
 streams.BLOCK, chance = 64, random.Random(1)
@@ -167,7 +167,7 @@ def test_an_answer_is_read_though_the_launcher_ends_between_two_looks(host):
     """It closes its end with a word of ours unread after the length of its answer was asked for."""
     host("""
 import marshal, socket
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 class Channel:
     fileno, close, looks = ours.fileno, ours.close, 0

@@ -174,7 +174,7 @@ def test_a_reading_misses_no_process_and_counts_none_twice(tmp_path):
     """The arithmetic on a made-up /proc: handed on, lost, and reaped while one looks."""
     code = r"""
 import os, sys; sys.path.insert(0, %r); import mrunc
-from mrunc.sandbox.cputime import Meter
+from mrunc.sandbox.running.cputime import Meter
 top = sys.argv[1]
 def process(pid, parent, own, waited=0, start=7):
     os.makedirs("%%s/%%d" %% (top, pid), exist_ok=True)

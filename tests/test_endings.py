@@ -191,8 +191,8 @@ def test_a_kill_through_the_library_is_told(inside):
 
 
 FAILING = """
-from mrunc.sandbox import supervise, launch
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.running import supervise; from mrunc.sandbox.launch import run as launch
+from mrunc.sandbox.plan.spec import Spec
 supervise.Supervision._record = lambda self: 1 // 0
 result = launch.launch(launch.prepare(Spec(['/bin/true'])))
 """
@@ -230,7 +230,7 @@ def test_a_signal_ends_a_script_and_what_it_waits_for(inside, options, number):
 
 def test_an_end_before_the_new_root_kills_nobody_of_the_host():
     """Until pivot_root /proc/PID/root/proc is the host's own, which lists every process."""
-    script = ("import os, subprocess, sys, types\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox import ending\n"
+    script = ("import os, subprocess, sys, types\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox.running import ending\n"
               "killed = []\nending.kill = lambda fd: killed.append(os.readlink('/proc/self/fd/%%d' %% fd))\n"
               "plan = types.SimpleNamespace(tier=types.SimpleNamespace(own_tree=True), spec=types.SimpleNamespace(proc='pid'))\n"
               "run = types.SimpleNamespace(pid=os.getppid(), plan=plan, undo=[])\n"

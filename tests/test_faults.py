@@ -26,14 +26,14 @@ from test_gate import AUDIT, DEADLINE, DRIVER, SHELL, Traced, weaker
 
 MANY, EDGE = int(os.environ.get("MRUNC_FAULTS_MANY", "18")), 4
 #: An init whose "ready" is lost waits at the gate until the supervisor's patience ends.
-CHILD_DRIVER = DRIVER.replace("real, tracers", "from mrunc.sandbox import launch\nlaunch.SETUP_DEADLINE = 15.0\nreal, tracers", 1)
+CHILD_DRIVER = DRIVER.replace("real, tracers", "from mrunc.sandbox.launch import run as launch\nlaunch.SETUP_DEADLINE = 15.0\nreal, tracers", 1)
 #: The same as the DRIVER of test_gate.py, but the tracer comes at the gate.
 GATE_DRIVER = r"""
 import json, os, subprocess, sys
 folder, output, tracing = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 sys.path.insert(0, folder)
 import mrunc
-from mrunc.sandbox import launch
+from mrunc.sandbox.launch import run as launch
 from mrunc.syscalls import libc
 real, tracers = launch.Run.let_go, []
 

@@ -9,7 +9,7 @@ from hosting import OWN_MOUNTS
 #: What a program inside says of itself, and what its launcher has.
 SEEN = """
 import threading
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 SAY = "import os; print(os.getpriority(0, 0), os.sched_getscheduler(0), sorted(os.sched_getaffinity(0)))"
 def said():
     return mrunc.run(["python3", "-c", SAY], capture_output=True, text=True, check=True).stdout.strip()
@@ -73,7 +73,7 @@ def test_the_label_of_a_security_module_belongs_to_a_launchers_key(host):
     """Of a directory that stands for the thread's in /proc: not every kernel has a module that labels."""
     host("""
 import tempfile
-from mrunc.sandbox import surroundings
+from mrunc.sandbox.library import surroundings
 place = tempfile.mkdtemp()
 os.mkdir(place + "/attr")
 held, found = os.open(place, os.O_PATH), []
@@ -88,7 +88,7 @@ assert found[0] == found[2] != found[1]
 def test_a_host_in_a_bind_of_its_root_is_not_served_the_old_tree(host):
     """Which has the same device and inode.  In a chroot the kernel allows no user namespace: clone(2), EPERM."""
     host(OWN_MOUNTS + """
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 import ctypes, tempfile
 libc = ctypes.CDLL(None, use_errno=True)
 def shown(**options):

@@ -345,7 +345,7 @@ until(lambda: held() <= before)
 def test_an_end_is_told_as_it_was_and_not_as_it_was_foretold(host):
     """While the program runs the host hears what an end with 0 will look like; another end is told whole."""
     host("""
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 calls, Call = [], client.Call
 class Kept(Call):
     def __init__(self, *given):
@@ -461,7 +461,7 @@ def test_what_a_run_held_that_could_not_be_executed_is_freed_at_once(host):
     """Not when somebody collects garbage."""
     host("""
 import gc, weakref
-from mrunc.sandbox import job
+from mrunc.sandbox.service import job
 class Launcher:
     jobs = set()
     class loop:
@@ -505,7 +505,7 @@ assert process.returncode == 0
 def test_a_launcher_serves_no_one_who_may_have_given_up_rights(inside_as_root):
     """A server's worker, say, which is forked with the server's socket and becomes somebody else, or gives up capabilities."""
     code = HEAD % os.path.dirname(inside_as_root.tool) + """
-from mrunc.sandbox import client, library
+from mrunc.sandbox.library import client; from mrunc.sandbox.library import api as library
 def asked(wanted):
     read, write = os.pipe()
     call = client.submit(library.request(["cat", "/x"], {"ro": [os.path.abspath("secret") + ":/x"]}), (0, write, write), link=link)
@@ -549,7 +549,7 @@ print("the end")
 def test_a_host_that_has_given_up_rights_has_no_launcher_with_them(host):
     host("""
 import resource
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 from mrunc.syscalls import process, seccomp
 def written():
     done = mrunc.run(["python3", "-c", "open('/tmp/x', 'w').write('x' * 8192)"], capture_output=True)
@@ -570,7 +570,7 @@ assert written() == (True, 4)
 def test_a_host_whose_rights_count_in_another_user_namespace_has_no_launcher_of_the_one_before(host):
     """The same ids and the same capabilities, but of less."""
     host("""
-from mrunc.sandbox import client, surroundings
+from mrunc.sandbox.library import client; from mrunc.sandbox.library import surroundings
 from mrunc.syscalls import process
 uid, gid, rights = os.geteuid(), os.getegid(), set()
 for wanted in (1, 2, 3):
@@ -626,7 +626,7 @@ assert seen == [b"new\\n"] and shown() == before, seen
 def test_a_host_that_has_entered_a_landlock_domain_has_no_launcher_outside_of_it(host):
     """Which nothing in /proc tells of it."""
     host("""
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 from mrunc.syscalls import landlock, process
 def ran(**options):
     try:
@@ -654,7 +654,7 @@ def test_a_host_whose_limits_are_others_before_each_run_has_not_as_many_launcher
     """And none that is in use is ended for it."""
     host("""
 import resource
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process, mrunc.Pool(1) as pool:
     for options in ({}, {"changes": True}):
@@ -672,7 +672,7 @@ assert len(launchers()) == 2 * client.MOST_KEYS
 
 def test_a_host_that_was_moved_to_another_control_group_has_its_sandboxes_there(inside_as_root):
     code = HEAD % os.path.dirname(inside_as_root.tool) + """
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 from mrunc.syscalls import mount, process
 process.unshare(process.CLONE_NEWNS)
 mount.make_private(b"/")
@@ -968,7 +968,7 @@ shutil.rmtree(place)
 def test_a_host_that_changes_its_root_has_another_launcher(host):
     """Also where the new root is the same directory: other mounts may lie below it."""
     host(OWN_MOUNTS + """
-from mrunc.sandbox import client
+from mrunc.sandbox.library import client
 place = os.path.abspath("bound").encode()
 os.mkdir(place)
 def root():

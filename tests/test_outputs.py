@@ -82,7 +82,7 @@ def test_memory_is_bounded_when_files_are_brought_out(inside, target):
 @pytest.mark.once
 def test_memory_is_bounded_for_a_caller_of_the_library(inside, tool_folder):
     """The launcher answers with the rows as they are; only the host has dicts."""
-    code = ("import sys\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox import client\n"
+    code = ("import sys\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox.library import client\n"
             "links, real = [], client.Link.__init__\n"
             "client.Link.__init__ = lambda self, *words: links.append(self) or real(self, *words)\n"
             "program = 'for i in range(55000): open(\"/box/%%d\" %% i, \"w\").close(); open(\"/tmp/%%d\" %% i, \"w\").close()'\n"

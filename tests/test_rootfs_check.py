@@ -149,7 +149,7 @@ def test_what_cannot_be_looked_at_is_a_finding(tree):
     while str(folder) != "/" and folder.stat().st_uid == os.geteuid():
         folder.chmod(folder.stat().st_mode | 0o755)
         folder = folder.parent
-    done = subprocess.run([PYTHON, "-c", "import sys; sys.path.insert(0, %r); import mrunc\nfrom mrunc.sandbox import rootfs_check\n"
+    done = subprocess.run([PYTHON, "-c", "import sys; sys.path.insert(0, %r); import mrunc\nfrom mrunc.commands.rootfs import check as rootfs_check\n"
                            "print(rootfs_check.check(%r)[0])" % (ROOT, os.fsencode(str(tree)))], stdout=subprocess.PIPE,
                           universal_newlines=True, preexec_fn=become("user"))
     assert [row[:2] for row in eval(done.stdout)] == [("unreadable", b"closed"), ("unreadable", b"f")]

@@ -325,7 +325,7 @@ def test_what_is_swapped_after_the_plan_is_not_entered(inside, what):
 import os, sys
 sys.path.insert(0, %r)
 import mrunc
-from mrunc.sandbox import launch, spec
+from mrunc.sandbox.launch import run as launch; from mrunc.sandbox.plan import spec
 plan = launch.prepare(spec.Spec(["show"], rootfs=%r))
 place = %r
 os.rename(place, place + ".old")

@@ -25,8 +25,8 @@ RUNS = EXCHANGE + r"""
 import json, sys
 sys.path.insert(0, TOOL)
 import mrunc
-from mrunc.sandbox import launch
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.launch import run as launch
+from mrunc.sandbox.plan.spec import Spec
 folder = os.open("out", os.O_PATH)
 def names_a(arguments):
     for path in arguments:
@@ -310,8 +310,8 @@ def test_a_plan_that_is_only_shown_holds_nothing(inside):
 import os, sys
 sys.path.insert(0, %r)
 import mrunc
-from mrunc.sandbox import launch, plan_text
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.launch import run as launch; from mrunc.commands.run import plan_text
+from mrunc.sandbox.plan.spec import Spec
 def left(deed):
     before = len(os.listdir("/proc/self/fd"))
     try:

@@ -146,7 +146,7 @@ def test_a_source_swapped_for_a_link_is_the_old_one_or_refused(inside):
     for option, source in (("ro", "good"), ("copy", "good/f")):
         code = (
             "import os, sys; sys.path.insert(0, %r); import mrunc\n"
-            "from mrunc.sandbox import launch; from mrunc.sandbox.plan.spec import Spec\n"
+            "from mrunc.sandbox.launch import run as launch; from mrunc.sandbox.plan.spec import Spec\n"
             "def run(swap):\n"
             "    plan = launch.prepare(Spec(['cat', '/x'] if %r == 'copy' else ['cat', '/x/f'], **{%r: [(%r, '/x')]}))\n"
             "    if swap: os.rename('good', 'old'); os.symlink('evil', 'good')\n"

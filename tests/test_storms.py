@@ -120,8 +120,8 @@ MANY = r"""
 import json, os, sys
 sys.path.insert(0, sys.argv[1])
 import mrunc
-from mrunc.sandbox import launch
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.launch import run as launch
+from mrunc.sandbox.plan.spec import Spec
 def one(n):
     kind = n %% 5
     try:

@@ -118,7 +118,7 @@ def test_the_program_has_a_terminal_of_the_sandboxs_own(inside):
 
 def test_a_program_that_asks_at_once_is_told_the_size(inside):
     """It has asked and ended before the supervisor begins to serve its terminal."""
-    code = ("import select, sys\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox import supervise\n"
+    code = ("import select, sys\nsys.path.insert(0, %r)\nimport mrunc\nfrom mrunc.sandbox.running import supervise\n"
             "begin = supervise.Supervision.begin\n"
             "def late(self):\n    select.select([self.run.pidfd], [], [])\n    begin(self)\n"
             "supervise.Supervision.begin = late\n"

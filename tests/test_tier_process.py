@@ -523,7 +523,7 @@ print("end", flush=True)
 #: Says how often the supervisor looked at all processes.
 LOOKS = """
 import atexit
-from mrunc.sandbox import reaper
+from mrunc.sandbox.running import reaper
 looks, listed = [], reaper.listed
 def looking():
     looks.append(1)

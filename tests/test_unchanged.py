@@ -5,7 +5,7 @@ from hosting import OWN_MOUNTS
 #: A host of our own, in which everything can be changed.
 SMALL_HOST = OWN_MOUNTS + """
 import resource, tempfile
-from mrunc.sandbox import unchanged
+from mrunc.sandbox.service import plans as unchanged
 place = tempfile.mkdtemp()
 def tmpfs(path):
     mount.move_mount(mount.new_filesystem(b"tmpfs", 0, [(b"mode", b"0755")]), -100, path)
@@ -109,7 +109,7 @@ assert plan() + 1 == plan()
 def test_everything_that_the_host_is_read_from_is_looked_at_again(host):
     host("""
 import resource
-from mrunc.sandbox import host as facts, unchanged
+from mrunc.sandbox.host import facts; from mrunc.sandbox.service import plans as unchanged
 asked = set()
 class Os:
     def __getattr__(self, name):
@@ -145,8 +145,8 @@ assert not unseen, unseen
 def test_everything_that_a_sandbox_holds_of_the_host_is_looked_at_again(host):
     """By its identity, whatever leads to it: a spare would go on with what was there before."""
     host("""
-from mrunc.sandbox import launch, unchanged
-from mrunc.sandbox.spec import Spec
+from mrunc.sandbox.launch import run as launch; from mrunc.sandbox.service import plans as unchanged
+from mrunc.sandbox.plan.spec import Spec
 plans = unchanged.Plans()
 for path in (os.environ["PATH"], "", "/nowhere"):
     looked = unchanged.Facts(path, plans.cpus)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From numbers to the names of constants: one of a family, or flags of it."""
-from . import constants
 from ..seccomp import constants
+from . import constants as named
 
 #: Families made of names of policy_constants: (beginnings, what is an alias or a number of another kind).
 _SHARED = {
@@ -91,8 +91,8 @@ def _read(arch, family):
                                           else name == head for head in heads):
                 out.setdefault(value, name)
     prefix = family if family.endswith("_") else ""
-    words = [(prefix + word).split("=") for word in constants.FAMILIES.get(family, "").split()]
-    words += [(prefix + word).split("=") for word in constants.OWN[arch].get(family, "").split()]
+    words = [(prefix + word).split("=") for word in named.FAMILIES.get(family, "").split()]
+    words += [(prefix + word).split("=") for word in named.OWN[arch].get(family, "").split()]
     words += [word.split("=") for word in _NAMED.get(family, "").split()]
     for name, value in words:
         out.setdefault(int(value, 0), name)
