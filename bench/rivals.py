@@ -190,14 +190,14 @@ def rivals(place, shown=()):
 
     def mrunc(*options):
         show = [word for path in shown for word in ("--ro", path)]
-        return lambda words: [PYTHON, "-I", "-S", DOOR, "run", *options, *show, "--", *words]
+        return lambda words: [PYTHON, DOOR, "run", *options, *show, "--", *words]
 
     def oci(tool, profile, apart_state):
         state = os.path.join(place, apart_state)
         return lambda words: [find(tool) or tool, "--root", state, "run", "--bundle", bundle(words, profile), "NEW-ID"]
 
     out = [
-        Rival("mrunc run", None, mrunc(), "everything, read back"),
+        Rival("mrunc run", None, mrunc(), "`python3 mrunc.py run`: everything, read back"),
         Rival("bwrap", "bwrap", lambda words: [bwrap, *same, *words], "mrunc's set-up; no filter, no Landlock, no limits"),
         Rival("bwrap + filter", "bwrap", lambda words: [bwrap, *same, "--seccomp", "FD:" + docker, *words],
               "the same, docker's profile by our compiler (installed twice: pid 1 and program)"),

@@ -26,8 +26,8 @@ import mrunc  # noqa: E402
 TRUE = [os.path.realpath("/bin/true")]
 POOL = 2
 #: The reference rows: nothing is sandboxed.
-PLAIN = {"plain": TRUE, "python3 -I -S -c pass": [PYTHON, "-I", "-S", "-c", "pass"],
-         "python3 -I -S -c 'import ctypes'": [PYTHON, "-I", "-S", "-c", "import ctypes"]}
+PLAIN = {"plain": TRUE, "python3 -c pass": [PYTHON, "-c", "pass"],
+         "python3 -c 'import ctypes'": [PYTHON, "-c", "import ctypes"]}
 
 
 def library(jobs, notes, stack):

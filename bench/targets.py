@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from measure import CALLS, table  # noqa: E402
 
-PYTHON = "python3 -I -S -c 'import ctypes'"
+PYTHON = "python3 -c 'import ctypes'"
 
 
 # The targets: each a function of {bench: result} -> (reached, as text; whether it holds).  KeyError: not measured.
@@ -146,7 +146,7 @@ def ledger_share(results):
 
 #: (bench, what, against what, target, function)
 TARGETS = [
-    ("startup", "`python3 -I -S mrunc.py run -- /bin/true`", "`%s`" % PYTHON, "<= 1.30", command_line),
+    ("startup", "`python3 mrunc.py run -- /bin/true`", "`%s`" % PYTHON, "<= 1.30", command_line),
     ("startup", "their difference, mrunc's own part", "bwrap with a filter, whole", "<= 0.55", own_part),
     ("startup", "`mrunc.run(['/bin/true'])`, read back", "`subprocess.run(['bwrap', same set-up and filter])`", "<= 0.75",
      in_process),
