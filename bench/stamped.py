@@ -56,10 +56,7 @@ def package():
 
 def command_line():
     """What `mrunc.py run -- /bin/true` does, step by step."""
-    import gc
     package()
-    from mrunc import commands
-    gc.set_threshold(commands.COLLECT_AFTER)
     from mrunc.commands import options
     values, words = options.parse(["--", "/bin/true"])
     from mrunc.sandbox.launch import run as launch

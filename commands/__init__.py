@@ -5,18 +5,12 @@ import sys
 
 #: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
 NO_OUTPUT = (5, 11, 27, 28, 122)
-#: A start makes some ten thousand objects, and none is garbage: looking for some takes it half a millisecond, and in the child
-#: copies every page that the search touches.
-COLLECT_AFTER = 20000
 VERBS = ("run", "shell", "doctor", "selftest", "policy", "rootfs", "report")
 
 
 def main(argv, leave=False):
     """Runs a verb.  argv: list of str without the program's name.  Returns the exit status; leave: ends the process with
     it."""
-    if leave:
-        import gc
-        gc.set_threshold(COLLECT_AFTER)
     status = _run(argv)
     if leave:
         _leave(status)

@@ -43,7 +43,7 @@ DOOR_LINES = 60
 SITE = {"_abc", "_collections_abc", "_stat", "abc", "genericpath", "os", "posix", "posixpath", "stat"}
 #: Modules of the standard library that cost about nothing. The run path takes no others.
 CHEAP = SITE | {"_bootlocale", "_ctypes", "_locale", "_signal", "_socket", "_struct", "ctypes",
-                "ctypes._endian", "errno", "fcntl", "gc", "marshal", "select", "struct", "sys",
+                "ctypes._endian", "errno", "fcntl", "select", "struct", "sys",
                 "time", "types"}
 
 
