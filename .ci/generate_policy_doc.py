@@ -32,7 +32,7 @@ def answers(call, at, value):
 
 def file_ioctls():
     """The requests of regular files and directories, with what the frozen filters answer."""
-    rows = ["| of | requests | would | `default`, `strict` |", "|---|---|---|---|"]
+    rows = ["| group | requests | effect | `default`, `strict` |", "|---|---|---|---|"]
     for group, deed, names in REQUESTS:
         said = set(answers("ioctl", 1, number) for number in names.values())
         assert len(said) == 1, (group, said)
@@ -53,8 +53,8 @@ def lists():
     row("setsockopt, getsockopt", [name for _, name in sorted(data.SET_OPTIONS[1].items())], "level `SOL_SOCKET`")
     row("getsockopt", read_only, "level `SOL_SOCKET`")
     row("fcntl", [name for _, name in sorted(data.FCNTL.items())], "descriptors, their flags, pipes, seals")
-    row("fcntl", [name for _, name in sorted(data.FCNTL_LOCKS.items())], "locks; in `strict` ENOLCK")
-    row("fcntl", ["F_SETOWN"], "not to pid 1 and not to all")
+    row("fcntl", [name for _, name in sorted(data.FCNTL_LOCKS.items())], "locks; `strict` answers ENOLCK")
+    row("fcntl", ["F_SETOWN"], "except to pid 1 and to all")
     rows += ["", "| refused | answer | why |", "|---|---|---|"]
     rows += ["| `fcntl`: %s | EINVAL | %s |" % pair for pair in data.FCNTL_REFUSED]
     rows += ["| `prctl`: %s | EINVAL | %s |" % (name, why) for _, name, why in data.PRCTL_REFUSED]

@@ -8,15 +8,15 @@ linux/prctl.h: the same on x86_64 and aarch64.
 
 #: (reason, {request: name}) of the ioctl requests that pass.  What programs make most stands first.
 IOCTLS = (
-    ("terminals: modes, size, what waits; isatty, stty, readline, curses", {
+    ("terminals: modes, size, waiting bytes; isatty, stty, readline, curses", {
         0x5401: "TCGETS", 0x5402: "TCSETS", 0x5403: "TCSETSW", 0x5404: "TCSETSF", 0x5413: "TIOCGWINSZ",
         0x5414: "TIOCSWINSZ", 0x5405: "TCGETA", 0x5406: "TCSETA", 0x5407: "TCSETAW", 0x5408: "TCSETAF",
         0x5409: "TCSBRK", 0x540A: "TCXONC", 0x540B: "TCFLSH", 0x5411: "TIOCOUTQ", 0x5424: "TIOCGETD",
         0x5425: "TCSBRKP", 0x802C542A: "TCGETS2", 0x402C542B: "TCSETS2", 0x402C542C: "TCSETSW2",
         0x402C542D: "TCSETSF2"}),
-    ("any descriptor: bytes that wait, and flags that fcntl sets as well; node, python, redis", {
+    ("any descriptor: waiting bytes, and flags that fcntl sets as well; node, python, redis", {
         0x541B: "FIONREAD", 0x5421: "FIONBIO", 0x5450: "FIONCLEX", 0x5451: "FIOCLEX", 0x5452: "FIOASYNC"}),
-    ("job control in the own session; shells, script, ssh", {
+    ("job control in the program's own session; shells, script, ssh", {
         0x540E: "TIOCSCTTY", 0x540F: "TIOCGPGRP", 0x5410: "TIOCSPGRP", 0x5422: "TIOCNOTTY", 0x5429: "TIOCGSID"}),
     ("pseudo-terminals of the sandbox's own; openpty, script, tmux", {
         0x80045430: "TIOCGPTN", 0x40045431: "TIOCSPTLCK", 0x5441: "TIOCGPTPEER", 0x5420: "TIOCPKT"}),
@@ -52,17 +52,17 @@ FCNTL_LOCKS = {5: "F_GETLK", 6: "F_SETLK", 7: "F_SETLKW", 0x24: "F_OFD_GETLK", 0
 F_SETOWN = 8
 #: (command, why it gets EINVAL), for the page; so does every other one without a row.
 FCNTL_REFUSED = (
-    ("F_SETLEASE, F_GETLEASE", "through a descriptor for reading it makes a writer on the host wait up to 45 s"),
-    ("F_NOTIFY", "the old inotify: it needs no right but to read, and sends signals"),
-    ("F_SETOWN_EX, F_GETOWN_EX", "the process that is to get signals stands behind a pointer"),
-    ("F_SET_RW_HINT, F_SET_FILE_RW_HINT and their queries", "stay on the inode, which may be the host's"),
+    ("F_SETLEASE, F_GETLEASE", "a read-only descriptor is enough to make a writer on the host wait up to 45 s"),
+    ("F_NOTIFY", "dnotify, the old inotify: it needs only the right to read, and sends signals"),
+    ("F_SETOWN_EX, F_GETOWN_EX", "the filter cannot see which process gets the signals: it is behind a pointer"),
+    ("F_SET_RW_HINT, F_SET_FILE_RW_HINT and their queries", "the hints stay on the inode, which may be the host's"),
     ("F_CANCELLK, F_GETOWNER_UIDS", "for lock managers in the kernel, and for checkpoints"),
 )
 
 #: (option, name, why) of prctl's that get EINVAL, as from a kernel without them.
 PRCTL_REFUSED = (
-    (62, "PR_SCHED_CORE", "takes another's process number: core scheduling can keep pid 1 from the processor"),
-    (67, "PR_SET_MEMORY_MERGE", "merged pages tell by their timing what other sandboxes and the host hold"),
+    (62, "PR_SCHED_CORE", "takes another process's number: core scheduling can keep pid 1 from the processor"),
+    (67, "PR_SET_MEMORY_MERGE", "the timing of merged pages reveals the memory of other sandboxes and the host"),
 )
 MADV_MERGEABLE = 12  # asm-generic/mman-common.h; the same merging, by range
 RLIMIT_CORE = 4  # asm-generic/resource.h
