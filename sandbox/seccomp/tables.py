@@ -81,7 +81,8 @@ _UNKNOWN = (("EINVAL",),)
 
 _NOT_PID_1 = (("EPERM", (0, "==", 1)), ("allow",))
 _NOT_TID_1 = (("EPERM", (1, "==", 1)), ("allow",))  # pid 1 has one thread: with its tgid any other number is ESRCH
-_STARVED = "not pid 1, which must get the processor to end the sandbox, nor whole groups and users, of which it may be one"
+_STARVED = "not pid 1, which must get the processor to end the sandbox; not groups and users, " \
+    "which may include it"
 
 
 def _one_process(which):
@@ -98,7 +99,8 @@ _CORE_OF = (("allow", _null(2)), ("EPERM", (1, "&==", RLIMIT_CORE, 0xF), (3, "!=
             ("pretend", (1, "&==", RLIMIT_CORE, 0xF)))
 #: (call, entry) of all of these.
 HOLDING_CORE = (("setrlimit", _CORE),) + tuple(("prlimit64", entry) for entry in _CORE_OF)
-_NO_DUMPS = "the limit for core dumps stays 1, which also keeps them from a handler of the host's; 0 is answered"
+_NO_DUMPS = "the limit for core dumps stays 1, which also keeps them from " \
+    "a handler of the host's; a change is answered with success"
 
 UNIX_ONLY = (("allow", (0, "==", AF_UNIX)), ("EAFNOSUPPORT",))
 
@@ -109,7 +111,7 @@ DEFAULT = (
      " flock pipe pipe2 sendfile splice tee copy_file_range"),
     (_COMMANDS + _any("allow", 1, _LOCKS) + _OWNER + _UNKNOWN, "by command; no leases, no dnotify, and no signals to pid 1",
      "fcntl"),
-    ("allow", "opening and looking at files; what is reachable is the mount namespace's business",
+    ("allow", "opening and looking at files; the mount namespace decides which are reachable",
      "open openat openat2 creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink"
      " readlinkat getdents getdents64 getcwd chdir fchdir"),
     ("allow", "changing the tree that the sandbox can write",
@@ -129,9 +131,9 @@ DEFAULT = (
      "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
     ("allow", "native AIO (InnoDB, nginx, dd)",
      "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
-    (IOCTL, "by request: file systems, sockets and devices have hundreds, some of which change what a descriptor for reading"
-     " leads to; TIOCSTI and TIOCLINUX type into the terminal (CVE-2017-5226, CVE-2023-28100), TIOCSETD loads line"
-     " disciplines", "ioctl"),
+    (IOCTL, "by request: file systems, sockets and devices have hundreds; some change a file through a "
+     "read-only descriptor; TIOCSTI and TIOCLINUX type into the terminal (CVE-2017-5226, "
+     "CVE-2023-28100), TIOCSETD loads line disciplines", "ioctl"),
 
     # Memory
     ("allow", "loader, allocators, JITs; executable pages too: node and java need them",
@@ -155,11 +157,12 @@ DEFAULT = (
     ("allow", "thread-local storage, set by the dynamic loader", "arch_prctl"),
     ("allow", "signals; the pid namespace limits who can be reached",
      "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend sigaltstack pause"),
-    (_NOT_PID_1, "signals to others of the sandbox, not to pid 1, which takes some for its supervisor's; -1 leaves it out",
+    (_NOT_PID_1, "signals to other processes of the sandbox; not to pid 1, which would take some for its "
+     "supervisor's; -1 leaves it out",
      "kill tkill rt_sigqueueinfo"),
     (_NOT_TID_1, "the same, by process and thread", "tgkill rt_tgsigqueueinfo"),
     (_NOT_PID_1, "race-free process handles (python, go); none of pid 1", "pidfd_open"),
-    ("allow", "works only on a handle, and none of pid 1 can be had; Landlock's signal scope says no as well",
+    ("allow", "works only on a handle, and none of pid 1 can be had; Landlock's signal scope refuses it as well",
      "pidfd_send_signal"),
     ("allow", "asking about scheduling",
      "sched_yield sched_getparam sched_getscheduler sched_getattr sched_getaffinity sched_get_priority_max"
@@ -180,7 +183,7 @@ DEFAULT = (
      " calls in its children's name", "seccomp"),
     ("allow", "can only restrict further (nested sandboxes)",
      "landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
-    (_personality(), "32-bit and 2.6 disguises; no bit that weakens address randomisation or memory protection",
+    (_personality(), "32-bit and 2.6 personalities; no bit that weakens address randomisation or memory protection",
      "personality"),
     ("allow", "only the kernel's own trampolines call them; older kernels kill a probed process when refused",
      "uretprobe uprobe"),
@@ -200,7 +203,7 @@ DEFAULT = (
     (_NOT_PID_1[:1] + _CORE_OF + (("allow",),),
      "the same; not those of pid 1, which is of the same user: a CPU limit of 0 would kill it, and the sandbox with it; "
      + _NO_DUMPS, "prlimit64"),
-    (_one_process(PRIO_PROCESS), "being nicer; " + _STARVED, "setpriority"),
+    (_one_process(PRIO_PROCESS), "raising the nice value; " + _STARVED, "setpriority"),
     (_one_process(IOPRIO_WHO_PROCESS), "the same for disks; " + _STARVED, "ioprio_set"),
     ("allow", "random numbers (node aborts without)", "getrandom"),
 
@@ -221,7 +224,7 @@ DEFAULT = (
     # Refused
     ("ENOSYS", "POSIX message queues, as a kernel built without them: their file system has no place in the tree, so Landlock"
      " refuses mq_open anyway", "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
-    ("EPERM", "mount family: changes the view that the sandbox is made of", "mount umount2 pivot_root chroot"),
+    ("EPERM", "mount family: changes the tree that the sandbox consists of", "mount umount2 pivot_root chroot"),
     ("ENOSYS", "the newer mount calls; libmount falls back to mount, which then says EPERM",
      "open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig fsmount fspick"),
     ("ENOSYS", "mount table queries; libmount falls back to /proc", "statmount listmount"),
@@ -237,13 +240,13 @@ DEFAULT = (
      "io_uring_setup io_uring_enter io_uring_register"),
     ("EPERM", "keyrings are not namespaced", "add_key request_key keyctl"),
     ("EPERM", "opens by inode, past the mount view (the shocker escape)", "open_by_handle_at"),
-    ("ENOSYS", "the other half of the handle pair; callers do without", "name_to_handle_at"),
+    ("ENOSYS", "the counterpart of open_by_handle_at; callers do without", "name_to_handle_at"),
     ("EPERM", "notification for whole file systems", "fanotify_init fanotify_mark"),
     ("EPERM", "needs privilege in the initial namespace; EPERM as the kernel would say",
      "acct adjtimex clock_adjtime clock_settime settimeofday delete_module finit_module init_module ioperm iopl"
      " kexec_file_load kexec_load lookup_dcookie quotactl quotactl_fd reboot setdomainname sethostname swapoff swapon"
      " syslog vhangup"),
-    ("ENOSYS", "NUMA; libnuma takes it for a machine without",
+    ("ENOSYS", "NUMA; libnuma then assumes a machine without it",
      "mbind get_mempolicy set_mempolicy set_mempolicy_home_node migrate_pages move_pages"),
     ("ENOSYS", "maps user pages into pipes (a history of bugs); callers fall back to write", "vmsplice"),
     ("ENOSYS", "16-bit code and Wine only; as a kernel built without it", "modify_ldt"),
