@@ -35,7 +35,7 @@ if not _script:
 
 def main(argv=None, leave=False):
     """The command line.  argv: list of str, default sys.argv[1:].  Returns the exit status; leave: ends the process with it."""
-    from .commands import main
+    from .commands.dispatch import main
     return main(sys.argv[1:] if argv is None else argv, leave)
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What verbs with several actions (policy, rootfs) share: the reading of their command lines."""
-from . import program_name
+from ..sandbox.caller import program_name
 from .options import parse
 from ..sandbox.errors import SandboxError, nearest, usage
 

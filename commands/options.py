@@ -2,7 +2,7 @@
 """The one option table: it gives the parser, the help, the man page and the completion."""
 from ..sandbox.seccomp import shipped
 from ..sandbox.errors import nearest, usage
-from . import program_name
+from ..sandbox.caller import program_name
 
 
 class Option:
@@ -31,6 +31,7 @@ class Option:
 
 
 FILES, WORLD, LIMITS, OUTPUT, EXPERT = "Files", "Surroundings", "Limits", "Output", "Measuring and debugging"
+GROUPS = (FILES, WORLD, LIMITS, OUTPUT, EXPERT)
 OPTIONS = (
     Option("--ro --ro-bind", "ro", "SRC[:DST]", "show a host file or directory, read-only; DST defaults to SRC, a colon in a "
            "path is written \\:", FILES, True),

@@ -211,7 +211,7 @@ def test_a_run_ends_for_the_reasons_that_the_page_names():
 
 
 def test_the_exit_statuses_are_those_of_the_help():
-    from mrunc.commands.manual.manual import EXIT
+    from mrunc.commands.help import EXITS as EXIT
     assert table("docs/result.md", "## Exit status") == [list(row) for row in EXIT]
 
 

@@ -712,7 +712,7 @@ def test_what_ends_a_start_early_is_one_line(inside, cause, line, rc):
     folder = os.path.join(inside.scratch, "broken")
     os.mkdir(folder)
     copy_tool(folder)
-    with open(os.path.join(folder, "commands", "__init__.py"), "w") as stream:
+    with open(os.path.join(folder, "commands", "dispatch.py"), "w") as stream:
         stream.write(cause + "\n")
     for name, path in pythons():
         if not path.startswith("/root/") or inside.who == "root":

@@ -293,7 +293,8 @@ def test_a_start_by_path_runs_the_door_once():
 def test_a_plain_run_loads_no_other_verb():
     found = imported(PYTHON, "run", "--", "/bin/true")
     assert {name for name in found if name.startswith("mrunc.commands.")} == \
-        {"mrunc.commands.options", "mrunc.commands.run", "mrunc.commands.run.run"}
+        {"mrunc.commands.dispatch", "mrunc.commands.options", "mrunc.commands.run",
+         "mrunc.commands.run.run"}
     assert not {"mrunc.sandbox.running.sampling", "mrunc.sandbox.running.cputime"} & found
     assert "mrunc.seccomp_bpf" not in found, "shipped filters are frozen, nothing is compiled at a start"
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands import VERBS
+from mrunc.commands.help import VERBS
 from mrunc.commands.manual import completion, man, man_policy
 from mrunc.commands.doctor import doctor
 from mrunc.commands.policy import policy

@@ -9,9 +9,10 @@ import threading
 import pytest
 
 import mrunc
-from mrunc.commands import _fill_standard_descriptors, main, program_name
+from mrunc.commands.dispatch import _fill_standard_descriptors, main
+from mrunc.sandbox.caller import program_name
 from mrunc.commands.manual import manual
-from mrunc.commands import options, output
+from mrunc.commands import help, options, output
 from mrunc.sandbox import caller
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.plan.spec import Spec
@@ -125,7 +126,7 @@ def test_version_man_page_and_completion(capfd):
 
 
 def test_a_long_head_of_an_option_has_its_own_line():
-    lines = manual._entry("x" * 40, "words " * 30)
+    lines = help.entry("x" * 40, "words " * 30)
     assert lines[0] == "  " + "x" * 40 and lines[1].startswith(" " * 30 + "words") and len(lines) > 3
 
 

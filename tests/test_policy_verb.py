@@ -17,7 +17,7 @@ import pytest
 
 import mrunc
 from conftest import PYTHON, ROOT
-from mrunc import commands
+from mrunc.commands import dispatch
 from mrunc import seccomp_bpf as bpf
 from mrunc.commands.policy import call_names, export, filter_diff, filter_text, \
     paths as filter_paths, peer_table, peers
@@ -33,7 +33,7 @@ EVERY = [(name, arch) for name in policy.NAMES for arch in policy.ARCHES]
 def cli(capfd):
     """cli(words...) -> (status, stdout, stderr) of `mrunc policy`, through the entry point in this process."""
     def call(*words):
-        status = commands.main(["policy", *words])
+        status = dispatch.main(["policy", *words])
         out, err = capfd.readouterr()
         return status, out, err
     return call

@@ -486,7 +486,7 @@ def test_a_name_taken_while_it_is_built_is_not_replaced(place):
 def test_an_interrupted_build_leaves_nothing_half_made(place, number, status):
     os.mkfifo("in.fifo")
     put(archive(file(b"first"), file(b"second")))
-    script = "import sys, os; sys.path.insert(0, %r); import mrunc\nfrom mrunc.commands import main; from mrunc.commands.rootfs import rootfs\n" \
+    script = "import sys, os; sys.path.insert(0, %r); import mrunc\nfrom mrunc.commands.dispatch import main; from mrunc.commands.rootfs import rootfs\n" \
              "def tick(self, files, size):\n    open('in.fifo', 'w').close()\n    sys.stdin.read()\n" \
              "rootfs.Progress.tick = tick\nsys.exit(main(['rootfs', 'build', 'out', '--from', 'in.tar']))\n" % ROOT
     process = subprocess.Popen([PYTHON, "-c", script], stdin=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc doctor`: which tier would run here, and what to do about the rest."""
-from .. import program_name
+from ...sandbox.caller import program_name
 from ...sandbox.errors import usage
+from .. import help
 from ..options import Option, parse
 from ..output import escaped, write
 
@@ -16,12 +17,17 @@ EXIT = (("0", "the full tier would run"), ("1", "a weaker tier would run"), ("3"
 WIDTH, INDENT = 112, 10
 
 
+def help_text():
+    """The help of doctor."""
+    about = ("Tries what mrunc needs here, each thing in a process that is thrown away.",)
+    return help.text("doctor [options]", ((GROUP, OPTIONS),), about, exits=EXIT)
+
+
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = parse(argv, OPTIONS, "doctor")
     if values.get("help"):
-        from ..manual import manual
-        write(1, manual.help_doctor())
+        write(1, help_text())
         return 0
     if words:
         raise usage("doctor takes no word: %s" % words[0], remedy="%s doctor --help" % program_name())

@@ -4,13 +4,12 @@ from ...sandbox.controls import BEST_EFFORT, CONTROLS, having
 from ...sandbox.seccomp.shipped import ARCHES, NAMES
 from ...sandbox.plan.spec import RLIMITS
 from ...sandbox import tiers
-from .. import VERBS
 from ..doctor import doctor
-from . import manual
 from ..policy import policy
 from ..report import report
 from ..rootfs import rootfs
 from ..selftest import selftest
+from ..help import VERBS
 from ..options import OPTIONS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
@@ -178,7 +177,7 @@ def _zsh_case(pattern, table, more):
 
 def zsh():
     """A completion script for zsh: to be a file _mrunc in $fpath, or sourced after compinit."""
-    verbs = "".join("        '%s:%s'\n" % (verb, _quoted(manual.VERB_TEXT[verb], ":\\")) for verb in VERBS)
+    verbs = "".join("        '%s:%s'\n" % (verb, _quoted(VERBS[verb], ":\\")) for verb in VERBS)
     cases = _zsh_case("run", OPTIONS, ["'(-)1:command:_command_names -e'", "'*::argument:_normal'"])
     cases += _zsh_case("shell", OPTIONS, [])
     for verb, module in OTHERS:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc(1) as troff, from the option tables."""
 from ..doctor import doctor
-from . import manual
 from ..policy import policy
 from ..report import report
 from ..rootfs import rootfs
 from ..selftest import selftest
-from ..options import EXPERT, FILES, LIMITS, OPTIONS, OUTPUT, WORLD
+from ..help import EXITS, SUMMARY, VERBS
+from ..options import GROUPS, OPTIONS
 
 ENVIRONMENT = (
     ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
@@ -50,7 +50,7 @@ def rows(pairs):
 def page():
     """mrunc(1)."""
     from ...sandbox.seccomp.shipped import NAMES
-    out = head("mrunc", 1, manual.SUMMARY)
+    out = head("mrunc", 1, SUMMARY)
     out += [".SH SYNOPSIS"]
     synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),
                 ("selftest", selftest.USAGE.partition(" ")[2]), ("policy", "ACTION [options]"), ("rootfs", "ACTION [options]"),
@@ -61,12 +61,12 @@ def page():
             "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a "
             "deny\\-by\\-default",
             "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
-    out += rows((verb, manual.VERB_TEXT[verb]) for verb, _ in synopsis)
+    out += rows((verb, VERBS[verb]) for verb, _ in synopsis)
     out += [".PP", plain("A size is bytes or has a unit, 256M, 1.5G; a time is seconds or has a unit, 200ms, 1.5s, 2m, 1h. "
                          "An option whose value is optional takes it as --name=VALUE only. Whatever follows CMD is CMD's.")]
-    for group in (FILES, WORLD, LIMITS, OUTPUT, EXPERT):
+    for group in GROUPS:
         out += [".SH " + group.upper()] + rows((o.shown(), o.text) for o in OPTIONS if o.group == group and o.text)
-    out += [".SH EXIT STATUS"] + rows(manual.EXIT)
+    out += [".SH EXIT STATUS"] + rows(EXITS)
     out += [plain("Since a program may end with these numbers itself, the truth is in the result (--report).")]
     out += [".SH SIGNALS", plain(SIGNALS)]
     for title, text, verb, module in (

@@ -2,10 +2,10 @@
 """`mrunc policy diff`: two policies against each other, or one against what other sandboxes decide."""
 import os
 
-from .. import program_name
+from ...sandbox.caller import program_name
 from ...sandbox.errors import SandboxError, nearest, usage
 from ..output import say, write
-from .policy import load, machine, wrapped
+from .shared import load, machine, wrapped
 
 
 def main(words, values):

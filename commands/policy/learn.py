@@ -4,10 +4,10 @@ import os
 import shlex
 
 from .. import options
-from . import policy
-from .. import program_name
+from . import shared
+from ...sandbox.caller import program_name
 from ..run import run
-from ..output import say
+from ..output import say, write
 from ..output_file import OutputFile
 from ...sandbox.errors import SandboxError
 
@@ -22,15 +22,16 @@ SHOWN = 20
 
 def main(argv):
     """argv: list of str after `policy learn`.  Returns the exit status."""
-    own = tuple(option for option in policy.OPTIONS if option.dest in OWN)
+    own = tuple(option for option in shared.OPTIONS if option.dest in OWN)
     values, words = options.parse(argv, options.OPTIONS + own, "policy")
     if values.get("help"):
-        return policy.help_text(0)
+        write(1, shared.help_text())
+        return 0
     for option in options.OPTIONS:
         if option.dest in NOT_HERE and option.dest in values:
-            raise policy.wrong("learn takes no %s" % option.names[0])
+            raise shared.wrong("learn takes no %s" % option.names[0])
     if not words:
-        raise policy.wrong("learn takes the program to be run", None,
+        raise shared.wrong("learn takes the program to be run", None,
                            "%s policy learn [options] -- CMD [ARG...]" % program_name())
     mine = dict((name, values.pop(name)) for name in OWN if name in values)
     study = Verify(mine) if "verify" in mine else Record(mine)
@@ -45,21 +46,21 @@ class Record:
     def __init__(self, values):
         from ...sandbox.seccomp import learned
         self.path, self.form = values.get("output", "-"), values.get("format")
-        self.arch = policy.machine({})
+        self.arch = shared.machine({})
         if self.form is None:
             self.form = "oci" if self.path.endswith(".json") else "text"
         if self.form not in ("oci", "text"):
-            raise policy.wrong("--format %s" % self.form, "it is one of: oci, text")
+            raise shared.wrong("--format %s" % self.form, "it is one of: oci, text")
         self.before, self.found = learned.Learned(), None
         there = self.path != "-" and os.path.isfile(self.path)
         if "merge" in values and (self.path == "-" or self.form == "oci"):
-            raise policy.wrong("--merge needs -o FILE" if self.path == "-" else "--merge can't read OCI JSON back",
+            raise shared.wrong("--merge needs -o FILE" if self.path == "-" else "--merge can't read OCI JSON back",
                                "merge the text form, and make JSON of it: policy export FILE --format oci")
         if there and "merge" in values:
             from ...sandbox.seccomp import files, learned_text
             self.before = learned_text.read(self.path, files.load(self.path), self.arch)
         elif there:
-            raise policy.wrong("-o %s" % self.path, "is there already", "--merge adds to it, and what it holds stays")
+            raise shared.wrong("-o %s" % self.path, "is there already", "--merge adds to it, and what it holds stays")
 
     def prepare(self, spec):
         """Opens the filter of a Spec."""
@@ -108,7 +109,7 @@ class Verify:
         self.path = values["verify"]
         others = [name for name in OWN if name in values and name != "verify"]
         if others:
-            raise policy.wrong("--verify takes no --%s" % others[0], "it writes no policy")
+            raise shared.wrong("--verify takes no --%s" % others[0], "it writes no policy")
         if "/" not in self.path and self.path not in policy_names() and os.path.exists(self.path):
             self.path = "./" + self.path
 

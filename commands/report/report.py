@@ -5,8 +5,9 @@ The file may come from anywhere: it is read with bounds, held to the schema, and
 """
 import os
 
-from .. import program_name
+from ...sandbox.caller import program_name
 from ...sandbox.errors import usage
+from .. import help
 from ..options import Option, parse
 from ..output import write
 
@@ -26,6 +27,13 @@ LONGEST = 64 << 20
 MOST_VALUES = 4000000
 
 
+def help_text():
+    """The help of report."""
+    about = ("Shows the result that run --report FILE wrote; - is stdin.",
+             "Whatever stands in it is shown as text.")
+    return help.text(USAGE, ((GROUP, OPTIONS),), about, exits=EXIT)
+
+
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     values, words = parse(argv, OPTIONS, "report")
@@ -34,8 +42,7 @@ def main(argv):
         values.update(more)
         words = words[:1] + rest
     if values.get("help"):
-        from ..manual import manual
-        write(1, manual.help_report())
+        write(1, help_text())
         return 0
     if len(words) != 1:
         raise usage("report takes one file", "%d are given" % len(words) if words else None,

@@ -2,7 +2,7 @@
 """`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
 import os
 
-from .. import actions
+from .. import actions, help
 from ...sandbox.errors import SandboxError
 from ..options import Option
 from ..output import escaped, say, write, write_bytes, write_pieces
@@ -44,12 +44,16 @@ _TAKES = {"build": "sources follow_links image max_size max_files manifest json 
 MOST_NAMED = 100
 
 
+def help_text():
+    """The help of rootfs."""
+    return help.text("rootfs ACTION [options]", ((GROUP, OPTIONS),), actions=ACTIONS)
+
+
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status."""
     action, words, values = actions.read("rootfs", argv, OPTIONS, _TAKES, _place)
     if action is None:
-        from ..manual import manual
-        write(1, manual.help_rootfs())
+        write(1, help_text())
         return 0 if values.get("help") else 2
     if not words:
         raise _wrong("%s needs a %s" % (action, "name for the new directory" if action == "build" else "directory"))

@@ -4,7 +4,7 @@ import os
 import shlex
 import shutil
 
-from .. import program_name
+from ...sandbox.caller import program_name
 from ..output import escaped
 
 

@@ -2,9 +2,9 @@
 """`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
 import sys
 
+from ...sandbox.caller import program_name
 from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from .. import options
-from .. import program_name
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
@@ -15,14 +15,33 @@ def say(text):
     output.say(text)
 
 
+def help_text(verb):
+    """The help of run, or of shell."""
+    from .. import help
+    about = ()
+    usage = "run [options] [--] CMD [ARG...]"
+    if verb == "shell":
+        usage = "shell [options]"
+        about = ("An interactive shell in a sandbox: run --tty -- sh -l, with the options of run.",)
+    groups = [(name, [option for option in options.OPTIONS if option.group == name])
+              for name in options.GROUPS]
+    return help.text(usage, groups, about, exits=help.EXITS)
+
+
+def tell(text):
+    """Prints a text. Returns the exit status 0."""
+    from .. import output
+    output.write(1, text)
+    return 0
+
+
 def shell(argv):
     """`run --tty -- sh -l` with the same options."""
     values, words = options.parse(argv)
     if words:
         raise usage("shell takes no command", "it starts sh -l", "to run a command: %s run --tty -- CMD" % program_name())
     if values.get("help"):
-        from ..manual import manual
-        return manual.help_run("shell")
+        return tell(help_text("shell"))
     values["tty"] = True
     return execute(values, ["sh", "-l"], arguments=["shell"] + argv)
 
@@ -43,8 +62,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
     """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line;
     study: what `policy learn` makes of the run (policy_learn), or None."""
     if values.get("help"):
-        from ..manual import manual
-        return manual.help_run()
+        return tell(help_text("run"))
     if "json" in values and "print_plan" not in values:
         raise usage("--json", "it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE")
     if "spec_fd" in values:

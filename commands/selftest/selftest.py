@@ -5,6 +5,7 @@ import os
 import sys
 
 from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
+from .. import help
 from ..options import Option, parse
 from ..output import write
 
@@ -60,12 +61,17 @@ class Row:
                 "detail": self.outcome.detail, "declared": self.declared}
 
 
+def help_text():
+    """The help of selftest."""
+    about = ("Tries to get out of a sandbox that is made here, and says what holds.",)
+    return help.text(USAGE, ((GROUP, OPTIONS),), about, exits=EXIT)
+
+
 def main(argv):
     """argv: list of str after the verb.  Returns the exit status: 0, 1 or 125."""
     values, more = parse(argv, OPTIONS, "selftest")
     if values.get("help"):
-        from ..manual import manual
-        write(1, manual.help_selftest())
+        write(1, help_text())
         return 0
     if more and argv[len(argv) - len(more) - 1] != "--":
         raise usage("selftest takes no words (%s)" % more[0], remedy="options of run follow --: %s" % USAGE)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the verb of a command line; imports nothing before it knows which one."""
+import os
+import sys
+
+#: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
+NO_OUTPUT = (5, 11, 27, 28, 122)
+
+
+def main(argv, leave=False):
+    """Runs a verb.
+
+    argv: list of str without the program's name; leave: whether to end the process with the exit
+    status instead of returning it. Returns the exit status. Raises nothing.
+    """
+    status = _run(argv)
+    if leave:
+        _leave(status)
+    return status
+
+
+def _run(argv):
+    from ..sandbox.errors import SandboxError
+    try:
+        _fill_standard_descriptors()
+        return _dispatch(argv)
+    except SandboxError as error:
+        from .output import complain
+        complain(error)
+        return error.status
+    except KeyboardInterrupt:  # before run has taken over the signals nothing has been started
+        from .output import say
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone. The interpreter must not flush at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except OSError as error:
+        from .output import say
+        stage = "output" if error.errno in NO_OUTPUT else "start"
+        say("%s: %s" % (stage, ": ".join(str(part) for part in (error.filename, error.strerror) if part)))
+        return 125
+    except Exception as error:  # a bug of ours; exit status 1 would read as the program's own
+        from .output import say
+        say("internal error: %s: %s" % (type(error).__name__, error))
+        return 125
+
+
+def _leave(status):
+    """Ends the process without the interpreter's tear-down, which takes 2 ms.
+
+    Output that can't be flushed is left to the interpreter, which reports it.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(status)
+    os._exit(status)
+
+
+def _dispatch(argv):
+    verb = argv[0] if argv else "--help"
+    if verb in ("--help", "-h", "help", "--version", "--man", "--completion"):
+        from .manual import manual
+        return manual.main(argv)
+    if verb == "run":
+        from .run import run
+        return run.main(argv[1:])
+    if verb == "shell":
+        from .run import run
+        return run.shell(argv[1:])
+    if verb == "doctor":
+        from .doctor import doctor
+        return doctor.main(argv[1:])
+    if verb == "selftest":
+        from .selftest import selftest
+        return selftest.main(argv[1:])
+    if verb == "policy":
+        from .policy import policy
+        return policy.main(argv[1:])
+    if verb == "rootfs":
+        from .rootfs import rootfs
+        return rootfs.main(argv[1:])
+    if verb == "report":
+        from .report import report
+        return report.main(argv[1:])
+    from ..sandbox.caller import program_name
+    from ..sandbox.errors import nearest, usage
+    from .help import VERBS
+    if verb.startswith("-"):
+        raise usage("%s before the verb" % verb, "options follow it", "%s run [options] -- CMD" % program_name())
+    raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),
+                remedy="%s --help lists them; to run a program: %s run -- CMD" % (program_name(), program_name()))
+
+
+def _fill_standard_descriptors():
+    """A closed 0, 1 or 2 would be given to the next file that is opened, and so to the workload."""
+    from ..sandbox.errors import usage
+    for fd in (0, 1, 2):
+        try:
+            if os.fstat(fd).st_mode & 0o170000 == 0o040000:
+                raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
