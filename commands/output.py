@@ -2,6 +2,7 @@
 """Messages to people.  Bytes are written straight to the descriptor: a name from a hostile archive may hold anything,
 and the interpreter's own streams may be closed or ASCII-only (LC_ALL=C on Python 3.6)."""
 import select
+from ..sandbox.errors import show
 
 #: A descriptor that the program has filled and made non-blocking gets this long to be read.
 PATIENCE_MS = 2000
@@ -9,10 +10,8 @@ PATIENCE_MS = 2000
 
 def escaped(text):
     """Text (str or bytes) with control characters and undecodable bytes made visible."""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "surrogateescape")
     out = []
-    for char in text:
+    for char in show(text):
         code = ord(char)
         if 0xdc80 <= code <= 0xdcff:
             out.append("\\x%02x" % (code - 0xdc00))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error type, and the exit statuses."""
+"""The one error type, the exit statuses, and how a message writes a name."""
 from posix import strerror
 
 USAGE = 2            # a mistake in options, whatever the host
@@ -39,6 +39,16 @@ class SandboxError(Exception):
 def usage(what, reason=None, remedy=None, stage="options"):
     """A SandboxError for a mistake in what was asked (exit status 2)."""
     return SandboxError(stage, what, reason=reason, remedy=remedy, status=USAGE)
+
+
+def show(name):
+    """A name (bytes or text) as text; each byte that is no UTF-8 becomes a lone surrogate."""
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
+
+
+def raw(text):
+    """The bytes of `show`, whatever the caller's locale."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def nearest(word, names):

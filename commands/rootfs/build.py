@@ -11,8 +11,7 @@ import stat
 
 from ...syscalls import beneath
 from . import sources as rootfs_sources
-from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
-from .entries import text
+from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, show, usage
 from .extract import Entries, Writer
 from ...syscalls.files import rename_exclusive
 
@@ -58,7 +57,8 @@ def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, ima
 def _failed(error):
     if error.errno == errno.ENOSPC:
         return SandboxError("rootfs", "the tree", error.errno, "no space is left, or no inode")
-    return SandboxError("rootfs", text(os.fsencode(error.filename)) if error.filename else "the tree", error.errno,
+    what = show(os.fsencode(error.filename)) if error.filename else "the tree"
+    return SandboxError("rootfs", what, error.errno,
                         error.strerror, status=CANNOT_CONTAIN)
 
 
@@ -67,10 +67,11 @@ def describe(writer, sources):
     read (rootfs_extract.Entries): a list of half a million would take hundreds of megabytes."""
     names = [value if kind == "from" else list(value) for kind, value in sources]
     entries = Entries(writer.top)
-    return {"schema": SCHEMA, "sources": [{kind: text(os.fsencode(name)) if kind == "from" else name}
-                                          for (kind, _), name in zip(sources, names)],
+    return {"schema": SCHEMA,
+            "sources": [{kind: show(os.fsencode(name)) if kind == "from" else name}
+                        for (kind, _), name in zip(sources, names)],
             "entries": entries, "bytes": entries.bytes,
-            "dropped": [{"path": text(path), "what": what} for path, what in writer.dropped]}
+            "dropped": [{"path": show(path), "what": what} for path, what in writer.dropped]}
 
 
 class Draft:
@@ -79,7 +80,7 @@ class Draft:
     def __init__(self, destination):
         """Raises SandboxError, exit 2, where the destination can't be made."""
         folder, name = os.path.split(destination.rstrip(b"/"))
-        self.shown = text(destination)
+        self.shown = show(destination)
         if name in (b"", b".", b".."):
             raise usage("rootfs build %s" % self.shown, "is no name for a new directory")
         self.parent = self.fd = -1
@@ -91,7 +92,7 @@ class Draft:
         except FileNotFoundError:
             if self.parent >= 0:
                 return
-            raise usage("rootfs build %s" % self.shown, "there is no directory %s" % text(folder))
+            raise usage("rootfs build %s" % self.shown, "there is no directory %s" % show(folder))
         except OSError as error:
             raise usage("rootfs build %s" % self.shown, error.strerror)
         os.close(self.parent)

@@ -10,9 +10,9 @@ import stat
 
 from ...syscalls import beneath
 from . import elf
-from ...sandbox.errors import usage
+from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
-from .entries import leads_out, text
+from .entries import leads_out
 from .sources import OPEN, attributes
 
 MOST_LINKS, MOST_STEPS = 40, 4096
@@ -40,7 +40,7 @@ def check(path):
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise usage("rootfs check %s" % text(path), error.strerror)
+        raise usage("rootfs check %s" % show(path), error.strerror)
     try:
         tree = _Tree(top)
         tree.walk()
@@ -93,7 +93,7 @@ class _Tree:
         if kind == "link":
             target = os.readlink(name, dir_fd=fd)
             if leads_out(full.split(b"/"), target):
-                self.found("leads-out", full, "to %s" % text(target))
+                self.found("leads-out", full, "to %s" % show(target))
         elif kind in ("character device", "block device"):
             self.found("device", full, "%s %d:%d" % (kind, os.major(found.st_rdev), os.minor(found.st_rdev)))
         elif kind != "file":
@@ -130,17 +130,18 @@ class _Tree:
         except elf.NotElf:
             return
         if loader is not None and not self.leads_to_file(loader):
-            self.found("loader", full, "%s is missing" % text(loader))
+            self.found("loader", full, "%s is missing" % show(loader))
 
     def _script(self, head, full):
         words = elf.shebang(head)
         if not words or not words[0].startswith(b"/") or not self.leads_to_file(words[0]):
-            self.found("interpreter", full, "%s is missing" % text(words[0]) if words else "none is named")
+            self.found("interpreter", full,
+                       "%s is missing" % show(words[0]) if words else "none is named")
         elif os.path.basename(words[0]) == b"env" and len(words) > 1:
             program = words[1].split()[0] if words[1].split() else b""
             if program[:1] not in (b"-", b"") and b"=" not in program and b"/" not in program and \
                     not any(self.leads_to_file(b"/%s/%s" % (place, program)) for place in PATH):
-                self.found("interpreter", full, "env finds no %s" % text(program))
+                self.found("interpreter", full, "env finds no %s" % show(program))
 
     def leads_to_file(self, path):
         """Whether an absolute path leads to a regular file, links included, with the tree's top as "/"."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every source of a root file system is turned into: a stream of entries; and how one is refused."""
-from ...sandbox.errors import SandboxError
+from ...sandbox.errors import SandboxError, show
 
 #: Longer names than these can't be reached by a path, or made at all.  limits.h: PATH_MAX, NAME_MAX
 LONGEST_NAME, LONGEST_PATH = 255, 4000
@@ -26,14 +26,9 @@ class Entry:
         self.target, self.read, self.xattrs = target, read, xattrs
 
 
-def text(data):
-    """A name as text; lossless: undecodable bytes become lone surrogates, os.fsencode turns them back."""
-    return data.decode("utf-8", "surrogateescape")
-
-
 def refused(name, why, remedy=None):
     """A SandboxError (exit status 1): the whole source is refused.  name: bytes or text."""
-    shown = text(name) if isinstance(name, bytes) else name
+    shown = show(name)
     if len(shown) > 300:
         shown = shown[:300] + "..."
     return SandboxError("rootfs", shown, reason=why, remedy=remedy, status=FINDINGS)

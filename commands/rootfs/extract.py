@@ -8,7 +8,8 @@ import hashlib
 import os
 
 from ...syscalls import beneath
-from .entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of, text
+from .entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of
+from ...sandbox.errors import show
 
 CHUNK = 1 << 18
 MOST_LINKS = 40
@@ -74,11 +75,12 @@ class Entries:
 
     def __iter__(self):
         for path, node in in_order(self.top):
-            row = {"path": text(path), "kind": node.kind, "mode": "%04o" % node.mode, "mtime": node.mtime}
+            row = {"path": show(path), "kind": node.kind, "mode": "%04o" % node.mode,
+                   "mtime": node.mtime}
             if node.kind == "file":
                 row["size"], row["sha256"] = node.size, node.content.hex()
             elif node.kind == "symlink":
-                row["target"] = text(node.content)
+                row["target"] = show(node.content)
             yield row
 
     def __eq__(self, other):
@@ -159,7 +161,7 @@ class Writer:
         self._keep(KEPT_EACH + len(steps[-1]) if steps else 0)
         name = b"/".join(steps)
         for attribute in entry.xattrs:
-            self.drop(name, "extended attribute %s" % text(attribute))
+            self.drop(name, "extended attribute %s" % show(attribute))
         if not steps and entry.kind == "opaque":
             self._drop_lower([], self.top)
             return
@@ -366,7 +368,8 @@ class Writer:
             raise refused(entry.name, "a symlink with an impossible target")
         self._keep(len(target))
         if leads_out(path + [name], target):
-            raise refused(entry.name, "a symlink that leads out of the tree (to %s)" % text(target[:200]))
+            raise refused(entry.name, "a symlink that leads out of the tree (to %s)" %
+                          show(target[:200]))
         self._clear(path, holder, name)
         node = Link.made(target, self._time(entry), self.layer)
         fd = self._fd(path)
@@ -381,7 +384,8 @@ class Writer:
         steps = steps_of(entry.target)  # from the tree's top, and under the same rules
         found = self._find(steps) if steps else None
         if found is None or found[2].kind == "directory":
-            raise refused(entry.name, "a hard link to what is no file of the archive (%s)" % text(entry.target[:200]))
+            raise refused(entry.name, "a hard link to what is no file of the archive (%s)" %
+                          show(entry.target[:200]))
         old = holder.children.get(name)
         if old is found[2]:
             return
@@ -389,7 +393,8 @@ class Writer:
             self._clear(path, holder, name)
             found = self._find(steps)  # it may have lain below
             if found is None:
-                raise refused(entry.name, "a hard link to what it replaces (%s)" % text(entry.target[:200]))
+                raise refused(entry.name, "a hard link to what it replaces (%s)" %
+                              show(entry.target[:200]))
         source = self._fd(found[0])
         if len(self.held) >= HELD - 1:  # both descriptors must stay open
             self.close()

@@ -8,8 +8,8 @@ while it is read, compressed and unpacked, before anything gets its final name.
 import os
 import stat
 
-from ...sandbox.errors import usage
-from .entries import Entry, refused, text
+from ...sandbox.errors import show, usage
+from .entries import Entry, refused
 from .streams import CHUNK, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
@@ -27,7 +27,7 @@ class Layout:
     """source: Source of the layout's directory; path: bytes, for messages."""
 
     def __init__(self, source, path):
-        self.path, self.shown = path, text(path)
+        self.path, self.shown = path, show(path)
         self.listed = self.parsed = 0
         self.fd = os.dup(source.fd)
 
@@ -142,7 +142,8 @@ def _layer(layout, descriptor, diff_id, limits):
     """The entries of a layer; at its end both digests must be right."""
     from . import tar
     from .sources import OVERHEAD
-    kind, shown = descriptor.get("mediaType", ""), text(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
+    kind = descriptor.get("mediaType", "")
+    shown = show(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
     if not isinstance(kind, str) or ".tar" not in kind:
         raise refused(shown, "a layer of the kind %r; layers are tar archives" % (kind,))
     algorithm, colon, value = (diff_id if isinstance(diff_id, str) else "").partition(":")

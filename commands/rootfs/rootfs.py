@@ -3,7 +3,7 @@
 import os
 
 from .. import actions, help
-from ...sandbox.errors import SandboxError
+from ...sandbox.errors import SandboxError, show
 from ..options import Option
 from ..output import escaped, say, write, write_bytes, write_pieces
 from ..output_file import parts
@@ -197,11 +197,11 @@ class Progress:
 def check(directory, values):
     """rootfs check"""
     from . import check as rootfs_check
-    from .entries import text
     findings, entries = rootfs_check.check(os.fsencode(directory))
     if values.get("json"):
         write(1, _json({"schema": 1, "entries": entries, "findings": [
-            {"kind": kind, "path": text(path), "detail": detail} for kind, path, detail in findings]}))
+            {"kind": kind, "path": show(path), "detail": detail}
+            for kind, path, detail in findings]}))
     else:
         data = "".join("%-15s %s%s\n" % (kind, escaped(path or b"."), "  (%s)" % escaped(detail) if detail else "")
                        for kind, path, detail in findings)

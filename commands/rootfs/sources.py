@@ -10,9 +10,9 @@ import shlex
 import stat
 
 from ...syscalls import beneath
-from ...sandbox.errors import usage
+from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
-from .entries import Entry, refused, text
+from .entries import Entry, refused
 from .streams import RawFile, Stream
 from ...sandbox.tree.source import Planted, open_path
 
@@ -33,11 +33,12 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
         source = open_path(path, follow_links)
         kind = kind_of(source.found.st_mode)
         if kind in ("file", "directory") and not source.allows(os.R_OK):
-            raise usage("--from %s" % text(path), os.strerror(errno.EACCES))
+            raise usage("--from %s" % show(path), os.strerror(errno.EACCES))
         if kind == "file":
             yield tar(source, path, limits)
         elif kind != "directory":
-            raise usage("--from %s" % text(path), "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
+            raise usage("--from %s" % show(path),
+                        "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
         elif source.mode_of(b"oci-layout") is not None:
             from . import oci
             for layer in oci.layers(source, path, limits, image):
@@ -46,10 +47,11 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
             yield directory(source, avoid)
     except Planted as error:
         real = os.path.realpath(path)  # to be said, and nothing else
-        raise usage("--from %s" % text(path), error.strerror, "name the path that it leads to: --from %s; or follow "
-                    "every link: --follow-links" % shlex.quote(text(real)))
+        raise usage("--from %s" % show(path), error.strerror,
+                    "name the path that it leads to: --from %s; or follow "
+                    "every link: --follow-links" % shlex.quote(show(real)))
     except OSError as error:
-        raise usage("--from %s" % text(path), error.strerror)
+        raise usage("--from %s" % show(path), error.strerror)
     finally:
         if source is not None:
             source.close()
@@ -60,8 +62,8 @@ def tar(source, path, limits):
     from . import tar as rootfs_tar
     fd = source.open(os.O_RDONLY)
     try:
-        stream = Stream(RawFile(fd), text(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
-        for entry in rootfs_tar.entries(stream, text(path)):
+        stream = Stream(RawFile(fd), show(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
+        for entry in rootfs_tar.entries(stream, show(path)):
             yield entry
         stream.drain()  # the compressed data's own check sum stands at its end
     finally:

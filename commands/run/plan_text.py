@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan for people and as JSON: what --print-plan shows.  No start needs it."""
 from ...sandbox import units
+from ...sandbox.errors import show
 from ...sandbox.tree.default import INODES
 from ...sandbox.plan.plan import digest
 from ...syscalls import landlock
@@ -8,7 +9,7 @@ from ...syscalls import landlock
 
 def describe(plan):
     """The plan as lines for people."""
-    spec, text = plan.spec, _text
+    spec, text = plan.spec, show
     who = "one of the host ids %s" % ", ".join("%d..%d" % (first, first + count - 1) for first, count in plan.id_ranges) \
         if plan.root else "host id %d:%d (the caller's own)" % plan.caller
     yield "command       %s" % " ".join(text(word) for word in spec.argv)
@@ -48,7 +49,7 @@ def describe(plan):
 
 def as_dict(plan):
     """The JSON object of --print-plan --json."""
-    spec, text = plan.spec, _text
+    spec, text = plan.spec, show
     return {
         "schema": 1, "argv": [text(word) for word in spec.argv], "tier": plan.tier.name,
         "identity": {"uid": plan.uid, "gid": plan.gid, "host_ranges": [list(r) for r in plan.id_ranges],
@@ -72,7 +73,7 @@ def as_dict(plan):
 
 def _operation(op):
     """One line for people."""
-    src = "" if op.src is None else _text(op.src)
+    src = "" if op.src is None else show(op.src)
     if op.kind in ("file", "cover"):
         src = "%d bytes" % len(op.src)
     if op.kind == "tmpfs":
@@ -81,19 +82,16 @@ def _operation(op):
         src += ", changed in at most %s" % units.human(op.options["size"])
     if op.kind == "proc":
         src = "hidepid=2" + (",subset=pid" if op.options["subset"] else "")
-    return "%-14s %-28s %s%s" % (op.kind, _text(op.dst), src, " (%s)" % ",".join(op.words()) if op.flags else "")
+    flags = " (%s)" % ",".join(op.words()) if op.flags else ""
+    return "%-14s %-28s %s%s" % (op.kind, show(op.dst), src, flags)
 
 
 def _operation_as_dict(op):
     """The JSON object."""
-    out = {"kind": op.kind, "dst": _text(op.dst), "flags": op.words()}
+    out = {"kind": op.kind, "dst": show(op.dst), "flags": op.words()}
     if op.src is not None:
-        out["src"] = _text(op.src)
+        out["src"] = show(op.src)
     out.update((key, value) for key, value in op.options.items() if key != "source" and not isinstance(value, bytes))
     if "source" in op.options:
         out["inode"] = op.options["source"].inode
     return out
-
-
-def _text(data):
-    return data.decode("utf-8", "surrogateescape")

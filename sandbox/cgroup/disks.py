@@ -4,7 +4,7 @@ import os
 import stat
 
 from ..caller import option
-from ..errors import SandboxError, USAGE, usage
+from ..errors import SandboxError, show, USAGE, usage
 from ..host.facts import unescape
 
 #: How often a layer may lie on a layer before the search ends.
@@ -33,11 +33,11 @@ class Disks:
         try:
             found = self.stat(path)
         except OSError as error:
-            raise usage(_text(path), error.strerror)
+            raise usage(show(path), error.strerror)
         if stat.S_ISBLK(found.st_mode):
             return self.whole(found.st_rdev), b""
         if stat.S_ISCHR(found.st_mode):
-            raise usage(_text(path), "is a character device; I/O limits are for disks")
+            raise usage(show(path), "is a character device; I/O limits are for disks")
         kind, source, words = self._mount(os.path.realpath(path))
         if os.major(found.st_dev):
             return self.whole(found.st_dev), kind
@@ -54,8 +54,9 @@ class Disks:
                 device = None
             if device is not None and stat.S_ISBLK(device.st_mode):
                 return self.whole(device.st_rdev), kind
-        raise SandboxError("limits", _text(path), control="limits.io",
-                           reason="lies on %s, which has no disk of its own: there is nothing to limit" % _text(kind),
+        raise SandboxError("limits", show(path), control="limits.io",
+                           reason="lies on %s, which has no disk of its own: there is nothing to "
+                                  "limit" % show(kind),
                            remedy="name a disk: %s%s" % (
                                option("io_write", "/dev/NAME:BPS"),
                                "; what the program writes to a tmpfs is memory, which %s bounds" % option("memory")
@@ -83,10 +84,6 @@ def _fields(line):
     fields = line.rstrip(b"\n").split(b" ")
     dash = fields.index(b"-", 6)
     return unescape(fields[4]), fields[dash + 1], unescape(fields[dash + 2]), [unescape(w) for w in fields[-1].split(b",")]
-
-
-def _text(path):
-    return os.fsdecode(path)
 
 
 def rates(reads, writes, sources, written=(), disks=None):
@@ -121,18 +118,19 @@ def _held(place, disks, limited):
             raise
         return  # no disk below it
     if "wbps" in limited.get(name, ()) and kind not in WRITEBACK:
-        raise SandboxError("limits", _text(place), control="limits.io",
+        raise SandboxError("limits", show(place), control="limits.io",
                            reason="what is written on %s is not counted by control group, so %s would not hold" % (
-                                  _text(kind), option("io_write")), remedy="write to one of: " + _text(b" ".join(WRITEBACK)))
+                                  show(kind), option("io_write")),
+                           remedy="write to one of: " + show(b" ".join(WRITEBACK)))
 
 
 def _named(device, disks, name):
     """The disk that the user named."""
     major, colon, minor = device.partition(b":")
     if colon and major.isdigit() and minor.isdigit():
-        if not os.path.exists("%s/dev/block/%s" % (disks.sys, _text(device))):
+        if not os.path.exists("%s/dev/block/%s" % (disks.sys, show(device))):
             # Naming a loop device that does not exist would make it.
-            raise usage(option(name, _text(device)), "no such block device")
+            raise usage(option(name, show(device)), "no such block device")
         return disks.whole(os.makedev(int(major), int(minor)))
     try:
         return disks.below(device)

@@ -10,6 +10,7 @@ import os
 import stat
 
 from . import contents
+from ..errors import raw, show
 from ..host.facts import kind_of
 from .walk import Walk, covered
 
@@ -119,14 +120,15 @@ class Changes:
                     if exporter is not None and is_new_content(before, after):
                         exporter.take(place.inside(path), entry)
             except (OSError, MemoryError) as error:
-                self.notes.append("%s: could not be read to the end: %s" % (text(place.path), error))
+                self.notes.append("%s: could not be read to the end: %s" % (
+                    show(place.path), error))
         if self.interrupted:
             self.notes.append("interrupted: not everything that the program changed is listed")
         if self.omitted["count"]:
             from .rows import MOST_BYTES, MOST_ROWS
             self.notes.append("%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
                 self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
-        self.rows.sort(lambda row: untext(row["path"]))
+        self.rows.sort(lambda row: raw(row["path"]))
         return self.rows
 
     def _take(self, path, change, before, after):
@@ -158,10 +160,10 @@ def compare_tmpfs(place, budget, notes):
         yield None, path, "deleted", old, None
     if walk.too_long or walk.unreadable:
         notes.append("%s: %d entries with too long a path, %d unreadable directories" % (
-            text(place.path), walk.too_long, walk.unreadable))
+            show(place.path), walk.too_long, walk.unreadable))
     for path in walk.moved:
         notes.append("%s: a directory above this mount was moved; what is listed below may lie elsewhere" %
-                     text(place.inside(path)))
+                     show(place.inside(path)))
 
 
 def is_new_content(before, after):
@@ -180,7 +182,8 @@ def record(path, change, before, after):
     its mode has a set-user-ID or set-group-ID bit, which was without effect.
     """
     state = after or before
-    out = {"path": text(path), "change": change, "kind": "symlink" if state.kind == "link" else state.kind,
+    out = {"path": show(path), "change": change,
+           "kind": "symlink" if state.kind == "link" else state.kind,
            "mode": "%04o" % state.mode}
     if state.kind == "file":
         out.update(size=state.size, blocks_bytes=state.blocks, sha256=state.sha256, magic=state.magic)
@@ -189,7 +192,7 @@ def record(path, change, before, after):
         if state.links > 1:
             out["links"] = state.links
     if state.target is not None:
-        out["target"] = text(state.target)
+        out["target"] = show(state.target)
     if after is not None and after.kind != "link" and after.mode & SET_ID:
         out["set_id"] = True
     if change == "modified":
@@ -197,16 +200,6 @@ def record(path, change, before, after):
         if before.kind == "file":
             out["was"].update(size=before.size, sha256=before.sha256)
     return out
-
-
-def text(data):
-    """Bytes as lossless text."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-def untext(shown):
-    """The bytes of `text`.  Not os.fsencode: the caller's locale may be another, and the names are the program's."""
-    return shown.encode("utf-8", "surrogateescape")
 
 
 def summary(changes, omitted=None):

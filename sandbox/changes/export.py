@@ -13,7 +13,7 @@ import stat
 from . import contents, shown
 from ..caller import option
 from .drafts import Draft, Target, way_round
-from ..errors import SandboxError, usage
+from ..errors import SandboxError, show, usage
 from ...syscalls.files import directory_room, next_names
 
 MOST_FILES = 100000
@@ -28,7 +28,7 @@ def destination(path, places, follow_links=False):
 
     places: host directories that the program can write, as shown.writable has them; follow_links: as of Target.
     Raises SandboxError (exit 2) for what can't be made, before anything runs."""
-    named = option("export", path.decode("utf-8", "surrogateescape"))
+    named = option("export", show(path))
     target = None
     try:
         target = Target(path, follow_links)
@@ -80,7 +80,7 @@ class Exporter:
             raise SandboxError("export", os.fsdecode(self.target.name), error.errno)
         finally:
             self.discard()
-        return ["%d files were not exported (%s), first %s" % (count, why, path.decode("utf-8", "surrogateescape"))
+        return ["%d files were not exported (%s), first %s" % (count, why, show(path))
                 for count, path, why in self.left_out.values()]
 
     def take(self, path, entry):
@@ -223,7 +223,7 @@ class Archive(Exporter):
     def put(self, path, fd, size):
         """Adds one file.  Raises OSError."""
         self._open()
-        info = self.module.TarInfo(path.decode("utf-8", "surrogateescape"))
+        info = self.module.TarInfo(show(path))
         info.size, info.mode = size, FILE_MODE
         with os.fdopen(os.dup(fd), "rb") as stream:
             stream.seek(0)

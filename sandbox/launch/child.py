@@ -9,7 +9,7 @@ import os
 
 from ...syscalls import caps, landlock, libc, mount, process, seccomp
 from .. import init
-from ..errors import CANNOT_CONTAIN
+from ..errors import CANNOT_CONTAIN, raw
 from .lookup import Lookup, find_program
 from ..tree.mounting import Tree, new_root as root_filesystem, write_all
 from ..tree.default import RO
@@ -86,7 +86,7 @@ def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
     fields = [stage, "%d" % number, what if isinstance(what, str) else os.fsdecode(what), text, "%d" % status]
     fields = [field.replace("\0", "\\0")[:800] for field in fields]  # names from inside may hold anything
     try:
-        sock.send(b"E" + "\0".join(fields).encode("utf-8", "surrogateescape")[:3500])
+        sock.send(b"E" + raw("\0".join(fields))[:3500])
     except OSError:
         pass
 
@@ -362,7 +362,7 @@ def self_check(child):
             facts["signal-scope"] = "0"
         except OSError as error:
             facts["signal-scope"] = "%d" % error.errno
-    child.sock.send(b"F" + "\0".join("%s=%s" % item for item in facts.items()).encode("utf-8", "surrogateescape"))
+    child.sock.send(b"F" + raw("\0".join("%s=%s" % item for item in facts.items())))
 
 
 @named("lifeline")

@@ -4,7 +4,7 @@ import os
 
 from ...syscalls import process
 from . import child
-from ..errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, SandboxError, USAGE
+from ..errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, SandboxError, show, USAGE
 
 EPERM, ENOENT, EAGAIN, EACCES, ENODEV, EMFILE, ENOSPC, EROFS = 1, 2, 11, 13, 19, 24, 28, 30
 EOPNOTSUPP = 95
@@ -12,7 +12,7 @@ EOPNOTSUPP = 95
 
 def child_error(packet, plan):
     """The SandboxError for an error packet of stages.report, of a child that was to set up this plan."""
-    stage, number, what, text, status = packet[1:].decode("utf-8", "surrogateescape").split("\0")
+    stage, number, what, text, status = show(packet[1:]).split("\0")
     number, status = int(number), int(status)
     if stage == "exec":
         return SandboxError("exec", what, number or None, reason="", remedy=not_started(status, number), status=status)
@@ -75,7 +75,7 @@ def exec_error(number, name):
     if number == 8:
         from ..caller import library
         remedy = "a script without that line is given to its interpreter: " + ("['sh', FILE]" if library() else "-- sh FILE")
-    return SandboxError("exec", "%s: %s" % (name.decode("utf-8", "surrogateescape"), text), number, reason="", remedy=remedy,
+    return SandboxError("exec", "%s: %s" % (show(name), text), number, reason="", remedy=remedy,
                         status=status)
 
 

@@ -8,7 +8,7 @@ import os
 
 from .child_files import FIRST
 from ..controls import CONTROLS, Control, LEFT_OUT
-from ..errors import SandboxError
+from ..errors import SandboxError, show
 from ..seccomp.shipped import BESIDE
 from ..host.facts import mount_points, whole
 from ..running.stdio import all_null
@@ -241,14 +241,15 @@ def _mounts(name, plan, reading, facts, features, identity, control_fds):
         got[point] = got[point] & set(options) if point in got else set(options)
     if got.keys() != wanted.keys():
         wrong = sorted(set(got) ^ set(wanted))
-        return False, "not as planned: %s" % ", ".join(_text(point) for point in wrong[:4])
+        return False, "not as planned: %s" % ", ".join(show(point) for point in wrong[:4])
     for point, need in wanted.items():
         if not need <= got[point]:
-            return False, "%s lacks %s" % (_text(point), b",".join(sorted(need - got[point])).decode())
+            lacking = b",".join(sorted(need - got[point])).decode()
+            return False, "%s lacks %s" % (show(point), lacking)
     for point, words in reading.own.tmpfs:
         missing = [word for word in words if word not in details[point]]
         if missing:
-            return False, "%s lacks %s" % (_text(point), b",".join(missing).decode())
+            return False, "%s lacks %s" % (show(point), b",".join(missing).decode())
     return True, "%d mount points with their flags and sizes, no other" % len(got)
 
 
@@ -258,10 +259,6 @@ def _tmpfs_words(op):
     size = -(-op.options["size"] // page) * page
     mode = op.options["mode"]
     return [b"size=%dk" % (size >> 10), b"nr_inodes=%d" % INODES] + ([b"mode=%o" % mode] if mode != 0o1777 else [])
-
-
-def _text(path):
-    return path.decode("utf-8", "surrogateescape")
 
 
 @reads
@@ -282,14 +279,14 @@ def _proc(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _dev(name, plan, reading, facts, features, identity, control_fds):
-    names = sorted(_text(point) for point, _, _, _, _ in reading.mounts if point.startswith(b"/dev"))
-    return set(names) == set(_text(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
+    names = sorted(show(point) for point, _, _, _, _ in reading.mounts if point.startswith(b"/dev"))
+    return set(names) == set(show(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
 
 
 @reads
 def _hostname(name, plan, reading, facts, features, identity, control_fds):
-    return facts.get("hostname") == _text(plan.hostname), "%s" % ("as asked" if facts.get("hostname") ==
-                                                                  _text(plan.hostname) else "the host's")
+    right = facts.get("hostname") == show(plan.hostname)
+    return right, "as asked" if right else "the host's"
 
 
 @reads
@@ -435,5 +432,5 @@ def _fds(name, plan, reading, facts, features, identity, control_fds):
 @reads
 def _cwd(name, plan, reading, facts, features, identity, control_fds):
     umask = facts.get("umask")
-    right = facts.get("cwd") == _text(plan.cwd) and umask == "22" and reading.cwd == _text(plan.cwd)
+    right = facts.get("cwd") == show(plan.cwd) and umask == "22" and reading.cwd == show(plan.cwd)
     return right, "%s, umask %s" % (reading.cwd, umask)

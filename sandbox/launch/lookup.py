@@ -7,7 +7,7 @@ that may be hostile.
 import os
 
 from ...syscalls.libc import ARCH
-from ..errors import NOT_EXECUTABLE, NOT_FOUND
+from ..errors import NOT_EXECUTABLE, NOT_FOUND, show
 
 #: ELF e_machine numbers.  elf.h
 MACHINES = {2: "sparc", 3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 43: "sparc64", 62: "x86_64",
@@ -26,7 +26,7 @@ class Lookup(Exception):
 def find_program(plan):
     """The path (bytes) to execute.  Raises Lookup."""
     name = plan.spec.argv[0]
-    shown = name.decode("utf-8", "surrogateescape")
+    shown = show(name)
     if b"/" in name:
         _check(name, shown)
         return name
@@ -73,12 +73,12 @@ def _check(path, shown):
             raise Lookup(8, "%s: %s program: this sandbox runs %s only" % (shown, kind, ARCH), NOT_EXECUTABLE)
         if loader and not os.path.exists(loader):
             raise Lookup(2, "%s: its loader %s is not there inside: it was built for another system, or the tree is not whole" %
-                         (shown, loader.decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)
+                         (shown, show(loader)), NOT_EXECUTABLE)
     if head[:2] == b"#!":
         words = head[2:].split(b"\n")[0].split(b"\0")[0].split()
         if words and not os.path.exists(words[0]):
             raise Lookup(2, "%s: its interpreter %s is not there inside" %
-                         (shown, words[0].decode("utf-8", "surrogateescape")), NOT_EXECUTABLE)
+                         (shown, show(words[0])), NOT_EXECUTABLE)
 
 
 def _loader(fd, head):

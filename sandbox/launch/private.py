@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 
-from ..errors import SandboxError
+from ..errors import SandboxError, show
 from ..tree.process_tier import UNNAMED
 from ..tree.mounting import CHUNK, write_all
 
@@ -37,7 +37,7 @@ class PrivateDirectory:
             os.rename(draft, self.name, src_dir_fd=self.parent, dst_dir_fd=self.parent)
             self._give(self.fd)
         except OSError as error:
-            raise SandboxError("private directory", self.path.decode("utf-8", "surrogateescape"), error.errno)
+            raise SandboxError("private directory", show(self.path), error.errno)
 
     def _give(self, fd):
         if os.geteuid() == 0:
@@ -69,7 +69,7 @@ class PrivateDirectory:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SandboxError("copy", path.decode("utf-8", "surrogateescape"), error.errno)
+            raise SandboxError("copy", show(path), error.errno)
         finally:
             os.close(folder)
 

@@ -12,7 +12,7 @@ from . import child as stages, child_files, idmap
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
-from ..errors import SandboxError, step
+from ..errors import SandboxError, show, step
 from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
 from .provisions import Provisions, boot_offsets
@@ -259,7 +259,7 @@ class Run(Provisions):
             from .failures import child_error
             raise child_error(packet, self.plan)
         if packet[:1] == b"F" and len(packet) > 4:
-            text = packet[1:].decode("utf-8", "surrogateescape")
+            text = show(packet[1:])
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
             from . import gate
             self.own = step("gate", gate.Own, self.plan, self.places)  # while the child becomes init

@@ -5,7 +5,7 @@ from ..tree import default
 from ..host import etc
 from .. import tiers
 from ..controls import CONTROLS, asked
-from ..errors import SandboxError, usage
+from ..errors import SandboxError, show, usage
 from ..tree.default import NOEXEC, RO
 from ...syscalls import landlock, process
 from ...syscalls.libc import ARCH, BITS, MACHINE
@@ -230,8 +230,8 @@ def refuse_ownerless(op, mounts):
             [row for row in mounts if row[0].startswith(inside)]:
         if kind in OWNERLESS:
             from ..caller import option
-            raise usage(op.src.decode("utf-8", "surrogateescape"), "%s is a %s, which can't be mapped to an owner" % (
-                point.decode("utf-8", "surrogateescape"), kind.decode()),
+            raise usage(show(op.src), "%s is a %s, which can't be mapped to an owner" % (
+                show(point), kind.decode()),
                         "bring files in with " + option("copy"), stage="sources")
 
 

@@ -6,7 +6,7 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 import os
 
 from ..controls import CONTROLS
-from ..errors import nearest, usage
+from ..errors import nearest, raw, show, usage
 from ..tiers import NAMES as TIERS
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -102,7 +102,7 @@ class Spec:
             places.append(b"/box")
         for place in places:
             if places.count(place) > 1:
-                raise usage(_show(place), "named twice as a destination")
+                raise usage(show(place), "named twice as a destination")
         if self.harden or self.writable:
             from ..tree import harden as hardening
             hardening.check(self, seccomp)
@@ -159,10 +159,6 @@ def _overlay(value):
             for place in _list(value, "overlay")]
 
 
-def _show(data):
-    return data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else str(data)
-
-
 def _option(name, *value, **typed):
     """As of door, which only a mistake needs; what is not an option's is named as it is."""
     from ..caller import option
@@ -176,7 +172,7 @@ def mistake(name, value, reason, remedy=None):
 
 def _env(data):
     import shlex
-    return _option("env", _show(data), typed=shlex.quote(_show(data)))
+    return _option("env", show(data), typed=shlex.quote(show(data)))
 
 
 def _amount(kind, value, name, **how):
@@ -216,9 +212,9 @@ def _bytes(value, name):
     except TypeError:
         raise usage("%s %r" % (_option(name), value), "not a path or text")
     except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
-        data = value.encode("utf-8", "surrogateescape")
+        data = raw(value)
     if b"\0" in data:
-        raise mistake(name, _show(data.replace(b"\0", b"\\0")), "holds a NUL byte")
+        raise mistake(name, show(data.replace(b"\0", b"\\0")), "holds a NUL byte")
     return data
 
 
@@ -236,14 +232,14 @@ def _argv(argv):
 
 
 def _policy(value):
-    text = _show(_bytes(value, "seccomp"))
+    text = show(_bytes(value, "seccomp"))
     if not text:
         raise usage(_option("seccomp"), "the name is empty")
     return text
 
 
 def _addition(value):
-    text = " ".join(_show(_bytes(value, "seccomp_add")).split())
+    text = " ".join(show(_bytes(value, "seccomp_add")).split())
     if not text:
         raise usage(_option("seccomp_add"), "expected NAME or 'NAME: CONDITION'")
     return text
@@ -300,7 +296,7 @@ def _variables(env, environ):
         text = _bytes(word, "env")
         name, equals, value = text.partition(b"=")
         if not equals:
-            value = environ.get(_show(name)) if name else b""
+            value = environ.get(show(name)) if name else b""
             if value is None:
                 raise usage(_env(name), "the caller's environment has no such variable", "to set it: " + _env(name + b"=VALUE"))
         pairs.append((name, value))

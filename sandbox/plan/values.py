@@ -3,14 +3,15 @@
 import os
 
 from .. import units
-from ..errors import usage
-from .spec import GIB, RLIMITS, RLIMIT_INFINITY, _bytes, _option, _show, mistake, pair
+from ..errors import show, usage
+from .spec import GIB, RLIMITS, RLIMIT_INFINITY, _bytes, _option, mistake, pair
 
 
 def export(value):
     path = _bytes(value, "export").rstrip(b"/")
     if not path:
-        raise mistake("export", _show(_bytes(value, "export")), "name a directory of its own, or a file in .tar")
+        raise mistake("export", show(_bytes(value, "export")),
+                      "name a directory of its own, or a file in .tar")
     return path
 
 
@@ -40,23 +41,23 @@ def _pair(value, name):
     text = _bytes(value, name)
     parts = split_pair(text)
     if len(parts) > 2:
-        raise mistake(name, _show(text), "more than one colon", "write a colon in a path as \\:")
+        raise mistake(name, show(text), "more than one colon", "write a colon in a path as \\:")
     if not parts[0]:
-        raise mistake(name, _show(text), "the source is empty")
+        raise mistake(name, show(text), "the source is empty")
     if len(parts) == 2 and not parts[1]:
-        raise mistake(name, _show(text), "the destination is empty")
+        raise mistake(name, show(text), "the destination is empty")
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
 def inside(path, name):
     """A path inside the sandbox, normalised."""
     if not path.startswith(b"/"):
-        raise mistake(name, _show(path), "a path inside the sandbox must be absolute")
+        raise mistake(name, show(path), "a path inside the sandbox must be absolute")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
-        raise mistake(name, _show(path), "a path inside the sandbox can't hold ..")
+        raise mistake(name, show(path), "a path inside the sandbox can't hold ..")
     if any(len(part) > 255 for part in parts) or len(path) > 4000:
-        raise mistake(name, _show(path[:60]) + "...", "the path is too long")
+        raise mistake(name, show(path[:60]) + "...", "the path is too long")
     return b"/" + b"/".join(parts)
 
 
@@ -66,7 +67,7 @@ def destination_inside(path, name):
     if path == b"/":
         raise mistake(name, "/", "the root itself can't be a destination")
     if top in (b"proc", b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
-        raise mistake(name, _show(path), "/proc, /sys and /dev are mrunc's own")
+        raise mistake(name, show(path), "/proc, /sys and /dev are mrunc's own")
     return path
 
 
@@ -92,7 +93,7 @@ def copy(value, name):
     if destination is None:
         base = os.path.basename(os.path.normpath(source))
         if base in (b"", b".", b".."):
-            raise mistake(name, _show(source), "a file is copied; this names a directory")
+            raise mistake(name, show(source), "a file is copied; this names a directory")
         destination = b"/box/" + base
     return source, destination_inside(destination, name)
 
@@ -107,14 +108,14 @@ def tmpfs(value, name):
         if not equals:
             destination, size = text, GIB
         else:
-            size = _show(size)
-    return destination_inside(destination, name), units.size(size, name, _show(destination))
+            size = show(size)
+    return destination_inside(destination, name), units.size(size, name, show(destination))
 
 
 def hostname(value):
     name = _bytes(value, "hostname")
     if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
-        raise mistake("hostname", _show(name), "1 to 64 letters, digits, dots and hyphens")
+        raise mistake("hostname", show(name), "1 to 64 letters, digits, dots and hyphens")
     return name
 
 
@@ -124,7 +125,7 @@ def user(value):
     elif isinstance(value, int):
         parts = [value]
     else:
-        parts = _show(_bytes(value, "user")).split(":")
+        parts = show(_bytes(value, "user")).split(":")
     try:
         ids = [int(part) for part in parts]
         if any(isinstance(part, str) and not part.isdigit() for part in parts):
@@ -151,7 +152,7 @@ def rlimit(value, option):
     if isinstance(value, (tuple, list)):
         name, limit = pair(value, option, "(name, value)")
     else:
-        name, equals, limit = _show(_bytes(value, option)).partition("=")
+        name, equals, limit = show(_bytes(value, option)).partition("=")
         if not equals:
             raise mistake(option, name, "write it as NAME=VALUE or NAME=SOFT:HARD")
     name = str(name).lower()

@@ -8,7 +8,7 @@ import errno
 import re
 
 from . import learned, tables
-from ..errors import usage
+from ..errors import show, usage
 from .learned import BASE, DEFAULT, HELD, Judge, Learned, MOST_VALUES, OTHERWISE
 from .learned_names import Names
 from .files import Text, condition
@@ -60,7 +60,7 @@ def _head(found):
 
 def shown(argv):
     """A command line for the head of a file.  argv: list of bytes or str; it may hold anything."""
-    words = [word if isinstance(word, str) else word.decode("utf-8", "surrogateescape") for word in argv]
+    words = [show(word) for word in argv]
     text = " ".join(word if word and not set(word) & set(" \t\n'\"\\") else "'%s'" % word for word in words)
     text = "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)
     return text if len(text) <= LONGEST_RUN else text[:LONGEST_RUN - 3] + "..."

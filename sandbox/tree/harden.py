@@ -5,7 +5,7 @@ The planned operations are changed as data; the child and the gate then treat th
 code are interpreters: a script needs no permission to execute (SECURITY.md).
 """
 from ..caller import option
-from ..errors import usage
+from ..errors import show, usage
 from .default import NODEV, NOEXEC, NOSUID, RO, tmpfs
 
 POLICY = "strict"
@@ -35,7 +35,7 @@ def check(spec, seccomp):
     for place, _ in spec.writable:
         for _, destination in spec.copy:
             if destination.startswith(place + b"/"):
-                shown = place.decode("utf-8", "surrogateescape")
+                shown = show(place)
                 raise usage(option("copy"), "the copy may execute, and %s may not hold such a file" % option("writable", shown),
                             "choose another destination for it")
 

@@ -13,7 +13,7 @@ from ...syscalls.files import directory_room, next_names
 from ...syscalls.beneath import open_beneath
 from ..changes.compare import State, read_state
 from ..caller import library, option, program_name
-from ..errors import SandboxError, usage
+from ..errors import SandboxError, show, usage
 from .default import INODES, NODEV, NOEXEC, NOSUID, tmpfs
 from ..host.facts import STORES
 from .source import open_path
@@ -40,7 +40,7 @@ def apply(operations, spec, host, held):
 
 
 def _single(op, place, host, held):
-    shown = place.decode("utf-8", "surrogateescape")
+    shown = show(place)
     named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
         raise usage(named, "nothing is shown at that place", "name the destination of " + option("ro"))
@@ -71,13 +71,13 @@ def _turn(op, host, named, held):
         try:
             source = open_path(op.src)
         except OSError as error:
-            raise usage("%s of %s" % (named, op.dst.decode("utf-8", "surrogateescape")), error.strerror)
+            raise usage("%s of %s" % (named, show(op.dst)), error.strerror)
         held.append(source)
         op.options.update(system=True, owner=(source.found.st_uid, source.found.st_gid), source=source)
     found = op.options["source"].found
     if host.uid != 0 and found.st_uid != host.uid:
         raise SandboxError(
-            "overlay", op.dst.decode("utf-8", "surrogateescape"), control="mounts",
+            "overlay", show(op.dst), control="mounts",
             reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" %
             found.st_uid,
             remedy="%s rootfs build TREE --from-host PROGRAMS makes a tree of your own: %s" % (

@@ -9,10 +9,10 @@ import os
 import stat
 
 from ..caller import option
-from ..errors import SandboxError, usage
+from ..errors import SandboxError, show, usage
 from .default import Operation
 from .sources import closed_path, refuse_sockets
-from .user_mounts import open_copied, open_source, show
+from .user_mounts import open_copied, open_source
 from ...syscalls import landlock
 
 READ = landlock.READ_FILE | landlock.READ_DIR

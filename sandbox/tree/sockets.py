@@ -7,7 +7,7 @@ the table does not place: names relative to a service's directory, and services 
 """
 import os
 
-from ..errors import SandboxError
+from ..errors import SandboxError, show
 from ..host.facts import STORES, whole
 
 S_IFMT, S_IFSOCK = 0o170000, 0o140000
@@ -73,9 +73,9 @@ def _search(store):
 
 def _talks(tree, path, kind):
     from ..caller import option
-    shown = tree.decode("utf-8", "surrogateescape")
+    shown = show(tree)
     return SandboxError(
         "sources", shown, control="mounts", reason="%s is a %s of the host's, and a program inside could talk to its owner" %
-        (path.decode("utf-8", "surrogateescape"), kind),
+        (show(path), kind),
         remedy="without it in PATH %s is not shown: export PATH=/usr/sbin:/usr/bin:/sbin:/bin" % shown if tree in STORES else
         "run on a tree without it: " + option("rootfs", "TREE"))

@@ -9,6 +9,7 @@ its names at any moment; it can't exchange what is held.
 import errno
 import os
 import sys
+from ..errors import show
 
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -26,7 +27,7 @@ class Planted(OSError):
     """A link in a directory that others than root can write.  filename: its path; target: where it leads, in its own words."""
 
     def __init__(self, path, target):
-        said = [part.decode("utf-8", "surrogateescape") for part in (path, target)]
+        said = [show(part) for part in (path, target)]
         OSError.__init__(self, errno.ELOOP, "%s is a symbolic link to %s in a directory that others than root can write" %
                          tuple(said), path)
         self.target = target

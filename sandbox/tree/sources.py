@@ -10,7 +10,7 @@ import stat
 
 from ...syscalls import mount, process
 from ..caller import option
-from ..errors import CANNOT_CONTAIN, SandboxError, USAGE
+from ..errors import CANNOT_CONTAIN, SandboxError, show, USAGE
 from .source import entries
 
 #: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
@@ -68,7 +68,7 @@ def _talks(source, path, why):
 
 def shown(source, below=b""):
     """The path of a Source, or of what lies below it, for a message."""
-    return os.path.join(source.path, below).rstrip(b"/").decode("utf-8", "surrogateescape") or "/"
+    return show(os.path.join(source.path, below).rstrip(b"/")) or "/"
 
 
 def idmapped_tree(op, features, identity, known):
@@ -125,7 +125,7 @@ def refuse_unmapped(op, features):
         raise SandboxError("sources", shown(source), control="mounts",
                            status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
                            reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
-                           "or Linux before 5.12)" % closed.decode("utf-8", "surrogateescape"),
+                           "or Linux before 5.12)" % show(closed),
                            remedy="bring files in with " + option("copy"))
 
 

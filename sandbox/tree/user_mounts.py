@@ -4,15 +4,10 @@ import errno
 import os
 
 from ..caller import library, option
-from ..errors import usage
+from ..errors import show, usage
 from ..host.facts import kind_of
 from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
 from .source import Planted, open_path
-
-
-def show(path):
-    """A path for a message."""
-    return path.decode("utf-8", "surrogateescape")
 
 
 def to_show_it(source, destination=None):

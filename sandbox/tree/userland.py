@@ -9,7 +9,7 @@ import shlex
 
 from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
 from ..caller import option, program_name
-from ..errors import usage
+from ..errors import show, usage
 from ..host.facts import kind_of
 from .user_mounts import bind, open_source
 
@@ -27,7 +27,7 @@ class Userland:
 
     def __init__(self, spec, held):
         """Opens the tree of spec.rootfs as it is now.  held: list that gets each Source.  Raises SandboxError, exit 2."""
-        shown = spec.rootfs.decode("utf-8", "surrogateescape")
+        shown = show(spec.rootfs)
         self.top = open_source(spec.rootfs, "rootfs", spec, held)
         if not self.top.directory:
             raise usage(option("rootfs", shown), "is a %s; a directory is needed" % kind_of(self.top.found.st_mode),
@@ -59,7 +59,7 @@ class Userland:
         if name in OURS:
             return name, kind, None, None
         if kind not in ("file", "directory"):
-            raise usage(option("rootfs", shown), "/%s is a %s" % (name.decode("utf-8", "surrogateescape"), kind), "remove it")
+            raise usage(option("rootfs", shown), "/%s is a %s" % (show(name), kind), "remove it")
         source = self.top.below(name)
         held.append(source)
         return name, kind, None, source
