@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/hosts.md from what a run of .ci/vm left: one folder for each machine and user.
+"""Writes docs/hosts.md from the results of .ci/vm: one folder for each machine and user.
 
     RESULTS=build/hosts .ci/vm all; python3 .ci/hosts.py build/hosts
 """
@@ -19,24 +19,31 @@ MACHINES, KERNELS, USERS = ("x86_64", "aarch64"), ("5.10", "6.1", "6.12", "7.3")
 COLUMNS = ("arch", "kernel", "user", "tier", "Landlock ABI", "limits", "selftest", "passed", "failed", "skipped", "date")
 TEXT = """# Hosts
 
-Machines that mrunc was seen to work on: virtual ones (QEMU, without KVM) with Debian's kernels. In each of them the tests that
-are marked `vm` ran, once as root and once as an ordinary user to whom a cgroup is delegated. `make vm-all` runs them all and
-writes this page. *tier*, *Landlock ABI* and *limits* are what `mrunc doctor` says there, *selftest* is the number of probes of
-`mrunc selftest` and of those that reached something; each of these is declared in [SECURITY.md](../SECURITY.md).
+On which hosts was mrunc tested? The hosts are virtual machines (QEMU, without KVM) with Debian's
+kernels. In each, the tests marked `vm` ran twice: as root, and as an ordinary user with a delegated
+cgroup. `make vm-all` runs them all and writes this page.
+
+- *tier*, *Landlock ABI* and *limits* are the findings of `mrunc doctor` on that host.
+- *selftest* is the number of probes of `mrunc selftest`, and of those that reached something.
+  [SECURITY.md](../SECURITY.md) declares each of the latter.
+- *user* is `root` or the ordinary user `tester`.
 
 %s
 %s
 ## What was skipped
 
-Tests of what a kernel does not have.
+These tests need a feature that the kernel does not have:
 
 %s
 
 ## Older kernels
 
-Linux before 5.10 was not run on. `make hidden` runs the same tests on the kernel at hand behind filters that answer as if a
-newer call (clone3, openat2, pidfds, close_range, mount_setattr, the mount API of 5.2) were not there: one at a time, and all of
-them together with Landlock and the listeners of filters, as on Linux 4.18. `.ci/run` does the last each time.
+Nothing ran on Linux before 5.10. `make hidden` emulates older kernels instead. It runs the same
+tests on the present kernel behind filters. The filters answer as if a newer call did not exist:
+clone3, openat2, pidfds, close_range, mount_setattr or the mount API of 5.2.
+
+`make hidden` hides one call at a time. Then it hides all of them, Landlock and the listeners of
+filters, as on Linux 4.18. `.ci/run` does the latter each time.
 """
 
 

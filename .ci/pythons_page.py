@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/pythons.md from what a run of .ci/every_python left: one folder for each Python and user.
+"""Writes docs/pythons.md from .ci/every_python's results: a folder for each Python and user.
 
     python3 .ci/pythons_page.py build/pythons
 """
@@ -19,14 +19,15 @@ EVERY = ["3.%d root" % number for number in range(6, 16)] + ["3.6 user", "3.15 u
 COLUMNS = ("Python", "user", "pytest", "passed", "failed", "skipped", "seconds", "date")
 TEXT = """# Pythons
 
-Pythons that mrunc was seen to work under. The part of the suite that `.ci/every_python` names ran in pytest's process by each
-of them, and the tool and the library were started by the same one: what is decided and compiled, what is contained, how runs
-end, the terminal, the ledger. The five ways of use and the self-test are tried under every Python
-whenever the suite runs (`tests/test_ways.py`).
+Under which Pythons was mrunc tested? `make pythons` runs a part of the suite under each of them and
+writes this page. `.ci/every_python` names that part: policies and their compiler, containment, the
+ends of runs, the terminal, the ledger. The same Python runs pytest, the tool and the library. Every
+run of the suite also tries the five ways of use and the self-test under every Python
+(`tests/test_ways.py`).
 
-As root the tests run for root and for an ordinary user, as *user* for that user alone. *musl* is CPython of Debian's source,
-linked with musl instead of glibc, as Alpine's is, and without zlib. `make musl` builds that one; `make pythons` runs them all
-and writes this page.
+- *user*: `root` ran the tests for root and for an ordinary user, `user` for that user alone.
+- *musl* in a version: CPython of Debian's source, linked with musl instead of glibc as Alpine's is,
+  and without zlib. `make musl` builds it.
 
 %s
 %s

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/benchmarks.md: what the measurements wrote as JSON, as tables, and the targets with what was reached."""
+"""Makes docs/benchmarks.md, with tables and targets, from the JSON of the measurements."""
 import os
 import sys
 
@@ -27,8 +27,8 @@ def burn(result):
     """The two tables of bench/burn.py."""
     def percent(found):
         return "%+.2f %% (%+.2f to %+.2f)" % tuple(100 * (found[key] - 1) for key in ("median", "low", "high"))
-    head = ("inside beside outside (95 %)", "CPU burn, wall", "processor time", "seconds inside") + tuple(
-        "a loop of %s" % CALLS[kind] for kind in ("plain", "file"))
+    head = ("inside compared with outside (95 %)", "CPU burn, wall", "processor time",
+            "seconds inside") + tuple("a loop of %s" % CALLS[kind] for kind in ("plain", "file"))
     text = table(head, [[name, percent(row["wall"]), percent(row["cpu"]), row["seconds"]]
                         + [percent(result["calls"][name][kind]["ratio"]) for kind in ("plain", "file")]
                         for name, row in result["burn"].items()])
@@ -63,15 +63,16 @@ def throughput(result):
         [name] + ["%.0f (%.0f)" % (row[count]["median"], row[count]["best"]) for count in counts]
         for name, row in cells.items()])
     found = result["growth"]
-    rows = [("sandboxes that `mrunc.run` had run in the end", found["sandboxes"]),
-            ("one call then, beside the same in a fresh process (95 %)", "%.3f (%.3f to %.3f)" % tuple(
+    rows = [("sandboxes that `mrunc.run` had run at the end", found["sandboxes"]),
+            ("one call at the end / the same in a fresh process (95 %)", "%.3f (%.3f to %.3f)" % tuple(
                 found["aged"][key] for key in ("median", "low", "high"))),
             ("last third of the rounds / first third", "%.2f (%s in the same rounds %.2f)" % (
                 found["late_to_early"], found["beside"], found["late_to_early_beside"])),
-            ("memory, host process and launcher: after a third of the rounds to the last", "%+d kB of %d" % (
+            ("memory of host process and launcher, from a third of the rounds to the last", "%+d kB of %d" % (
                 found["memory_kb"], found["rss_kb"])),
-            ("descriptors, the same", "%+d" % found["descriptors"]), ("processes, the same", "%+d" % found["processes"])]
-    text += "\n\n" + table(("how it grows", ""), rows)
+            ("descriptors of both, likewise", "%+d" % found["descriptors"]),
+            ("processes of both, likewise", "%+d" % found["processes"])]
+    text += "\n\n" + table(("growth", ""), rows)
     return text
 
 
@@ -116,7 +117,7 @@ def phases(result):
         texts.append(table((what, "ms", "95 % interval", "share"), [
             (told, "%.3f" % (row["median"] / 1e6), "%.3f to %.3f" % (row["low"] / 1e6, row["high"] / 1e6),
              "%.0f %%" % (100 * row["median"] / whole)) for (_, told), row in zip(rows, found)]
-            + [("together", "%.3f" % (whole / 1e6), "", ""), ("for comparison, `subprocess.run` of the same program",
+            + [("total", "%.3f" % (whole / 1e6), "", ""), ("for comparison, `subprocess.run` of the same program",
                                                               milliseconds(result["whole"]["plain"]["median"]), "", "")]))
     cpus = result["host"]["cpus"]
     rows = []
@@ -124,64 +125,80 @@ def phases(result):
         used = sum(row[key] for key in ("host", "launcher", "sandbox", "rest"))
         rows.append([name] + ["%.2f" % (row[key] / 1e6) for key in ("host", "launcher", "sandbox", "rest")]
                     + ["%.2f" % (used / 1e6), "%.2f" % (row["wall"] / 1e6), "%.0f" % (cpus * 1e9 / used)])
-    texts.append(table(("processor time of one, ms", "the host", "the launcher", "the sandbox, the program", "the rest",
-                        "in all", "one after another, ms each", "per second with %d processors at most" % cpus), rows))
+    texts.append(table(("processor time of one sandbox, ms", "the host", "the launcher", "the sandbox, the program",
+                        "the rest of the machine", "total", "wall time of one, in sequence, ms",
+                        "at most per second with %d processors" % cpus), rows))
     return "\n\n".join(texts)
 
 
 def imports(result):
-    """The tables of bench/imports.py: how much, and the dearest."""
+    """The tables of bench/imports.py: how much, and the slowest."""
     us, names = result["us"], list(result["us"])
-    at = names.index("mrunc.sandbox.seccomp.shipped_bytes") + 1 if "mrunc.sandbox.seccomp.shipped_bytes" in names else len(names)
+    # The last import before clone3; the second is its name in figures of before the rooms.
+    last = [at for at, name in enumerate(names, 1)
+            if name in ("mrunc.sandbox.seccomp.shipped_bytes", "mrunc.sandbox.frozen")]
+    at = last[0] if last else len(names)
     text = table(("`-X importtime`, medians", "modules", "of mrunc", "ms"), [
         (phase, len(found), sum(name.startswith("mrunc.") for name in found), "%.2f" % (sum(us[name] for name in found) / 1000))
-        for phase, found in (("before clone3", names[:at]), ("after it, while the child sets itself up", names[at:]))])
-    text += "\n\n" + table(("the dearest", "us"), sorted(us.items(), key=lambda item: -item[1])[:8])
+        for phase, found in (("before clone3", names[:at]), ("after clone3, while the child sets itself up", names[at:]))])
+    text += "\n\n" + table(("the slowest imports", "us"), sorted(us.items(), key=lambda item: -item[1])[:8])
     return text
 
 
 def calls(result):
     """The table of bench/calls.py."""
-    text = table(("who", "system calls", "most of them"), [
+    text = table(("process", "system calls", "most frequent"), [
         (who, sum(found.values()), ", ".join("%s %d" % item for item in sorted(found.items(), key=lambda item: -item[1])[:6]))
         for who, found in result["calls"].items()])
     return "\n\n".join([text] + result["wrong"])
 
 
-#: (bench, heading, what it is, function), in the page's order.
+#: (bench, heading, introduction, function), in the page's order.
 SECTIONS = [
     ("startup", "From start to end", """
-`/bin/true` from before its start until it is reaped. Command lines are started by posix_spawn from a small process; what the
-library does stands beside `subprocess.run` from the same process.""", startup),
+How long does `/bin/true` take, from before its start until it is reaped? A small process starts the
+command lines by posix_spawn. The library's calls are compared with `subprocess.run` from the same
+process.""", startup),
     ("phases", "Where the time goes", """
-The command line and a warm sandbox in phases, each from its beginning to the next one's, noted by mrunc itself in a process
-of its own; and what one of many sandboxes costs in processor time, which bounds how many there can be in a second.""", phases),
+The first two tables divide a run of the command line and of a warm sandbox into phases. mrunc notes
+the phases itself, in a process of its own. Each phase lasts until the next one begins. The third
+table shows the processor time of one sandbox of many. It bounds how many can run in a second.
+""", phases),
     ("throughput", "Many", """
-Sandboxes of `/bin/true` per second from one parent, and what it holds when it has started thousands.""", throughput),
+How many sandboxes of `/bin/true` can one parent start in a second? And what does that parent hold
+after it has started thousands?""", throughput),
     ("memory", "Memory", """
-What the sandbox's own processes hold while the program in it sleeps, without the program. RSS counts a shared page once for
-each process, PSS once in all.""", memory),
+The memory that the sandbox's own processes hold while the program in it sleeps. The program itself
+is not included. RSS counts a shared page once for each process, PSS once in all.""", memory),
     ("burn", "While the program runs", """
-A program in C takes turns in and out of sandboxes, also in some where one control is left out.""", burn),
+How much slower is a program inside? A program in C runs in turns outside, in sandboxes, and in
+sandboxes with one control left out.""", burn),
     ("ledger", "The ledger", """
-With the ledger a supervisor is asked about each refused call and keeps a record; allowed calls don't meet it. The supervisor
-in C does the least that one can do: poll, receive, answer.""", ledger),
-    ("trace", "The story of the processes", """
-With `--trace exec` a supervisor is asked about each execution, and lets it go on.""", trace),
-    ("imports", "What a start imports", """
-A plain run of the command line. Times under `-X importtime` are dearer than without it.""", imports),
-    ("calls", "What a start asks the kernel", """
-`strace -f` of a plain run's set-up, without what the interpreter itself calls; `bench/calls.json` has a reason for each.
+With the ledger, the kernel asks a supervisor about each refused call, and the supervisor keeps a
+record. Allowed calls do not reach it. The supervisor in C does the minimum: poll, receive, answer.
+""", ledger),
+    ("trace", "The trace of executions", """
+With `--trace exec`, the kernel asks a supervisor about each execution. It lets the execution go on.
+""", trace),
+    ("imports", "Imports of a start", """
+Imports of a plain run of the command line. `-X importtime` makes each import slower.""", imports),
+    ("calls", "System calls of a start", """
+`strace -f` of a plain run's set-up, without the interpreter's own calls. `bench/calls.json` has a
+reason for each.
 """, calls),
 ]
 HOW = """
-Each measurement takes turns: in each round every candidate runs once, in an order drawn anew, after the machine has become
-quiet (at most 50 ms are waited). Medians are of the samples that began in quiet, where there are enough of them; intervals
-are of 95 %. Ratios within one run travel to other machines, milliseconds don't. The other tools are set up as close to
-mrunc's default as they can be, and the tables say what they lack: none of them reads back what is in force. Those that
-need it run in a mount namespace with fewer mounts, which makes most tools faster; "bwrap + filter (apart)" is the row
-to compare them with. What each program in `bench/` does is said at its head; [benchmarks.json](benchmarks.json) has the
-figures that this page is made of."""
+- The candidates take turns. In each round every candidate runs once, in a newly drawn order.
+- A run begins when the machine is quiet, or after at most 50 ms. Medians use the samples that began
+  in quiet, if there are enough of them.
+- Intervals are 95 % intervals.
+- Compare ratios within one run. They hold on other machines too; milliseconds do not.
+- The other tools are set up as close to mrunc's default as possible. The tables say what they lack.
+  None of them reads back what is in force.
+- Some tools need a mount namespace with fewer mounts. They run in one; it makes most tools faster.
+  Compare them with the row "bwrap + filter (apart)".
+- The head of each program in `bench/` says what it does. [benchmarks.json](benchmarks.json) has the
+  figures of this page."""
 
 
 def absent(results):
@@ -212,12 +229,12 @@ def machine(data):
         host["date"], host["model"] or "an unnamed processor", host["cpus"], " of a virtual machine" if host["virtual"] else "",
         host["memory_mb"], host["distribution"] or "an unnamed distribution", host["kernel"], host["machine"], host["python"],
         host["uid"], host["revision"] or "an unknown revision")
-    text += " Beside it: %s." % ", ".join(
+    text += " Compared with: %s." % ", ".join(
         "%s %s" % item if item[1] else item[0] for item in sorted(versions.items())) if versions else ""
-    text += " %d seconds in all; the load was %.1f before and at most %.1f after a measurement." % (
+    text += " It took %d seconds. The load was %.1f before and at most %.1f after a measurement." % (
         data["seconds"], host["load"][0], max(host.get("load_after", host["load"])[0] for host in hosts))
     if data["quick"]:
-        text += "\n\n**A quick run: what it says is rough**, and some targets want more than it does."
+        text += "\n\n**This was a quick run: its figures are rough.** Some targets need a full run."
     return text
 
 
@@ -230,7 +247,7 @@ def markdown(data):
            "## Targets", targets.verdicts(results, targets.LIGHT),
            "%d of %d hold." % (sum(row[-1] == "yes" for row in rows), len(targets.LIGHT))]
     if "ledger" in results:
-        out += ["The ledger's:", targets.verdicts(results, targets.LEDGER)]
+        out += ["The targets of the ledger:", targets.verdicts(results, targets.LEDGER)]
     for name, heading, what, function in SECTIONS:
         if name in results:
             out += ["## " + heading, what.strip(), function(results[name])]

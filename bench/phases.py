@@ -28,14 +28,14 @@ STAMPED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stamped.py")
 TRUE = [os.path.realpath("/bin/true")]
 #: What is called as a phase in stamped.py -> what it is.
 COMMAND_LINE = [
-    ("begin", "Python, to the first line of a script"), ("first line", "the modules, the options"),
-    ("plan", "the plan, and what the child will need"), ("clone3", "clone3 with all namespaces"),
-    ("child's set-up", "the child, until init waits; four modules are loaded meanwhile"),
-    ("reading back", "reading back what is in force"), ("program", "the program, from the opened gate to its end"),
+    ("begin", "Python, to the first line of a script"), ("first line", "importing modules, reading the options"),
+    ("plan", "the plan, and preparing the child"), ("clone3", "clone3 with all namespaces"),
+    ("child's set-up", "the child's set-up, until init waits; four modules are loaded meanwhile"),
+    ("reading back", "reading back what is in force"), ("program", "the program, from its release to its end"),
     ("end", "the end of pid 1 and of the namespaces, the result"), ("leaving", "leaving Python")]
 WARM = [
-    ("begin", "the host: its request, and waking the launcher"), ("launcher", "the launcher: who, what and where"),
-    ("program", "init wakes, the program runs, and the launcher learns of its end"),
+    ("begin", "the host: its request, and waking the launcher"), ("launcher", "the launcher: checking the caller, finding the program"),
+    ("program", "init wakes, the program runs, the launcher is told of its end"),
     ("end of pid 1", "the end of pid 1 and of the namespaces"), ("result", "the launcher: reaping, usage"),
     ("back to the host", "the answer, waking the host, the Result")]
 
