@@ -4,15 +4,15 @@ OUT ?= dist
 VM_RESULTS ?= build/hosts
 PYTHONS_RESULTS ?= build/pythons
 
-.PHONY: help test test-user hidden vm vm-all pythons musl lint ci bench freeze widths docs dist vendor clean
+.PHONY: help test test-user hidden vm vm-all pythons musl lint ci everything bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-test:  ## the test suite, as who you are (as root: for root and for a user)
+test:  ## the test suite (as root: for root and for an ordinary user)
 	.ci/test
 
-test-user:  ## the suite as an ordinary user, from a copy of the folder (needs root)
+test-user:  ## what depends on home and folder, as an ordinary user without home, from a copy (needs root)
 	.ci/run user
 
 hidden:  ## what is marked vm behind a filter that hides newer calls, one at a time and all of them: NAME=of one
@@ -36,8 +36,10 @@ musl:  ## build a Python with musl instead of glibc, which the tests of every Py
 lint:  ## ruff, vermin, mypy
 	.ci/lint
 
-ci:  ## everything that must hold: suite as root and as a user, coverage, virtual machines, linters
+ci:  ## what must hold before a push: suite, coverage, virtual machines, linters
 	.ci/run
+
+everything: ci vm-all hidden pythons  ## that, and all machines, hidden calls and Pythons one after another: hours; writes their pages
 
 bench:  ## measure beside other sandboxes and write docs/benchmarks.*: ten minutes on a quiet machine, QUICK=1 for three
 	-.ci/install gcc libc6-dev strace python3-seccomp bubblewrap crun runc firejail systemd-container runsc

@@ -381,11 +381,6 @@ def elsewhere(item):
             return "long, and the same whoever calls: it runs for one of the two"
         if caller(item) not in WHO:
             return "for another caller (MRUNC_TEST_WHO)"
-    if item.path.stem in item.config.alike and {"inside", "inside_as_user"} & set(item.fixturenames) \
-            and not item.get_closest_marker("also_vm"):
-        return "for root's run, which starts the tool for such a user, too, and in the same way"
-    if item.config.alike and item.get_closest_marker("anybody"):
-        return "for root's run: it computes, whoever calls"
     if item.get_closest_marker("unhidden") and item.config.getoption("--hide"):
         return "about calls that reach our filter: --hide answers some before"
     if item.get_closest_marker("x86") and os.uname().machine != "x86_64":
@@ -415,13 +410,9 @@ def pytest_addoption(parser):
     parser.addoption("--hide", help="a row of outer_filter.HIDDEN: the whole run lies behind a filter that hides these calls")
 
 
-    parser.addoption("--alike", default="", metavar="NAMES", help="of tests/test_NAME.py, what starts the tool as a user is left "
-                     "to root's run, but for what is marked also_vm")
-
 
 def pytest_configure(config):
     sys.path.insert(0, ROOT)
-    config.alike = {"test_" + name for name in config.getoption("--alike").split()}
     if config.getoption("--hide"):
         outer_filter.go_behind(*outer_filter.HIDDEN[config.getoption("--hide")])
     config.elsewhere = collections.Counter()

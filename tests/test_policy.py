@@ -227,7 +227,6 @@ def test_the_policies_that_kill_are_those_that_are_said_to(arch):
     assert killing == ["strict"]
 
 
-@pytest.mark.anybody
 @pytest.mark.parametrize("arch, name", SHIPPED)
 @pytest.mark.parametrize("setid", [False, True])
 def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_is_refused_alone(arch, name, setid):

@@ -127,7 +127,6 @@ def compared(request):
                 for item in request.session.items if "compared" in item.fixturenames}
 
 
-@pytest.mark.anybody
 @pytest.mark.parametrize("seed", range(60))
 def test_two_random_policies_differ_exactly_where_the_interpreter_finds_it(compared, seed):
     compared[seed].result()
@@ -468,7 +467,6 @@ def differ_only_as_known(ours, theirs, arch, unknown, left=()):
             assert each.first in {policy.numbers(arch).NR[call] for call in unknown}
 
 
-@pytest.mark.anybody
 @pytest.mark.parametrize("name, arch", EVERY)
 def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path):
     """Over all numbers and all arguments."""
@@ -483,7 +481,6 @@ def test_libseccomp_makes_the_same_filter_of_the_oci_export(name, arch, tmp_path
     differ_only_as_known(policy.exported(name, arch), theirs, arch, unknown, left)
 
 
-@pytest.mark.anybody
 @pytest.mark.parametrize("arch", policy.ARCHES)
 def test_libseccomp_makes_the_same_filter_of_other_exports(arch, tmp_path):
     """podman's profile, and 64-bit comparisons: two != at a time, which masks could only say in 4096 rules."""
@@ -562,7 +559,6 @@ def branching():
         "order": start[:3] + order + [ALLOW]}
 
 
-@pytest.mark.anybody
 @pytest.mark.parametrize("name", ["bits", "values", "long", "order"])
 def test_what_a_budget_cut_short_is_said_by_every_tool(cli, tmp_path, monkeypatch, name):
     monkeypatch.setattr(filter_paths.Budget.__init__, "__defaults__", (200000,))
