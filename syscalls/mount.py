@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mounts: mount(2), pivot_root(2) and the file-descriptor based mount API of Linux 5.2 (mount_setattr: 5.12)."""
+import errno
 import os
 import struct
 
@@ -13,6 +14,8 @@ MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 0x1, 0x2, 0x4, 0x8
 MOUNT_ATTR_IDMAP = 0x100000
 FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+O_PATH_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+S_IFMT, S_IFLNK = 0o170000, 0o120000
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 
 _mount = bind("mount", c_bytes, c_bytes, c_bytes, c_ulong, c_bytes)
@@ -132,5 +135,28 @@ def open_in_root(root, path, flags=os.O_PATH, mode=0, resolve=RESOLVE_IN_ROOT | 
             raise
     if resolve & RESOLVE_BENEATH and path[:1] == b"/":
         raise OSError(18, os.strerror(18), "openat2")
-    from . import walk  # loaded already where it is needed: sandbox/host/kernel.py
-    return walk.open_below(root, path, flags, mode)
+    return _open_by_steps(root, path, flags, mode)
+
+
+def _open_by_steps(root, path, flags, mode):
+    """Opens one component at a time: for Linux before 5.6, and under filters that hide openat2.
+
+    As open_in_root, but over no link at all, and without "..".  Raises OSError: ELOOP or ENOTDIR
+    where a component is a symlink, EXDEV for "..".
+    """
+    steps = [step for step in path.split(b"/") if step not in (b"", b".")]
+    if b".." in steps:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+    current = os.dup(root)
+    try:
+        for step in steps[:-1]:
+            following = os.open(step, O_PATH_DIRECTORY, dir_fd=current)
+            os.close(current)
+            current = following
+        fd = os.open(steps[-1] if steps else b".", flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=current)
+    finally:
+        os.close(current)
+    if flags & os.O_PATH and not flags & os.O_NOFOLLOW and os.fstat(fd).st_mode & S_IFMT == S_IFLNK:
+        os.close(fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return fd

@@ -28,6 +28,8 @@ _raising = _thread.allocate_lock()
 SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
 
 _clone3 = bind("clone3", c_pointer, c_size)
+#: flags, stack, parent_tid; the order of the other two differs between architectures: not used.
+_clone = bind("clone", c_ulong, c_ulong, c_pointer, c_ulong, c_ulong)
 _unshare = bind("unshare", c_int)
 _setns = bind("setns", c_int, c_int)
 _setgroups = bind("setgroups", c_int, c_pointer)
@@ -50,6 +52,8 @@ _getpid = bind("getpid")
 _fcntl = bind("fcntl", c_int, c_int, c_long)
 _prlimit64 = bind("prlimit64", c_int, c_int, c_pointer, c_pointer)
 _getrusage = bind("getrusage", c_int, c_pointer)
+_ioctl = bind("ioctl", c_int, c_ulong, c_pointer)
+_process_vm_readv = bind("process_vm_readv", c_int, c_pointer, c_ulong, c_pointer, c_ulong, c_ulong)
 _wait4 = bind("wait4", c_int, c_pointer, c_int, c_pointer)
 #: asm-generic/resource.h, in its order
 LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
@@ -57,6 +61,11 @@ LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "me
 _UNLIMITED = (1 << 64) - 1
 #: An int, and struct rusage, aligned as what init sends.
 _ENDED = struct.Struct("=i4x4q14q")
+PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # linux/pidfd.h
+#: struct pidfd_info: mask first, exit_code last
+_PIDFD_INFO = struct.Struct("=Q52xi")
+PAGE = 4096
+_IOVEC = struct.Struct("=QQ").pack_into
 
 
 def clone3(namespaces, cgroup=-1):
@@ -79,9 +88,33 @@ def clone3(namespaces, cgroup=-1):
     except OSError as error:
         if error.errno != 38 or cgroup >= 0:
             raise
-        from . import clone
-        return clone.child(namespaces)
+        return clone(namespaces)
     return pid, struct.unpack("=i", pidfd.raw)[0] if pid else -1
+
+
+def clone(namespaces):
+    """As clone3 without a control group, for Linux before 5.3 and filters that hide clone3.  clone(2)
+
+    With no stack of its own the child goes on where the parent is, on a copy, as after fork(2).
+    The pidfd comes with the call (Linux 5.2; older kernels ignore the flag), or by pidfd_open, or
+    is -1.
+    """
+    pidfd = buffer(struct.pack("=i", -1), 4)
+    try:
+        pid = _clone(namespaces | CLONE_PIDFD | SIGCHLD, 0, pidfd, 0, 0)
+    except OSError as error:
+        if error.errno != 22:
+            raise
+        pid = _clone(namespaces | SIGCHLD, 0, None, 0, 0)
+    if pid == 0:
+        return 0, -1
+    number = struct.unpack("=i", pidfd.raw)[0]
+    if number < 0:
+        try:
+            number = pidfd_open(pid)
+        except OSError:
+            pass
+    return pid, number
 
 
 def unshare(namespaces):
@@ -305,6 +338,22 @@ def pidfd_kill(pidfd, number):
     _pidfd_send_signal(pidfd, number, None, 0)
 
 
+def pidfd_status(pidfd):
+    """Returns the wait status behind a pidfd once the parent has taken it, else None.  Linux 6.15
+
+    OSError (ENOTTY, ESRCH): a kernel that tells it to nobody but the parent.  ioctl PIDFD_GET_INFO
+    """
+    info = buffer(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, 0), _PIDFD_INFO.size)
+    try:
+        _ioctl(pidfd, PIDFD_GET_INFO, info)
+    except ProcessLookupError:
+        # Linux 6.15 to 6.18 look for the status first and for the process afterwards: taken in
+        # between, it has neither.
+        _ioctl(pidfd, PIDFD_GET_INFO, info)
+    mask, found = _PIDFD_INFO.unpack(info.raw)
+    return found if mask & PIDFD_INFO_EXIT else None
+
+
 def has_ended(pid):
     """Whether a child has ended, whatever signal that sends; it is not waited for.  waitid(2)"""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL) is not None
@@ -330,3 +379,26 @@ def set_hostname(name):
 def control_pair():
     """Two ends of a SOCK_SEQPACKET socket pair, close-on-exec.  unix(7)"""
     return sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
+
+
+class Reader:
+    """Reads up to a page of a process's memory into one buffer; for one thread.  process_vm_readv(2)"""
+
+    def __init__(self):
+        self._page = buffer(PAGE)
+        self._here = addressof(self._page)
+        self._own, self._other = buffer(16), buffer(16)
+        self._at = addressof(self._own), addressof(self._other)
+
+    def read(self, pid, address, size):
+        """Returns size bytes (at most PAGE) at an address; fewer where the memory ends.
+
+        pid: of a process or thread.
+        EPERM: no right (ptrace(2), "Ptrace access mode checking"); EFAULT: nothing is mapped there;
+        ESRCH: it is gone; ENOSYS: a kernel without the call.
+        """
+        _IOVEC(self._own.room, 0, self._here, size)
+        _IOVEC(self._other.room, 0, address, size)
+        own, other = self._at
+        count = _process_vm_readv(pid, own, 1, other, 1, 0)
+        return bytes(memoryview(self._page.room)[:count])

@@ -17,10 +17,9 @@ import mrunc  # noqa: F401  (makes the package)
 from archives import (Layout, archive, directory, file, hardlink, header, long_name, padded, pax, record, symlink)
 from conftest import PYTHON, ROOT, USER, become
 from outer_filter import hidden
-from mrunc.syscalls import beneath
 from mrunc.commands.rootfs import build as rootfs_build, tar
 from mrunc.sandbox.errors import SandboxError
-from mrunc.syscalls import mount
+from mrunc.syscalls import files, mount
 
 SMALL = (1 << 20, 200)
 
@@ -387,7 +386,7 @@ def test_a_deep_directory(place):
     assert len(build("in", limits=(1 << 20, 3000))["entries"]) == 699
     holder = os.open(".", os.O_RDONLY)
     for name in (b"out", b"in"):
-        beneath.remove(holder, name)
+        files.remove(holder, name)
     os.close(holder)
 
 
@@ -526,7 +525,7 @@ def test_nothing_is_inherited_from_the_folder(place):
     for path in ("work-in/out", "work-in/out/d", "work-in/out/d/f"):
         assert os.stat(path).st_gid == os.getegid() and not os.stat(path).st_mode & 0o2000
     holder = os.open(".", os.O_RDONLY)
-    beneath.remove(holder, b"work-in")
+    files.remove(holder, b"work-in")
     os.close(holder)
 
 
@@ -724,7 +723,7 @@ def test_a_damaged_archive_never_ends_in_anything_but_a_refusal(place):
             build("in.tar", name="out")
             outcomes[True] += 1
             holder = os.open(".", os.O_RDONLY)
-            beneath.remove(holder, b"out")
+            files.remove(holder, b"out")
             os.close(holder)
         except SandboxError as error:
             assert error.status == 1, error.line()

@@ -16,7 +16,7 @@ from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox.seccomp import arms, policy, shipped
 from mrunc.sandbox.plan import listening
 from mrunc.sandbox.observe import trace
-from mrunc.syscalls import pidfd_info, process as processes
+from mrunc.syscalls import process as processes
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
 
@@ -468,7 +468,7 @@ def test_a_status_that_is_taken_while_it_is_asked_for_is_told():
         status = None
         try:
             while status is None:
-                status = pidfd_info.status(pidfd)
+                status = processes.pidfd_status(pidfd)
             assert os.WEXITSTATUS(status) == 7
         finally:
             os.waitpid(parent, 0)

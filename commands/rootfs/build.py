@@ -9,11 +9,10 @@ import fcntl
 import os
 import stat
 
-from ...syscalls import beneath
+from ...syscalls import files
 from . import sources as rootfs_sources
 from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, show, usage
 from .extract import Entries, Writer
-from ...syscalls.files import rename_exclusive
 
 MOST_BYTES, MOST_FILES = 16 << 30, 500000
 SCHEMA = 1
@@ -100,7 +99,7 @@ class Draft:
 
     def make(self):
         """Removes what killed builds of this name left, and makes a new draft."""
-        for name in beneath.names(self.parent):
+        for name in files.names(self.parent):
             if name.startswith(self.start) and len(name) == len(self.start) + 16 and \
                     not name[len(self.start):].strip(b"0123456789abcdef"):
                 self._remove_left(name)
@@ -137,7 +136,7 @@ class Draft:
         try:
             if os.fstat(fd).st_uid == os.geteuid():
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                beneath.remove(self.parent, name)
+                files.remove(self.parent, name)
         except OSError:
             pass  # in use, or another build removes it
         finally:
@@ -148,7 +147,7 @@ class Draft:
         os.fchmod(self.fd, stat.S_IMODE(mode))
         try:
             try:
-                rename_exclusive(self.parent, self.name, self.final)
+                files.rename_exclusive(self.parent, self.name, self.final)
             except OSError as error:
                 if error.errno not in (errno.EINVAL, errno.ENOSYS):
                     raise
@@ -164,7 +163,7 @@ class Draft:
         """Removes what has not got its name.  Each step stands alone."""
         if self.name is not None and self.fd >= 0:
             try:
-                beneath.remove(self.parent, self.name)
+                files.remove(self.parent, self.name)
             except OSError:
                 pass  # the next build of this name removes it
             self.name = None

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 
-from ...syscalls import beneath
+from ...syscalls import files
 from . import elf
 from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
@@ -62,13 +62,13 @@ class _Tree:
         while pending:
             place = pending.pop()
             try:
-                fd = beneath.open_beneath(self.top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = files.open_beneath(self.top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 self.found("unreadable", place, error.strerror)
                 continue
             try:
                 self._directory(fd, place)
-                for name in beneath.names(fd):
+                for name in files.names(fd):
                     full = os.path.join(place, name)
                     self.entries += 1
                     try:
@@ -164,7 +164,7 @@ class _Tree:
                 done = done[:-1]
                 mode = stat.S_IFDIR
                 continue
-            fd = beneath.open_beneath(self.top, b"/".join(done), beneath.O_PATH_DIRECTORY)
+            fd = files.open_beneath(self.top, b"/".join(done), files.O_PATH_DIRECTORY)
             try:
                 mode = os.stat(step, dir_fd=fd, follow_symlinks=False).st_mode
                 target = os.readlink(step, dir_fd=fd) if stat.S_ISLNK(mode) else None

@@ -7,7 +7,7 @@ disk each step then walks the resolved path below the top's descriptor and follo
 import hashlib
 import os
 
-from ...syscalls import beneath
+from ...syscalls import files
 from .entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of
 from ...sandbox.errors import show
 
@@ -310,7 +310,7 @@ class Writer:
         if fd is None:
             if len(self.held) >= HELD:
                 self.close()
-            fd = self.held[key] = beneath.open_beneath(self.root, key, beneath.O_PATH_DIRECTORY)
+            fd = self.held[key] = files.open_beneath(self.root, key, files.O_PATH_DIRECTORY)
         return fd
 
     def _on_disk(self, path, function, name, *arguments, **more):
@@ -327,7 +327,7 @@ class Writer:
             return
         if node.kind == "directory":
             self.close()
-            beneath.remove(self._fd(path), name)
+            files.remove(self._fd(path), name)
         else:
             os.unlink(name, dir_fd=self._fd(path))
 
@@ -443,7 +443,7 @@ class Writer:
         self.close()
         for path, node in deepest_first([], self.top):
             node.mtime = implied if node.mtime is None else node.mtime
-            fd = beneath.open_beneath(self.root, b"/".join(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = files.open_beneath(self.root, b"/".join(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.utime(fd, (node.mtime, node.mtime))
                 if path:  # the top is closed to others until it has its name

@@ -9,6 +9,7 @@ import os
 import stat
 
 from ...sandbox.errors import show, usage
+from ...syscalls import files
 from .entries import Entry, refused
 from .streams import CHUNK, RawFile, Stream
 
@@ -37,9 +38,8 @@ class Layout:
 
     def open(self, name):
         """A descriptor of a regular file of the layout, over no link."""
-        from ...syscalls import beneath
         try:
-            fd = beneath.open_beneath(self.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = files.open_beneath(self.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise refused(os.path.join(self.path, name), "can't be opened: %s" % error.strerror)
         if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -9,7 +9,7 @@ import os
 import shlex
 import stat
 
-from ...syscalls import beneath
+from ...syscalls import files
 from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
 from .entries import Entry, refused
@@ -81,7 +81,7 @@ def directory(source, avoid=()):
             place = pending.pop()
             inner = None
             try:
-                fd = beneath.open_beneath(top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = files.open_beneath(top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno != errno.EACCES:
                     raise _changed(place, error)
@@ -97,7 +97,7 @@ def directory(source, avoid=()):
                     yield Entry("other file system", place)
                     continue
                 inner = []
-                for name in beneath.names(fd):
+                for name in files.names(fd):
                     full = os.path.join(place, name)
                     entry = file_entry(fd, name, full, links)
                     if entry is None:

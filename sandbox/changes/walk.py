@@ -7,9 +7,8 @@ What is read is evidence and nothing else; no name of it is ever used on the hos
 import os
 import stat
 
-from ...syscalls.beneath import open_beneath
 from ..host.facts import kind_of
-from ...syscalls.files import directory_room, next_names
+from ...syscalls.files import directory_room, next_names, open_beneath
 
 #: So many directories are held open at a time; a tree may be as deep as it has inodes.
 HELD = 48

@@ -127,8 +127,6 @@ def missing():
     if not _MISSING:
         said = libc.answers([row[:2] for row in CALLS])
         _MISSING.append(tuple(row[0] for row, number in zip(CALLS, said) if number not in row[2]))
-        if "openat2" in _MISSING[0]:
-            from ...syscalls import walk  # noqa: F401 - in the child, nothing is loaded any more
     return _MISSING[0]
 
 

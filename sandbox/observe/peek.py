@@ -7,7 +7,7 @@ ptrace's; a program can refuse it in the tiers without a user namespace (PR_SET_
 import errno
 import os
 
-from ...syscalls.memory import PAGE, Reader
+from ...syscalls.process import PAGE, Reader
 
 _TOP = 1 << 63
 

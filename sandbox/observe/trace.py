@@ -12,7 +12,7 @@ import os
 import select
 import time
 
-from ...syscalls import pidfd_info, process as processes
+from ...syscalls import process as processes
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
 from . import trace_files, trace_look
@@ -326,7 +326,7 @@ class Trace:
         process = self.watched[fd]
         status = None
         try:
-            status = pidfd_info.status(fd)
+            status = processes.pidfd_status(fd)
             why = UNTAKEN
         except OSError:
             why = UNTOLD

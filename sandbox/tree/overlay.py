@@ -9,8 +9,7 @@ import os
 import stat
 
 from ...syscalls import mount
-from ...syscalls.files import directory_room, next_names
-from ...syscalls.beneath import open_beneath
+from ...syscalls.files import directory_room, next_names, open_beneath
 from ..changes.compare import State, read_state
 from ..caller import library, option, program_name
 from ..errors import SandboxError, show, usage
