@@ -652,8 +652,8 @@ def test_a_deed_that_hangs_or_dies_is_an_outcome(monkeypatch):
 
 def test_a_check_that_fails_is_a_finding():
     import mrunc  # noqa: F401
-    from mrunc.commands.doctor import examine as doctor
-    exam = doctor.Examination()
+    from mrunc.commands.doctor.finding import Examination
+    exam = Examination()
     exam.run([lambda exam: 1 / 0])
     assert [(f.state, f.evidence) for f in exam.findings] == [("weak", "the check itself failed: ZeroDivisionError: division by zero")]
 

@@ -4,7 +4,7 @@ import os
 
 from ...sandbox.cgroup import place, scope
 from ...sandbox.cgroup.limits import OF_GROUP, controllers, named
-from .examine import MISSING, OK, WEAK
+from .finding import MISSING, OK, WEAK
 from .throwaway import attempt
 
 

@@ -43,7 +43,7 @@ def main(argv):
 
 def lines(report, verbose=False):
     """The report for people."""
-    from .examine import MISSING, OK, WEAK
+    from .finding import MISSING, OK, WEAK
     host = report["host"]
     yield report["line"]
     yield "%s, Linux %s %s, %s, mrunc %s" % (host["system"], host["kernel"], host["machine"],

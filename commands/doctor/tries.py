@@ -4,7 +4,7 @@ import os
 
 from . import probes
 from ...sandbox import remedies
-from .examine import MISSING, OK, WEAK
+from .finding import MISSING, OK, WEAK
 from ...sandbox.host.kernel import CALLS, TABLE, feature
 from ...sandbox.plan.plan import NAMESPACES
 from .throwaway import attempt
