@@ -19,7 +19,8 @@ from conftest import PYTHON, ROOT, USER, become
 from outer_filter import hidden
 from mrunc.commands.rootfs import build as rootfs_build, tar
 from mrunc.sandbox.errors import SandboxError
-from mrunc.syscalls import files, mount
+from mrunc.syscalls import mount
+from mrunc.syscalls.files import remove
 
 SMALL = (1 << 20, 200)
 
@@ -386,7 +387,7 @@ def test_a_deep_directory(place):
     assert len(build("in", limits=(1 << 20, 3000))["entries"]) == 699
     holder = os.open(".", os.O_RDONLY)
     for name in (b"out", b"in"):
-        files.remove(holder, name)
+        remove(holder, name)
     os.close(holder)
 
 
@@ -525,7 +526,7 @@ def test_nothing_is_inherited_from_the_folder(place):
     for path in ("work-in/out", "work-in/out/d", "work-in/out/d/f"):
         assert os.stat(path).st_gid == os.getegid() and not os.stat(path).st_mode & 0o2000
     holder = os.open(".", os.O_RDONLY)
-    files.remove(holder, b"work-in")
+    remove(holder, b"work-in")
     os.close(holder)
 
 
@@ -723,7 +724,7 @@ def test_a_damaged_archive_never_ends_in_anything_but_a_refusal(place):
             build("in.tar", name="out")
             outcomes[True] += 1
             holder = os.open(".", os.O_RDONLY)
-            files.remove(holder, b"out")
+            remove(holder, b"out")
             os.close(holder)
         except SandboxError as error:
             assert error.status == 1, error.line()
