@@ -42,7 +42,7 @@ def file_ioctls():
 
 def lists():
     """What passes by argument."""
-    data = project("sandbox.seccomp.arguments")
+    data = project("sandbox.seccomp.tables")
     rows = ["| call | passes | why |", "|---|---|---|"]
 
     def row(call, names, why):

@@ -6,7 +6,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox.seccomp import arguments, choose, files, learned, learned_text, policy
+from mrunc.sandbox.seccomp import choose, files, learned, learned_text, policy, tables
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.seccomp.learned import HELD, Judge, Learned
 
@@ -139,7 +139,7 @@ def test_what_was_seen_once_is_marked_until_it_is_seen_again():
 
 def test_many_values_of_a_call_become_all_that_the_default_lets_pass(tmp_path):
     found = Learned(1)
-    for request in sorted(request for _, names in arguments.IOCTLS for request in names)[:learned.MOST_VALUES + 1]:
+    for request in sorted(request for _, names in tables.IOCTLS for request in names)[:learned.MOST_VALUES + 1]:
         found.see("ioctl", (request,))
     text = learned_text.write(found, "x86_64")
     assert "# any value: only up to 32 are held on to" in text and "the default policy refuses" not in text

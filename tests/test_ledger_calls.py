@@ -7,7 +7,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.sandbox.seccomp import policy
-from mrunc.sandbox.seccomp.policy_arms import QUIET
+from mrunc.sandbox.seccomp.arms import QUIET
 
 NATIVE = os.uname().machine
 LEDGER = ("--ledger", "/dev/null")

@@ -17,7 +17,7 @@ from mrunc.commands.report import report
 from mrunc.commands.rootfs import rootfs
 from mrunc.commands.selftest import selftest
 from mrunc.commands.options import OPTIONS
-from mrunc.sandbox.seccomp import files, minijail, oci
+from mrunc.sandbox.seccomp import files, minijail, oci, rules
 from mrunc.sandbox.seccomp.policy import NAMES
 
 TABLES = OPTIONS + doctor.OPTIONS + selftest.OPTIONS + policy.OPTIONS + rootfs.OPTIONS + report.OPTIONS
@@ -74,7 +74,7 @@ def test_the_page_about_policies_has_every_word_that_its_readers_know():
     for word in list(oci.ACTIONS) + list(oci.OPERATORS) + list(minijail.ACTIONS) + list(NAMES):
         assert word in text, word
     assert tuple(name for name, _ in man_policy.NAMED) == NAMES
-    assert set(man_policy.ACTIONS) == set(files.bpf.ACTIONS)
+    assert set(man_policy.ACTIONS) == set(rules.bpf.ACTIONS)
 
 
 @pytest.mark.parametrize("name,text", [("oci", man_policy.EXAMPLE_OCI), ("minijail", man_policy.EXAMPLE_MINIJAIL)])
@@ -88,7 +88,7 @@ def test_its_examples_are_policies(name, text, tmp_path):
 def test_its_examples_of_rules_are_rules(rule):
     call, alternatives = minijail.addition(rule, "x86_64")
     for tests in alternatives:
-        files.refuse_unsure(call, files.bpf.ALLOW, tests)
+        rules.refuse_unsure(call, rules.bpf.ALLOW, tests)
 
 
 # Completion.  What is typed, and what stands there after the key.

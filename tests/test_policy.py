@@ -22,7 +22,7 @@ import pytest
 
 import mrunc
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox.seccomp import arms, policy, policy_arms, shipped, tables
+from mrunc.sandbox.seccomp import arms, policy, shipped, tables
 from mrunc.sandbox.plan import listening
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -46,14 +46,14 @@ def asking_program(name, arch, setid):
     """The filter of a shipped policy whose refusals ask, as a run with the ledger has it."""
     table = policy.numbers(arch)
     programs = [shipped.program(name, arch)] + [shipped.setid_program(arch)] * setid
-    return arms.combine(programs, arms.asking_but(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.QUIET, table.NR)))
+    return arms.combine(programs, arms.asking_but(table.AUDIT_ARCH, arms.numbers_of(arms.QUIET, table.NR)))
 
 
 def killing_program(name, arch):
     """The filter of a shipped policy that kills for calls of high risk."""
     table = policy.numbers(arch)
     return arms.combine([shipped.program(name, arch)],
-                        arms.killing(table.AUDIT_ARCH, policy_arms.numbers(policy_arms.HIGH_RISK, table.NR)))
+                        arms.killing(table.AUDIT_ARCH, arms.numbers_of(arms.HIGH_RISK, table.NR)))
 
 
 def table_answer(rule, args):
@@ -236,7 +236,7 @@ def test_a_frozen_program_that_asks_or_kills_differs_from_the_plain_one_in_what_
     bpf.verify(asking)
     bpf.verify(killing)
     asking, killing = bpf.decode(asking), bpf.decode(killing)
-    quiet, risky = (policy_arms.numbers(rows, table.NR) for rows in (policy_arms.QUIET, policy_arms.HIGH_RISK))
+    quiet, risky = (arms.numbers_of(rows, table.NR) for rows in (arms.QUIET, arms.HIGH_RISK))
     assert not quiet & risky
     quiet |= {0xFFFFFFFF}  # what a tracer took away
 

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import PYTHON, USER
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox.seccomp import arguments, policy, shipped
+from mrunc.sandbox.seccomp import policy, shipped, tables
 from test_policy import NATIVE, NR, call, in_child, native
 
 ALL = pytest.mark.parametrize("name", policy.NAMES)
@@ -99,7 +99,7 @@ def test_a_terminal_is_made_asked_set_and_controlled(name):
 @pytest.mark.parametrize("arch", policy.ARCHES)
 @ALL
 def test_every_ioctl_request_but_the_listed_ones_is_refused(name, arch):
-    passing = set(request for _, names in arguments.IOCTLS for request in names)
+    passing = set(request for _, names in tables.IOCTLS for request in names)
     table = policy.numbers(arch)
     code = bpf.decode(shipped.program(name, arch))
 

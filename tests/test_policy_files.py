@@ -12,7 +12,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox.seccomp import constants, files, minijail, policy, shipped
+from mrunc.sandbox.seccomp import constants, files, minijail, policy, rules, shipped
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls.widths import WIDTHS
 
@@ -258,14 +258,14 @@ def test_what_excludes_each_other_is_known_exactly_for_two_tests_of_a_kind():
     for one in tests:
         for other in tests:
             both = any(holds(value, one) and holds(value, other) for value in list(range(32)) + [0xFFFFFFFF])
-            said = files.disjoint([one], [other])
+            said = rules.disjoint([one], [other])
             assert not (both and said), (one, other)
             kinds = {"order" if test[1] in signs and test[1] != "!=" else test[1] for test in (one, other)}
             if kinds in ({"order"}, {"&=="}) or "==" in (one[1], other[1]):
                 if not {"<"} & {one[1], other[1]} or 0 not in (one[2], other[2]):  # nothing is below 0
                     assert said != both, (one, other)
-    assert not files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(1, "==", 2)])
-    assert not files.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(0, "==", 2, wide=True)])
+    assert not rules.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(1, "==", 2)])
+    assert not rules.disjoint([bpf.Condition(0, "==", 1)], [bpf.Condition(0, "==", 2, wide=True)])
 
 
 def real_form(name, arch):
@@ -623,7 +623,7 @@ def test_a_test_of_an_unsure_argument_is_taken_exactly_if_no_upper_half_gets_mor
             gains = any(holds(low | high << 32) != holds(low) and holds(low) == (action != ALLOW)
                         for low in lows for high in highs)
             try:
-                files.refuse_unsure("ptrace", action, [bpf.Condition(2, op, value, mask, True)])
+                rules.refuse_unsure("ptrace", action, [bpf.Condition(2, op, value, mask, True)])
                 taken += 1
                 assert not gains, (op, hex(value), mask)
             except bpf.FilterError:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc-policy(5) as troff: the files that --seccomp reads, from the tables of their readers."""
-from ...sandbox.seccomp import files, learned, learned_text, minijail, oci
+from ...sandbox.seccomp import learned, learned_text, minijail, oci, rules
 from .man import head, plain, rows
 
 ACTIONS = {
@@ -56,7 +56,7 @@ EXAMPLE_RULES = ("clone3", "ioctl: arg1 == TIOCGWINSZ || arg1 == 0x5414", "perso
 
 def _meaning(action):
     """The words for a value of seccomp_bpf.ACTIONS."""
-    name, = [word for word, value in files.bpf.ACTIONS.items() if value == action]
+    name, = [word for word, value in rules.bpf.ACTIONS.items() if value == action]
     return ACTIONS[name]
 
 
@@ -92,7 +92,7 @@ def page():
         "alternative) and %d of one call. A file that holds a NUL byte is a finished program, one that starts with { or [ "
         "and is no minijail list is OCI JSON, every other one minijail text. What can't be expressed is refused with file, "
         "line and column, exit status 2; nothing is approximated." % (
-            files.LIMIT, files.MOST_RULES, files.MOST_OF_ONE))]
+            rules.LIMIT, rules.MOST_RULES, rules.MOST_OF_ONE))]
     out += rows(NAMED)
     out += [".PP", plain(
         "Whatever a file says: another architecture's calls are killed; with a default that lets calls pass, x32 numbers "

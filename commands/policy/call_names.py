@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names for people: the arguments of the calls that policies test, and the constants that they test them for."""
-from ...sandbox.seccomp.arguments import FCNTL, FCNTL_LOCKS, F_SETOWN, GET_OPTIONS, IOCTLS, \
+from ...sandbox.seccomp.tables import FCNTL, FCNTL_LOCKS, F_SETOWN, GET_OPTIONS, IOCTLS, \
     IOCTLS_EPERM, MADV_MERGEABLE, PRCTL_REFUSED, RLIMIT_CORE, SET_OPTIONS, SOL_SOCKET
 
 #: The parameters, for calls that a policy here or at a peer tests by argument.  man-pages, section 2

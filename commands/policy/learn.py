@@ -57,8 +57,8 @@ class Record:
             raise shared.wrong("--merge needs -o FILE" if self.path == "-" else "--merge can't read OCI JSON back",
                                "merge the text form, and make JSON of it: policy export FILE --format oci")
         if there and "merge" in values:
-            from ...sandbox.seccomp import files, learned_text
-            self.before = learned_text.read(self.path, files.load(self.path), self.arch)
+            from ...sandbox.seccomp import learned_text, rules
+            self.before = learned_text.read(self.path, rules.load(self.path), self.arch)
         elif there:
             raise shared.wrong("-o %s" % self.path, "is there already", "--merge adds to it, and what it holds stays")
 
@@ -85,8 +85,8 @@ class Record:
     def _oci(self, text):
         import json
         from . import export
-        from ...sandbox.seccomp import files, minijail
-        model = minijail.parse(files.Text(self.path, text), self.arch)
+        from ...sandbox.seccomp import files, minijail, rules
+        model = minijail.parse(rules.Text(self.path, text), self.arch)
         profile, otherwise = export.oci(files.compiled(self.path, model), self.arch, self.path)
         for sentence in otherwise:
             say(sentence)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run does with the listener that its child hands over: receipt, ledger, trace, and what the result gets of them."""
 from . import listener
-from ..seccomp import policy_arms
+from ..seccomp import arms
 from ..seccomp.arms import Answers
 from ..errors import SandboxError
 from .ledger import Ledger
@@ -94,5 +94,5 @@ class Hearing:
         if ledger.killed is not None:
             record = ledger.killed
             text = ", ".join("%s=%s" % item for item in record.args.items())
-            why = policy_arms.reason(record.syscall) if outcome.spec.seccomp_action == "kill" else None
+            why = arms.why_high_risk(record.syscall) if outcome.spec.seccomp_action == "kill" else None
             outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), why

@@ -4,7 +4,7 @@
 With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
-from ..seccomp import arms, policy, policy_arms, shipped as frozen_filters
+from ..seccomp import arms, policy, shipped as frozen_filters
 from ..caller import option
 from ..errors import SandboxError, usage
 from ...syscalls.libc import ARCH
@@ -73,9 +73,9 @@ def arm(plan):
     if plan.left_out("ledger") and not traced:
         return
     out = Listening(bool(spec.ledger) and not plan.left_out("ledger"),
-                    policy_arms.numbers(policy_arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" and not
+                    arms.numbers_of(arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" and not
                     plan.left_out("ledger") else frozenset(),
-                    policy_arms.numbers(policy_arms.QUIET if spec.learn is None else policy_arms.BLIND, NR), _audit_arch())
+                    arms.numbers_of(arms.QUIET if spec.learn is None else arms.BLIND, NR), _audit_arch())
     if traced:
         out.trace = frozenset(NR[name] for name in TRACED)
     if not (out.record or out.trace or out.kill):

@@ -9,8 +9,9 @@ import os
 from . import policy
 from ..caller import option
 from ..errors import SandboxError, usage
-from .files import compiled, read, refuse_unsure
+from .files import compiled, read
 from .minijail import addition
+from .rules import refuse_unsure
 from ... import seccomp_bpf as bpf
 from ...syscalls import seccomp
 

@@ -6,50 +6,15 @@ approximated; every refusal names file, line, column and what was expected. Only
 shipped ones or is added to.
 
 Two things hold whatever a file says: another architecture's calls are killed (mrunc runs no 32-bit programs), and with
-a default action that lets calls pass, x32 numbers get ENOSYS, or a denylist could be walked round by them. A condition
-looks at the bits that the kernel takes (syscalls/widths.py): 32 of an int, 16 of a mode, else all 64; where it isn't certain
-that the kernel takes all 64, a test that the upper half could walk round is refused.
+a default action that lets calls pass, x32 numbers get ENOSYS, or a denylist could be walked round by them. Conditions
+are as rules.py says.
 """
 import os
-import stat
 
 from . import policy, shipped
-from ..errors import SandboxError, nearest, usage
-from .constants import OTHER_CALLS
+from .rules import Text, forms, load, version
+from ..errors import SandboxError, usage
 from ... import seccomp_bpf as bpf
-from ...syscalls.widths import WIDTHS
-
-#: Bytes of a policy file.  docker's default has 20,000.
-LIMIT = 1 << 20
-#: Rules of a file, alternatives and names counted apart, and of one call: docker's has 400 and 6, and a program of 4096
-#: instructions holds no more.
-MOST_RULES, MOST_OF_ONE = 20000, 2000
-TOO_MANY = "more than %d rules, each name counted for each alternative: no filter holds so many" % MOST_RULES
-
-_LOW, _ALL = 0xFFFFFFFF, (1 << 64) - 1
-_NEGATIVE = (1 << 64) - (1 << 31)  # from here on 64 bits are a sign-extended int
-_LIMITS = {"i": _LOW, "h": 0xFFFF}
-
-
-class Text:
-    """A policy's text, for messages that name the place in it.  name: as the user wrote it."""
-
-    __slots__ = ("name", "text")
-
-    def __init__(self, name, text):
-        self.name, self.text = name, text
-
-    def error(self, offset, reason, remedy=None):
-        """The SandboxError for a mistake at an offset: exit status 2."""
-        line = self.text.count("\n", 0, offset) + 1
-        column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        return usage("%s, line %d, column %d" % (clipped(self.name), line, column), clipped(reason), remedy, stage="policy")
-
-
-def clipped(text, most=300):
-    """A text for a message, where a hostile file's own words may stand: without the middle where it is long."""
-    return text if len(text) <= most else "%s...%s" % (text[:most - 50], text[-47:])
-
 
 def read(source, arch, caps=frozenset(), kernel=None):
     """(name, program bytes, seccomp_bpf.Policy or None for raw BPF) of a shipped policy or of a file.
@@ -67,16 +32,10 @@ def read(source, arch, caps=frozenset(), kernel=None):
             return shown, raw(name, data), None
         return _read_text(name, shown, data, arch, caps, kernel)
     except RecursionError:
-        raise usage(name, "nested too deeply", remedy=_forms(), stage="policy")
+        raise usage(name, "nested too deeply", remedy=forms(), stage="policy")
     except SandboxError as error:
-        error.remedy = error.remedy or _forms()
+        error.remedy = error.remedy or forms()
         raise
-
-
-def _forms():
-    """The remedy for a file that is no policy, or has a mistake: the two can't be told apart."""
-    from ..caller import program_name
-    return "a policy is OCI JSON, minijail text or a BPF program, as %s --man mrunc-policy tells" % program_name()
 
 
 def _read_text(name, shown, data, arch, caps, kernel):
@@ -85,10 +44,10 @@ def _read_text(name, shown, data, arch, caps, kernel):
     except UnicodeDecodeError as error:
         raise usage(name, "byte %d is not UTF-8: neither text nor a BPF program" % error.start, stage="policy")
     if text.text.lstrip()[:1] in ("{", "[") and not _minijail_braces(text.text):
-        from . import oci
+        from . import oci  # only what is read is loaded: json
         model = oci.parse(text, arch, caps, running_kernel() if kernel is None else kernel)
     else:
-        from . import minijail
+        from . import minijail  # as above
         model = minijail.parse(text, arch)
     return shown, compiled(name, model), model
 
@@ -97,41 +56,6 @@ def _minijail_braces(text):
     """Whether it starts with minijail's `{ read, write }: 1`, and not with JSON."""
     head = text.lstrip()[1:].lstrip()[:1]
     return text.lstrip()[0] == "{" and (head.isalpha() or head == "_")
-
-
-def load(name):
-    """The bytes of a policy file.  Raises SandboxError."""
-    try:
-        fd = os.open(os.fsencode(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == 2 and "/" not in name:
-            raise usage(name, "no policy is called so, and there is no such file%s" % nearest(
-                name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
-        raise usage(name, error.strerror, stage="policy")
-    except ValueError:
-        from ..caller import option
-        raise usage(option("seccomp"), "the path holds a NUL byte", stage="policy")
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise usage(name, "is not a regular file", remedy=_forms(), stage="policy")
-        data, part = b"", b"more"
-        while part and len(data) <= LIMIT:
-            part = os.read(fd, LIMIT + 1)
-            data += part
-    except OSError as error:
-        raise usage(name, error.strerror, stage="policy")
-    finally:
-        os.close(fd)
-    if data[:4] == b"\x7fELF":
-        from ..caller import program_name
-        raise usage(name, "is a program (ELF) and no policy file", "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
-            _forms(), program_name()), "policy")
-    if len(data) > LIMIT:
-        raise usage(name, "%d bytes: a policy has at most %d" % (max(found.st_size, len(data)), LIMIT), stage="policy")
-    if not data.strip():
-        raise usage(name, "is empty", remedy=_forms(), stage="policy")
-    return data
 
 
 def raw(name, data):
@@ -163,132 +87,3 @@ def compiled(name, model):
 def running_kernel():
     """(major, minor) of this kernel."""
     return version(os.uname().release) or (0, 0)
-
-
-def version(text):
-    """(major, minor) of "4.8", "6.1.0-13-amd64" ...; None for anything else."""
-    parts = text.split(".")
-    digits = [part[:len(part) - len(part.lstrip("0123456789"))] for part in parts[:2]]
-    return (int(digits[0]), int(digits[1])) if len(digits) == 2 and all(digits) else None
-
-
-def known_call(name):
-    """Whether any architecture has a system call of this name."""
-    return name in OTHER_CALLS or any(name in policy.numbers(arch).NR for arch in policy.ARCHES)
-
-
-def misspelt(name):
-    """Why a name is refused."""
-    names = set().union(*(policy.numbers(arch).NR for arch in policy.ARCHES))
-    return "no architecture has a system call %r%s" % (name, nearest(name, sorted(names)))
-
-
-def condition(call, arg, op, value, mask=None):
-    """A seccomp_bpf.Condition on an argument of this call, or None for one that always holds.
-
-    Values are 64 bits wide as in the files.  On an int a negative number is its low half, as the kernel sees it: compared
-    on 64 bits, a rule that refuses -1 would let 0xffffffff pass, which is the same call.  Raises FilterError.
-    """
-    width = _width(call, arg)
-    limit = _LIMITS.get(width)
-    narrow = "argument %d of %s is %d bits wide for the kernel" % (arg, call, 16 if width == "h" else 32)
-    if limit is None:
-        return bpf.Condition(arg, op, value, mask, True)
-    if value > limit:
-        if value < _NEGATIVE or op not in ("==", "!=", "&==", "&!="):
-            raise bpf.FilterError("%s; %#x does not fit" % (narrow, value))
-        value &= limit
-    if width == "h" and mask is None:
-        if op not in ("==", "!="):
-            raise bpf.FilterError("%s: %s can't compare these alone" % (narrow, op))
-        op, mask = "&" + op, limit
-    if mask is not None and mask & ~limit:
-        if not mask & limit and op == "&==" and not value:
-            return None
-        if not mask & limit:
-            raise bpf.FilterError("%s, which drops all of %#x" % (narrow, mask))
-        mask &= limit
-    return bpf.Condition(arg, op, value, mask)
-
-
-def _width(call, arg):
-    """A letter as in widths.py; of an unknown call each argument is unsure.  Raises FilterError where there is none."""
-    widths = WIDTHS.get(call, "??????")
-    if 0 <= arg < 6 and arg >= len(widths):
-        raise bpf.FilterError("%s has no argument %d: it takes %d" % (call, arg, len(widths)))
-    return widths[arg] if 0 <= arg < 6 else "?"
-
-
-def refuse_unsure(call, action, tests):
-    """Raises FilterError where the caller's choice of upper halves could get more than the rule means to give.
-
-    A test of an argument of which the kernel may take 32 bits only: where it decides that a call passes, it must not hold
-    for more upper halves than for 0, and where it decides that one doesn't, not for less.
-    """
-    safe = ("==", "<", "<=", "&==") if action in (bpf.ALLOW, bpf.LOG) else ("!=", ">", ">=", "&!=")
-    for arg, op, value, mask, wide in (test for test in tests if test is not None):
-        if wide and _width(call, arg) == "?" and (mask is None or mask > _LOW) and (op not in safe or value > _LOW):
-            raise bpf.FilterError("a test %s of argument %d of %s can't be relied on: it is not certain whether the kernel "
-                                  "takes 32 or 64 bits of it; test bits below 32, argN & MASK, or the whole call" % (
-                                      op, arg, call))
-
-
-class Rules:
-    """What a file says about each call: entries (action, conditions, place) in its order."""
-
-    __slots__ = ("arch", "default", "numbers", "entries", "count")
-
-    def __init__(self, arch, default):
-        self.arch, self.default, self.entries, self.count = arch, default, {}, 0
-        self.numbers = policy.numbers(arch)
-
-    def add(self, call, action, tests, place):
-        """A call that this architecture lacks is passed over; the name was checked.  Raises FilterError."""
-        if call not in self.numbers.NR:
-            return
-        found = self.entries.setdefault(call, [])
-        self.count += 1
-        if len(found) >= MOST_OF_ONE:
-            raise bpf.FilterError("more than %d rules for %s: no filter holds so many" % (MOST_OF_ONE, call))
-        if self.count > MOST_RULES:
-            raise bpf.FilterError(TOO_MANY)
-        refuse_unsure(call, action, tests)
-        found.append((action, [test for test in tests if test is not None], place))
-
-    def model(self):
-        """The seccomp_bpf.Policy."""
-        rules = {}
-        for call, entries in self.entries.items():
-            plain = [(action, tests) for action, tests, _ in entries]
-            rules[self.numbers.NR[call]] = plain[0][0] if not plain[0][1] else plain
-        if self.numbers.AUDIT_ARCH == policy.numbers("x86_64").AUDIT_ARCH and self.default in (bpf.ALLOW, bpf.LOG):
-            rules[policy.X32_BIT, _LOW] = bpf.errno(38)  # ENOSYS, as a kernel without x32 says
-        return bpf.Policy(self.numbers.AUDIT_ARCH, self.default, rules)
-
-
-def disjoint(one, other):
-    """Whether two lists of conditions can certainly not hold together (False: they may)."""
-    for arg in set(test[0] for test in one) & set(test[0] for test in other):
-        tests = [test for test in one + other if test[0] == arg]
-        low, high, values, ones, zeros = 0, _ALL, set(), 0, 0
-        if len(set(test[4] for test in tests)) > 1:
-            continue  # some look at 32 bits and some at 64
-        for _, op, value, mask, wide in tests:
-            low = max(low, value + (op == ">")) if op in (">", ">=") else value if op == "==" else low
-            high = min(high, value - (op == "<")) if op in ("<", "<=") else high
-            if op == "==":
-                values.add(value)
-            elif op == "&==":
-                if value & zeros or mask & ~value & ones:
-                    return True
-                ones, zeros = ones | value, zeros | mask & ~value
-        if low > high or any(not _holds(value, test) for value in values for test in tests):
-            return True
-    return False
-
-
-def _holds(left, test):
-    _, op, value, mask, _ = test
-    left = left if mask is None else left & mask
-    return {"==": left == value, "!=": left != value, "<": left < value, ">": left > value, "<=": left <= value,
-            ">=": left >= value}[op.lstrip("&")]

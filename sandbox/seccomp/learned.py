@@ -5,7 +5,7 @@ A call that was seen passes; of those in HELD only with the arguments that were 
 argument keeps its tests if everything seen keeps to them, so a learned policy lets nothing pass that the default refuses,
 but for lines that say so.
 """
-from . import choose, policy, policy_arms
+from . import arms, choose, policy
 from .tables import HOLDING_CORE
 from ... import seccomp_bpf as bpf
 
@@ -20,7 +20,7 @@ WIDENED = ("ioctl", "prctl", "fcntl")
 OTHERWISE = {"ioctl": "ENOTTY", "socket": "EAFNOSUPPORT", "clone": "EPERM", "prctl": "EINVAL", "fcntl": "EINVAL"}
 #: Refused while learning as by the default policy, ENOSYS: no filter can see into them, so that one that lets them pass
 #: holds nothing.  libc and libuv have another way.
-BLIND = tuple(policy_arms.BLIND[0][1].split())
+BLIND = tuple(arms.BLIND[0][1].split())
 #: With every learned policy: what mrunc's pid 1 needs to start and end the program, what the hand-over of --ledger does behind
 #: the filter, how the kernel comes back from signals, of which a run may have seen none, and read, without which no program is
 #: and which learning would mostly wait for.  (call, the condition that is enough or None)

@@ -20,7 +20,7 @@ import re
 from . import constants
 from ..caller import option
 from ..errors import SandboxError, nearest, usage
-from .files import MOST_RULES, Rules, TOO_MANY, Text, condition, known_call, load, misspelt
+from .rules import MOST_RULES, Rules, TOO_MANY, Text, condition, known_call, load, misspelt
 from ... import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,

@@ -8,7 +8,7 @@ import re
 from json import decoder
 
 from ..errors import nearest
-from .files import Rules, condition, disjoint, known_call, misspelt, version
+from .rules import Rules, condition, disjoint, known_call, misspelt, version
 from ... import seccomp_bpf as bpf
 from ...syscalls.caps import NAMES as CAPABILITIES
 
