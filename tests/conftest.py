@@ -410,7 +410,6 @@ def pytest_addoption(parser):
     parser.addoption("--hide", help="a row of outer_filter.HIDDEN: the whole run lies behind a filter that hides these calls")
 
 
-
 def pytest_configure(config):
     sys.path.insert(0, ROOT)
     if config.getoption("--hide"):
