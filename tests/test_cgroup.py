@@ -549,3 +549,17 @@ def test_a_group_that_a_sweeper_takes_at_once_is_made_again(tmp_path, monkeypatc
     path, fd = cgroup._make(Place)
     os.close(fd)
     assert len(made) == 2 and path == made[1] and os.listdir(str(tmp_path)) == [os.path.basename(path)]
+
+
+def test_best_effort_of_one_limit_leaves_the_others(monkeypatch):
+    def write(path, value):
+        raise OSError(22, "Invalid argument", path)
+    monkeypatch.setattr(cgroup, "write", write)
+    made = cgroup.Group.__new__(cgroup.Group)
+    made.path, made.notes, made.settings = "/nowhere", {}, []
+    wanted = [limits.Setting("limits.memory", "memory.max", "4096")]
+    with pytest.raises(SandboxError) as caught:
+        made.limit(wanted, {"limits.pids"})
+    assert caught.value.control == "limits.memory"
+    made.limit(wanted, {"limits.memory"})
+    assert made.settings == [] and "Invalid argument" in made.notes["limits.memory"]

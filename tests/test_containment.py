@@ -435,6 +435,21 @@ finally:
     assert (done.rc, done.out) == (0, "alive\n"), done
 
 
+@pytest.mark.needs("landlock-signals")
+def test_no_signal_reaches_pid_1_without_the_filter(inside):
+    code = ("import os\ntry: os.kill(1, 0); print('reached')\n"
+            "except OSError as error: print(error.errno)")
+    done = inside.python(code, options=["-q", "--unsafe-without", "seccomp"])
+    assert (done.rc, done.out) == (0, "1\n"), done
+
+
+def test_a_limit_that_the_caller_can_not_give_is_refused(inside_as_user):
+    command = inside_as_user.command("/bin/echo", "ran", options=["--rlimit", "nofile=300"])
+    done = inside_as_user.outside(["prlimit", "--nofile=200:200", *command])
+    assert (done.returncode, done.stdout) == (125, ""), done
+    assert "above the caller's own" in done.stderr, done
+
+
 def has_family(family):
     """Whether this kernel has sockets of a family."""
     import socket
@@ -613,6 +628,19 @@ def test_no_abstract_socket_of_the_host_without_a_network_namespace(inside):
         outside = inside.outside(["/usr/bin/python3", "-I", "-S", "-c", code])
         assert outside.stdout == "connected\n", outside
         done = inside.python(code, options=["-q", "--unsafe-without", "netns"])
+    assert (done.rc, done.out) == (1, "") and "PermissionError" in done.err, done
+
+
+@pytest.mark.needs("landlock-signals")  # TCP since Linux 6.7
+def test_no_tcp_without_network_namespace_and_filter(inside):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(5)
+        code = "import socket; socket.create_connection(%r); print('connected')" % (
+            server.getsockname(),)
+        outside = inside.outside(["/usr/bin/python3", "-I", "-S", "-c", code])
+        assert outside.stdout == "connected\n", outside
+        done = inside.python(code, options=["-q", "--unsafe-without", "netns,seccomp"])
     assert (done.rc, done.out) == (1, "") and "PermissionError" in done.err, done
 
 

@@ -6,8 +6,9 @@ import subprocess
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import become
-from mrunc.sandbox.running import ending
-from mrunc.syscalls import process as process_calls
+from mrunc.sandbox.launch import gate
+from mrunc.sandbox.running import ending, reaper
+from mrunc.syscalls import process as process_calls, seccomp
 
 FAMILY = "setsid sh -c 'echo $$; setsid sleep 600 & echo $!; wait' & wait"
 
@@ -101,3 +102,55 @@ def test_own_proc_lists_the_sandbox_alone(inside):
     finally:
         os.close(fd)
     tool.communicate(b"\n", timeout=60)
+
+
+def test_what_a_proc_lists_is_killed_but_for_pid_1(tmp_path, monkeypatch):
+    for name in ("1", "2", "17", "self", "sys"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "3").write_text("no process")
+    killed = []
+
+    def kill(fd):
+        killed.append(os.path.basename(os.readlink("/proc/self/fd/%d" % fd)))
+        os.close(fd)
+    monkeypatch.setattr(ending, "kill", kill)
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        ending.kill_listed(fd)
+    finally:
+        os.close(fd)
+    assert sorted(killed) == ["17", "2"]
+
+
+PASS_ALL = bytes.fromhex("060000000000ff7f")
+
+
+def filtered(count, new_privs=False):
+    """A process with so many seccomp filters, which waits for its end."""
+    def change():
+        if not new_privs:
+            process_calls.set_no_new_privs()
+        for _ in range(count):
+            seccomp.attach(seccomp.prepare(PASS_ALL))
+    return subprocess.Popen(["sh", "-c", "echo up; read line"], stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, preexec_fn=change)
+
+
+def test_only_children_with_our_filters_are_the_sandboxs():
+    """What the sweep of a sandbox without a pid namespace would kill; here nothing is."""
+    outer = gate.own_filters() or 0
+    plain, less, ours, before = waiting = [filtered(0, True), filtered(1), filtered(2), filtered(2)]
+    try:
+        for process in waiting:
+            assert process.stdout.readline() == b"up\n"
+        found = reaper.Reaper.__new__(reaper.Reaper)
+        found.own, found.filters = os.getpid(), outer + 2
+        found.strangers = {before.pid: os.open("/proc/%d" % before.pid, os.O_RDONLY)}
+        assert found.members() == [ours.pid]
+        found.strangers = {before.pid: -1}
+        assert found.members() == [ours.pid]
+        found.own = ours.pid
+        assert found.members() == []
+    finally:
+        for process in waiting:
+            process.communicate(b"\n", timeout=60)

@@ -4,12 +4,14 @@ import errno
 import os
 import select
 import sys
+import types
 
 import pytest
 
 import mrunc  # noqa: F401  registers the package
 from mrunc.sandbox.seccomp import policy, shipped
-from mrunc.sandbox.observe import ledger as module, listener as notify
+from mrunc.sandbox.errors import SandboxError
+from mrunc.sandbox.observe import hearing, ledger as module, listener as notify
 from mrunc.sandbox.seccomp.arms import Answers
 from mrunc.sandbox.decode.call import decode
 from mrunc.sandbox.observe.ledger import BURST, CAP, CERTAINLY, Ledger, PACE, SHARE
@@ -299,6 +301,26 @@ def test_only_numbers_that_were_named_may_be_continued_and_errnos_alone_are_answ
     finally:
         os.close(reading)
         os.close(writing)
+
+
+def test_before_the_gate_only_inits_own_exec_is_let_through():
+    """Whose call it is, which, and of what architecture."""
+    child, execveat, arch = 77, NR["execveat"], TABLE.AUDIT_ARCH
+    for call, right in (((1, child, execveat, arch), True), ((1, child + 1, execveat, arch), False),
+                        ((1, child, NR["execve"], arch), False),
+                        ((1, child, execveat, arch ^ 0x80000000), False)):
+        went, heard = [], hearing.Hearing.__new__(hearing.Hearing)
+        heard.awaited, heard.listening = 5, Listening()
+        heard.listener = types.SimpleNamespace(
+            receive=lambda call=call: call + ((0,) * 6,),
+            go_on=lambda *words: went.append(words) or True)
+        if right:
+            heard.admit(select.POLLIN, child)
+            assert went == [(1, execveat)] and heard.awaited == -1
+        else:
+            with pytest.raises(SandboxError):
+                heard.admit(select.POLLIN, child)
+            assert went == [] and heard.awaited == 5
 
 
 # Pids

@@ -209,6 +209,7 @@ def test_closed_standard_descriptors_are_filled():
 @pytest.mark.parametrize("text,shown", [
     ("plain \u00e9\u4e2d", "plain \u00e9\u4e2d"), ("a\nb\tc\rd", "a\\nb\\tc\\rd"), ("\x1b[31m\x00\x7f\x9b", "\\x1b[31m\\x00\\x7f\\x9b"),
     (b"raw\xff", "raw\\xff"), ("\udcff", "\\xff"), ("\ud800", "\\ud800"), ("\u202egpj.exe", "\\u202egpj.exe"),
+    ("a\U000e0041\U000e007f", "a\\U000e0041\\U000e007f"),
     ("\u2066\u2069\u200b\ufeff", "\\u2066\\u2069\\u200b\\ufeff"), ("\u2028", "\\u2028"), ("", "")])
 def test_what_a_hostile_name_looks_like(text, shown):
     assert output.escaped(text) == shown

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import types
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
             assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.dst
         if op.kind in ("device", "mask-file"):
             assert op.flags & (RO | NOEXEC) == RO | NOEXEC
-        if op.kind == "bind":
+        if op.kind in ("bind", "proc"):
             assert op.flags & RO
         assert op.kind in default.KINDS and op.dst.startswith(b"/")
 
@@ -178,6 +179,16 @@ def test_our_own_etc():
     names = [name for name, _ in etc.HOST_ENTRIES]
     assert not {"shadow", "gshadow", "machine-id", "ssh", "sudoers", "passwd", "hostname"} & set(names)
     assert all(reason for _, reason in etc.HOST_ENTRIES)
+
+
+def test_etc_entries_that_not_everybody_may_read_are_left_out(monkeypatch):
+    modes = {b"open": 0o100644, b"closed": 0o100640, b"folder": 0o40755, b"device": 0o20666}
+    monkeypatch.setattr(host, "etc_candidates", lambda: list(modes))
+    with monkeypatch.context() as patched:
+        patched.setattr(host.os, "stat",
+                        lambda path: types.SimpleNamespace(st_mode=modes[path[5:]]))
+        found = list(host._etc_entries())
+    assert found == [(b"open", False), (b"folder", True)]
 
 
 # Controls, limits, identity
@@ -329,6 +340,7 @@ def test_a_source_that_cannot_be_read(here, monkeypatch):
 
 def test_what_is_roots_is_never_writable_for_root(here):
     error = refused("belongs to root", facts=made_up(uid=0), rw=["/usr/lib:/x"])
+    refused("belongs to root", facts=made_up(uid=0), rw=["/usr/bin/env:/x"])
     assert "copy" in error.remedy
     assert at(make(facts=made_up(uid=0), ro=["/usr/lib:/x"]), b"/x", "bind")
     assert at(make(rw=["d:/x"]), b"/x", "bind")  # an ordinary user's sandbox can't write it anyway

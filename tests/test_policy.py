@@ -22,7 +22,8 @@ import pytest
 
 import mrunc
 from mrunc import seccomp_bpf as bpf
-from mrunc.sandbox.seccomp import arms, policy, shipped, tables
+from mrunc.sandbox.errors import SandboxError
+from mrunc.sandbox.seccomp import arms, choose, policy, shipped, tables
 from mrunc.sandbox.plan import listening
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -601,3 +602,45 @@ def test_a_debugger_works_under_debug_and_not_under_the_default(tool):
 def test_tables_and_names_agree():
     assert tuple(tables.POLICIES) == policy.NAMES
     assert mrunc.__name__ == "mrunc"
+
+
+# Without a kernel
+
+def answering(numbers, other):
+    """The bytes of a program.  numbers: {number: answer}; other: the answer for all others."""
+    code = [(bpf.LD, 0, 0, 0)]
+    for number, value in numbers.items():
+        code += [(bpf.JEQ, 0, 1, number), (bpf.RET, 0, 0, value)]
+    return bpf.encode(code + [(bpf.RET, 0, 0, other)])
+
+
+def test_a_chain_answers_as_the_kernel_would():
+    """The lowest action as a signed number wins: killing, errno, asking, then what passes."""
+    error, ask, kill = bpf.ERRNO | 13, bpf.NOTIFY, bpf.KILL_PROCESS
+    first = answering({1: error, 2: bpf.ALLOW, 3: kill, 4: ask, 5: error}, bpf.ALLOW)
+    second = answering({1: bpf.ALLOW, 2: error, 3: error, 4: error, 5: kill}, bpf.ALLOW)
+    for chain in ([first, second], [second, first]):
+        answers = arms.Answers(chain, policy.numbers(NATIVE).AUDIT_ARCH)
+        found = [answers.of(number, (0,) * 6) for number in range(7)]
+        assert found == [bpf.ALLOW, error, error, kill, error, kill, bpf.ALLOW], chain
+
+
+def test_a_policy_that_lets_pid_1_do_half_is_refused():
+    """Of the vectors of one call all must pass: pid 1 sends several signals, say."""
+    table = policy.numbers(NATIVE)
+    rules = {table.NR[call]: bpf.ALLOW for call, _, _ in choose.STARTER}
+    passes = bpf.compile_policy(bpf.Policy(table.AUDIT_ARCH, bpf.errno(38), rules))
+    assert choose.lacking(passes, NATIVE) == []
+    for call, argument, value in (("kill", 1, 15), ("write", 2, 4), ("exit_group", 0, 0)):
+        half = dict(rules)
+        half[table.NR[call]] = [(bpf.ALLOW, [bpf.Condition(argument, "==", value)]),
+                                (bpf.errno(1), [])]
+        made = bpf.compile_policy(bpf.Policy(table.AUDIT_ARCH, bpf.errno(38), half))
+        assert [name for name, _ in choose.lacking(made, NATIVE)] == [call]
+
+
+def test_an_action_that_nobody_answers_is_refused():
+    choose._check_actions("fine", answering({1: bpf.ERRNO | 1}, bpf.ALLOW))
+    with pytest.raises(SandboxError) as caught:
+        choose._check_actions("asks", answering({1: bpf.NOTIFY}, bpf.ALLOW))
+    assert caught.value.status == 2 and "asks a listener" in caught.value.line()

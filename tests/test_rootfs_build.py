@@ -801,3 +801,23 @@ def test_the_reader_needs_no_more_than_it_is_given():
     found = [entry.name for entry in tar.entries(Plain(archive(file(b"a", b"x" * 5000), file(b"b"))), "x")]
     assert found == [b"a", b"b"]
     assert record(b"path", b"x") == b"9 path=x\n" and len(padded(b"x")) == 512
+
+
+def test_two_spellings_of_one_name_are_refused(tmp_path):
+    """A file system that does not tell upper from lower case has a file that the tree lacks."""
+    from mrunc.commands.rootfs import extract
+    from mrunc.commands.rootfs.entries import Entry
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        for kind, content in (("file", b"x"), ("directory", b""), ("symlink", b"")):
+            (tmp_path / kind).write_text("another spelling")
+            writer = extract.Writer(fd, 1 << 20, 100)
+            target = b"t" if kind == "symlink" else None
+            with pytest.raises(SandboxError) as caught:
+                writer.take([Entry(kind, kind.encode(), 0o755, len(content), 0, target,
+                                   lambda size, content=content: content)])
+            writer.close()
+            assert "another spelling" in caught.value.line()
+            assert (tmp_path / kind).read_text() == "another spelling"
+    finally:
+        os.close(fd)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tests checks that stand behind others, with input that only a failure of the first would bring."""
+"""Tests checks that stand behind others, with input that only a failure of those would bring."""
 
 import errno
 import os
@@ -12,10 +12,11 @@ import pytest
 import mrunc  # noqa: F401 (makes the package)
 from mrunc.sandbox.cgroup import group as cgroup
 from mrunc.sandbox.library import client
-from mrunc.sandbox.changes import export, rows, walk as tree_walk
-from mrunc.sandbox.launch import gate, private
+from mrunc.sandbox.changes import drafts, export, rows, walk as tree_walk
+from mrunc.sandbox.errors import SandboxError
+from mrunc.sandbox.launch import child as stages, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look
-from mrunc.sandbox.running import supervise
+from mrunc.sandbox.running import stdio, supervise
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.syscalls.numbers import native
@@ -59,7 +60,8 @@ def in_force(name, reading, facts=None, **plan):
         caller=(1000, 1000),
         root=False,
         tier=types.SimpleNamespace(userns=True, death=9, scopes=1),
-        limits={},
+        limits={"nofile": (1024, 4096)},
+        hostname=b"box",
         **plan,
     )
     features = types.SimpleNamespace(landlock_abi=6)
@@ -138,6 +140,7 @@ WANTED = {
         ([TMP, row(b"/usr", [b"rw", b"nosuid", b"nodev"])], False),
         ([TMP, row(b"/usr", [b"ro", b"nodev"])], False),
         ([TMP, USR, row(b"/usr", [b"rw"])], False),
+        ([TMP, row(b"/usr", [b"rw"]), USR], False),
         ([TMP, USR, row(b"/usr", [b"ro", b"nosuid", b"nodev", b"noexec"])], True),
         (
             [row(b"/tmp", [b"nosuid", b"nodev"], words=[b"size=8k", b"nr_inodes=100000"]), USR],
@@ -255,6 +258,110 @@ def test_gate_compares_all_four_ids(uids, right):
     ids = "1000 1000 1000 1000"
     assert in_force("uidmap", Reading(status={"Uid": uids, "Gid": ids})) is right
     assert in_force("uidmap", Reading(status={"Uid": ids, "Gid": uids})) is right
+
+
+@pytest.mark.parametrize(
+    "name, status, facts, right",
+    [
+        ("nnp", {"NoNewPrivs": "1"}, {}, True),
+        ("nnp", {"NoNewPrivs": "0"}, {}, False),
+        ("nnp", {}, {}, False),
+        ("securebits", {}, {"securebits": "0xef"}, True),
+        ("securebits", {}, {"securebits": "0x2f"}, False),
+        ("securebits", {}, {}, False),
+        ("userns-limit", {}, {"userns-limit": "1"}, True),
+        ("userns-limit", {}, {"userns-limit": "15000"}, False),
+        ("userns-limit", {}, {}, False),
+        ("hostname", {}, {"hostname": "box"}, True),
+        ("hostname", {}, {"hostname": "host"}, False),
+        ("limits.nofile", {"Max open files": ("1024", "4096")}, {}, True),
+        ("limits.nofile", {"Max open files": ("1024", "1048576")}, {}, False),
+        ("limits.nofile", {}, {}, False),
+        ("userns-nested", {}, {"outer-userns": "user:[1]"}, True),
+        ("userns-nested", {}, {"outer-userns": "user:[2]"}, False),
+        ("userns-nested", {}, {}, False),
+    ],
+)
+def test_gate_compares_one_value(name, status, facts, right):
+    reading = Reading(status=status)
+    reading.namespace = "{}:[2]".format
+    assert in_force(name, reading, facts) is right
+
+
+@pytest.mark.parametrize(
+    "name, theirs, inner, right",
+    [
+        ("netns", "net:[2]", "", True),
+        ("netns", "net:[1]", "", False),
+        ("netns", None, "", False),
+        ("pidns", "pid:[2]", "77\t1", True),
+        ("pidns", "pid:[1]", "77\t1", False),
+        ("pidns", "pid:[2]", "77\t2", False),
+        ("pidns", "pid:[2]", "1", False),
+    ],
+)
+def test_gate_compares_namespaces(name, theirs, inner, right):
+    reading = Reading(status={"NSpid": inner})
+    reading.own.namespaces = {"net": "net:[1]", "pid": "pid:[1]"}
+    reading.namespace = lambda kind: theirs
+    assert in_force(name, reading) is right
+
+
+@pytest.mark.parametrize("count, right", [(0, False), (1, True), (2, False)])
+def test_gate_wants_one_ruleset_for_the_program(count, right):
+    reading = Reading()
+    reading.descriptors = {3: "socket:[1]"}
+    reading.descriptors.update((4 + at, "anon_inode:[landlock-ruleset]") for at in range(count))
+    assert in_force("landlock-signals", reading) is right
+
+
+@pytest.mark.parametrize(
+    "extra, null, right", [(2, True, True), (3, True, False), (2, False, False)]
+)
+def test_gate_counts_descriptors(monkeypatch, extra, null, right):
+    monkeypatch.setattr(gate, "all_null", lambda pid: (null, ""))
+    reading = Reading()
+    reading.descriptors = dict.fromkeys(range(3, 3 + extra), "socket:[1]")
+    assert in_force("fds", reading) is right
+
+
+@pytest.mark.parametrize(
+    "pattern, limits, right",
+    [
+        (b"core", ("1", "1"), True),
+        (b"core", ("0", "0"), True),
+        (b"core", ("0", "unlimited"), False),
+        (b"|/usr/lib/handler %p", ("1", "1"), True),
+        (b"|/usr/lib/handler %p", ("0", "0"), False),
+        (b"@/run/socket", ("1", "1"), False),
+    ],
+)
+def test_gate_looks_at_where_core_dumps_go(monkeypatch, pattern, limits, right):
+    monkeypatch.setattr(gate, "whole", lambda path: pattern)
+    assert in_force("limits.core", Reading(status={"Max core file size": limits})) is right
+
+
+def test_gate_reads_the_out_of_memory_score(monkeypatch):
+    for score, right in ((b"1000\n", True), (b"0\n", False)):
+        monkeypatch.setattr(gate, "whole", lambda path: score)
+        assert in_force("limits.oom", Reading()) is right
+
+
+# The child
+
+
+def test_the_callers_limit_of_user_namespaces_is_never_written(monkeypatch):
+    """Where no new user namespace is, the limit would be the host's."""
+
+    def opened(*words, **more):
+        raise AssertionError("opened: %r" % (words,))
+
+    child = types.SimpleNamespace(userns=os.stat("/proc/self/ns/user").st_ino, facts={})
+    child.plan = types.SimpleNamespace(nested=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(stages.os, "open", opened)
+        with pytest.raises(OSError):
+            stages.userns_limit(child)
 
 
 # Control groups
@@ -601,7 +708,7 @@ def test_what_does_not_stop_is_killed_until_it_has_ended():
 
 
 def test_an_end_of_a_sandbox_is_no_other_callers_signal():
-    """The third SIGINT, SIGQUIT or SIGTERM ends the sandbox; the first two and others are the program's."""
+    """The third SIGINT, SIGQUIT or SIGTERM ends the sandbox; other signals are the program's."""
     run = Ended()
     served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
     for number in (2, 10, 15, 12, 1):
@@ -609,3 +716,86 @@ def test_an_end_of_a_sandbox_is_no_other_callers_signal():
     assert run.sent == [2, 10, 15, 12, 1] and not served.ending
     served.signal(3)
     assert served.ending and run.stops == 1 and served.outcome.insisted == 3
+
+
+# Names, ids, descriptors
+
+
+def test_an_export_leads_over_no_link(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    made = export.Folder(drafts.Target(os.fsencode(str(tmp_path / "out"))))
+    (tmp_path / "out" / "a").symlink_to("../elsewhere")
+    (tmp_path / "out" / "f").symlink_to("../elsewhere/f")
+    (tmp_path / "text").write_text("x")
+    fd = os.open(str(tmp_path / "text"), os.O_RDONLY)
+    try:
+        for name in (b"a/f", b"f"):
+            with pytest.raises(OSError):
+                made.put(name, fd, 1)
+    finally:
+        os.close(fd)
+        made.discard()
+    assert os.listdir(str(tmp_path / "elsewhere")) == []
+
+
+def test_a_draft_has_a_name_that_nobody_guesses():
+    names = {drafts._fresh(b"report") for _ in range(20)}
+    assert len(names) == 20 and all(name.startswith(b".report.") for name in names)
+
+
+def test_a_leftover_that_is_a_link_is_not_entered(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "f").write_text("x")
+    name = os.fsdecode(private.PREFIX) + "a" * 16
+    (tmp_path / name).symlink_to("elsewhere")
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        private.remove_leftovers(fd, [(os.geteuid(), 1)])
+    finally:
+        os.close(fd)
+    assert sorted(os.listdir(str(tmp_path))) == ["elsewhere", name]
+    assert os.listdir(str(tmp_path / "elsewhere")) == ["f"]
+
+
+def test_the_range_of_ids_holds_neither_root_nor_nobody():
+    for text in ("0:5", "65534:1", "65000:1000", "4294967290:9", "5:0", "-1:3", "5", "a:b"):
+        with pytest.raises(SandboxError) as caught:
+            idmap.wanted_range({"MRUNC_ID_RANGE": text})
+        assert caught.value.status == 2
+    assert idmap.wanted_range({"MRUNC_ID_RANGE": "1:65533"}) == (1, 65533)
+    wanted = idmap.wanted_range({})
+    for lines in ([(0, 5)], [(0, 65536)], [(0, 1)], [(0, 70000)], [(0, 1), (100000, 10)]):
+        for first, count in idmap.candidates(wanted, lines, lines):
+            held = range(first, first + count)
+            assert not {0, 65534, 65535} & set(held)
+            assert any(low <= first and first + count <= low + size for low, size in lines)
+
+
+def test_an_id_that_is_not_locked_is_refused(tmp_path, monkeypatch):
+    """A lock that only pretends to be one, as a file system without locks has it."""
+    monkeypatch.setattr(idmap, "LOCK_DIRECTORY", str(tmp_path))
+    idmap.HostId([(5, 1)]).release()
+    real = idmap.fcntl.fcntl
+
+    def pretends(fd, command, *words):
+        return 0 if command == idmap.F_OFD_SETLK else real(fd, command, *words)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(idmap.fcntl, "fcntl", pretends)
+        with pytest.raises(SandboxError) as caught:
+            idmap.HostId([(5, 1)])
+    assert "had no effect" in caught.value.line()
+
+
+def test_a_descriptor_that_is_not_ours_is_seen():
+    read, write = os.pipe()
+    zero = os.open("/dev/zero", os.O_RDWR)
+    made = stdio.Stdio((read, write, write))
+    try:
+        assert not made.holds(os.getpid(), -1)[0]
+        assert stdio.is_null(os.stat("/dev/null")) and not stdio.is_null(os.fstat(zero))
+    finally:
+        made.abandon()
+        for fd in (read, write, zero):
+            os.close(fd)

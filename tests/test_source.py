@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sources are opened once: links that a program planted are not followed, and names that it exchanges lead nowhere else."""
+import errno
 import os
 import re
 import shlex
+import stat
 import subprocess
 
 import pytest
 
+import mrunc  # noqa: F401 (makes the package)
+
 from conftest import USER, need
+from mrunc.sandbox.tree import source
 from outer_filter import HIDDEN, behind
 
 #: Exchanges two names of a directory with renameat2, as a program with --rw can.  exchange(folder, "a", "l")
@@ -414,3 +419,37 @@ def test_a_planted_link_is_no_source_of_a_tree(inside, kind):
     for name, words in (("two", remedy), ("three", ["--from", "out/link", "--follow-links"])):
         done = build(name, *words)
         assert done.returncode == 0 and os.path.exists(os.path.join(inside.scratch, name, "secret")), done
+
+
+# Without a sandbox
+
+def test_a_source_that_was_exchanged_is_not_found_again(tmp_path):
+    """As the child of an ordinary user looks for it, in a mount namespace of its own."""
+    (tmp_path / "d").mkdir()
+    found = source.open_path(os.fsencode(str(tmp_path / "d")))
+    try:
+        os.close(found.here())
+        os.rename(str(tmp_path / "d"), str(tmp_path / "was"))
+        for exchange in (lambda: (tmp_path / "d").mkdir(), lambda: (tmp_path / "d").rmdir(),
+                         lambda: (tmp_path / "d").symlink_to("was")):
+            exchange()
+            with pytest.raises(OSError) as caught:
+                found.here()
+            assert caught.value.errno == errno.ESTALE
+    finally:
+        found.close()
+
+
+def test_a_source_below_leads_over_no_link(tmp_path):
+    (tmp_path / "d" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("d")
+    top = source.open_path(os.fsencode(str(tmp_path)))
+    try:
+        top.below(b"d", b"in").close()
+        for steps in ((b"link",), (b"link", b"in")):
+            with pytest.raises(OSError) as caught:
+                top.below(*steps).close()
+            assert caught.value.errno in (errno.ELOOP, errno.ENOTDIR)
+        assert stat.S_ISLNK(top.mode_of(b"link"))
+    finally:
+        top.close()

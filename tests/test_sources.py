@@ -39,6 +39,16 @@ def test_a_file_of_roots_is_copied_in_whatever_its_mode(inside_as_root):
     assert (done.rc, done.out) == (0, "content"), done
 
 
+def test_one_source_is_copied_to_two_places(inside):
+    path = os.path.join(inside.scratch, "text")
+    with open(path, "w") as stream:
+        stream.write("content")
+    os.chmod(path, 0o644)
+    done = inside.run("cat", "/box/one", "/tmp/two",
+                      options=["--copy", path + ":/box/one", "--copy", path + ":/tmp/two"])
+    assert (done.rc, done.out) == (0, "content" * 2), done
+
+
 def test_roots_own_files_are_never_writable_inside(inside_as_root):
     done = inside_as_root.run("true", options=["--rw", inside_as_root.scratch])
     assert done.rc == 2 and "belongs to root" in done.err, done
