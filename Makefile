@@ -4,7 +4,7 @@ OUT ?= dist
 VM_RESULTS ?= build/hosts
 PYTHONS_RESULTS ?= build/pythons
 
-.PHONY: help test test-user hidden vm vm-all pythons musl lint ci everything bench freeze widths docs dist vendor clean
+.PHONY: help test test-user hidden vm vm-all pythons musl mutants lint ci everything bench freeze widths docs dist vendor clean
 
 help:  ## this text
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,13 +33,17 @@ pythons:  ## the suite by every Python from 3.6 on: ten minutes for each; writes
 musl:  ## build a Python with musl instead of glibc, which the tests of every Python then try too
 	.ci/musl
 
+mutants:  ## one mistake at a time in a copy, which tests must see (needs root): half an hour, or NAME=of some
+	.ci/test --version
+	"$${XDG_CACHE_HOME:-$${HOME:-/tmp}/.cache}/mrunc-venv/bin/python" tests/mutants/run.py $(NAME)
+
 lint:  ## ruff, vermin, mypy
 	.ci/lint
 
 ci:  ## what must hold before a push: suite, coverage, virtual machines, linters
 	.ci/run
 
-everything: ci vm-all hidden pythons  ## that, and all machines, hidden calls and Pythons one after another: hours; writes their pages
+everything: ci vm-all hidden pythons mutants  ## that, and all machines, hidden calls and Pythons one after another: hours; writes their pages
 
 bench:  ## measure beside other sandboxes and write docs/benchmarks.*: ten minutes on a quiet machine, QUICK=1 for three
 	-.ci/install gcc libc6-dev strace python3-seccomp bubblewrap crun runc firejail systemd-container runsc
