@@ -155,6 +155,15 @@ BEST_EFFORT = having("best_effort")
 GROUP_LIMITS = having("options")
 
 
+def limits_of(options):
+    """[control] of the limits by control group that options ask for.
+
+    options: a Spec, or the library's dict.
+    """
+    get = options.get if isinstance(options, dict) else lambda name: getattr(options, name)
+    return [name for name in GROUP_LIMITS if any(get(option) for option in CONTROLS[name].options)]
+
+
 def lacking(tier, attribute="lacks"):
     """{control: why} of what a tier lacks.  attribute: one of Row whose name begins with lacks."""
     found = ((name, getattr(row, attribute)) for name, row in CONTROLS.items())

@@ -508,7 +508,7 @@ def test_a_scope_of_another_mrunc_is_not_its_own():
 def test_a_plain_run_knows_nothing_of_control_groups():
     from test_layout import PYTHON, imported
     found = imported(PYTHON, "run", "--", "/bin/true")
-    assert not [name for name in found if "cgroup" in name or name.endswith((".disks", ".spec_limits"))]
+    assert not [name for name in found if "cgroup" in name or name.endswith(".disks")]
 
 
 # The life of a group, as far as a directory goes

@@ -86,14 +86,14 @@ def test_the_defaults():
     assert made.argv == [b"true"] and made.ro == made.rw == made.copy == made.tmpfs == []
     assert (made.here, made.tty, made.chdir, made.hostname, made.user, made.timeout) == (False, False, None, None, None, None)
     assert (made.grace, made.proc, made.rlimit, made.cap_add, made.unsafe_without) == (0.5, "pid", {}, frozenset(), frozenset())
-    assert made.env == {b"PATH": spec.PATH, b"HOME": b"/root", b"LANG": b"C.UTF-8", b"TERM": b"dumb"}
+    assert made.env == {b"PATH": values.PATH, b"HOME": b"/root", b"LANG": b"C.UTF-8", b"TERM": b"dumb"}
     assert made.home == b"/root"
 
 
 def test_nothing_of_the_callers_environment_but_a_plain_terminal_name():
     assert Spec(CMD, environ={"TERM": "xterm-256color", "SECRET": "x"}).env[b"TERM"] == b"xterm-256color"
     made = Spec(CMD, environ={"TERM": "x;rm", "SECRET": "x", "HOME": "/home/me", "PATH": "/evil"})
-    assert made.env[b"TERM"] == b"dumb" and b"SECRET" not in made.env and made.env[b"PATH"] == spec.PATH
+    assert made.env[b"TERM"] == b"dumb" and b"SECRET" not in made.env and made.env[b"PATH"] == values.PATH
 
 
 def test_the_real_environment_is_the_default(monkeypatch):
@@ -199,7 +199,7 @@ def test_capabilities_by_name():
 def test_resource_limits():
     made = Spec(CMD, rlimit=["nofile=64", "RLIMIT_AS=1G", "cpu=1:2", "stack=unlimited", "nproc=0:infinity"])
     assert made.rlimit == {"nofile": (64, 64), "as": (1 << 30, 1 << 30), "cpu": (1, 2),
-                           "stack": (spec.RLIMIT_INFINITY, spec.RLIMIT_INFINITY), "nproc": (0, spec.RLIMIT_INFINITY)}
+                           "stack": (values.RLIMIT_INFINITY, values.RLIMIT_INFINITY), "nproc": (0, values.RLIMIT_INFINITY)}
     assert Spec(CMD, rlimit={"nofile": 5, "fsize": "1M", "nice": (1, 2)}).rlimit == {
         "nofile": (5, 5), "fsize": (1 << 20, 1 << 20), "nice": (1, 2)}
     assert Spec(CMD, rlimit=[("nofile", "7")]).rlimit == {"nofile": (7, 7)}

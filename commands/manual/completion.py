@@ -2,7 +2,7 @@
 """Completion for bash and zsh, from the option tables."""
 from ...sandbox.controls import BEST_EFFORT, CONTROLS, having
 from ...sandbox.seccomp.shipped import ARCHES, NAMES
-from ...sandbox.plan.spec import RLIMITS
+from ...sandbox.plan.values import RLIMITS
 from ...sandbox import tiers
 from ..doctor import doctor
 from ..policy import policy

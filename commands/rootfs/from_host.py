@@ -16,7 +16,7 @@ from ...sandbox.host.facts import ROOT_NAMES, kind_of
 from .host_files import Holder, Look
 from .entries import CLOSED, Entry, STRANGE, UNREADABLE
 from .sources import file_entry
-from ...sandbox.plan.spec import PATH
+from ...sandbox.plan.values import PATH
 
 MOST_LINKS = 40
 #: Why a path is followed: the caller named it, a program is run by it, or loads it.

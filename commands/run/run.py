@@ -77,8 +77,8 @@ def execute(values, words, typed=(), arguments=None, study=None):
         study.prepare(spec)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
         from ...sandbox.cgroup import scope
-        from ...sandbox.plan import limits
-        scope.become(limits.asked(spec), spec.best_effort, arguments)
+        from ...sandbox.controls import limits_of
+        scope.become(limits_of(spec), spec.best_effort, arguments)
     from ...sandbox.launch import run
     plan = run.prepare(spec)
     if not values.get("quiet"):

@@ -208,9 +208,9 @@ def scope(options):
     """(control, ...) of the limits for which an ordinary user may need a group of the systemd manager, or None."""
     if os.geteuid() == 0:
         return None
-    from ..plan.limits import asked
+    from ..controls import limits_of
     best_effort = _words(options.get("best_effort"))
-    return tuple(sorted(name for name in asked(options) if name not in best_effort)) or None
+    return tuple(sorted(name for name in limits_of(options) if name not in best_effort)) or None
 
 
 def environ(options):

@@ -9,9 +9,8 @@ import fcntl
 from ..cgroup import limits, place, scope
 from . import popen
 from ..changes import rows
-from ..plan import limits as asked
 from .api import CalledProcessError, Sandbox, doctor, run
 from .pool import Pool
 
-NEEDED = (limits, place, scope, fcntl, popen, rows, asked)
+NEEDED = (limits, place, scope, fcntl, popen, rows)
 __all__ = ["CalledProcessError", "Pool", "Sandbox", "doctor", "run"]

@@ -5,22 +5,12 @@ Nothing here touches the host; what depends on it (does a source exist?) is the 
 """
 import os
 
-from ..controls import CONTROLS
-from ..errors import nearest, raw, show, usage
-from ..tiers import NAMES as TIERS
+from .. import units
+from ..errors import nearest, show, usage
+from . import values
 
-GIB, MIB = 1 << 30, 1 << 20
-#: The longest single argument or environment string that exec takes, with its NUL.  execve(2): MAX_ARG_STRLEN
-LONGEST_STRING = 131072
-RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
-           "rttime").split()
-RLIMIT_INFINITY = (1 << 64) - 1
-#: What goes with a control that is left out: sethostname would be the host's, and without no_new_privs a filter or a
-#: Landlock domain takes a capability.
-PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#: Seconds between the request to end and SIGKILL.
 GRACE = 0.5
-PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color", "linux", "vt100", "vt220",
-               "rxvt", "rxvt-unicode", "rxvt-unicode-256color", "dumb", "ansi", "alacritty", "xterm-kitty", "foot")
 
 
 class Spec:
@@ -57,45 +47,61 @@ class Spec:
         the program later; environ: the caller's environment, for `--env NAME` and TERM.  Raises SandboxError with exit status
         2."""
         environ = os.environ if environ is None else environ
-        self.argv = [] if argv is None else _argv(argv)
-        self.ro = _each("bind", ro, "ro")
-        self.rw = _each("bind", rw, "rw")
-        self.copy = _each("copy", copy, "copy")
-        self.overlay = _overlay(overlay)
-        self.changes, self.export = _switch(changes, "changes"), None if export is None else _one("export", export)
-        self.here, self.tty, self.samples = _switch(here, "here"), _switch(tty, "tty"), _switch(samples, "samples")
-        self.follow_links = _switch(follow_links, "follow_links")
-        self.tmpfs = _each("tmpfs", tmpfs, "tmpfs")
-        self.rootfs = None if rootfs is None else _bytes(rootfs, "rootfs")
-        self.harden, self.writable = _switch(harden, "harden"), _each("tmpfs", writable, "writable")
-        self.chdir = None if chdir is None else _one("inside", _bytes(chdir, "chdir"), "chdir")
-        self.hostname = None if hostname is None else _one("hostname", hostname)
-        self.user = None if user is None else _one("user", user)
-        self.cap_add = frozenset(_each("capability", cap_add, "cap_add"))
-        self.rlimit = dict(_each("rlimit", list(rlimit.items()) if isinstance(rlimit, dict) else rlimit, "rlimit"))
-        self.timeout = None if timeout is None else _amount("duration", timeout, "timeout")
-        self.cpu_time = None if cpu_time is None else _amount("duration", cpu_time, "cpu_time")
-        self.max_output = None if max_output is None else _amount("size", max_output, "max_output")
-        self.grace = GRACE if grace == GRACE else _amount("duration", grace, "grace", zero=True)
-        self.proc = _choice(proc, ("full", "none"), "proc") or "pid"
-        self.unsafe_without = frozenset(_controls(unsafe_without))
-        self.memory = self.cpus = self.pids = None
-        self.io_read = self.io_write = ()
-        self.best_effort = self.require = frozenset()
-        if (memory, cpus, pids) != (None, None, None) or io_read or io_write or best_effort or require:
-            from . import limits
-            limits.check(self, memory, cpus, pids, io_read, io_write, best_effort, require)
-        self.seccomp = "default" if seccomp is None else _policy(seccomp)
-        self.seccomp_add = [_addition(value) for value in _list(seccomp_add, "seccomp_add")]
-        self.tier = _tiers(tier)
-        self.ledger = ledger if ledger == "if-possible" else _switch(ledger, "ledger")
-        self.trace = frozenset(_choice(word, ("exec",), "trace") for word in _list(trace, "trace"))
-        self.seccomp_action = _choice(seccomp_action, ("errno", "kill"), "seccomp_action")
-        self.learn = None  # or "record", "verify": of `policy learn` alone, since no option may open the filter
+        optional = values.optional
+        self.argv = [] if argv is None else values.command(argv)
+        self.ro = values.each(values.bind, ro, "ro")
+        self.rw = values.each(values.bind, rw, "rw")
+        self.copy = values.each(values.copy, copy, "copy")
+        self.here = values.switch(here, "here")
+        self.follow_links = values.switch(follow_links, "follow_links")
+        self.tmpfs = values.each(values.tmpfs, tmpfs, "tmpfs")
+        self.rootfs = optional(values.as_bytes, rootfs, "rootfs")
+        self.overlay = values.overlay(overlay)
+        self.harden = values.switch(harden, "harden")
+        self.writable = values.each(values.tmpfs, writable, "writable")
+        self.changes = values.switch(changes, "changes")
+        self.export = optional(values.export, export, "export")
+        self.chdir = optional(values.inside, chdir, "chdir")
+        self.hostname = optional(values.hostname, hostname, "hostname")
+        self.user = optional(values.user, user, "user")
+        self.cap_add = frozenset(values.each(values.capability, cap_add, "cap_add"))
+        if isinstance(rlimit, dict):
+            rlimit = list(rlimit.items())
+        self.rlimit = dict(values.each(values.rlimit, rlimit, "rlimit"))
+        self.timeout = optional(units.duration, timeout, "timeout")
+        self.cpu_time = optional(units.duration, cpu_time, "cpu_time")
+        self.grace = units.duration(grace, "grace", zero=True)
+        self.max_output = optional(units.size, max_output, "max_output")
+        self.memory = optional(values.memory, memory, "memory")
+        self.cpus = optional(values.cpus, cpus, "cpus")
+        self.pids = optional(values.pids, pids, "pids")
+        self.io_read = values.rates(io_read, "io_read")
+        self.io_write = values.rates(io_write, "io_write")
+        self.proc = values.choice(proc, ("full", "none"), "proc") or "pid"
+        self.tty = values.switch(tty, "tty")
+        self.seccomp = "default" if seccomp is None else values.policy(seccomp)
+        self.seccomp_add = values.each(values.addition, seccomp_add, "seccomp_add")
+        self.seccomp_action = values.choice(seccomp_action, ("errno", "kill"), "seccomp_action")
+        self.tier = values.tiers(tier)
+        self.unsafe_without = frozenset(values.left_out(unsafe_without))
+        self.best_effort = frozenset(values.controls(best_effort, "best_effort"))
+        self.require = frozenset(values.controls(require, "require"))
+        self.ledger = ledger if ledger == "if-possible" else values.switch(ledger, "ledger")
+        self.trace = frozenset(values.choice(word, ("exec",), "trace")
+                               for word in values.listed(trace, "trace"))
+        self.samples = values.switch(samples, "samples")
+        self.learn = None  # or "record", "verify": of `policy learn` alone
+        self.env = values.environment(env, environ, self.home)
+        self._check_together(seccomp)
+        if self.harden:
+            self.seccomp = values.HARDENED_POLICY
+            self.seccomp_action = self.seccomp_action or "kill"
+
+    def _check_together(self, seccomp):
+        """Raises SandboxError (2) for options that contradict each other."""
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
-            raise mistake("unsafe_without", "seccomp",
-                          "contradicts " + _option("seccomp" if seccomp is not None else "seccomp_add"))
-        self.env = _environment(env, environ, self.home)
+            name = "seccomp" if seccomp is not None else "seccomp_add"
+            raise values.mistake("unsafe_without", "seccomp", "contradicts " + values.named(name))
         places = [destination for _, destination in self.ro + self.rw]
         places += [destination for destination, _ in self.tmpfs + self.writable]
         if self.here:
@@ -103,26 +109,24 @@ class Spec:
         for place in places:
             if places.count(place) > 1:
                 raise usage(show(place), "named twice as a destination")
-        if self.harden or self.writable:
-            from ..tree import harden as hardening
-            hardening.check(self, seccomp)
-            self.seccomp = hardening.POLICY
+        values.check_controls(self)
+        values.check_hardening(self, seccomp)
 
     def again(self, argv):
         """The same request for another program, as of the constructor.  Raises SandboxError (2)."""
         other = Spec.__new__(Spec)
         for name in Spec.__slots__:
             setattr(other, name, getattr(self, name))
-        other.argv = [] if argv is None else _argv(argv)
+        other.argv = [] if argv is None else values.command(argv)
         return other
 
     def begin(self, argv, env, timeout, environ):
         """What a warm sandbox is used for, as of the constructor.  Returns the variables, dict of bytes, that it adds to the
         environment.  Raises SandboxError (2)."""
-        self.argv = _argv(argv)
+        self.argv = values.command(argv)
         if timeout is not None:
-            self.timeout = _amount("duration", timeout, "timeout")
-        return dict(_variables(env, environ)) if env else {}
+            self.timeout = units.duration(timeout, "timeout")
+        return dict(values.variables(env, environ)) if env else {}
 
     @property
     def wants_group(self):
@@ -144,166 +148,3 @@ def known(options):
     unknown = sorted(set(options).difference(NAMES))
     if unknown:
         raise usage("unknown option %s%s" % (unknown[0], nearest(unknown[0], NAMES)), remedy="help(mrunc.run) lists them")
-
-
-def _switch(value, name):
-    if value not in (True, False, None):
-        raise usage("%s=%r" % (name, value), "it is True or False")
-    return bool(value)
-
-
-def _overlay(value):
-    if value in (True, False, None):
-        value = ["/"] if value else []
-    return [b"/" if place in (True, "/", b"/") else _one("destination_inside", _bytes(place, "overlay"), "overlay")
-            for place in _list(value, "overlay")]
-
-
-def _option(name, *value, **typed):
-    """As of door, which only a mistake needs; what is not an option's is named as it is."""
-    from ..caller import option
-    return option(name, *value, **typed) if name in NAMES else " ".join((name,) + value)
-
-
-def mistake(name, value, reason, remedy=None):
-    """A SandboxError (2) about an option as whoever called us wrote it.  name: as Python has it; value: text, or as given."""
-    return usage(_option(name, value), reason, remedy)
-
-
-def _env(data):
-    import shlex
-    return _option("env", show(data), typed=shlex.quote(show(data)))
-
-
-def _amount(kind, value, name, **how):
-    from .. import units
-    return getattr(units, kind)(value, name, **how)
-
-
-def _one(kind, value, *name):
-    """A checked value of an option that most runs do without: the module of these is loaded where one is given."""
-    from . import values
-    return getattr(values, kind)(value, *name)
-
-
-def _each(kind, given, name):
-    return [_one(kind, value, name) for value in _list(given, name)]
-
-
-def _list(value, name):
-    if isinstance(value, (str, bytes, dict)):
-        return [value]
-    try:
-        return list(value or ())
-    except TypeError:
-        raise mistake(name, value, "it is text, or a list")
-
-
-def pair(value, name, shape):
-    """The two parts of a value that is a tuple or list.  Raises SandboxError (2)."""
-    if len(value) != 2:
-        raise usage("%s %r" % (_option(name), value), "a pair is " + shape)
-    return value
-
-
-def _bytes(value, name):
-    try:
-        data = os.fsencode(value)
-    except TypeError:
-        raise usage("%s %r" % (_option(name), value), "not a path or text")
-    except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
-        data = raw(value)
-    if b"\0" in data:
-        raise mistake(name, show(data.replace(b"\0", b"\\0")), "holds a NUL byte")
-    return data
-
-
-def _argv(argv):
-    if isinstance(argv, (str, bytes)):
-        raise usage("the command", "must be a list of arguments, not one text")
-    out = [_bytes(word, "argument") for word in argv]
-    if not out:
-        raise usage("no command", "nothing to run", "it follows the options: run [options] -- CMD [ARG...]")
-    for number, word in enumerate(out):
-        if len(word) >= LONGEST_STRING:
-            raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
-                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with " + _option("copy"))
-    return out
-
-
-def _policy(value):
-    text = show(_bytes(value, "seccomp"))
-    if not text:
-        raise usage(_option("seccomp"), "the name is empty")
-    return text
-
-
-def _addition(value):
-    text = " ".join(show(_bytes(value, "seccomp_add")).split())
-    if not text:
-        raise usage(_option("seccomp_add"), "expected NAME or 'NAME: CONDITION'")
-    return text
-
-
-def _choice(value, choices, name):
-    if value is None or value in choices:
-        return value
-    raise mistake(name, value, "it is one of: " + ", ".join(choices))
-
-
-def _tiers(value):
-    names = tuple(name for part in _list(value, "tier") for name in str(part).replace(",", " ").split())
-    for name in names:
-        if name not in TIERS:
-            raise mistake("tier", name, "no such tier", "the tiers are: " + " ".join(TIERS))
-        if names.count(name) > 1:
-            raise mistake("tier", name, "named twice")
-    return names or ("full",)
-
-
-def _controls(value):
-    names = []
-    for part in _list(value, "unsafe_without"):
-        names += [name for name in str(part).replace(",", " ").split()]
-    for name in names:
-        if name not in CONTROLS:
-            raise mistake("unsafe_without", name, "no such control", "the names are: " + " ".join(CONTROLS))
-        row = CONTROLS[name]
-        needed = [other for other in row.needed_by if other not in names]
-        if needed:
-            raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
-                        "leave them out too: " + _option("unsafe_without", ",".join((name,) + row.needed_by)))
-        if not row.removable:
-            raise mistake("unsafe_without", name, "everything else stands on it, it can't be left out")
-    return names
-
-
-def _environment(env, environ, home):
-    term = environ.get("TERM", "")
-    out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8", b"TERM": _bytes(term, "TERM") if term in PLAIN_TERMS
-           else b"dumb"}
-    out.update(_variables(env, environ))
-    return out
-
-
-def _variables(env, environ):
-    """(name, value) pairs of bytes."""
-    pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
-    for word in () if isinstance(env, dict) else _list(env, "env"):
-        if isinstance(word, (tuple, list)):
-            pairs.append(pair(word, "env", "(name, value)"))
-            continue
-        text = _bytes(word, "env")
-        name, equals, value = text.partition(b"=")
-        if not equals:
-            value = environ.get(show(name)) if name else b""
-            if value is None:
-                raise usage(_env(name), "the caller's environment has no such variable", "to set it: " + _env(name + b"=VALUE"))
-        pairs.append((name, value))
-    for name, value in pairs:
-        name, value = _bytes(name, "env"), _bytes(value, "env")
-        if not name or b"=" in name:
-            raise usage(_env(name), "a variable needs a name without =")
-        if len(name) + len(value) + 2 >= LONGEST_STRING:
-            raise usage(_env(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
-        yield name, value

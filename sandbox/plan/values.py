@@ -1,17 +1,215 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The values of those options that most runs do without: places, sizes, ids, limits.  Loaded where one is given."""
+"""Checks and converts the values of options: text or Python values in, what a Spec holds out.
+
+Nothing here touches the host. Every function raises SandboxError (exit status 2) for a mistake,
+and names the option as the caller wrote it.
+"""
 import os
 
 from .. import units
-from ..errors import show, usage
-from .spec import GIB, RLIMITS, RLIMIT_INFINITY, _bytes, _option, mistake, pair
+from ..caller import option
+from ..controls import BEST_EFFORT, CONTROLS
+from ..errors import raw, show, usage
+from ..tiers import NAMES as TIERS
+
+GIB = 1 << 30
+#: Bytes of the longest argument or environment string of exec, its NUL included.
+#: execve(2): MAX_ARG_STRLEN
+LONGEST_STRING = 131072
+RLIMITS = ("cpu fsize data stack core rss nproc nofile memlock as locks sigpending msgqueue nice "
+           "rtprio rttime").split()
+RLIMIT_INFINITY = (1 << 64) - 1
+PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PLAIN_TERMS = ("xterm", "xterm-256color", "screen", "screen-256color", "tmux", "tmux-256color",
+               "linux", "vt100", "vt220", "rxvt", "rxvt-unicode", "rxvt-unicode-256color", "dumb",
+               "ansi", "alacritty", "xterm-kitty", "foot")
+#: Pid 1 of the sandbox and the program.
+FEWEST_PIDS = 2
+#: PID_MAX_LIMIT of the kernel on 64 bits.
+MOST_PIDS = 4194304
+#: cpu.max takes no quota below a millisecond, of a period of 100.
+FEWEST_CPUS, MOST_CPUS = 0.01, 100000.0
+#: Bytes per second: the smallest rate that io.max takes.
+LOWEST_RATE = 2
+#: The policy that --harden brings.
+HARDENED_POLICY = "strict"
+#: What messages name that is no option.
+NO_OPTIONS = ("argument", "TERM")
 
 
-def export(value):
-    path = _bytes(value, "export").rstrip(b"/")
+def named(name, *value, **typed):
+    """An option as the caller wrote it (caller.option); a name that is no option as it is."""
+    return option(name, *value, **typed) if name not in NO_OPTIONS else " ".join((name,) + value)
+
+
+def mistake(name, value, reason, remedy=None):
+    """A SandboxError (2) about an option as whoever called us wrote it.  name: as Python has it; value: text, or as given."""
+    return usage(named(name, value), reason, remedy)
+
+
+def switch(value, name):
+    """A bool."""
+    if value not in (True, False, None):
+        raise usage("%s=%r" % (name, value), "it is True or False")
+    return bool(value)
+
+
+def listed(value, name):
+    """A list: a single text, bytes or dict counts as a list of one."""
+    if isinstance(value, (str, bytes, dict)):
+        return [value]
+    try:
+        return list(value or ())
+    except TypeError:
+        raise mistake(name, value, "it is text, or a list")
+
+
+def pair(value, name, shape):
+    """The two parts of a value that is a tuple or list.  Raises SandboxError (2)."""
+    if len(value) != 2:
+        raise usage("%s %r" % (named(name), value), "a pair is " + shape)
+    return value
+
+
+def as_bytes(value, name):
+    """Bytes of a path or text, without a NUL."""
+    try:
+        data = os.fsencode(value)
+    except TypeError:
+        raise usage("%s %r" % (named(name), value), "not a path or text")
+    except UnicodeEncodeError:  # an ASCII locale and text that did not come from the command line
+        data = raw(value)
+    if b"\0" in data:
+        raise mistake(name, show(data.replace(b"\0", b"\\0")), "holds a NUL byte")
+    return data
+
+
+def choice(value, choices, name):
+    """One of `choices`, or None where none was given."""
+    if value is None or value in choices:
+        return value
+    raise mistake(name, value, "it is one of: " + ", ".join(choices))
+
+
+def optional(check, value, name):
+    """A checked value, or None where none was given."""
+    return None if value is None else check(value, name)
+
+
+def each(check, given, name):
+    """[checked value] of an option that may be given several times."""
+    return [check(value, name) for value in listed(given, name)]
+
+
+def command(argv):
+    """The program and its arguments as a list of bytes."""
+    if isinstance(argv, (str, bytes)):
+        raise usage("the command", "must be a list of arguments, not one text")
+    out = [as_bytes(word, "argument") for word in argv]
+    if not out:
+        raise usage("no command", "nothing to run", "it follows the options: run [options] -- CMD [ARG...]")
+    for number, word in enumerate(out):
+        if len(word) >= LONGEST_STRING:
+            raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
+                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with " + named("copy"))
+    return out
+
+
+def overlay(value):
+    """[place inside as bytes] of --overlay, / for the whole tree."""
+    if value in (True, False, None):
+        value = ["/"] if value else []
+    return [b"/" if place in (True, "/", b"/") else destination_inside(place, "overlay")
+            for place in listed(value, "overlay")]
+
+
+def policy(value):
+    """The name or path of a system call policy, as text."""
+    text = show(as_bytes(value, "seccomp"))
+    if not text:
+        raise usage(named("seccomp"), "the name is empty")
+    return text
+
+
+def addition(value, name):
+    """A rule of --seccomp-add with single blanks, as text."""
+    text = " ".join(show(as_bytes(value, name)).split())
+    if not text:
+        raise usage(named(name), "expected NAME or 'NAME: CONDITION'")
+    return text
+
+
+def tiers(value):
+    """Tuple of tier names, ("full",) where none is given."""
+    names = tuple(name for part in listed(value, "tier") for name in str(part).replace(",", " ").split())
+    for name in names:
+        if name not in TIERS:
+            raise mistake("tier", name, "no such tier", "the tiers are: " + " ".join(TIERS))
+        if names.count(name) > 1:
+            raise mistake("tier", name, "named twice")
+    return names or ("full",)
+
+
+def left_out(value):
+    """[control] that --unsafe-without names, checked together."""
+    names = []
+    for part in listed(value, "unsafe_without"):
+        names += [name for name in str(part).replace(",", " ").split()]
+    for name in names:
+        if name not in CONTROLS:
+            raise mistake("unsafe_without", name, "no such control", "the names are: " + " ".join(CONTROLS))
+        row = CONTROLS[name]
+        needed = [other for other in row.needed_by if other not in names]
+        if needed:
+            raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
+                        "leave them out too: " + named("unsafe_without", ",".join((name,) + row.needed_by)))
+        if not row.removable:
+            raise mistake("unsafe_without", name, "everything else stands on it, it can't be left out")
+    return names
+
+
+def _env(data):
+    import shlex
+    return named("env", show(data), typed=shlex.quote(show(data)))
+
+
+def environment(env, environ, home):
+    """{name: value}, as bytes, of the whole environment inside."""
+    term = environ.get("TERM", "")
+    out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8", b"TERM": as_bytes(term, "TERM") if term in PLAIN_TERMS
+           else b"dumb"}
+    out.update(variables(env, environ))
+    return out
+
+
+def variables(env, environ):
+    """(name, value) pairs of bytes."""
+    pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
+    for word in () if isinstance(env, dict) else listed(env, "env"):
+        if isinstance(word, (tuple, list)):
+            pairs.append(pair(word, "env", "(name, value)"))
+            continue
+        text = as_bytes(word, "env")
+        name, equals, value = text.partition(b"=")
+        if not equals:
+            value = environ.get(show(name)) if name else b""
+            if value is None:
+                raise usage(_env(name), "the caller's environment has no such variable", "to set it: " + _env(name + b"=VALUE"))
+        pairs.append((name, value))
+    for name, value in pairs:
+        name, value = as_bytes(name, "env"), as_bytes(value, "env")
+        if not name or b"=" in name:
+            raise usage(_env(name), "a variable needs a name without =")
+        if len(name) + len(value) + 2 >= LONGEST_STRING:
+            raise usage(_env(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
+        yield name, value
+
+
+def export(value, name):
+    """The path of --export as bytes, without slashes at its end."""
+    path = as_bytes(value, "export").rstrip(b"/")
     if not path:
-        raise mistake("export", show(_bytes(value, "export")),
-                      "name a directory of its own, or a file in .tar")
+        raise mistake("export", show(as_bytes(value, "export")), "name a directory of its own, or a file in .tar")
     return path
 
 
@@ -37,8 +235,8 @@ def split_pair(text):
 def _pair(value, name):
     if isinstance(value, (tuple, list)):
         source, destination = pair(value, name, "(source, destination)")
-        return _bytes(source, name), None if destination is None else _bytes(destination, name)
-    text = _bytes(value, name)
+        return as_bytes(source, name), None if destination is None else as_bytes(destination, name)
+    text = as_bytes(value, name)
     parts = split_pair(text)
     if len(parts) > 2:
         raise mistake(name, show(text), "more than one colon", "write a colon in a path as \\:")
@@ -49,8 +247,9 @@ def _pair(value, name):
     return parts[0], parts[1] if len(parts) == 2 else None
 
 
-def inside(path, name):
-    """A path inside the sandbox, normalised."""
+def inside(value, name):
+    """A path inside the sandbox, normalised, as bytes."""
+    path = as_bytes(value, name)
     if not path.startswith(b"/"):
         raise mistake(name, show(path), "a path inside the sandbox must be absolute")
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
@@ -61,8 +260,9 @@ def inside(path, name):
     return b"/" + b"/".join(parts)
 
 
-def destination_inside(path, name):
-    path = inside(path, name)
+def destination_inside(value, name):
+    """A place inside, as bytes, at which something of the caller's may lie."""
+    path = inside(value, name)
     top = path.split(b"/")[1]
     if path == b"/":
         raise mistake(name, "/", "the root itself can't be a destination")
@@ -72,6 +272,7 @@ def destination_inside(path, name):
 
 
 def bind(value, name):
+    """(source, place inside), as bytes, of --ro or --rw."""
     source, destination = _pair(value, name)
     if destination is None:
         if not source.startswith(b"/"):
@@ -85,10 +286,11 @@ def _cwd(name):
     try:
         return os.getcwdb()
     except OSError as error:
-        raise usage("%s with a relative path" % _option(name), "the current directory is gone (%s)" % error.strerror)
+        raise usage("%s with a relative path" % named(name), "the current directory is gone (%s)" % error.strerror)
 
 
 def copy(value, name):
+    """(source, place inside), as bytes, of --copy."""
     source, destination = _pair(value, name)
     if destination is None:
         base = os.path.basename(os.path.normpath(source))
@@ -99,11 +301,12 @@ def copy(value, name):
 
 
 def tmpfs(value, name):
+    """(place inside as bytes, size in bytes) of --tmpfs or --writable."""
     if isinstance(value, (tuple, list)):
         destination, size = pair(value, name, "(path, size)")
-        destination = _bytes(destination, name)
+        destination = as_bytes(destination, name)
     else:
-        text = _bytes(value, name)
+        text = as_bytes(value, name)
         destination, equals, size = text.rpartition(b"=")
         if not equals:
             destination, size = text, GIB
@@ -112,20 +315,22 @@ def tmpfs(value, name):
     return destination_inside(destination, name), units.size(size, name, show(destination))
 
 
-def hostname(value):
-    name = _bytes(value, "hostname")
+def hostname(value, name):
+    """A host name as bytes."""
+    name = as_bytes(value, "hostname")
     if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
         raise mistake("hostname", show(name), "1 to 64 letters, digits, dots and hyphens")
     return name
 
 
-def user(value):
+def user(value, name):
+    """(uid, gid) inside."""
     if isinstance(value, (tuple, list)):
         parts = list(value)
     elif isinstance(value, int):
         parts = [value]
     else:
-        parts = show(_bytes(value, "user")).split(":")
+        parts = show(as_bytes(value, "user")).split(":")
     try:
         ids = [int(part) for part in parts]
         if any(isinstance(part, str) and not part.isdigit() for part in parts):
@@ -138,6 +343,7 @@ def user(value):
 
 
 def capability(value, name):
+    """The number of a capability that may be given."""
     from ...syscalls.caps import NAMES
     plain = str(value).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
@@ -149,10 +355,11 @@ def capability(value, name):
 
 
 def rlimit(value, option):
+    """(name, (soft, hard)) of a resource limit."""
     if isinstance(value, (tuple, list)):
         name, limit = pair(value, option, "(name, value)")
     else:
-        name, equals, limit = show(_bytes(value, option)).partition("=")
+        name, equals, limit = show(as_bytes(value, option)).partition("=")
         if not equals:
             raise mistake(option, name, "write it as NAME=VALUE or NAME=SOFT:HARD")
     name = str(name).lower()
@@ -182,3 +389,123 @@ def _rlimit_value(name, value):
     except ValueError:
         raise mistake("rlimit", "%s=%s" % (name, value), "a whole number, or unlimited")
     return number
+
+
+def _numbers(value, name):
+    """[value], where a single number counts as a list of one."""
+    return [value] if isinstance(value, (int, float)) else listed(value, name)
+
+
+def controls(value, asking):
+    """[control] that --best-effort or --require names."""
+    names = []
+    for part in _numbers(value, asking):
+        names += str(part).replace(",", " ").split()
+    for name in names:
+        if name not in CONTROLS:
+            near = "limits." + name if "limits." + name in CONTROLS else None
+            raise usage(option(asking, name), "no such control%s" % (" (did you mean %s?)" % near if near else ""),
+                        "the names are: " + " ".join(CONTROLS))
+    return names
+
+
+def cpus(value, name):
+    """A number of processors."""
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not FEWEST_CPUS <= number <= MOST_CPUS:
+            raise ValueError
+    except (ValueError, TypeError, OverflowError):
+        raise usage(option(name, value), "a number of processors, %g at least, such as 0.5 or 2" % FEWEST_CPUS)
+    return number
+
+
+def pids(value, name):
+    """A number of processes, pid 1 of the sandbox included."""
+    try:
+        number = int(str(value))
+        if isinstance(value, bool) or not FEWEST_PIDS <= number <= MOST_PIDS:
+            raise ValueError
+    except ValueError:
+        raise usage(option(name, value), "a whole number from %d to %d; pid 1 of the sandbox is one of them" %
+                    (FEWEST_PIDS, MOST_PIDS))
+    return number
+
+
+def rates(value, name):
+    """[(device as bytes or None, bytes per second)] of --io-read or --io-write."""
+    return [_rate(each, name) for each in _numbers(value, name)]
+
+
+def _rate(value, name):
+    """(device as bytes or None, bytes per second) of `[DEV:]BPS`, a pair, or a number."""
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        device, rate = value
+    elif isinstance(value, (str, bytes)):
+        device, colon, rate = os.fsdecode(value).rpartition(":")
+        device = device if colon else None
+        if colon and not device:
+            raise usage(option(name, os.fsdecode(value)), "the device is empty")
+    else:
+        device, rate = None, value
+    number = units.size(rate, name)
+    if number < LOWEST_RATE:
+        raise usage(option(name, rate), "the smallest rate is %d bytes per second" % LOWEST_RATE)
+    if device is None:
+        return None, number
+    return as_bytes(device, name), number
+
+
+def memory(value, name):
+    """Bytes of a memory limit, a page at least."""
+    size = units.size(value, name)
+    if size < os.sysconf("SC_PAGE_SIZE"):
+        text = str(value).strip()
+        bare = not text.strip("0123456789.")
+        raise usage(option(name, value), "less than a page",
+                    "a number without a unit is bytes; for megabytes write %sM" % text if bare
+                    else "write it like 256M or 1.5G")
+    return size
+
+
+def check_controls(spec):
+    """Refuses what --best-effort and --require can't name in this Spec."""
+    for name in spec.best_effort:
+        if name not in BEST_EFFORT:
+            raise usage(option("best_effort", name), "it is never done without",
+                        "these can be: " + " ".join(BEST_EFFORT))
+    for name in spec.require:
+        for other in ("best_effort", "unsafe_without"):
+            if name in getattr(spec, other):
+                raise usage(option("require", name), "contradicts " + option(other, name))
+        options = CONTROLS[name].options
+        if options and not any(getattr(spec, attribute) for attribute in options):
+            raise usage(option("require", name), "nothing asks for it",
+                        "give " + " or ".join(map(option, options)))
+
+
+def check_hardening(spec, seccomp):
+    """Refuses options that contradict --harden.  seccomp: the policy that was named, or None."""
+    if not spec.harden:
+        if spec.writable:
+            raise usage(option("writable"), "goes with %s, where nothing else is writable" % option("harden"),
+                        "without it: " + option("tmpfs", "PATH[=SIZE]"))
+        return
+    if spec.unsafe_without:
+        raise usage(option("harden"), "contradicts " + option("unsafe_without"))
+    if spec.proc == "full":
+        raise usage(option("harden"), "contradicts %s, which shows and takes more than programs need" % option("proc", "full"))
+    if spec.overlay:
+        raise usage(option("harden"), "contradicts %s: nothing of the tree is to be changed" % option("overlay"))
+    if spec.tmpfs:
+        raise usage(option("harden"), "contradicts %s, which may execute what is written there" % option("tmpfs"),
+                    "a writable place that may not: " + option("writable", "PATH[=SIZE]"))
+    if seccomp not in (None, HARDENED_POLICY):
+        raise usage(option("harden"), "contradicts %s: it brings the policy %s" % (option("seccomp", seccomp), HARDENED_POLICY),
+                    "one call more: " + option("seccomp_add", "RULE"))
+    for place, _ in spec.writable:
+        for _, destination in spec.copy:
+            if destination.startswith(place + b"/"):
+                raise usage(option("copy"), "the copy may execute, and %s may not hold such a file" %
+                            option("writable", show(place)),
+                            "choose another destination for it")
