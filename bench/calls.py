@@ -29,10 +29,10 @@ MARK = "/mrunc-calls/"
 
 def traced():
     """What strace follows: a run from its plan to its end, with marks between the phases."""
-    from mrunc.sandbox.seccomp import shipped, shipped_bytes
-    from mrunc.sandbox.launch import gate
-    from mrunc.sandbox.running import loop, supervise
-    from mrunc.commands.run import plan_text
+    from mrunc.sandbox.seccomp import shipped, shipped_bytes  # noqa: F401
+    from mrunc.sandbox.launch import gate  # noqa: F401
+    from mrunc.sandbox.running import loop, supervise  # noqa: F401
+    from mrunc.commands.run import plan_text  # noqa: F401
     from mrunc.sandbox.result import result, verdict  # noqa: F401
     from mrunc.sandbox.launch import run as launch
     from mrunc.sandbox.plan import spec

@@ -2,13 +2,17 @@
 """The tier ladder: how much of a sandbox a host can give.
 
 `full` is the default.  A weaker tier runs only when it is named; a list of names means the first that this host can run,
-found by trying.  What a tier does not hold is data, here and in tiers_weaker: plan, receipt, doctor and documentation read it.
+found by trying.  What a tier does not hold is data, here and in controls.py: plan, receipt, doctor and documentation read it.
 """
-from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET
-from . import controls
-from .errors import CANNOT_CONTAIN, SandboxError, USAGE, usage
+import os
 
-SIGKILL = 9
+from ..syscalls.landlock import SCOPE_ABSTRACT_UNIX_SOCKET, SCOPE_SIGNAL
+from . import controls
+from .caller import option
+from .controls import NO_TREE
+from .errors import usage
+
+SIGKILL, SIGIO = 9, 29
 NAMES = ("full", "rootns", "process")
 
 
@@ -43,15 +47,83 @@ class Tier:
         self.refuses, self.not_held = refuses, not_held
 
 
-FULL = Tier("full", "user, mount, pid and all other namespaces, a tree of its own")
+OWN_POLICY = "the process tier has a system call policy of its own, and stands on it"
 
-
-def named(name):
-    """The Tier of a name of NAMES."""
-    if name == "full":
-        return FULL
-    from .tiers_weaker import TIERS
-    return TIERS[name]
+#: {name: Tier}, the strongest first.
+TIERS = dict((tier.name, tier) for tier in (
+    Tier("full", "user, mount, pid and all other namespaces, a tree of its own"),
+    Tier("rootns", "root on a host without user namespaces: all other namespaces, a tree of its own", userns=False,
+         real_id=True,
+         refuses=(
+             ("--overlay", lambda spec: spec.overlay, "without a user namespace the tree can't be mapped to its owner", None),
+             ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
+              "bring files in with --copy"),
+             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
+             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None)),
+         not_held=(
+             "The set-up runs as the host's root, with its rights over mounts. In the full tier it "
+             "runs as an unprivileged id of the host.",
+             "Only the system call filter bars nested user namespaces.",
+             "A capability won back would be one over the host: no user namespace surrounds the "
+             "other namespaces.",
+             "The id inside is the host's own number, as `id` shows. Nothing is root inside.")),
+    Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
+         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
+         refuses=(
+             ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro if os.path.abspath(source) != place], NO_TREE,
+              "without DST it is shown at its own place"),
+             ("--copy SRC:DST", lambda spec: [1 for _, place in spec.copy if not place.startswith(b"/box/")],
+              "a copy lies in the private directory, for which /box stands", "--copy SRC:/box/NAME"),
+             ("--rw", lambda spec: spec.rw, "only the private directory can be written: modes, owners and attributes of other "
+              "files can't be kept from the program by Landlock", "bring files in with --copy"),
+             ("--here", lambda spec: spec.here, NO_TREE, "--ro . --chdir \"$PWD\""),
+             ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
+             ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
+             ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
+             ("--overlay", lambda spec: spec.overlay, NO_TREE, None),
+             ("--changes", lambda spec: spec.changes, "it has no writable file systems of its own to look at", None),
+             ("--export", lambda spec: spec.export is not None, "it has no writable file systems of its own to look at", None),
+             ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),
+             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
+             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None),
+             ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own", None),
+             ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed", None),
+             ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
+             ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
+         not_held=(
+             "The program can query each host file by name: size, times and links (stat, readlink, "
+             "access, chdir). It also learns whether a process number is in use. The contents of "
+             "directories and files are closed.",
+             "The host's /proc is closed, and there is no other. So are /etc/passwd and all other "
+             "host files that the full tier replaces by its own. User names are not known inside.",
+             "Host name, uptime, the free space of mounts and the system's load are the host's.",
+             "The private directory lies on the host's disk. Its size has no limit (`--rlimit "
+             "fsize` bounds one file). It is removed at the end. If mrunc was killed with SIGKILL, "
+             "the next run in this tier removes it.",
+             "The program can make no socket at all, not even a local one; only connected pairs "
+             "(socketpair).",
+             "chmod, chown, inotify, ioctls of file systems, System V and POSIX IPC are refused. "
+             "So is setting times and extended attributes. This also holds for the program's own "
+             "files: a linker's output is not executable, git does not work, touch complains.",
+             "Below Landlock ABI 6 (Linux 6.12) all signals are refused, including kill to itself, "
+             "abort() and raise().",
+             "Below Landlock ABI 6, the program and its children live on if mrunc is killed with "
+             "SIGKILL. From ABI 6 on they do so only if pid 1 of the sandbox was killed from "
+             "outside just before.",
+             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at "
+             "the end. The result then names the processes that are left.",
+             "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one "
+             "directory to another.",
+             "An ordinary user's programs run as that user. Only Landlock and the filter stand "
+             "between them and the user's files.",
+             "An ordinary user's bounding set of capabilities stays full, since dropping it takes "
+             "a capability. It is void under no_new_privs.",
+             "An ordinary user's counters are shared with that user's other programs: processes, "
+             "pending signals, locked memory, pipe buffers, inotify and AIO limits.",
+             "The program can lock files that it can read, as in the full tier. Here these include "
+             "the host's files of /usr.")),
+))
+FULL = TIERS["full"]
 
 
 def refusal(tier, spec):
@@ -68,45 +140,6 @@ def refusal(tier, spec):
 
 
 def _refused(tier, *asked, reason, remedy=None):
-    from .caller import option
     for name in ("copy", "ro", "chdir"):  # the table has them as of a command line
         remedy = remedy and remedy.replace("--" + name, option(name))
     return usage("%s in the %s tier" % (option(*asked), tier.name), reason, remedy)
-
-
-def choose(spec):
-    """(Tier, [line for the user]) for a Spec: the tier that it names, or of several the first that this host can run.
-
-    Raises SandboxError: exit 2 where no named tier can express the options, 125 where this host can run none.
-    """
-    if len(spec.tier) == 1:
-        tier = named(spec.tier[0])
-        error = refusal(tier, spec)
-        if error is not None:
-            raise error
-        return tier, []
-    notes, possible = [], None
-    for name in spec.tier:
-        error = refusal(named(name), spec)
-        if error is None:
-            fine, error = runnable(name)
-            if fine:
-                return named(name), notes + ["running in the %s tier" % name] if notes else []
-            possible = possible or error
-        notes.append("tier %s is passed over: %s" % (name, error.line()))
-    raise SandboxError("tier", "none of %s can be had" % ", ".join(spec.tier), reason="; ".join(notes),
-                       remedy=possible and possible.remedy, status=CANNOT_CONTAIN if possible else USAGE)
-
-
-def runnable(name):
-    """Whether this host can run a tier: (True, None) or (False, SandboxError).  Sets a whole sandbox up, reads it back at
-    the gate, and ends it there: nothing runs in it.  Raises SandboxError only when it is interrupted."""
-    from .launch import run
-    from .plan.spec import Spec
-    try:
-        run.rehearse(run.prepare(Spec(["true"], tier=name)))
-    except SandboxError as error:
-        if error.status > 128:
-            raise
-        return error.stage == "exec", None if error.stage == "exec" else error
-    return True, None

@@ -11,6 +11,7 @@ import mrunc  # noqa: F401  registers the package
 from conftest import PYTHON, ROOT, Finished, hold_to_schema, lacking, needs_python, pythons
 from mrunc.sandbox.seccomp import learned, learned_text
 from mrunc.sandbox.observe import learning
+from mrunc.sandbox.plan import learning as planned
 from mrunc.syscalls.libc import ARCH
 from mrunc.syscalls.numbers import native
 
@@ -127,7 +128,7 @@ def test_while_learning_the_result_says_that_the_filter_is_open(inside):
     done, _, _ = learn(inside, "/bin/true")
     for name in ("seccomp", "ledger"):
         row = control(done, name)
-        assert not row["asked"] and not row["in_force"] and row["how"] == learning.OPEN
+        assert not row["asked"] and not row["in_force"] and row["how"] == planned.OPEN
     assert done.result["policy"] is None and done.result["refused"] is None
     others = [row["name"] for row in done.result["controls"] if row["asked"] and not row["in_force"]]
     assert set(others) <= lacking()
@@ -305,7 +306,7 @@ def test_high_halves_of_an_int_are_no_other_value():
 def test_the_filter_asks_about_all_but_the_hand_over():
     from mrunc import seccomp_bpf as bpf
     from mrunc.sandbox.seccomp import choose, policy
-    code, audit = bpf.decode(learning.asking()), policy.numbers(ARCH).AUDIT_ARCH
+    code, audit = bpf.decode(planned.asking()), policy.numbers(ARCH).AUDIT_ARCH
     base = dict(learned.BASE)
     for call, number in NR.items():
         answer = bpf.run(code, number, audit, (99,) * 6)[0]
@@ -313,5 +314,5 @@ def test_the_filter_asks_about_all_but_the_hand_over():
             assert answer == bpf.errno(38)
         else:
             assert answer == (bpf.ALLOW if call in base and base[call] is None else bpf.NOTIFY), call
-    assert not choose.lacking(learning.asking(), ARCH, tty=False)
+    assert not choose.lacking(planned.asking(), ARCH, tty=False)
     assert bpf.run(code, 1, audit ^ 1)[0] == bpf.KILL_PROCESS and bpf.run(code, 4000, audit)[0] == bpf.NOTIFY

@@ -478,7 +478,7 @@ def test_a_directory_of_roots_is_not_pinned_writable(tmp_path, monkeypatch):
 
 def in_tier(name, ids=(), facts=None, **options):
     from mrunc.sandbox import tiers
-    return plan.make(Spec(["true"], environ={}, tier=name, **options), facts or made_up(), ids, tiers.named(name))
+    return plan.make(Spec(["true"], environ={}, tier=name, **options), facts or made_up(), ids, tiers.TIERS[name])
 
 
 def test_the_rootns_tier_has_no_user_namespace_and_the_hosts_own_number():

@@ -201,7 +201,7 @@ def test_a_finished_program_runs(inside, put):
     program = policy.exported("strict", ARCH)
     path = put("strict.bpf", program)
     done = inside.run("sh", "-c", "echo ran", options=["--seccomp", path])
-    assert done.out == "ran\n" and "sha256 %s" % plan.digest(program)[:16] in seccomp_line(done)
+    assert done.out == "ran\n" and "sha256 %s" % shipped.digest_of(program)[:16] in seccomp_line(done)
     check(inside.run(*ECHO, options=["--seccomp", path, "--seccomp-add", "clone3"]), 2,
           "policy: --seccomp-add: %s is a finished program" % path)
 

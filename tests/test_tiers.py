@@ -23,7 +23,7 @@ ROOTNS = ["--tier", "rootns"]
 
 def test_the_table_names_controls_and_gives_each_lack_a_reason():
     assert tiers.NAMES == ("full", "rootns", "process")
-    for tier in map(tiers.named, tiers.NAMES):
+    for tier in tiers.TIERS.values():
         for lacks in (tier.lacks, tier.lacks_without_scope, tier.lacks_for_user):
             assert set(lacks) <= set(controls.CONTROLS) and all(lacks.values())
         assert tier.vital <= set(controls.CONTROLS)
@@ -133,11 +133,11 @@ def test_the_library_takes_a_name_or_a_tuple(inside):
 
 
 def test_a_trial_leaves_nothing(inside):
-    code = ("import sys, os; sys.path.insert(0, %r); import mrunc\nfrom mrunc.sandbox import tiers\n"
+    code = ("import sys, os; sys.path.insert(0, %r); import mrunc\nfrom mrunc.sandbox import tiers\nfrom mrunc.sandbox.launch import run\n"
             "def state(): return (sorted(os.listdir('/proc/self/fd')), open('/proc/self/mountinfo').read(),\n"
             "                     sorted(n for n in os.listdir(os.environ['TMPDIR'])))\n"
-            "print(tiers.runnable('process'))\nbefore = state()\n"
-            "for name in tiers.NAMES * 3: tiers.runnable(name)\n"
+            "print(run.runnable('process'))\nbefore = state()\n"
+            "for name in tiers.NAMES * 3: run.runnable(name)\n"
             "print(state() == before)\n"
             "try: os.waitpid(-1, os.WNOHANG)\nexcept ChildProcessError: print('alone')" % os.path.dirname(inside.tool))
     done = inside.outside([PYTHON, "-I", "-S", "-c", code], env=dict(os.environ, TMPDIR=inside.scratch))

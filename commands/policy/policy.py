@@ -5,7 +5,7 @@ import os
 from .. import actions
 from ...sandbox.errors import nearest
 from ..output import say, write, write_bytes
-from .shared import ACTIONS, GROUP, OPTIONS, help_text, load, machine, wrapped, wrong
+from .shared import ACTIONS, OPTIONS, help_text, load, machine, wrapped, wrong  # noqa: F401
 
 _TAKES = {"show": "arch bpf json", "explain": "arch policy json", "export": "arch format output",
           "diff": "arch against markdown json", "learn": ""}

@@ -3,7 +3,7 @@
 from ...sandbox import units
 from ...sandbox.errors import show
 from ...sandbox.tree.default import INODES
-from ...sandbox.plan.plan import digest
+from ...sandbox.seccomp.shipped import digest_of
 from ...syscalls import landlock
 
 
@@ -26,7 +26,7 @@ def describe(plan):
     if plan.group:
         yield "control group %s" % "; ".join("%s %s" % (setting.file, setting.value) for setting in plan.group)
     yield "capabilities  %s" % (hex(plan.cap_mask) if plan.cap_mask else "none")
-    yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest(program)[:16])
+    yield "filters       %s" % (" ".join("%s (%d instructions, sha256 %s)" % (name, len(program) // 8, digest_of(program)[:16])
                                          for name, program in plan.filters) or "none")
     if plan.listening is not None:
         yield "listener      %s" % plan.listening.describe()
@@ -59,7 +59,7 @@ def as_dict(plan):
         "env": dict((text(k), text(v)) for k, v in plan.env.items()),
         "limits": dict((k, list(v)) for k, v in plan.limits.items()), "capabilities": plan.cap_mask,
         "group": [setting.as_dict() for setting in plan.group],
-        "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest(program)}
+        "filters": [{"name": name, "instructions": len(program) // 8, "sha256": digest_of(program)}
                     for name, program in plan.filters],
         "listener": None if plan.listening is None else plan.listening.as_dict(),
         "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,

@@ -12,7 +12,7 @@ from . import child as stages, child_files, idmap
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
-from ..errors import SandboxError, show, step
+from ..errors import CANNOT_CONTAIN, SandboxError, USAGE, show, step
 from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
 from .provisions import Provisions, boot_offsets
@@ -34,10 +34,47 @@ def prepare(spec, environ=None):
     if host.uid == 0:
         ranges = idmap.candidates(idmap.wanted_range(environ), *[step("host", idmap.read_map, "/proc/self/" + name)
                                                                  for name in ("uid_map", "gid_map")])
-    tier, notes = tiers.choose(spec)
+    tier, notes = choose_tier(spec)
     plan = planning.make(spec, host, ranges, tier)
     plan.warnings = notes + plan.warnings
     return plan
+
+
+def choose_tier(spec):
+    """(Tier, [line for the user]) for a Spec: the tier that it names, or of several the first that this host can run.
+
+    Raises SandboxError: exit 2 where no named tier can express the options, 125 where this host can run none.
+    """
+    if len(spec.tier) == 1:
+        tier = tiers.TIERS[spec.tier[0]]
+        error = tiers.refusal(tier, spec)
+        if error is not None:
+            raise error
+        return tier, []
+    notes, possible = [], None
+    for name in spec.tier:
+        error = tiers.refusal(tiers.TIERS[name], spec)
+        if error is None:
+            fine, error = runnable(name)
+            if fine:
+                return tiers.TIERS[name], notes + ["running in the %s tier" % name] if notes else []
+            possible = possible or error
+        notes.append("tier %s is passed over: %s" % (name, error.line()))
+    raise SandboxError("tier", "none of %s can be had" % ", ".join(spec.tier), reason="; ".join(notes),
+                       remedy=possible and possible.remedy, status=CANNOT_CONTAIN if possible else USAGE)
+
+
+def runnable(name):
+    """Whether this host can run a tier: (True, None) or (False, SandboxError).  Sets a whole sandbox up, reads it back at
+    the gate, and ends it there: nothing runs in it.  Raises SandboxError only when it is interrupted."""
+    from ..plan.spec import Spec
+    try:
+        rehearse(prepare(Spec(["true"], tier=name)))
+    except SandboxError as error:
+        if error.status > 128:
+            raise
+        return error.stage == "exec", None if error.stage == "exec" else error
+    return True, None
 
 
 def rehearse(plan):
@@ -97,7 +134,7 @@ class Run(Provisions):
         host_uid, host_gid = self._host_id()
         self.identity = (host_uid, host_gid)
         if plan.tier.real_id:
-            from . import real_id
+            from ..plan import real_id
             real_id.settle(plan, self.identity)
         self._prepare_aftermath()
         copies = self._open_copies()
@@ -225,7 +262,7 @@ class Run(Provisions):
 
     def meet_at_the_gate(self):
         """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import gate
+        from . import gate  # noqa: F401
         from ..running import supervise
         from ..result import verdict  # noqa: F401 - here, since the child is busy now, on another processor
         while True:

@@ -4,7 +4,7 @@
 With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
 --trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
 """
-from ..seccomp import arms, policy, shipped as frozen_filters
+from ..seccomp import arms, policy, shipped as shipped_filters
 from ..caller import option
 from ..errors import SandboxError, usage
 from ...syscalls.libc import ARCH
@@ -61,7 +61,7 @@ class Listening:
 def arm(plan):
     """Gives a Plan its `listening`, and its policy the arms that kill.  Raises SandboxError, exit 2."""
     spec = plan.spec
-    named = [name for name, _ in plan.filters if name not in frozen_filters.BESIDE]
+    named = [name for name, _ in plan.filters if name not in shipped_filters.BESIDE]
     if not named:
         if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
             raise usage(option("ledger" if spec.ledger is True else "trace" if spec.trace else "seccomp_action"),
@@ -81,7 +81,7 @@ def arm(plan):
     if not (out.record or out.trace or out.kill):
         return
     # A shipped policy lets the hand-over pass; any other is looked at.
-    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == frozen_filters.digest(named[0], ARCH)
+    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == shipped_filters.digest(named[0], ARCH)
     missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
@@ -109,7 +109,7 @@ def _compose(plan, out, name):
         plain = [program for _, program in plan.filters]
         if out.kill:
             killing = arms.combine(plain[:1], arms.killing(out.audit_arch, out.kill))
-            plan.filters[0], plan.policy_digest = (name, killing), _digest(killing)
+            plan.filters[0], plan.policy_digest = (name, killing), shipped_filters.digest_of(killing)
         out.programs = [program for _, program in plan.filters]
         if out.record:
             # A listener's kill ends the whole sandbox, the filter's one process: a report alone
@@ -139,8 +139,3 @@ def _refused(program, audit_arch):
 
 def _audit_arch():
     return policy.numbers(ARCH).AUDIT_ARCH
-
-
-def _digest(program):
-    from .plan import digest
-    return digest(program)

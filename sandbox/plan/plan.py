@@ -109,7 +109,7 @@ def _fill(plan, spec, host, id_ranges, tier):
     plan.uid, plan.gid = spec.user or (0, 0)
     plan.home, plan.env = spec.home, dict(spec.env)
     if tier.real_id:
-        from ..launch import real_id
+        from . import real_id
         real_id.adapt(plan, host)
     plan.hostname = spec.hostname or b"mrunc"
     plan.cwd = spec.chdir or b"/box"
@@ -137,7 +137,7 @@ def _fill(plan, spec, host, id_ranges, tier):
     if not _holds_core(plan):
         plan.filters.append(("core", shipped.core_program(ARCH)))
     if spec.learn == "record":
-        from ..observe import learning
+        from . import learning
         learning.arm(plan)
     elif spec.ledger or spec.trace or spec.seccomp_action == "kill":
         from . import listening
@@ -186,7 +186,7 @@ def _policy(plan, spec):
         return name, shipped.program(name, ARCH)
     from ..seccomp import choose
     name, program, plan.warnings = choose.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
-    plan.policy_digest = digest(program)
+    plan.policy_digest = shipped.digest_of(program)
     return name, program
 
 
@@ -281,9 +281,3 @@ def _landlock_rules(operations):
         if rights & ~granted:
             needed.append((path, rights))
     return needed
-
-
-def digest(program):
-    """The name of a filter in results and tests: its SHA-256."""
-    import hashlib  # 2 ms, and only plan and tests ask
-    return hashlib.sha256(program).hexdigest()
