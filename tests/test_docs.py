@@ -260,7 +260,7 @@ def test_a_row_of_the_ledger_has_the_fields_that_the_page_names():
 
 def test_the_page_names_every_quiet_call_and_every_one_of_high_risk():
     from mrunc.sandbox.seccomp import arms
-    for heading, rows in (("## Blind spots", arms.QUIET), ("## The call that ends it", arms.HIGH_RISK)):
+    for heading, rows in (("## Blind spots", arms.QUIET), ("## Calls of high risk", arms.HIGH_RISK)):
         assert [(" ".join(re.findall("`([^`]+)`", row[0])), row[1]) for row in table("docs/ledger.md", heading)] == [
             (names, reason) for reason, names in rows]
 
