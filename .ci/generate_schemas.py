@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes docs/*.schema.json from sandbox/result/schema.py, and the table of reasons in docs/result.md from sandbox/result/reasons.py.
+"""Writes docs/*.schema.json and the table of reasons in docs/result.md.
+
+Their sources are schema.py and reasons.py in sandbox/result.
 
     python3 .ci/generate_schemas.py [--check]
 """

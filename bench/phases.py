@@ -34,7 +34,8 @@ COMMAND_LINE = [
     ("reading back", "reading back what is in force"), ("program", "the program, from its release to its end"),
     ("end", "the end of pid 1 and of the namespaces, the result"), ("leaving", "leaving Python")]
 WARM = [
-    ("begin", "the host: its request, and waking the launcher"), ("launcher", "the launcher: checking the caller, finding the program"),
+    ("begin", "the host: its request, and waking the launcher"),
+    ("launcher", "the launcher: checking the caller, finding the program"),
     ("program", "init wakes, the program runs, the launcher is told of its end"),
     ("end of pid 1", "the end of pid 1 and of the namespaces"), ("result", "the launcher: reaping, usage"),
     ("back to the host", "the answer, waking the host, the Result")]
