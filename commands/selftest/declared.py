@@ -6,23 +6,24 @@ SECURITY.md prints this table; a test keeps the two in step.  Nothing of host in
 
 ALL, WEAK, PROCESS = ("full", "rootns", "process"), ("rootns", "process"), ("process",)
 NONE = "this tier makes no namespace"
-SEEN = "Landlock hides what a file holds, not that it is there"
-LOCKS = "databases need record locks, and the kernel counts their memory nowhere. The policy " \
+SEEN = "Landlock hides a file's contents, not its existence"
+LOCKS = "databases need record locks, and no limit counts their memory. The policy " \
     "strict refuses them"
 #: probe id -> (tiers, reason)
 DECLARED = {
-    "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in a namespace that a user made; "
-                 "started by root there are none"),
+    "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in "
+            "a user's namespace; started by root there are none"),
     "L04": (ALL,
             "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs the id outside; no mount option "
                  "hides them (--copy shows no path)"),
-    "L16": (ALL, "sysinfo(2) tells the machine's memory and load; libc and runtimes size their heaps by it, and no namespace "
-                 "covers it"),
-    "L23": (ALL, "the kernel numbers all processes of the host in one row; programs need pidfds, "
-                 "and fstat(2) can't be refused"),
-    "I14": (ALL, "programs that build and serve files wait by inotify; what is shown can be "
-                 "watched. The policy strict refuses it"),
-    "I16": (ALL, "package tools and databases lock files; a lock on what is shown is seen by all"),
+    "L16": (ALL, "sysinfo(2) reports the machine's memory and load; libc and runtimes size "
+            "their heaps by it, and no namespace covers it"),
+    "L23": (ALL, "one counter of the kernel numbers all processes of the host; programs need "
+            "pidfds, and fstat(2) can't be refused"),
+    "I14": (ALL, "programs that build and serve files wait by inotify, so shown files can be "
+            "watched. The policy strict refuses it"),
+    "I16": (ALL, "package tools and databases lock files; everybody sees a lock on a shown "
+            "file"),
     "T26": (ALL, LOCKS),
     "T27": (ALL, LOCKS),
     "N30": (WEAK, "these tiers are for hosts without user namespaces"),
