@@ -43,10 +43,12 @@ def traced():
     os.access(MARK + "supervisor", 0)
     run = launch.Run(plan)
     run.start()
-    run.meet_at_the_gate()
-    run.let_go()
+    run.wait_until_ready()
+    run.read_back()
+    run.release()
     os.access(MARK + "end", 0)
-    print(json.dumps(dict(amounts(plan), returncode=run.finish().returncode)))
+    ended = run.conclude(supervise.until_the_end(run))
+    print(json.dumps(dict(amounts(plan), returncode=ended.returncode)))
 
 
 def amounts(plan):

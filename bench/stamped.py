@@ -67,11 +67,12 @@ def command_line():
     around(process, "clone3", "clone3", "child's set-up")
     around(launch.Run, "read_back", "reading back", "program")
     run.start()
-    run.meet_at_the_gate()
+    run.wait_until_ready()
+    run.read_back()
     from mrunc.sandbox.running import supervise
     around(supervise.Supervision, "_ended", "end")
-    run.let_go()
-    run.finish()
+    run.release()
+    run.conclude(supervise.until_the_end(run))
     note("leaving")
     told()
     posix._exit(0)
@@ -83,7 +84,7 @@ def launcher(number):
     from mrunc.sandbox.service import job, launcher, warm
     from mrunc.sandbox.running import supervise
     around(launcher.Launcher, "receive", "launcher")
-    around(warm.Later, "_send_go", after="program")
+    around(warm.Later, "send_go", after="program")
     around(supervise.Supervision, "_ended", "end of pid 1")
     around(job.Job, "_conclude", "result")
     inner = job.Job.answer

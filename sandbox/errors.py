@@ -58,15 +58,27 @@ def nearest(word, names):
     return " (did you mean %s?)" % close[0] if close else ""
 
 
-def step(stage, function, *arguments):
-    """What the function returns; its OSError becomes a SandboxError of that stage, and names the file or the call."""
-    try:
-        return function(*arguments)
-    except OSError as error:
+class stage:
+    """`with stage("gate"):` makes an OSError of the block a SandboxError of that step of the parent.
+
+    name: of the step; what: what is named where the error itself names neither a file nor a call.
+    """
+
+    __slots__ = ("name", "what")
+
+    def __init__(self, name, what=None):
+        self.name, self.what = name, what or name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if not isinstance(error, OSError):
+            return
         from os import fsdecode
-        what = error.filename if isinstance(error.filename, (str, bytes)) else function.__name__.strip("_")
+        what = error.filename if isinstance(error.filename, (str, bytes)) else self.what
         remedy = None
         if error.errno == ENOSYS:
             from . import remedies
             remedy = remedies.line("kernel-old")
-        raise SandboxError(stage, fsdecode(what), error.errno, error.strerror, remedy)
+        raise SandboxError(self.name, fsdecode(what), error.errno, error.strerror, remedy)

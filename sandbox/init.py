@@ -69,6 +69,11 @@ import struct
 
 from ..syscalls import process
 
+#: Signals of the caller that are passed on to the program: HUP INT QUIT USR1 USR2 TERM.
+FORWARDED = (1, 2, 3, 10, 12, 15)
+SIGWINCH, SIGTSTP, SIGCONT, SIGSTOP = 28, 20, 18, 19
+#: What the supervisor reads from a descriptor.
+WATCHED = FORWARDED + (SIGWINCH, SIGTSTP, SIGCONT)
 READY = -4096       # no errno and no wait status
 GO, GO_TERMINAL = b"go!\n", b"got\n"
 STOP = b"\x09"

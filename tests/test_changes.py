@@ -16,6 +16,7 @@ import pytest
 import mrunc  # noqa: F401 (makes the package)
 from conftest import PYTHON
 from mrunc.sandbox.changes import aftermath, compare, contents
+from mrunc.sandbox.launch import provisions
 from mrunc.sandbox.result import result
 from mrunc.sandbox.plan.spec import Spec
 
@@ -279,12 +280,14 @@ def test_an_interrupt_ends_the_reading_and_not_the_result(tmp_path, number):
     (tmp_path / "place" / "f").write_text("x")
     spec = Spec(["true"], changes=True, export=str(tmp_path / "out.tar"))
     plan = types.SimpleNamespace(spec=spec, operations=[])
-    after, before = aftermath.Aftermath(plan), signal.getsignal(number)
+    run, after = types.SimpleNamespace(plan=plan, held=provisions.Held()), aftermath.Aftermath()
+    before = signal.getsignal(number)
+    after.prepare(run)
     after.held = compare.Changes([compare.Place(b"/p", os.open(str(tmp_path / "place"), os.O_RDONLY), [])])
-    after.listen()
+    after.over(run)
     os.kill(os.getpid(), number)
     told = result.Result()
-    after.collect(told)
+    after.finish(run, told, types.SimpleNamespace(exec_errno=None))
     assert told.changes == [] and told.notes == ["interrupted: not everything that the program changed is listed"]
     assert signal.getsignal(number) == before and sorted(os.listdir(str(tmp_path))) == ["out.tar", "place"]
 

@@ -35,9 +35,9 @@ sys.path.insert(0, folder)
 import mrunc
 from mrunc.sandbox.launch import run as launch
 from mrunc.syscalls import libc
-real, tracers = launch.Run.let_go, []
+real, tracers = launch.Run.release, []
 
-def let_go(run):
+def release(run):
     tracer = subprocess.Popen(["strace", "-o", output] + tracing + ["-p", str(run.pid)], stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                               preexec_fn=lambda: libc.signals.pthread_sigmask(libc.signals.SIG_SETMASK, []))
@@ -46,7 +46,7 @@ def let_go(run):
     tracers.append(tracer)
     return real(run)
 
-launch.Run.let_go = let_go
+launch.Run.release = release
 try:
     status = mrunc.main(sys.argv[4:])
 finally:

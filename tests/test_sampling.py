@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run uses while it runs: noted where a report asks for it, bounded, and never a reason not to run."""
 import os
+import types
 
 import pytest
 
 import mrunc
 from conftest import PYTHON
 from mrunc.sandbox.running import cputime, sampling
-from mrunc.sandbox.launch import run as launch
+from mrunc.sandbox.launch import provisions
 from mrunc.sandbox.plan.spec import Spec
 
 #: 40 MiB that are touched, a second process, a second of processor time and a longer rest: a sample that had to wait is
@@ -119,13 +120,15 @@ def test_what_can_not_be_sampled_runs_without(monkeypatch):
     class Plan:
         tier = type("Tier", (), {"own_tree": True})
     for options, raises in (({"samples": True}, False), ({"samples": True, "cpu_time": 3}, True)):
-        run = launch.Run.__new__(launch.Run)
-        run.plan, run.group, run.meter, run.sampler, run.pid = Plan(), None, None, None, 1
+        run, counter = types.SimpleNamespace(), cputime.MeterPart(None, None)
+        run.plan, run.pid, run.held = Plan(), 1, provisions.Held()
         run.plan.spec, run.result = Spec(["true"], environ={}, **options), mrunc.Result()
+        run.parts = [counter, sampling.SamplerPart(counter)]
         if raises:
             with pytest.raises(mrunc.SandboxError):
-                run._count_cpu()
-        else:
-            run._count_cpu()
-            assert run.sampler is None and run.result.notes == ["no samples: processor time: /proc: Permission denied"]
-
+                counter.ready(run)
+            continue
+        for part in list(run.parts):
+            part.ready(run)
+        assert run.parts == [counter]
+        assert run.result.notes == ["no samples: processor time: /proc: Permission denied"]

@@ -688,22 +688,22 @@ class Ended:
 def test_a_deadline_waits_for_the_grace_time_and_no_longer():
     run = Ended()
     served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
-    served._ask_to_end()
+    served.ask_to_end()
     assert run.sent == [supervise.SIGTERM] and len(served.due) == 1
     assert 0.0 < min(at for at, _ in served.due) - served.begun < 0.5 + 10
-    assert served.due[0][1] == served._stop
+    assert served.due[0][1] == served.stop
 
 
 def test_what_does_not_stop_is_killed_until_it_has_ended():
     run = Ended()
     served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
-    served._stop()
+    served.stop()
     assert run.stops == 1 and [step for _, step in served.due] == [served._kill]
     served.due[0][1]()
     assert run.kills == 1 and [step for _, step in served.due[1:]] == [served._kill]
     served.over = True
     served._kill()
-    served._stop()
+    served.stop()
     assert (run.kills, run.stops) == (1, 1)
 
 

@@ -13,7 +13,8 @@ from . import place as cgroup_place
 from .limits import named
 from .place import read, write
 from ..caller import option
-from ..errors import SandboxError
+from ..errors import SandboxError, stage
+from ..part import Part
 
 SIGKILL = 9
 LOCK = 2 | 4  # LOCK_EX | LOCK_NB
@@ -216,6 +217,60 @@ class Group:
             except OSError:
                 pass
         return gone
+
+
+class ControlGroup(Part):
+    """The control group of a run.
+
+    group: Group; None before it is made, and where --best-effort leaves nothing to limit.
+    """
+
+    tells = True
+
+    def __init__(self):
+        self.group = None
+
+    def before_child(self, run):
+        """Makes the group with its limits: the child is born in it."""
+        plan = run.plan
+        self.group, run.lacking = enter(plan.group, plan.spec.best_effort, run.lacking)
+        if self.group is None:
+            run.parts.remove(self)
+            return {}
+        run.held.add(self.group.remove)
+        return {"group": self.group.fd}
+
+    def child_started(self, run, child):
+        """Moves a child in that could not be born in it."""
+        if child.moved:
+            with stage("control group", "take"):
+                self.group.take(run.pid)
+
+    def limits(self):
+        """Returns the group, which reads back its limits."""
+        return self.group
+
+    def before_program(self, run):
+        """Leaves out of the processor time what the set-up has used."""
+        self.group.start_counting()
+
+    def watch(self, run, supervision):
+        """Looks at the memory whenever its limit is touched."""
+        supervision.listeners.append(Watch(self.group))
+
+    def kill_all(self):
+        """Kills everything in the group, which forks can't outrun."""
+        if self.group is not None:
+            self.group.kill()
+
+    def finish(self, run, result, outcome):
+        """Tells what the group has counted."""
+        outcome.counted = self.group.evidence
+
+    def explain(self, error):
+        """Returns the error of a set-up that was killed for memory."""
+        killed = self.group is not None and self.group.killed()
+        return self.group.too_small(error) if killed else error
 
 
 def enter(settings, best_effort, notes):

@@ -4,6 +4,7 @@ import os
 
 from . import compare
 from ..errors import SandboxError
+from ..part import Part
 from ..tree.default import RO
 from ...syscalls import libc, mount
 
@@ -18,33 +19,51 @@ def writable_places(plan):
             op.kind == "tmpfs" and op.dst != b"/" and not op.flags & RO]
 
 
-class Aftermath:
-    """One run's."""
+class Aftermath(Part):
+    """What a run changes.
 
-    def __init__(self, plan):
+    uppers: {place: fd} of the upper layers that the child has handed over.
+    held: changes.Changes, from the gate on.
+    exporter: what --export writes to, or None.
+    """
+
+    tells = True
+
+    def __init__(self):
+        self.exporter, self.held, self.handlers, self.uppers = None, None, [], {}
+
+    def prepare(self, run):
         """Opens the destination.  Raises SandboxError, exit 2."""
-        self.plan, self.exporter, self.held, self.handlers = plan, None, None, []
+        plan = run.plan
+        run.held.add(self.discard)
         if plan.spec.export is not None:
             from . import export, shown
             self.exporter = export.destination(plan.spec.export, shown.writable(plan),
                                                  plan.spec.follow_links)
 
-    def remember(self, pid, uppers):
-        """At the gate: takes hold of every writable place and reads what is there.  pid: of the init; uppers: {place: fd} of
-        upper layers, taken over.  Raises SandboxError."""
+    def packet(self, run, packet, fd):
+        """Takes over an upper layer."""
+        if fd is None or packet[:1] != b"O":
+            return False
+        self.uppers[packet[1:]] = fd
+        return True
+
+    def before_program(self, run):
+        """Takes hold of every writable place and reads what is there.  Raises SandboxError."""
+        plan = run.plan
         places = []
         self.held = compare.Changes(places)
         try:
-            root = os.open("/proc/%d/root" % pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            root = os.open("/proc/%d/root" % run.pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                for op in writable_places(self.plan):
-                    below = [other for other in self.plan.mounts if other.startswith(op.dst + b"/")]
+                for op in writable_places(plan):
+                    below = [other for other in plan.mounts if other.startswith(op.dst + b"/")]
                     lower = None
                     if op.kind == "overlay":
                         from ..tree.overlay import Lower
                         lower = Lower(op)
-                    fd = uppers.pop(op.dst) if lower else mount.open_in_root(root, op.dst, os.O_RDONLY | os.O_DIRECTORY,
-                                                                             resolve=NO_LINKS)
+                    fd = self.uppers.pop(op.dst) if lower else mount.open_in_root(
+                        root, op.dst, os.O_RDONLY | os.O_DIRECTORY, resolve=NO_LINKS)
                     places.append(compare.Place(op.dst, fd, below, lower))
             finally:
                 os.close(root)
@@ -52,9 +71,12 @@ class Aftermath:
         except OSError as error:
             raise SandboxError("changes", "reading what is there before the program starts", error.errno)
 
-    def listen(self):
-        """Before signals are let through again: from here on one that would end us ends the reading, which may take long where
-        the program wrote much, and the result is still told."""
+    def over(self, run):
+        """From here on a signal that would end us ends the reading, and the result is still told.
+
+        The reading may take long where the program wrote much.
+        """
+        run.held.drop(self.discard)
         signals = libc.signals
         for number in ENDING:
             if signals.getsignal(number) != signals.SIG_IGN:
@@ -64,9 +86,11 @@ class Aftermath:
         if self.held is not None:
             self.held.interrupted = True
 
-    def collect(self, result):
-        """After the last process is dead.  result: Result, which gets its `changes`, `changes_omitted` and `notes`.  Never
-        raises."""
+    def finish(self, run, result, outcome):
+        """Tells what the program changed: the last process is dead.  Never raises."""
+        if outcome.exec_errno is not None:
+            self.discard()
+            return
         try:
             result.changes, result.changes_omitted = self.held.compare(self.exporter), self.held.omitted
             result.notes += self.held.notes
@@ -85,9 +109,11 @@ class Aftermath:
             libc.signals.signal(*self.handlers.pop())
 
     def discard(self):
-        """Nothing ran.  Never raises."""
+        """Forgets everything where nothing ran.  Never raises."""
         self._deafen()
         try:
+            while self.uppers:
+                os.close(self.uppers.popitem()[1])
             if self.held is not None:
                 self.held.close()
             if self.exporter is not None:

@@ -127,3 +127,9 @@ def _etc_entries():
         # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
         if mode & S_IROTH and mode & S_IFMT in (S_IFDIR, S_IFREG):
             yield name, mode & S_IFMT == S_IFDIR
+
+
+def own_filters():
+    """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
+    _, found, rest = whole("/proc/self/status").partition(b"\nSeccomp_filters:")
+    return int(rest.split(None, 1)[0]) if found else None

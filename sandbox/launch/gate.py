@@ -10,7 +10,7 @@ from .child_files import FIRST
 from ..controls import CONTROLS, Control, LEFT_OUT
 from ..errors import SandboxError, show
 from ..seccomp.shipped import BESIDE
-from ..host.facts import mount_points, whole
+from ..host.facts import mount_points, own_filters, whole
 from ..running.stdio import all_null
 from ..tree.default import INODES
 from ...syscalls import libc, process
@@ -80,12 +80,6 @@ def _namespace_link(path):
         return os.readlink(path)
     except OSError:
         return None
-
-
-def own_filters():
-    """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
-    _, found, rest = whole("/proc/self/status").partition(b"\nSeccomp_filters:")
-    return int(rest.split(None, 1)[0]) if found else None
 
 
 def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None, own=None):

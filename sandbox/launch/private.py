@@ -9,11 +9,37 @@ import os
 import stat
 
 from ..errors import SandboxError, show
+from ..part import Part
+from ..tree import process_tier
 from ..tree.process_tier import UNNAMED
 from ..tree.mounting import CHUNK, write_all
 
 PREFIX = UNNAMED[:UNNAMED.index(b"X")]
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class PrivatePart(Part):
+    """What a run has instead of a tree of its own.  directory: PrivateDirectory."""
+
+    tells = True
+
+    def __init__(self):
+        self.directory = None
+
+    def prepare(self, run):
+        """Makes the directory and copies files into it.  Raises SandboxError."""
+        plan = run.plan
+        owners = plan.id_ranges or [(plan.caller[0], 1)]
+        self.directory = PrivateDirectory(os.path.dirname(plan.home), run.identity, owners)
+        run.held.add(self.directory.remove)
+        process_tier.settle(plan, self.directory.path)
+        for op in plan.operations:
+            self.directory.copy(op.dst, run.copies[op.options["source"]])
+
+    def finish(self, run, result, outcome):
+        """Tells what could not be removed."""
+        if self.directory.left:
+            result.notes.append("%s could not be removed" % os.fsdecode(self.directory.path))
 
 
 class PrivateDirectory:

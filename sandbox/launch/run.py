@@ -1,39 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parent's story: from a plan to a finished Result.
 
-Everything the child will need is made here, before clone3.  Whatever fails before the gate opens is a SandboxError and
-nothing of the workload has run; after it, a Result says so.  Each step of the clean-up stands alone.
+Everything the child will need is made here, before clone3.  Whatever fails before the program is
+released is a SandboxError, and nothing of the workload has run; after it, a Result says so.  What
+is optional is a part (parts.py): it is called at each moment of the story.
 """
 import os
 import time
 
 from ...syscalls import caps, libc, process, seccomp
-from . import child as stages, child_files, idmap
+from . import child as stages, child_files, idmap, parts, provisions
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
-from ..errors import CANNOT_CONTAIN, SandboxError, USAGE, show, step
+from ..errors import CANNOT_CONTAIN, SandboxError, USAGE, show, stage
 from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
-from .provisions import Provisions, boot_offsets
-from ..running.stdio import NOTHING
+from .provisions import Held
+from ..running.stdio import NOTHING, Stdio
 
 SIGKILL, MSG_DONTWAIT = 9, 0x40
-#: A child that hangs before the gate (a dead network file system among the sources) must not hang us.
+#: Seconds.  A child that hangs before the gate (a dead network file system among the sources) must
+#: not hang us.
 SETUP_DEADLINE = 60.0
 #: As struct timeval: an init that takes nothing of a long go for so long is stopped or dead.
 SEND_DEADLINE = (10).to_bytes(8, "little") + bytes(8)
 
 
 def prepare(spec, environ=None):
-    """The Plan for a Spec on this host, without any effect on it.  Raises SandboxError."""
+    """Returns the Plan for a Spec on this host, without any effect on it.  Raises SandboxError."""
     environ = os.environ if environ is None else environ
     planning.check_machine()
-    host = step("host", Host.read, environ)
+    with stage("host", "read"):
+        host = Host.read(environ)
     ranges = []
     if host.uid == 0:
-        ranges = idmap.candidates(idmap.wanted_range(environ), *[step("host", idmap.read_map, "/proc/self/" + name)
-                                                                 for name in ("uid_map", "gid_map")])
+        wanted = idmap.wanted_range(environ)
+        with stage("host", "read_map"):
+            maps = [idmap.read_map("/proc/self/" + name) for name in ("uid_map", "gid_map")]
+        ranges = idmap.candidates(wanted, *maps)
     tier, notes = choose_tier(spec)
     plan = planning.make(spec, host, ranges, tier)
     plan.warnings = notes + plan.warnings
@@ -41,9 +46,11 @@ def prepare(spec, environ=None):
 
 
 def choose_tier(spec):
-    """(Tier, [line for the user]) for a Spec: the tier that it names, or of several the first that this host can run.
+    """Returns (Tier, [line for the user]) for a Spec.
 
-    Raises SandboxError: exit 2 where no named tier can express the options, 125 where this host can run none.
+    That is the tier which it names, or of several the first that this host can run.  Raises
+    SandboxError: exit 2 where no named tier can express the options, 125 where this host can run
+    none.
     """
     if len(spec.tier) == 1:
         tier = tiers.TIERS[spec.tier[0]]
@@ -60,13 +67,17 @@ def choose_tier(spec):
                 return tiers.TIERS[name], notes + ["running in the %s tier" % name] if notes else []
             possible = possible or error
         notes.append("tier %s is passed over: %s" % (name, error.line()))
-    raise SandboxError("tier", "none of %s can be had" % ", ".join(spec.tier), reason="; ".join(notes),
-                       remedy=possible and possible.remedy, status=CANNOT_CONTAIN if possible else USAGE)
+    raise SandboxError("tier", "none of %s can be had" % ", ".join(spec.tier),
+                       reason="; ".join(notes), remedy=possible and possible.remedy,
+                       status=CANNOT_CONTAIN if possible else USAGE)
 
 
 def runnable(name):
-    """Whether this host can run a tier: (True, None) or (False, SandboxError).  Sets a whole sandbox up, reads it back at
-    the gate, and ends it there: nothing runs in it.  Raises SandboxError only when it is interrupted."""
+    """Returns whether this host can run a tier: (True, None) or (False, SandboxError).
+
+    Sets a whole sandbox up, reads it back at the gate, and ends it there: nothing runs in it.  Raises
+    SandboxError only when it is interrupted.
+    """
     from ..plan.spec import Spec
     try:
         rehearse(prepare(Spec(["true"], tier=name)))
@@ -78,171 +89,256 @@ def runnable(name):
 
 
 def rehearse(plan):
-    """Sets the sandbox up to the gate, reads it back, and ends it there.  Raises SandboxError as a launch would."""
+    """Sets the sandbox up to the gate, reads it back, and ends it there.
+
+    Raises SandboxError as a launch would.
+    """
     run = Run(plan)
     try:
         run.start()
-        run.meet_at_the_gate()
+        run.wait_until_ready()
+        run.read_back()
     finally:
-        run.abandon()
+        run.close()
 
 
 def launch(plan, stream=None, lets_go=False):
-    """Runs the plan and returns a Result.  stream: ledger_stream.Stream for the ledger's lines, or None; lets_go: 0 and 1 of
-    this process may lead to /dev/null afterwards.  Raises SandboxError when nothing ran."""
-    run = step("start", Run, plan)
-    run.stream, run.lets_go = stream, lets_go
+    """Runs the plan and returns a Result.  Raises SandboxError when nothing ran.
+
+    stream: ledger_stream.Stream for the ledger's lines, or None; lets_go: 0 and 1 of this process
+    may lead to /dev/null afterwards.
+    """
+    with stage("start", "Run"):
+        run = Run(plan, stream)
+    run.lets_go = lets_go
     try:
-        step("start", run.start)
-        run.meet_at_the_gate()
-        run.let_go()
+        with stage("start"):
+            run.start()
+        run.wait_until_ready()
+        run.read_back()
+        run.release()
     except BaseException as error:
-        raise run.given_up(error)
-    return run.finish()
+        raise run.abandon(error)
+    from ..running import supervise
+    return run.conclude(supervise.until_the_end(run))
 
 
-class Run(Provisions):
-    """One sandbox from its first descriptor to its last."""
+class Run:
+    """One sandbox from its first descriptor to its last.
 
-    host_pid = None  # of the process that the caller's descriptors belong to, where that is another one
-    lets_go = False  # whether nobody else in this process uses the caller's descriptors
+    stdio: where the caller's stdin, stdout and stderr are.
+    own_pipes: which of them were made for this run alone.
+    host_pid: of the process that they belong to, None: this one.
+    lets_go: nobody else in this process uses them.
+    parts: [part.Part], the optional features of this run.
+    held: what is given back at the end, when the processes have ended.
+    processes: steps that end the processes, last first.
+    places: stdio.Stdio, what the workload gets instead, or None where that comes later.
+    identity: (host uid, host gid).
+    copies: {Source: fd} of what is copied in.
+    facts: what the child says of itself; lacking: {control: why it can't be}.
+    pid, pidfd: of init; signals: descriptor to read the caller's signals from.
+    result: result.Result, None until there is a child.
+    """
 
-    def __init__(self, plan, features=None):
-        Provisions.__init__(self, plan, features or Features())
-        self.pid, self.pidfd, self.sock, self.terminal, self.meter, self.sampler = 0, -1, None, None, None, None
-        self.facts, self.init_status, self.init_usage, self.own = {}, 0, None, None
-        self.group, self.group_notes, self.watchdog = None, plan.group_notes, None
-        self.survivors, self.uppers, self.private = [], {}, None
-        self.hearing = self.stream = self.proxy = None
+    stdio, own_pipes, host_pid, lets_go = (0, 1, 2), (), None, False
+
+    def __init__(self, plan, stream=None, features=None):
+        self.plan, self.features = plan, features or Features()
+        self.held, self.processes = Held(), Held()
+        self.held.add(plan.release)
+        self.parts = parts.wanted(plan, stream)
+        self.identity, self.places, self.signals, self.ignored = plan.caller, None, -1, []
+        self.pid, self.pidfd, self.sock, self.begun = 0, -1, None, 0.0
+        self.copies, self.facts, self.lacking, self.own = {}, {}, plan.group_notes, None
         self.judged = self.ended = False
-        self.ending = None
-        self.late = None  # descriptors that need not be closed before the result is told, where there is such a list
-        self.result = None  # until the child has been made
+        self.init_status, self.init_usage = 0, None
+        self.ending = self.result = None
 
-    def room(self):
-        """Bytes of memory in init for what comes through the gate."""
-        return init.room(self.plan.spec.argv, self.plan.environment())
-
-    def _image(self):
-        return self._keep(process.sealed_program(init.image(libc.ARCH, self.room())))
-
-    # -- before the child ----------------------------------------------------------------------------------------
+    # -- before the child ------------------------------------------------------------------------
 
     def start(self):
-        """Makes everything ready and creates the child."""
-        plan = self.plan
-        host_uid, host_gid = self._host_id()
-        self.identity = (host_uid, host_gid)
+        """Makes everything ready and creates the child.  Raises SandboxError, OSError."""
+        self.start_child(self.prepare())
+
+    def prepare(self):
+        """Does all that can fail without a child.  Returns what the child needs (stages.Child)."""
+        plan, held = self.plan, self.held
+        self.identity = provisions.host_id(plan, held)
         if plan.tier.real_id:
             from ..plan import real_id
             real_id.settle(plan, self.identity)
-        self._prepare_aftermath()
-        copies = self._open_copies()
-        if not plan.tier.own_tree:
-            self._private_directory(copies)
-        trees = self._open_trees()
-        self.image = step("init image", self._image)
-        self._take_places()
+        self.copies = provisions.open_copies(plan, held)
+        for part in self.parts:
+            part.prepare(self)
+        trees = provisions.open_trees(plan, self.features, self.identity, held)
+        with stage("init image", "image"):
+            image = self.make_image()
+        self.take_places()
         filters = [seccomp.prepare(program) for _, program in plan.filters]
-        self.sock, theirs = step("control socket", process.control_pair)
-        self.undo += [(self.sock.close, ()), (theirs.close, ())]
-        step("signals", self._take_signals)
+        with stage("control socket", "control_pair"):
+            self.sock, theirs = process.control_pair()
+        held.add(self.sock.close)
+        held.add(theirs.close)
+        with stage("signals", "take_signals"):
+            self.take_signals()
         if "core" in plan.limits:
             child_files.allow_core_limit()
-        if plan.group:
-            from ..cgroup import group
-            self.group, self.group_notes = group.enter(plan.group, plan.spec.best_effort, plan.group_notes)
-            if self.group is not None:
-                self.undo.append((self.group.remove, ()))
-        child = stages.Child(
-            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs, supervisor=os.getpid(),
-            parent_end=self.sock, features=self.features, image=self.image, last_cap=caps.last_capability(), trees=trees,
-            copies=copies, filters=filters, userns=step("start", os.stat, "/proc/self/ns/user").st_ino,
-            boot=boot_offsets(), ignored=self.ignored, places=NOTHING if self.places is None else self.places.places(),
-            group=-1 if self.group is None else self.group.fd, uppers=self._overlays(),
-            remount=self.features.remount(), handover=self._handover(),
-            inherited=None if self.features.cloexec_range else process.inheritable())
-        flags = 0
-        for _, _, flag in plan.namespaces:
-            flags |= flag
+        for_child = {"group": -1, "handover": None}
+        for part in list(self.parts):
+            for_child.update(part.before_child(self))
+        supervisor, last_cap = os.getpid(), caps.last_capability()
+        with stage("start", "stat"):
+            userns = os.stat("/proc/self/ns/user").st_ino
+        return stages.Child(
+            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs,
+            supervisor=supervisor, parent_end=self.sock, features=self.features, image=image,
+            last_cap=last_cap, trees=trees, copies=self.copies, filters=filters, userns=userns,
+            boot=provisions.boot_offsets(), ignored=self.ignored,
+            places=NOTHING if self.places is None else self.places.places(),
+            uppers=provisions.uppers(plan, self.features), remount=self.features.remount(),
+            inherited=None if self.features.cloexec_range else process.inheritable(), **for_child)
+
+    def make_image(self):
+        """Returns init's image (fd)."""
+        return self.held.keep(process.sealed_program(init.image(libc.ARCH, self.room())))
+
+    def room(self):
+        """Returns the bytes of memory in init for what comes through the gate."""
+        return init.room(self.plan.spec.argv, self.plan.environment())
+
+    def take_places(self):
+        """Makes what takes the places of the caller's 0, 1 and 2."""
+        spec = self.plan.spec
+        with stage("descriptors", "Stdio"):
+            self.places = Stdio(self.stdio, self.own_pipes, spec.tty, spec.max_output,
+                                self.identity if self.plan.root else None)
+        self.held.add(self.places.abandon)
+        if self.places.has_terminal:
+            self.parts.append(parts.terminal())
+
+    def take_signals(self):
+        """Blocks every signal; the caller's are read from a descriptor."""
+        self.signals, self.ignored = provisions.take_signals(self.held)
+
+    # -- the child -------------------------------------------------------------------------------
+
+    def start_child(self, child):
+        """Creates the child, and does for it what only its parent can.  Raises SandboxError."""
+        plan = self.plan
         started, self.begun = time.time(), time.monotonic()
-        try:
-            self.pid, self.pidfd = self._clone(flags, child)
-        except OSError as error:
-            from .. import remedies
-            cause, words = remedies.namespace_cause(error.errno)
-            raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
-                               remedy=remedies.line(cause, **words))
+        self.pid, self.pidfd = clone(child)
         if self.pid == 0:
-            stages.run(child)
+            stages.run(child)  # never returns
+        self.processes.add(self._end_init)
         if self.pidfd >= 0:
-            self._keep(self.pidfd)
-        if self.reaper is not None:
-            step("start", self.reaper.begin, self.pid, self.signal_init)
-        if child.moved:
-            step("control group", self.group.take, self.pid)
+            self.held.keep(self.pidfd)
+        for part in self.parts:
+            part.child_started(self, child)
         if plan.tier.userns:
-            self.facts["outer-userns"] = child_files.id_maps(self.pid, plan, host_uid, host_gid)
+            self.facts["outer-userns"] = child_files.id_maps(self.pid, plan, *self.identity)
         if not plan.left_out("limits.oom"):
             child_files.first_to_be_killed(self.pid)
         self._send(b"maps")  # the child has waited for it; what it does not wait for comes after
-        theirs.close()
+        child.sock.close()
         if self.places is not None:
             self.places.release()
         from ..result.result import Result, now_utc  # here, as what follows: the child is busy
         self.result = Result().planned(plan)
         self.result.started = now_utc(started)
 
-    def _clone(self, flags, child):
-        """(pid, pidfd), born in its control group where there is one and the kernel can."""
-        if self.group is None:
-            return process.clone3(flags)
-        try:
-            return process.clone3(flags, self.group.fd)
-        except OSError as error:
-            if error.errno not in NO_INTO_CGROUP:
-                raise
-        child.moved = True
-        return process.clone3(flags & ~process.CLONE_NEWCGROUP)
+    def wait_until_ready(self):
+        """Waits until init is ready.  Raises SandboxError."""
+        from . import gate  # noqa: F401 - on another processor the child is busy
+        from ..running import supervise
+        from ..result import verdict  # noqa: F401
+        while True:
+            late = self.begun + SETUP_DEADLINE
+            with stage("gate", "receive"):
+                kind, packet, fd = supervise.receive(self.sock, self.signals, late, self.awaited)
+            if kind == "interrupted":
+                raise SandboxError("start", "interrupted", reason="nothing was run",
+                                   status=128 + packet)
+            if kind == "late":
+                raise not_ready()
+            if kind == "call":
+                self.admit(packet)
+            elif self.take(packet, fd):
+                return
 
-    def signal(self, number):
-        """Sends a signal to the program, by init or directly; SIGKILL is init's own."""
-        if self.reaper is None or number == SIGKILL:
-            self.signal_init(number)
-        else:
-            self.reaper.signal(number)
+    @property
+    def awaited(self):
+        """A descriptor that a part waits for before the gate, or -1."""
+        for part in self.parts:
+            if part.awaited >= 0:
+                return part.awaited
+        return -1
 
-    def pause(self, number):
-        """Sends SIGSTOP or SIGCONT to the program, which would stop init itself."""
-        if self.reaper is None or self.reaper.scoped:
-            self.sock.send(bytes([number]), MSG_DONTWAIT)
-        else:
-            self.reaper.signal(number)
+    def admit(self, events):
+        """Serves `awaited`.  events: of poll.  Raises SandboxError."""
+        for part in self.parts:
+            if part.awaited >= 0:
+                part.admit(events, self.pid)
+                return
 
-    def signal_init(self, number):
-        """Sends a signal to init: by its pid where there is no other way, which is its own until it is waited for."""
-        if self.pidfd >= 0 and "pidfd_send_signal" not in self.features.missing:
-            process.pidfd_kill(self.pidfd, number)
-        elif self.pid > 0:
-            process.kill(self.pid, number)
+    def take(self, packet, fd):
+        """Takes one packet of the set-up, with the descriptor that came along or None.
 
-    def stop(self):
-        """Kills everything but init, which has been told to report the end."""
-        self.ending = self.ending or ending.Ending()
-        self.ending.spare_init(self)
-        if self.reaper is not None:
-            self.reaper.stop()
+        Returns whether init is ready.  Raises SandboxError.
+        """
+        taken = [part.packet(self, packet, fd) for part in self.parts]
+        if fd is not None and not any(taken):
+            self.held.keep(fd)
+        if packet[:1] == b"E" and len(packet) > 4:
+            from .failures import child_error
+            raise child_error(packet, self.plan)
+        if packet[:1] == b"F" and len(packet) > 4:
+            text = show(packet[1:])
+            self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
+            from . import gate
+            with stage("gate", "Own"):
+                self.own = gate.Own(self.plan, self.places)  # while the child becomes init
+        elif not packet:
+            raise self._lost()
+        return fd is None and len(packet) == 4 and init.parse_record(packet)[0] == init.READY
 
-    def kill_all(self):
-        """Kills everything inside; returns the seconds after which it is to be done again if pid 1 still is there."""
-        self.ending = self.ending or ending.Ending()
-        self.ending.look(self)
-        return self.ending.wait()
+    # -- the gate --------------------------------------------------------------------------------
 
-    def has_ended(self, events):
-        """Whether init has ended.  events: {fd: events} of a poll."""
-        self.ended = self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
-        return self.ended
+    def read_back(self):
+        """Reads back what is in force while init waits: the receipt.  Raises SandboxError."""
+        from . import gate
+        for part in list(self.parts):
+            part.ready(self)
+        scope = self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals")
+        limits = [part.limits() for part in self.parts if part.limits() is not None]
+        with stage("gate", "check"):
+            receipt = gate.check(self.plan, self.pid, self.facts, self.features, self.identity,
+                                 1 + scope, limits[0] if limits else None, self.lacking, self.own)
+        self.result.controls = [control.as_dict() for control in receipt]
+        self.own = None  # there may be hundreds of us in one process
+
+    def release(self):
+        """Opens the gate: init learns what it is to start.  Raises SandboxError."""
+        for part in self.parts:
+            part.before_program(self)
+        self.plan.release()
+        self.send_go()
+        self.facts = {"cpu": self.facts["cpu"]} if "cpu" in self.facts else {}
+
+    def send_go(self):
+        """Sends init the program.  From here on it runs."""
+        self.send_all([os.fsencode(self.facts.get("program", ""))], ())
+
+    def send_all(self, paths, fds):
+        """Sends what is to be executed: the first of these paths that is there; fds: 0, 1 and 2."""
+        packets = init.go(paths, self.plan.spec.argv, self.plan.environment(),
+                          self.places.kinds[0] == "terminal")
+        if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none
+            sockets = libc.sockets
+            self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, SEND_DEADLINE)
+        for packet in packets[:-1]:
+            self._send(packet)
+        self._send(packets[-1], fds)
 
     def _send(self, word, fds=()):
         try:
@@ -255,234 +351,146 @@ class Run(Provisions):
     def _lost(self, error=None):
         if error is not None and error.errno == process.ETOOMANYREFS:
             from .. import remedies
-            return SandboxError("start", "handing descriptors over", error.errno, remedy=remedies.line("in-flight"))
-        return SandboxError("start", "the child ended before the gate", getattr(error, "errno", None))
+            return SandboxError("start", "handing descriptors over", error.errno,
+                                remedy=remedies.line("in-flight"))
+        return SandboxError("start", "the child ended before the gate",
+                            getattr(error, "errno", None))
 
-    # -- the gate ------------------------------------------------------------------------------------------------
+    # -- while it runs ---------------------------------------------------------------------------
 
-    def meet_at_the_gate(self):
-        """Waits until init is ready and reads back what is in force.  Raises SandboxError."""
-        from . import gate  # noqa: F401
-        from ..running import supervise
-        from ..result import verdict  # noqa: F401 - here, since the child is busy now, on another processor
-        while True:
-            late = self.begun + SETUP_DEADLINE
-            kind, packet, fd = step("gate", supervise.receive, self.sock, self.signals, late, self.awaited)
-            if kind == "interrupted":
-                raise SandboxError("start", "interrupted", reason="nothing was run", status=128 + packet)
-            if kind == "late":
-                raise SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)
-            if kind == "call":
-                self.hearing.admit(packet, self.pid)
-            elif self.take(packet, fd):
-                break
-        self.read_back()
+    def signal(self, number):
+        """Sends a signal to the program; SIGKILL is init's own.  Raises OSError."""
+        if number == SIGKILL or not any([part.signal(number) for part in self.parts]):
+            self.signal_init(number)
 
-    @property
-    def awaited(self):
-        """The listener's descriptor, where init's own exec waits for `hearing.admit`; else -1."""
-        return -1 if self.hearing is None else self.hearing.awaited
+    def pause(self, number):
+        """Sends SIGSTOP or SIGCONT to the program: init would be stopped.  Raises OSError."""
+        if not any([part.signal(number) for part in self.parts]):
+            self.sock.send(bytes([number]), MSG_DONTWAIT)
 
-    def take(self, packet, fd):
-        """Takes one packet of the set-up, with the descriptor that came along.  Returns whether init is ready; raises
-        SandboxError."""
-        if packet[:1] == b"L" and self.plan.listening is not None:
-            self._hear(packet, fd)
-        elif fd is not None and packet[:1] == b"O":
-            self.uppers[packet[1:]] = fd
-        elif fd is not None:
-            self.terminal = self._keep(fd)
-        if packet[:1] == b"E" and len(packet) > 4:
-            from .failures import child_error
-            raise child_error(packet, self.plan)
-        if packet[:1] == b"F" and len(packet) > 4:
-            text = show(packet[1:])
-            self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
-            from . import gate
-            self.own = step("gate", gate.Own, self.plan, self.places)  # while the child becomes init
-        elif not packet:
-            raise self._lost()
-        return fd is None and len(packet) == 4 and init.parse_record(packet)[0] == init.READY
+    def signal_init(self, number):
+        """Sends a signal to init.  Raises OSError.
 
-    def read_back(self):
-        """What is in force while init waits.  Raises SandboxError."""
-        from . import gate
-        if self.places is not None and self.places.has_terminal:
-            self._prepare_terminal()
-        self.own.terminal = self.terminal
-        held = 1 + (self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals"))
-        self._count_cpu()
-        self.result.controls = [control.as_dict() for control in step(
-            "gate", gate.check, self.plan, self.pid, self.facts, self.features, self.identity, held, self.group,
-            self.group_notes, self.own)]
-        self.own = None  # there may be hundreds of us in one process
-        if self.plan.spec.cpu_time is not None:
-            self.result.controls.append(self.meter.control().as_dict())
+        By its pid where there is no other way: that is its own until it is waited for.
+        """
+        if self.pidfd >= 0 and "pidfd_send_signal" not in self.features.missing:
+            process.pidfd_kill(self.pidfd, number)
+        elif self.pid > 0:
+            process.kill(self.pid, number)
 
-    def _prepare_terminal(self):
-        """While init waits: a program that asks at once gets an answer."""
-        if self.terminal is None:
-            raise SandboxError("descriptors", "the child did not hand over its terminal")
-        from ..running.terminal import Terminal
-        self.proxy = step("descriptors", Terminal, self.terminal, self.places, self.host_pid)
+    def stop(self):
+        """Kills everything but init, which has been told to report the end."""
+        self.ending = self.ending or ending.Ending()
+        self.ending.spare_init(self)
+        for part in self.parts:
+            part.stop()
 
-    def _handover(self):
-        if self.plan.listening is None:
-            return None
-        from ..observe import listener
-        return listener.Handover(self.plan.listening.program)
+    def kill_all(self):
+        """Kills everything inside.  Returns the seconds after which to look again."""
+        self.ending = self.ending or ending.Ending()
+        self.ending.look(self)
+        return self.ending.wait()
 
-    def _hear(self, packet, fd):
-        if fd is not None:
-            self._keep(fd)
-        limit = self.plan.limits.get("nofile")
-        if limit and not self.plan.root:  # stages.limits has left it to us
-            step("limits", process.set_limit, "nofile", limit[0], limit[1], self.pid)
-        if self.plan.spec.learn == "record":
-            from ..observe.learning import Lesson as Hearing
-        else:
-            from ..observe.hearing import Hearing
-        self.hearing = step("listener", Hearing, self.plan.listening, packet, fd)
-        self.facts.update(self.hearing.facts)
-        if self.reaper is not None and "listener" in self.facts:
-            self.reaper.filters += 1 - len(self.plan.filters)  # one then stands for all
-        self.group_notes = dict(self.group_notes, **self.hearing.notes)
+    def has_ended(self, events):
+        """Whether init has ended.  events: {fd: events} of a poll."""
+        self.ended = self.pidfd in events if self.pidfd >= 0 else process.has_ended(self.pid)
+        return self.ended
 
-    def let_go(self):
-        """Opens the gate: init learns what it is to start."""
-        if self.group is not None:
-            self.group.start_counting()
-        if self.aftermath is not None:
-            self.aftermath.remember(self.pid, self.uppers)
-        self.plan.release()
-        if self.meter is not None:
-            self.watchdog = step("start", self.meter.watchdog, self)
-        self._send_go([os.fsencode(self.facts.get("program", ""))], ())
-        if self.aftermath is not None:
-            self.undo.remove((self.aftermath.discard, ()))
-        self.facts = {"cpu": self.facts["cpu"]} if "cpu" in self.facts else {}
-
-    def _send_go(self, paths, fds):
-        self._send_all(init.go(paths, self.plan.spec.argv, self.plan.environment(), self.places.kinds[0] == "terminal"), fds)
-
-    def _send_all(self, packets, fds):
-        if len(packets) > 1:  # more than the socket holds is taken by an init that runs, or by none
-            sockets = libc.sockets
-            self.sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_SNDTIMEO, SEND_DEADLINE)
-        for packet in packets[:-1]:
-            self._send(packet)
-        self._send(packets[-1], fds)
-
-    def _count_cpu(self):
-        """The meter of --cpu-time and of the samples; before the gate opens, since whoever runs inside is not asked."""
-        if self.plan.spec.cpu_time is None and not self.plan.spec.samples:
-            return
-        from ..running import cputime
-        try:
-            self.meter = cputime.meter(self)
-        except SandboxError as error:
-            if self.plan.spec.cpu_time is not None:
-                raise
-            self.result.notes.append("no samples: %s" % error.line())
-            return
-        if self.plan.spec.samples:
-            from ..running.sampling import Sampler
-            self.sampler = Sampler(self.meter)
-
-    # -- after the gate ------------------------------------------------------------------------------------------
-
-    def finish(self):
-        """Waits for the end, and returns the Result whatever happens: something has run."""
-        from ..running import supervise
-        outcome = supervise.Outcome(self.plan.spec)
-        try:
-            supervise.Supervision(self, outcome).until_the_end()
-        except Exception as error:  # of any kind: something has run, and the result must say so
-            outcome.failed(error)
-        return self.conclude(outcome)
+    # -- the end ---------------------------------------------------------------------------------
 
     def judge(self, outcome):
-        """Takes the verdict as early as the program's end is known.  Returns whether only the usage may still be another when
-        pid 1 has ended."""
-        others = (self.group, self.hearing, self.aftermath, self.reaper, self.private, self.sampler, outcome.exec_errno)
-        timed = "cpu" in self.plan.limits  # then the verdict depends on the usage
-        self.judged = outcome.status is not None and not timed and all(other is None for other in others)
+        """Takes the verdict as soon as the program's end is known.
+
+        Returns whether nothing but the usage can change when pid 1 has ended.
+        """
+        open_ended = outcome.status is None or outcome.exec_errno is not None or \
+            "cpu" in self.plan.limits or any(part.tells for part in self.parts)
+        self.judged = not open_ended
         if self.judged:
             from ..result import verdict
             self.result.take(verdict.judge(outcome.evidence(0, self.plan.limits)))
         return self.judged
 
     def conclude(self, outcome):
-        """The Result of a run that is over, when everything has been undone.  Raises SandboxError where the program could not
-        be executed."""
+        """Undoes everything and returns the Result.
+
+        Raises SandboxError where the program could not be executed.
+        """
         result = self.result
-        if self.aftermath is not None:
-            self.aftermath.listen()
-        self.abandon()
-        if self.hearing is not None:
-            self.hearing.tell(result, outcome)
+        for part in self.parts:
+            part.over(self)
+        self.close()
         result.usage["wall_s"] = round(time.monotonic() - self.begun, 6)
+        for part in self.parts:
+            part.finish(self, result, outcome)
         if outcome.exec_errno is not None:
-            if self.aftermath is not None:
-                self.aftermath.discard()
             from .failures import exec_error
             raise exec_error(outcome.exec_errno, self.plan.spec.argv[0])
         if outcome.rusage is not None:
-            result.used(outcome.rusage, self._whole_cpu())
-        counted = None if self.group is None else self.group.evidence
-        if counted is not None:
-            result.counted(counted)
+            result.used(outcome.rusage, outcome.measured + self._cpu_of_init())
+        if outcome.counted is not None:
+            result.counted(outcome.counted)
         if not self.judged:
             from ..result import verdict
-            result.take(verdict.judge(outcome.evidence(self.init_status, self.plan.limits, counted, result.refused)))
-        if self.survivors:
-            result.notes.append("these processes of the program could not be ended: %s" % " ".join(map(str, self.survivors)))
-        if self.private is not None and self.private.left:
-            result.notes.append("%s could not be removed" % os.fsdecode(self.private.path))
-        if self.aftermath is not None:
-            self.aftermath.collect(result)
+            result.take(verdict.judge(
+                outcome.evidence(self.init_status, self.plan.limits, result.refused)))
         self.places.complain(result)
         return result
 
-    def _whole_cpu(self):
-        """[(user, system)]: what pid 1 had waited for when it ended, without mrunc's own set-up, which it was before; and
-        what the meter saw."""
-        known = [] if self.meter is None else [self.meter.split]
-        if self.init_usage is not None and "cpu" in self.facts:
-            user, system = [float(number) for number in self.facts["cpu"].split()]
-            known.append((max(0.0, self.init_usage.ru_utime - user), max(0.0, self.init_usage.ru_stime - system)))
-        return known
+    def _cpu_of_init(self):
+        """[(user, system)] that pid 1 had waited for when it ended, without mrunc's own set-up."""
+        if self.init_usage is None or "cpu" not in self.facts:
+            return []
+        user, system = [float(number) for number in self.facts["cpu"].split()]
+        return [(max(0.0, self.init_usage.ru_utime - user),
+                 max(0.0, self.init_usage.ru_stime - system))]
 
-    def given_up(self, error):
+    def abandon(self, error):
         """Undoes everything because of an error before the gate; returns what is to be raised."""
-        self.abandon()
-        return self.group.too_small(error) if self.group is not None and self.group.killed() else error
+        self.close()
+        for part in self.parts:
+            error = part.explain(error)
+        return error
 
-    def abandon(self):
-        """Ends the sandbox if it still is there, and undoes everything.  Never raises; every step is tried."""
-        if self.pid > 0:
-            if not self.ended:
-                ending.finish(self)
-            if self.watchdog is not None:  # while the number of pid 1 is its own
-                self.watchdog.end()
-            try:
-                self.init_status, self.init_usage = process.wait(self.pid)
-            except OSError:
-                pass
-            self.pid = 0
-            if self.reaper is not None:
-                try:
-                    if self.group is not None:
-                        self.group.kill()  # all at once, which forks can't outrun
-                    self.survivors = self.reaper.sweep()
-                except OSError:
-                    pass
-        while self.undo:
-            function, arguments = self.undo.pop()
-            if function is os.close and self.late is not None:
-                self.late.append(arguments[0])
-                continue
-            try:
-                function(*arguments)
-            except OSError:
-                pass
+    def close(self):
+        """Ends the sandbox if it still is there, and undoes everything.  Never raises."""
+        self.processes.release()
+        self.held.release()
+
+    def _end_init(self):
+        """Kills pid 1 with everything inside, and waits for it."""
+        if not self.ended:
+            ending.finish(self)
+        pid, self.pid = self.pid, 0
+        self.init_status, self.init_usage = process.wait(pid)
+
+
+def clone(child):
+    """Returns (pid, pidfd) of a child in its namespaces; (0, -1) in the child.
+
+    It is born in its control group where there is one and the kernel can do that.  Raises
+    SandboxError.
+    """
+    flags = 0
+    for _, _, flag in child.plan.namespaces:
+        flags |= flag
+    try:
+        if child.group < 0:
+            return process.clone3(flags)
+        try:
+            return process.clone3(flags, child.group)
+        except OSError as error:
+            if error.errno not in NO_INTO_CGROUP:
+                raise
+        child.moved = True
+        return process.clone3(flags & ~process.CLONE_NEWCGROUP)
+    except OSError as error:
+        from .. import remedies
+        cause, words = remedies.namespace_cause(error.errno)
+        raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
+                           remedy=remedies.line(cause, **words))
+
+
+def not_ready():
+    """Returns the SandboxError for a set-up that takes too long."""
+    return SandboxError("start", "the sandbox is not ready after %d s" % SETUP_DEADLINE)

@@ -3,14 +3,74 @@
 from . import listener
 from ..seccomp import arms
 from ..seccomp.arms import Answers
-from ..errors import SandboxError
+from ..errors import SandboxError, stage
+from ..part import Part
 from .ledger import Ledger
+from ...syscalls import process
 from ...syscalls.landlock import WRITE_FILE
 from ...syscalls.libc import ARCH, number as number_of
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
 POLLIN = 1
+
+
+class ListenerPart(Part):
+    """The listener of a run.  hearing: Hearing, once the child has handed the listener over."""
+
+    tells = True
+
+    def __init__(self, stream):
+        """stream: ledger_stream.Stream for the ledger's lines, or None."""
+        self.stream, self.hearing, self.member = stream, None, None
+
+    def before_child(self, run):
+        """Prepares the filter that asks, which the child attaches in place of the others."""
+        return {"handover": listener.Handover(run.plan.listening.program)}
+
+    def make(self, listening, packet, fd):
+        """Returns the Hearing for what the child has sent."""
+        return Hearing(listening, packet, fd)
+
+    def packet(self, run, packet, fd):
+        """Takes the listener, or why there is none."""
+        if packet[:1] != b"L":
+            return False
+        plan = run.plan
+        if fd is not None:
+            run.held.keep(fd)
+        limit = plan.limits.get("nofile")
+        if limit and not plan.root:  # child.limits has left it to us
+            with stage("limits", "set_limit"):
+                process.set_limit("nofile", limit[0], limit[1], run.pid)
+        with stage("listener", "Hearing"):
+            self.hearing = self.make(plan.listening, packet, fd)
+        self.awaited = self.hearing.awaited  # init's own exec waits for `admit`
+        run.facts.update(self.hearing.facts)
+        run.lacking = dict(run.lacking, **self.hearing.notes)
+        return fd is not None
+
+    def admit(self, events, pid):
+        """Lets the child's exec of init go on."""
+        self.hearing.admit(events, pid)
+        self.awaited = self.hearing.awaited
+
+    def watch(self, run, supervision):
+        """Answers the calls that ask."""
+        if self.hearing.listener is not None:
+            self.member = self.hearing.start(run, self.stream)
+            supervision.listeners.append(self.member)
+
+    def served(self, supervision):
+        """Ends the sandbox for a call of high risk: it still waits for its answer, and dies there."""
+        outcome = supervision.outcome
+        if self.member is not None and self.member.killed is not None and not outcome.forbidden:
+            outcome.forbidden = True
+            supervision.stop()
+
+    def finish(self, run, result, outcome):
+        """Tells what was recorded."""
+        self.hearing.tell(result, outcome)
 
 
 class Hearing:
@@ -54,9 +114,12 @@ class Hearing:
             raise SandboxError("listener", "letting a call go on", reason="this kernel does not have it: Linux 5.5",
                                control="trace")
 
-    def start(self, run):
-        """The Ledger, a member of the supervision.  run: launch.Run past the gate."""
-        stream, plan = run.stream, run.plan
+    def start(self, run, stream):
+        """Returns the Ledger, a member of the supervision.
+
+        run: launch.Run past the gate; stream: ledger_stream.Stream for its lines, or None.
+        """
+        plan = run.plan
         if stream is not None:
             stream.begin()
         # The tables are loaded now, while the program starts, and not while it waits for its first answer.

@@ -11,7 +11,7 @@ import time
 
 from ..seccomp import learned, learned_text
 from ..errors import SandboxError
-from .hearing import Hearing
+from .hearing import Hearing, ListenerPart
 from .ledger import SLICE, SOON
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
@@ -24,6 +24,14 @@ MOST_UNKNOWN = 20
 _WORD = 0xFFFFFFFF
 
 
+class LearningPart(ListenerPart):
+    """The listener of a run that learns."""
+
+    def make(self, listening, packet, fd):
+        """Returns the Lesson for what the child has sent."""
+        return Lesson(listening, packet, fd)
+
+
 class Lesson(Hearing):
     """A run's listener that learns."""
 
@@ -34,7 +42,7 @@ class Lesson(Hearing):
         self.listener.continued = frozenset(NR.values()) - {NR[call] for call in learned.BLIND if call in NR}
         self.learner = Learner(self.listener)
 
-    def start(self, run):
+    def start(self, run, stream):
         """The Learner, a member of the supervision."""
         return self.learner
 

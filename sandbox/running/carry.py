@@ -28,22 +28,6 @@ NO_SPLICE = (1, 22, 38, 95)  # EPERM EINVAL ENOSYS EOPNOTSUPP
 EPIPE, ECONNRESET = 32, 104
 
 
-class Budget:
-    """How many bytes all flows of a run may carry together.  exceeded: more came, and was dropped."""
-
-    __slots__ = ("left", "exceeded")
-
-    def __init__(self, size):
-        self.left, self.exceeded = size, False
-
-    def take(self, data):
-        """The part of the data (bytes) that is still within the budget."""
-        self.exceeded = self.exceeded or len(data) > self.left
-        data = data[:self.left]
-        self.left -= len(data)
-        return data
-
-
 class Flow:
     """One direction.
 
@@ -404,6 +388,15 @@ class Carrier:
 
     def close(self):
         """Gives everything back."""
+
+    def resize(self):
+        """The caller's terminal has another size."""
+
+    def give_back(self):
+        """Gives the caller's terminal back while this process is stopped.  Never raises."""
+
+    def take(self):
+        """Takes the caller's terminal again."""
 
 
 class Streams(Carrier):

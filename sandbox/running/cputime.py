@@ -15,11 +15,13 @@ import os
 import time
 
 from ..controls import Control
-from ..errors import step
+from ..errors import SandboxError, stage
+from ..part import Part
 
 #: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
 #: time, where reading waits: for a processor, or for a lock that a program holds.
 INTERVAL, SHARE, WAITED = 0.02, 0.05, 0.2
+SIGKILL = 9
 
 
 def open_proc(pid, own):
@@ -30,14 +32,79 @@ def open_proc(pid, own):
     return os.open("/proc/%d/root/proc" % pid if own else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def meter(run):
-    """The meter of a launch.Run at the gate.  Raises SandboxError."""
-    if run.group is not None:
-        return GroupMeter(run.group)
-    own = run.plan.tier.own_tree and run.plan.spec.proc != "none"
-    proc = step("processor time", open_proc, run.pid, own)
-    run.undo.append((os.close, (proc,)))
-    return step("processor time", Meter, proc, 1 if own else run.pid, own, None if run.reaper is None else os.getpid())
+class MeterPart(Part):
+    """Measures the processor time of a run, and keeps its limit.
+
+    group: cgroup.ControlGroup, reaper: reaper.Reaper of the run, or None.
+    meter: Meter or GroupMeter from the gate on; None where samples alone ask for what can't be had.
+    watchdog: watchdog.Watchdog or None.
+    """
+
+    def __init__(self, group, reaper):
+        self.group, self.reaper, self.meter, self.watchdog = group, reaper, None, None
+
+    def ready(self, run):
+        """Makes the meter before the gate opens: the program inside is not asked."""
+        try:
+            self.meter = self.make(run)
+        except SandboxError as error:
+            if run.plan.spec.cpu_time is not None:
+                raise
+            run.result.notes.append("no samples: %s" % error.line())
+
+    def make(self, run):
+        """Returns the meter.  Raises SandboxError."""
+        if self.group is not None and self.group.group is not None:
+            return GroupMeter(self.group.group)
+        own = run.plan.tier.own_tree and run.plan.spec.proc != "none"
+        adopter = None if self.reaper is None else os.getpid()
+        with stage("processor time", "Meter"):
+            proc = run.held.keep(open_proc(run.pid, own))
+            return Meter(proc, 1 if own else run.pid, own, adopter)
+
+    def before_program(self, run):
+        """Starts the watchdog, and adds the limit to the receipt: the first reading was made."""
+        if self.meter is None:
+            return
+        with stage("start", "watchdog"):
+            self.watchdog = self.meter.watchdog(run, self.reaper)
+        if self.watchdog is not None:
+            run.processes.add(self.watchdog.end)
+        if run.plan.spec.cpu_time is not None:
+            run.result.controls.append(self.meter.control().as_dict())
+
+    def watch(self, run, supervision):
+        """Reads again and again whether the time is used up."""
+        if run.plan.spec.cpu_time is not None:
+            supervision.schedule(lambda: self._look(supervision), self.meter.interval)
+
+    def _look(self, supervision):
+        """Ends the program when all has been used.
+
+        It is asked twice: a process that is reaped while one looks shows twice.
+        """
+        if supervision.ending or supervision.over:
+            return
+        most = supervision.spec.cpu_time
+        if self.meter.read() >= most and self.meter.read() >= most:
+            supervision.outcome.cpu_deadline = True
+            supervision.ask_to_end()
+        else:
+            supervision.schedule(lambda: self._look(supervision), self.meter.interval)
+
+    def program_ended(self, supervision):
+        """Notices that the watchdog has kept the deadline."""
+        outcome = supervision.outcome
+        if self.watchdog is None or supervision.ending or outcome.status not in (None, SIGKILL):
+            return
+        if time.monotonic() >= supervision.begun + supervision.spec.timeout:
+            outcome.deadline = supervision.ending = True
+            supervision.due = []
+
+    def finish(self, run, result, outcome):
+        """Tells what was read last."""
+        if self.meter is not None:
+            outcome.measured.append(self.meter.split)
 
 
 def pause(begun, share):
@@ -75,15 +142,15 @@ class Meter:
         return Control("limits.cpu-time", True, True, "the supervisor adds up %s every %d ms" % (
             "the processes of the pid namespace" if self.own else "the descendants of pid 1", INTERVAL * 1000))
 
-    def watchdog(self, run):
-        """The watchdog.Watchdog of a launch.Run with a deadline, else None.  Raises OSError.
+    def watchdog(self, run, reaper):
+        """Returns the watchdog.Watchdog of a launch.Run with a deadline, else None.  Raises OSError.
 
         Before Linux 5.2 there is no pidfd; the lock that a reading may wait for is younger.  execve(2)
         """
         if run.plan.spec.timeout is None or run.pidfd < 0:
             return None
         from .watchdog import Watchdog
-        made = Watchdog(run)
+        made = Watchdog(run, reaper)
         if self.adopter is not None:
             self.strangers[made.pid] = (self._stat(str(made.pid)) or (None,))[0]
         return made
@@ -170,8 +237,8 @@ class GroupMeter:
         """The line of the receipt."""
         return Control("limits.cpu-time", True, True, "cgroup v2, cpu.stat, read every %d ms" % (INTERVAL * 1000))
 
-    def watchdog(self, run):
-        """None: to read the group's files waits for nobody."""
+    def watchdog(self, run, reaper):
+        """Returns None: to read the group's files waits for nobody."""
 
     def read(self):
         """Seconds used since the gate opened, user and system together."""

@@ -45,7 +45,7 @@ class Ending:
         if self.first and run.plan.tier.own_tree and run.plan.spec.proc != "none":
             self.proc = own_proc(run.pid)
             if self.proc >= 0:
-                run.undo.append((os.close, (self.proc,)))
+                run.held.keep(self.proc)
         if self.proc >= 0:
             kill_listed(self.proc)
         if self.proc < 0 or not self.first:  # it hides a process whose program only root may read.  proc(5), hidepid
@@ -56,16 +56,16 @@ class Ending:
         """Kills everything that is there now.  Never raises."""
         if run.pid <= 0:
             return
-        if run.group is not None:
-            run.group.kill()
+        for part in run.parts:
+            part.kill_all()
         try:
             run.signal_init(SIGKILL)
         except OSError:
             pass
         give_way(run.pid)
         self.spare_init(run)
-        if run.reaper is not None:
-            run.reaper.kill()
+        for part in run.parts:
+            part.kill_orphans()
         self.pause = min(2 * self.pause, LONGEST)
         self.due = time.monotonic() + self.pause
 

@@ -11,6 +11,9 @@ import time
 
 from ...syscalls import process
 from .ending import BATCH, children, kill, kill_below, opened, parent, status
+from ..errors import stage
+from ..host.facts import own_filters
+from ..part import Part
 
 SIGKILL, ESRCH = 9, 3
 WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
@@ -20,23 +23,47 @@ PATIENCE = 5.0
 LOOK_AGAIN = 0.002
 
 
-class Reaper:
-    """filters: how many seccomp filters a process of the sandbox has, which tells it from the caller's other children."""
+class Reaper(Part):
+    """Ends a run without a pid namespace.
 
-    def __init__(self, filters, scoped):
-        """Becomes the subreaper.  scoped: init may and will signal the program."""
-        self.filters, self.scoped = filters, scoped
+    filters: how many seccomp filters a process of the sandbox has, which tells it from the caller's
+    other children.
+    scoped: init may and will signal the program.
+    strangers: {pid: directory in /proc of a child of the caller's, -1: not held}.
+    group: cgroup.ControlGroup of the run, or None.
+    """
+
+    tells = True
+
+    def __init__(self, group=None):
+        self.group, self.filters, self.scoped = group, 0, False
+        self.own, self.strangers, self.before = os.getpid(), {}, 0
+        self.init, self.workload, self.leader = 0, -1, 0
+        self.survivors = []
+
+    def prepare(self, run):
+        """Becomes the subreaper."""
+        self.filters = (own_filters() or 0) + len(run.plan.filters)
+        self.scoped = run.features.landlock_abi >= 6
         self.before = process.get_child_subreaper()
-        self.own, self.strangers = os.getpid(), {}  # pid -> directory in /proc of a child of the caller's, -1: not held
-        self.init, self.signal_init, self.workload, self.leader = 0, None, -1, 0
         process.set_child_subreaper(1)
+        run.held.add(self.release)
+        run.processes.add(self.end)
 
-    def begin(self, init, signal_init):
-        """init, signal_init: of launch.Run.  Raises OSError."""
-        self.init, self.signal_init = init, signal_init
-        for pid, directory in listed():
-            if pid != init and parent(directory) == self.own:
-                self.strangers[pid] = os.dup(directory) if len(self.strangers) < BATCH else -1
+    def child_started(self, run, child):
+        """Notes which children are the caller's own."""
+        self.init = run.pid
+        with stage("start", "begin"):
+            for pid, directory in listed():
+                if pid != self.init and parent(directory) == self.own:
+                    held = len(self.strangers) < BATCH
+                    self.strangers[pid] = os.dup(directory) if held else -1
+
+    def packet(self, run, packet, fd):
+        """Knows how many filters there are: a listener's one stands for all."""
+        if packet[:1] == b"L" and "listener" in run.facts:
+            self.filters += 1 - len(run.plan.filters)
+        return False
 
     def release(self):
         """Gives the attribute back."""
@@ -46,12 +73,13 @@ class Reaper:
                 os.close(fd)
 
     def signal(self, number):
-        """Sends a signal to the program's process group: by init, or where the filter keeps init from it, directly."""
+        """Sends a signal to the program's process group where the filter keeps init from it."""
         if self.scoped:
-            self.signal_init(number)
-        elif self._find_workload():
+            return False
+        if self._find_workload():
             process.pidfd_kill(self.workload, 0)  # ESRCH when init has reaped it: the number may be another's
             process.kill(-self.leader, number)
+        return True
 
     def stop(self):
         """Kills the program where init can't.  Init reports its end as usual."""
@@ -75,6 +103,19 @@ class Reaper:
                 os.close(directory)
         return self.workload >= 0
 
+    def end(self):
+        """Kills what is left when init has been waited for."""
+        if self.init:
+            if self.group is not None:
+                self.group.kill_all()
+            self.survivors = self.sweep()
+
+    def finish(self, run, result, outcome):
+        """Tells what could not be killed."""
+        if self.survivors:
+            result.notes.append("these processes of the program could not be ended: %s" %
+                                " ".join(map(str, self.survivors)))
+
     def sweep(self):
         """Kills and reaps until no process of the sandbox is a child of ours; each has us for its parent in the end.
         Returns the pids of those that were still there after PATIENCE seconds."""
@@ -89,7 +130,7 @@ class Reaper:
             for pid in ours:
                 self._wait(pid, ends)
 
-    def kill(self):
+    def kill_orphans(self):
         """Kills all that is there now, and waits for nothing.  Never raises."""
         try:
             for pid in self.members():

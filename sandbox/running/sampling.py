@@ -7,9 +7,30 @@ Read by the supervisor's one poll, from outside; the sandbox is not asked and do
 import time
 
 from .cputime import pause
+from ..part import Part
 
 #: Seconds between two samples at first, how many are kept, and the share of one processor that reading may cost.
 INTERVAL, MOST, SHARE = 0.05, 240, 0.01
+
+
+class SamplerPart(Part):
+    """Samples what a run uses.  counter: cputime.MeterPart of the run."""
+
+    tells = True
+
+    def __init__(self, counter):
+        self.counter = counter
+
+    def ready(self, run):
+        """Does without where nothing can be read."""
+        if self.counter.meter is None:
+            run.parts.remove(self)
+
+    def watch(self, run, supervision):
+        """Takes the first sample."""
+        sampler = Sampler(self.counter.meter)
+        supervision.listeners.append(sampler.start())
+        run.result.samples = sampler.rows
 
 
 class Sampler:

@@ -39,7 +39,7 @@ class Stdio:
         self.given, self.kinds, self.theirs, self.ours, self.ids = tuple(given), [], {}, {}, {}
         self.budget, self.carrier, main = None, None, None
         if max_output is not None:
-            from .carry import Budget
+            from .output_limit import Budget
             self.budget = Budget(max_output)
         for number, fd in enumerate(self.given):
             kind = "terminal" if tty else _kind(fd)

@@ -6,11 +6,11 @@ import time
 
 from ...syscalls import libc, process
 from .. import init
+from ..init import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
 from .loop import Loop
-from ..launch.provisions import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
 from ..result.verdict import Evidence
 
-SIGINT, SIGTERM, SIGKILL = 2, 15, 9
+SIGTERM, SIGKILL = 15, 9
 #: After "stop" init reports the workload's end with its usage; one that can't is killed with everything else.  A deadline
 #: is kept within 1.5 s.
 STOP_DEADLINE = 0.5
@@ -60,18 +60,38 @@ def read_signal(fd):
     return int.from_bytes(data[:4], "little")
 
 
+def until_the_end(run):
+    """Serves a run past its gate until its end.  Returns the Outcome whatever happens."""
+    outcome = Outcome(run.plan.spec)
+    try:
+        Supervision(run, outcome).until_the_end()
+    except Exception as error:  # of any kind: something has run, and the result must say so
+        outcome.failed(error)
+    return outcome
+
+
 class Outcome:
-    """How it ended.  status: wait status or None; rusage; exec_errno; deadline, cpu_deadline, overflow: whether the time,
-    the processor time or the output was used up; stopped: whether all of it was stopped then; forbidden: whether a call of high
-    risk ended it; insisted: signal; passed_on: {signal: how often} of those that the program got from the caller; failure: what
-    went wrong in the supervisor itself, a sentence or None."""
+    """How a run ended.
+
+    status, rusage: wait status and usage of the program, or None.
+    exec_errno: why it could not be executed, or None.
+    deadline, cpu_deadline, overflow: whether the time, the processor time or the output was used up.
+    stopped: whether all its processes were stopped then.
+    forbidden: whether a call of high risk ended it; forbidden_call: (name, arguments, why) or None.
+    insisted: the signal of the caller that ended it, or 0.
+    passed_on: {signal: how often} of those that the program got from the caller.
+    failure: what went wrong in the supervisor itself, a sentence or None.
+    measured: [(user, system)] in seconds: what parts know of the whole sandbox's processor time.
+    counted: what a control group counted (cgroup.Group.evidence), or None.
+    """
 
     def __init__(self, spec):
         self.spec, self.status, self.rusage, self.exec_errno = spec, None, None, None
         self.deadline = self.cpu_deadline = self.overflow = self.forbidden = False
-        self.forbidden_call = None  # (name, arguments, why)
+        self.forbidden_call = None
         self.insisted, self.failure = 0, None
         self.passed_on, self.stopped = {}, False
+        self.measured, self.counted = [], None
 
     def is_like(self, other):
         """Whether nothing but the usage differs."""
@@ -85,11 +105,14 @@ class Outcome:
         """The supervisor itself failed while the program ran."""
         self.failure = "the supervisor failed while the program ran: %r" % error
 
-    def evidence(self, init_status, limits=None, counted=None, refused=None):
-        """A verdict.Evidence.  init_status: the wait status of the sandbox's pid 1; limits: plan.limits; counted:
-        cgroup.Group.evidence; refused: the ledger's rows, or None."""
+    def evidence(self, init_status, limits=None, refused=None):
+        """Returns a verdict.Evidence.
+
+        init_status: the wait status of the sandbox's pid 1; limits: plan.limits; refused: the
+        ledger's rows, or None.
+        """
         spec, limits = self.spec, limits or {}
-        return Evidence(group=counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
+        return Evidence(group=self.counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
                         status=self.status, init_status=init_status, policy=spec.seccomp, insisted=self.insisted,
                         deadline=spec.timeout if self.deadline else None, failure=self.failure,
                         cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
@@ -100,23 +123,28 @@ class Outcome:
 
 
 class Supervision:
-    """One run, as a member of a loop.  run: launch.Run past the gate; outcome: what it fills in."""
+    """One run, as a member of a loop.
+
+    run: launch.Run past the gate.
+    outcome: what it fills in.
+    carriers: [carry.Carrier], which carry bytes between the caller and the program.
+    listeners: what else is served while it runs: wanted(), wait(), serve(events), close().
+    ending: the program is being ended; over: it has ended; given_up: its output is not waited for.
+    """
 
     def __init__(self, run, outcome):
         self.run, self.sock, self.spec = run, run.sock, run.plan.spec
         self.outcome = outcome
         self.due = []  # (monotonic time, step)
         self.insistence = 0
-        self.terminal, self.hearing, self.carriers = None, None, []
-        self.listeners = []  # what else is served while it runs: wanted(), wait(), serve(events), close()
+        self.carriers, self.listeners = [], []
         self.ending = self.over = self.given_up = False
         self.error, self.begun = None, time.monotonic()
         if self.spec.timeout is not None:
-            self._schedule(self._wall_deadline, self.spec.timeout)
-        if self.spec.cpu_time is not None:
-            self._schedule(self._cpu_sample, run.meter.interval)
+            self.schedule(self._wall_deadline, self.spec.timeout)
 
-    def _schedule(self, step, seconds):
+    def schedule(self, step, seconds):
+        """Calls a function when so many seconds have passed."""
         self.due.append((time.monotonic() + seconds, step))
 
     def until_the_end(self):
@@ -135,18 +163,8 @@ class Supervision:
     def begin(self):
         """Takes up what is carried.  Raises OSError."""
         run = self.run
-        if run.group is not None:
-            from ..cgroup.group import Watch
-            self.listeners.append(Watch(run.group))
-        if run.hearing is not None and run.hearing.listener is not None:
-            self.hearing = run.hearing.start(run)
-            self.listeners.append(self.hearing)
-        if run.sampler is not None:
-            self.listeners.append(run.sampler.start())
-            run.result.samples = run.sampler.rows
-        if run.proxy is not None:
-            self.terminal = run.proxy
-            self.carriers.append(self.terminal.start())
+        for part in run.parts:
+            part.watch(run, self)
         carrier = run.places.start(run.lets_go)
         if carrier is not None:
             self.carriers.append(carrier)
@@ -199,13 +217,8 @@ class Supervision:
             self._ended()
         if self.run.signals in events:  # after the end it is about our wait for a reader
             self.signal(read_signal(self.run.signals))
-        budget = self.run.places.budget
-        if budget is not None and budget.exceeded:
-            self._output_limit()
-        if self.terminal is not None and not self.over:
-            self._heed_keys()
-        if self.hearing is not None and self.hearing.killed is not None and not self.outcome.forbidden:
-            self._forbidden_call()
+        for part in self.run.parts:
+            part.served(self)
         self._run_due()
 
     def wait(self):
@@ -233,23 +246,21 @@ class Supervision:
         """The workload has ended; with pid 1 goes everything else, and what is in the pipes is the rest."""
         self.over = True
         self._send(SIGKILL)
-        if self.run.watchdog is not None and not self.ending and self.outcome.status in (None, SIGKILL) \
-                and time.monotonic() >= self.begun + self.spec.timeout:  # the watchdog has kept the deadline
-            self.outcome.deadline = self.ending = True
-            self.due = []
+        for part in self.run.parts:
+            part.program_ended(self)
         if self.ending:
-            self._be_patient()
+            self.be_patient()
 
     def _undelivered(self):
         return not self.given_up and any(flow.busy for carrier in self.carriers for flow in carrier.outward)
 
-    def _be_patient(self, before=None):
+    def be_patient(self, before=None):
         """A run that was cut off does not wait for a reader that takes nothing; any other does, as a program would."""
         moved = sum(flow.moved for carrier in self.carriers for flow in carrier.outward)
         if moved == before:
             self.given_up = True
         else:
-            self._schedule(lambda: self._be_patient(moved), DRAIN_SECONDS)
+            self.schedule(lambda: self.be_patient(moved), DRAIN_SECONDS)
 
     def _record(self):
         """Takes one packet of init; True at the end.  An exec error is followed by one about init's own stub: not ours."""
@@ -269,11 +280,11 @@ class Supervision:
     def signal(self, number):
         """A signal for the program, or three times about its end."""
         if number == SIGWINCH:
-            if self.terminal is not None:
-                self.terminal.resize()
+            for carrier in self.carriers:
+                carrier.resize()
             return
         if number == SIGTSTP:
-            self._suspend(False)
+            self.suspend(False)
         elif number == SIGCONT:
             self._resume()
         if number not in FORWARDED:
@@ -284,31 +295,19 @@ class Supervision:
         self.insistence += number in (2, 3, 15)
         if number in (2, 3, 15) and self.insistence >= INSISTENCE:
             self.outcome.insisted = number
-            self.ending = True
-            self._stop()
+            self.stop()
         else:
             self.outcome.passed_on[number] = self.outcome.passed_on.get(number, 0) + 1
             self._send(number)
 
-    def _heed_keys(self):
-        """Three Ctrl-C in a row, whatever the program makes of them; or Ctrl-Z, which stops nothing inside."""
-        if self.terminal.insisted and not self.outcome.insisted:
-            self.outcome.insisted = SIGINT
-            self.ending = True
-            self._stop()
-        if self.terminal.suspends:
-            self.terminal.suspends = False
-            if SIGTSTP not in self.run.ignored:
-                self._suspend(True)
-
-    def _suspend(self, whole_group):
+    def suspend(self, whole_group):
         """Stops the program and this process until SIGCONT; where no shell would continue it, the kernel does not stop it.
         whole_group: with all others of its job, as a terminal does.  Deadlines are wall time: they go on."""
         if self.over:
             return
         self._pause(SIGSTOP)
-        if self.terminal is not None:
-            self.terminal.give_back()
+        for carrier in self.carriers:
+            carrier.give_back()
         signals = libc.signals
         process.kill(0 if whole_group else os.getpid(), SIGTSTP)
         signals.pthread_sigmask(signals.SIG_UNBLOCK, [SIGTSTP])  # it is stopped here
@@ -316,8 +315,8 @@ class Supervision:
         self._resume()
 
     def _resume(self):
-        if self.terminal is not None:
-            self.terminal.take()
+        for carrier in self.carriers:
+            carrier.take()
         if not self.over:
             self._pause(SIGCONT)
 
@@ -337,8 +336,7 @@ class Supervision:
         """At once, without asking the program."""
         if not self.over:
             self.outcome.insisted = self.outcome.insisted or SIGKILL
-            self.ending = True
-            self._stop()
+            self.stop()
         self.given_up = True
 
     def _wall_deadline(self):
@@ -347,40 +345,17 @@ class Supervision:
         elif not self.ending:
             from .stopped import all_stopped
             self.outcome.deadline, self.outcome.stopped = True, all_stopped(self.run.pid)
-            self._ask_to_end()
+            self.ask_to_end()
 
-    def _cpu_sample(self):
-        """What the whole sandbox has used so far, asked again where it is too much: a process that is reaped while one
-        looks shows twice."""
-        if self.ending or self.over:
-            return
-        meter = self.run.meter
-        if meter.read() >= self.spec.cpu_time and meter.read() >= self.spec.cpu_time:
-            self.outcome.cpu_deadline = True
-            self._ask_to_end()
-        else:
-            self._schedule(self._cpu_sample, meter.interval)
-
-    def _output_limit(self):
-        if not self.outcome.overflow:
-            self.outcome.overflow = self.ending = True
-            self._stop()
-            if self.over:
-                self._be_patient()
-
-    def _forbidden_call(self):
-        """It still waits for its answer, and dies there."""
-        self.outcome.forbidden = self.ending = True
-        self._stop()
-
-    def _ask_to_end(self):
+    def ask_to_end(self):
         """A deadline: SIGTERM, and the grace time."""
         self.ending = True
         self._send(SIGTERM)
-        self._schedule(self._stop, self.spec.grace)
+        self.schedule(self.stop, self.spec.grace)
 
-    def _stop(self):
-        """Init kills the workload and still reports what it used; the rest is killed from here."""
+    def stop(self):
+        """Ends it: init kills the program and still reports its usage; the rest is killed from here."""
+        self.ending = True
         if self.over:
             return
         try:
@@ -388,9 +363,9 @@ class Supervision:
         except OSError:
             pass
         self.run.stop()
-        self._schedule(self._kill, STOP_DEADLINE)
+        self.schedule(self._kill, STOP_DEADLINE)
 
     def _kill(self):
         """Init has not answered."""
         if not self.over:
-            self._schedule(self._kill, self.run.kill_all())
+            self.schedule(self._kill, self.run.kill_all())

@@ -12,6 +12,8 @@ import termios
 import time
 
 from .carry import Carrier, Flow, become_null
+from ..errors import SandboxError, stage
+from ..part import Part
 from .stdio import TIOCGDEV
 from .writer import Writer
 
@@ -23,7 +25,47 @@ LOOK_AGAIN = 0.25
 VEOF = b"\x04"
 #: So many Ctrl-C within so many seconds end the sandbox, whatever the program makes of them.
 INSISTENCE, INSISTENCE_SECONDS = 3, 2.0
-SIGTSTP = 20
+SIGINT, SIGTSTP = 2, 20
+
+
+class TerminalPart(Part):
+    """The private terminal of a run.  master: fd, once it was handed over; proxy: Terminal."""
+
+    def __init__(self):
+        self.master, self.proxy = None, None
+
+    def packet(self, run, packet, fd):
+        """Takes the master."""
+        if fd is None or packet[:1] != b"T":
+            return False
+        self.master = run.held.keep(fd)
+        return True
+
+    def ready(self, run):
+        """Makes the proxy while init waits: a program that asks at once gets an answer."""
+        if self.master is None:
+            raise SandboxError("descriptors", "the child did not hand over its terminal")
+        with stage("descriptors", "Terminal"):
+            self.proxy = Terminal(self.master, run.places, run.host_pid)
+        if run.own is not None:
+            run.own.terminal = self.master
+
+    def watch(self, run, supervision):
+        """Begins to carry."""
+        supervision.carriers.append(self.proxy.start())
+
+    def served(self, supervision):
+        """Heeds three Ctrl-C in a row, and Ctrl-Z, which stops nothing inside."""
+        if supervision.over:
+            return
+        proxy, outcome = self.proxy, supervision.outcome
+        if proxy.insisted and not outcome.insisted:
+            outcome.insisted = SIGINT
+            supervision.stop()
+        if proxy.suspends:
+            proxy.suspends = False
+            if SIGTSTP not in supervision.run.ignored:
+                supervision.suspend(True)
 
 
 class Terminal(Carrier):

@@ -18,15 +18,18 @@ PATIENCE = 0.75
 
 
 class Watchdog:
-    """run: launch.Run before the gate opens, with a pidfd.  pid: its number."""
+    """pid: its number."""
 
-    def __init__(self, run):
-        """Starts it.  Raises OSError."""
+    def __init__(self, run, reaper):
+        """Starts it.  Raises OSError.
+
+        run: launch.Run before the gate opens, with a pidfd; reaper: reaper.Reaper of it, or None.
+        """
         supervisor, spec = os.getpid(), run.plan.spec
         self.pid, pidfd = process.clone3(0)
         if self.pid == 0:
             try:
-                _watch(run, supervisor, spec.timeout + spec.grace + PATIENCE)
+                _watch(run, reaper, supervisor, spec.timeout + spec.grace + PATIENCE)
             finally:
                 _stay(supervisor)
         if pidfd >= 0:
@@ -49,13 +52,13 @@ def _stay(supervisor):
     os._exit(0)
 
 
-def _watch(run, supervisor, seconds):
+def _watch(run, reaper, supervisor, seconds):
     """In the watchdog, which imports nothing and holds no descriptor that somebody waits for the end of."""
     process.set_parent_death_signal(SIGKILL)
     kept = {run.pidfd}
-    if run.reaper is not None:
-        kept.update(run.reaper.strangers.values())
-        run.reaper.strangers[os.getpid()] = -1
+    if reaper is not None:
+        kept.update(reaper.strangers.values())
+        reaper.strangers[os.getpid()] = -1
     for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
         if fd not in kept:
             try:
@@ -67,6 +70,6 @@ def _watch(run, supervisor, seconds):
     if os.getppid() != supervisor or poll.poll(seconds * 1000):
         return
     ending.finish(run)
-    while run.reaper is not None:  # without a pid namespace others outlive init, until the supervisor is back
-        run.reaper.kill()
+    while reaper is not None:  # without a pid namespace others outlive init, until the supervisor is back
+        reaper.kill_orphans()
         time.sleep(ending.FIRST)

@@ -118,16 +118,16 @@ class Job:
                 if run.take(packet, fd):
                     run.read_back()
                     self.ready()
-            elif self.run.awaited in events:
-                self.run.hearing.admit(events[self.run.awaited], self.run.pid)
+            elif run.awaited in events:
+                run.admit(events[run.awaited])
             elif not self.wait():
-                raise SandboxError("start", "the sandbox is not ready after %d s" % launch.SETUP_DEADLINE)
+                raise launch.not_ready()
         except Exception as error:
             self._fail(error)
 
     def ready(self):
         """Everything is in force, and init waits."""
-        self.run.let_go()
+        self.run.release()
         self._runs()
 
     def _runs(self):
@@ -197,7 +197,7 @@ class Job:
         self.state = ANSWERS
         try:
             if self.error is not None:
-                error = self.error if self.run is None else self.run.given_up(self.error)
+                error = self.error if self.run is None else self.run.abandon(self.error)
                 answer, self.foretold = {"error": error_as_dict(error)}, False
             else:
                 answer = self._concluded()

@@ -264,13 +264,15 @@ class Served(launch.Run):
         self.stdio, self.own_pipes, self.of_launcher = tuple(stdio), own_pipes, launcher
         self.lets_go = True
         self.host_pid = None if plan.spec.tty else launcher.host.pid
-        launch.Run.__init__(self, plan, launcher.features)
-        self.late = []
+        launch.Run.__init__(self, plan, None, launcher.features)
+        self.held.late = []
 
-    def _take_signals(self):
+    def take_signals(self):
+        """The launcher has blocked them for good."""
         self.ignored = self.of_launcher.ignored
 
-    def _image(self):
+    def make_image(self):
+        """Returns init's image (fd), which the launcher keeps."""
         return self.of_launcher.image(self.room())
 
     def read_back(self):
@@ -278,16 +280,18 @@ class Served(launch.Run):
         system's own or the sandbox's, they go with this descriptor, right after the answer."""
         launch.Run.read_back(self)
         spec = self.plan.spec
-        if self.group is None and not (spec.ro or spec.rw or spec.here or spec.overlay or spec.rootfs):
+        if any(part.limits() is not None for part in self.parts):  # a group goes when all have ended
+            return
+        if not (spec.ro or spec.rw or spec.here or spec.overlay or spec.rootfs):
             try:
-                self._keep(os.open("/proc/%d/ns/mnt" % self.pid, os.O_RDONLY | os.O_CLOEXEC))
+                self.held.keep(os.open("/proc/%d/ns/mnt" % self.pid, os.O_RDONLY | os.O_CLOEXEC))
             except OSError:
                 pass
 
     def close_late(self):
         """Closes what could wait for the answer."""
-        while self.late:
-            os.close(self.late.pop())
+        while self.held.late:
+            os.close(self.held.late.pop())
 
 
 def words(data):

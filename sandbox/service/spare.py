@@ -201,7 +201,7 @@ class Spare(Warm):
             Warm._conclude(self)
 
     def _give_up(self):
-        self.run.abandon()
+        self.run.close()
         self.channel, self.stdio, self.key = None, (), None
         self._leave()
         self.run.close_late()
@@ -212,8 +212,9 @@ class Lent(Later):
 
     gone = False
 
-    def _send_go(self, paths, fds):
-        Later._send_go(self, paths, fds)
+    def send_go(self):
+        """As of Later."""
+        Later.send_go(self)
         self.gone = True
 
 

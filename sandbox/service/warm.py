@@ -216,7 +216,7 @@ class Warm(Job):
         self.channel, self.stdio, self.request, self.heard = channel, stdio, request, True
         try:
             self.run.take_over(request, stdio)
-            self.run.let_go()
+            self.run.release()
             self.run.describe()
             self._runs()
         except Exception as error:
@@ -241,16 +241,17 @@ class Later(Served):
         Served.__init__(self, plan, launcher, (launcher.null,) * 3)
         self.lent, self.begins = [], False
 
-    def _take_places(self):
+    def take_places(self):
+        """As of launch.Run, once the program is known."""
         if self.begins:
-            Served._take_places(self)
+            Served.take_places(self)
 
     def take_over(self, request, stdio):
         """Takes what there is to be run.  Raises SandboxError, OSError."""
         self.begins, self.stdio, self.own_pipes = True, tuple(stdio), request.get("own", ())
         plan = self.plan
         plan.env.update(plan.spec.begin(request["argv"], request["env"], request["timeout"], request["environ"]))
-        self._take_places()
+        self.take_places()
         self._lend()
         self.begun_at, self.begun = time.time(), time.monotonic()
 
@@ -259,9 +260,9 @@ class Later(Served):
         inside, slave = "/proc/%d/root/dev/" % self.pid, -1
         if self.places.has_terminal:
             master, slave = open_pty(inside + "pts/ptmx")
-            self.terminal = self._keep(master)
             self.lent.append(slave)
-            self._prepare_terminal()
+            self.take(b"Tterminal", master)  # as if the child had sent it
+            self.parts[-1].ready(self)  # the terminal's, which came last
         self.three = []
         for kind, value in self.places.places():
             if kind == "null":
@@ -274,7 +275,8 @@ class Later(Served):
         self.result.argv = [os.fsdecode(word) for word in self.plan.spec.argv]
         self.result.started = now_utc(self.begun_at)
 
-    def _send_go(self, paths, fds):
+    def send_go(self):
+        """Sends init the program, and where 0, 1 and 2 lead."""
         name, search = self.plan.spec.argv[0], self.plan.env[b"PATH"]
         places = search.split(b":") if b"/" not in name and name else []
         tried = len(search) + len(places) * (len(name) + 10)  # known before the paths are made: they may be gigabytes
@@ -282,7 +284,7 @@ class Later(Served):
         if init.room(argv, environment) + tried > ROOM:
             raise SandboxError("exec", "the arguments and the environment are too long together", 7, status=USAGE)
         paths = [os.path.join(place or b".", name) for place in places] or [name]
-        self._send_all(init.go(paths, argv, environment, self.places.kinds[0] == "terminal"), self.three)
+        self.send_all(paths, self.three)
         self.places.release()
         self._close_lent()
 
@@ -290,10 +292,10 @@ class Later(Served):
         while self.lent:
             os.close(self.lent.pop())
 
-    def abandon(self):
+    def close(self):
         """As of launch.Run."""
         self._close_lent()
-        Served.abandon(self)
+        Served.close(self)
 
     def room(self):
         """As for a program of any length."""
