@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The file of --ledger: JSON lines that can be followed while the program runs."""
 import os
+import shlex
+import tempfile
 
 from ..sandbox.changes import shown
 from ..sandbox.changes.drafts import Target
@@ -22,8 +24,6 @@ class LedgerFile(OutputFile):
 
     def elsewhere(self, target, places):
         """As of OutputFile: the same name in the first directory that isn't shown and can be written."""
-        import shlex
-        import tempfile
         name = os.fsdecode(target.name)
         for folder in (tempfile.gettempdir(), os.path.expanduser("~"), os.path.dirname(os.getcwd())):
             try:

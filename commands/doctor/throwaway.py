@@ -8,6 +8,7 @@ import os
 import select
 import time
 
+from ...sandbox.errors import SandboxError
 from ...syscalls import process
 
 #: A deed that hangs (a dead network file system, a stopped tracer) must not hang the caller.
@@ -70,7 +71,6 @@ def attempt(deed, *arguments):
 
 def _tell(fd, deed, arguments):
     """Does the deed and writes what came of it."""
-    from ...sandbox.errors import SandboxError
     out = {}
     try:
         out["value"] = deed(*arguments)

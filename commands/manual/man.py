@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc(1) as troff, from the option tables."""
+from ... import __version__
+from ...sandbox.seccomp.shipped import NAMES
 from ..doctor import doctor
+from ..help import EXITS, SUMMARY, VERBS
+from ..options import GROUPS, OPTIONS
 from ..policy import policy
 from ..report import report
 from ..rootfs import rootfs
 from ..selftest import selftest
-from ..help import EXITS, SUMMARY, VERBS
-from ..options import GROUPS, OPTIONS
 
 ENVIRONMENT = (
     ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
@@ -34,7 +36,6 @@ def plain(text):
 
 def head(name, section, summary):
     """The lines that a page starts with."""
-    from ... import __version__
     return ['.TH %s %d "" "mrunc %s"' % (plain(name.upper()), section, __version__), ".SH NAME",
             "%s \\- %s" % (plain(name), plain(summary))]
 
@@ -49,7 +50,6 @@ def rows(pairs):
 
 def page():
     """mrunc(1)."""
-    from ...sandbox.seccomp.shipped import NAMES
     out = head("mrunc", 1, SUMMARY)
     out += [".SH SYNOPSIS"]
     synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),

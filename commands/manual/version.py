@@ -3,13 +3,13 @@
 import os
 import sys
 
+from ... import __version__
 from ...sandbox.caller import folder
+from ..output import escaped
 
 
 def text():
     """Three lines; the first is `mrunc VERSION` alone, for scripts."""
-    from ... import __version__
-    from ..output import escaped
     place, shape = origin()
     return "mrunc %s\nfrom %s (%s)\nPython %d.%d.%d (%s)\n" % (
         (__version__, escaped(place), shape) + sys.version_info[:3] + (escaped(sys.executable or "of unknown place"),))

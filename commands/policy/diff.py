@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy diff`: two policies against each other, or one against what other sandboxes decide."""
+import json
 import os
 
 from ...sandbox.caller import program_name
 from ...sandbox.errors import SandboxError, nearest, usage
+from ...sandbox.seccomp import policy
 from ..output import say, write
+from . import call_names, filter_diff, paths, peer_table, peers
 from .shared import load, machine, wrapped
 
 
@@ -23,8 +26,6 @@ def main(words, values):
 
 def between(words, values):
     """policy diff A B"""
-    from . import filter_diff
-    from ...sandbox.seccomp import policy
     arches = [machine(values)] if "arch" in values else list(policy.ARCHES)
     programs, left_out = [{}, {}], {}
     for arch in list(arches):
@@ -41,7 +42,6 @@ def between(words, values):
     labels = words if words[0] != words[1] else ["A", "B"]
     lines = _lines(found, labels, arches)
     if values.get("json"):
-        import json
         write(1, json.dumps({"a": words[0], "b": words[1], "arches": arches, "left_out": left_out,
                              "complete": not partly, "partly": partly,
                              "differences": [_as_dict(each) for each in found]}, indent=2) + "\n")
@@ -57,21 +57,18 @@ def between(words, values):
 
 
 def _as_dict(each):
-    from . import paths
     answers = [action if action is None else paths.action_text(action) for action in (each.one, each.two)]
     return {"arch": each.arch, "call": _name(each), "first": each.first, "last": each.last, "a": answers[0], "b": answers[1],
             "examples": [list(args) for args in each.examples], "text": _example(each, each.examples[0])}
 
 
 def _name(each):
-    from ...sandbox.seccomp import policy
     if each.arch not in policy.ARCHES or each.first != each.last:
         return None
     return {number: name for name, number in policy.numbers(each.arch).NR.items()}.get(each.first)
 
 
 def _example(each, args):
-    from . import call_names
     name = _name(each)
     if name:
         return call_names.call_text(name, args)
@@ -82,7 +79,6 @@ def _example(each, args):
 
 def _lines(found, labels, arches):
     """One line a difference, the same on several architectures once; what only one lets through first."""
-    from . import paths
     rows = {}
     for each in found:
         examples = [_example(each, args) for args in each.examples]
@@ -106,7 +102,6 @@ def _lines(found, labels, arches):
 
 
 def _rank(each):
-    from . import paths
     passes = [action is not None and paths.passes(action) for action in (each.one, each.two)]
     return 0 if None in (each.one, each.two) else 1 if passes[0] and not passes[1] else 2 if passes[1] and not passes[0] else 3
 
@@ -115,8 +110,6 @@ def _rank(each):
 
 def against(name, values):
     """policy diff NAME --against PEERS"""
-    from . import peer_table
-    from ...sandbox.seccomp import policy
     if name not in policy.NAMES:
         raise usage("--against compares a shipped policy, not %s%s" % (name, nearest(name, policy.NAMES)),
                     "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
@@ -141,7 +134,6 @@ def against(name, values):
 
 
 def _facts(peer):
-    from . import peer_table, peers
     facts = peers.PEERS[peer]
     own = facts["says"] + ("; " + facts["notes"] if facts["notes"] else "")
     if facts["typical"]:
@@ -152,8 +144,6 @@ def _facts(peer):
 
 
 def _table_json(name, order, table):
-    import json
-    from . import call_names, peer_table, peers
     used = list(dict.fromkeys(order + [each for peer in order for each in peer_table.looked_at(peer)]))
     calls = []
     for row in table:
@@ -168,8 +158,6 @@ def _table_json(name, order, table):
 
 def _gathered(name, order, table):
     """[(decision, reason, [(signs, [call, ...], rule text)])]: by purpose, calls with the same answers together."""
-    from . import call_names
-    from ...sandbox.seccomp import policy
     by_call = {row["call"]: row for row in table}
     groups, done = [], set()
     for arch in policy.ARCHES:
@@ -195,7 +183,6 @@ LEGEND = "+ allowed, - refused, ? by argument (or by one of its typical policies
 
 
 def _table_text(name, order, table):
-    from . import peer_table
     lines = ["%s beside %s. %s." % (name, ", ".join(order), LEGEND), ""]
     for peer in order:
         facts, own = _facts(peer)
@@ -216,7 +203,6 @@ def _table_text(name, order, table):
 
 def markdown(name, order, table):
     """The lines of the justification table."""
-    from . import peer_table
     lines = ["| sandbox | its policy, or the answer to a call that it doesn't name | only `%s` lets through |"
              " only it lets through | source |" % name, "|---|---|---|---|---|"]
     for peer in order:

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy learn`: runs a trusted program and writes the smallest policy that lets it, or tries a program behind one."""
+import json
 import os
 import shlex
 
-from .. import options
-from . import shared
 from ...sandbox.caller import program_name
-from ..run import run
+from ...sandbox.changes import shown
+from ...sandbox.errors import SandboxError
+from ...sandbox.seccomp import files, learned, learned_text, minijail, rules
+from ...sandbox.seccomp.shipped import NAMES
+from .. import options
 from ..output import say, write
 from ..output_file import OutputFile
-from ...sandbox.errors import SandboxError
+from ..run import run
+from . import export, shared
 
 #: Options of run that contradict it: the policy is what is made here, and the listener has one use.
 NOT_HERE = ("seccomp", "seccomp_add", "seccomp_action", "ledger", "trace", "harden", "writable", "print_plan", "json",
@@ -44,7 +48,6 @@ class Record:
     """A run that learns.  values: of the options of its own."""
 
     def __init__(self, values):
-        from ...sandbox.seccomp import learned
         self.path, self.form = values.get("output", "-"), values.get("format")
         self.arch = shared.machine({})
         if self.form is None:
@@ -57,7 +60,6 @@ class Record:
             raise shared.wrong("--merge needs -o FILE" if self.path == "-" else "--merge can't read OCI JSON back",
                                "merge the text form, and make JSON of it: policy export FILE --format oci")
         if there and "merge" in values:
-            from ...sandbox.seccomp import learned_text, rules
             self.before = learned_text.read(self.path, rules.load(self.path), self.arch)
         elif there:
             raise shared.wrong("-o %s" % self.path, "is there already", "--merge adds to it, and what it holds stays")
@@ -69,23 +71,18 @@ class Record:
 
     def outputs(self, plan):
         """[(OutputFile, what of a Result it gets)]"""
-        from ...sandbox.changes import shown
         return [(PolicyFile(self.path, shown.writable(plan), plan.spec.follow_links), self._text)]
 
     def _text(self, result):
         """The file's content, or None where nothing was learned."""
         if result.learned is None:
             return None
-        from ...sandbox.seccomp import learned_text
         self.found = self.before
         self.found.merge(result.learned)
         text = learned_text.write(self.found, self.arch)
         return text if self.form == "text" else self._oci(text)
 
     def _oci(self, text):
-        import json
-        from . import export
-        from ...sandbox.seccomp import files, minijail, rules
         model = minijail.parse(rules.Text(self.path, text), self.arch)
         profile, otherwise = export.oci(files.compiled(self.path, model), self.arch, self.path)
         for sentence in otherwise:
@@ -155,5 +152,4 @@ class PolicyFile(OutputFile):
 
 def policy_names():
     """The shipped policies."""
-    from ...sandbox.seccomp.shipped import NAMES
     return NAMES

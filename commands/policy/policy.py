@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc policy show|explain|export|diff|learn`: the system call policies, to be read, compared and used elsewhere."""
+import json
 import os
 
-from .. import actions
 from ...sandbox.errors import nearest
+from ...sandbox.seccomp import policy
+from .. import actions
 from ..output import say, write, write_bytes
+from . import call_names, diff, export as filter_export, filter_text, paths, peer_table, peers
 from .shared import ACTIONS, OPTIONS, help_text, load, machine, wrapped, wrong  # noqa: F401
 
 _TAKES = {"show": "arch bpf json", "explain": "arch policy json", "export": "arch format output",
@@ -29,7 +32,6 @@ def main(argv):
     if not least <= len(words) <= most:
         raise wrong("%s takes %s" % (action, called))
     if action == "diff":
-        from . import diff
         return diff.main(words, values)
     return {"show": show, "explain": explain, "export": export}[action](words, values)
 
@@ -40,8 +42,6 @@ def _is_number(word):
 
 def show(words, values):
     """policy show"""
-    from . import paths
-    from ...sandbox.seccomp import policy
     arch, what = machine(values), words[0] if words else "default"
     name, program = load(what, arch)
     if values.get("bpf"):
@@ -80,8 +80,6 @@ def show(words, values):
 
 def _shipped(name, arch):
     """[(decision, reason, calls, [(calls, rule in words)])] of the tables."""
-    from . import call_names
-    from ...sandbox.seccomp import policy
     out = []
     for rule, reason, calls in policy.groups(name, arch):
         plain = isinstance(rule, str)
@@ -94,7 +92,6 @@ def _shipped(name, arch):
 
 def _derived(program, arch, budget):
     """The same, read from a program: no reasons there."""
-    from . import filter_text
     plain, tested = {}, []
     for call, answer in filter_text.decisions(program, arch, budget):
         if isinstance(answer, str):
@@ -116,14 +113,11 @@ def _for_a_run(program, arch):
 
 
 def _outside(program, arch, budget):
-    from . import filter_text
     return filter_text.outside(program, arch, budget)
 
 
 def explain(words, values):
     """policy explain"""
-    from . import call_names, peer_table, peers
-    from ...sandbox.seccomp import policy
     first = values.get("policy", "default")
     if first not in policy.NAMES:
         raise wrong("--policy %s%s" % (first, nearest(first, policy.NAMES)), "it is one of: " + ", ".join(policy.NAMES))
@@ -165,7 +159,6 @@ def _said(answer):
 
 def _call_name(word, arch):
     """The call that a name or a number means; arch None: any."""
-    from ...sandbox.seccomp import policy
     tables = [policy.numbers(each).NR for each in policy.ARCHES if arch in (None, each)]
     if _is_number(word):
         for name, number in tables[0].items():
@@ -183,13 +176,11 @@ def export(words, values):
     arch, form = machine(values), values.get("format")
     if form not in ("bpf", "oci"):
         raise wrong("--format %s" % form if form else "export needs --format", "it is one of: bpf, oci")
-    from ...sandbox.seccomp import policy
     name, program = load(words[0], arch)
     if name in policy.NAMES:
         program = policy.exported(name, arch)
         say("a change of RLIMIT_CORE passes; mrunc, which sets that limit to 1, answers success and keeps it")
     if form == "oci":
-        from . import export as filter_export
         profile, otherwise = filter_export.oci(program, arch, name)
         data = _json(profile).encode()
         for text in otherwise:
@@ -217,5 +208,4 @@ def export(words, values):
 
 
 def _json(value):
-    import json
     return json.dumps(value, indent=2) + "\n"

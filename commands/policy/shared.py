@@ -3,6 +3,8 @@
 import os
 
 from ...sandbox.errors import nearest
+from ...sandbox.seccomp import files, policy, shipped
+from ...sandbox.seccomp.shipped import NAMES
 from .. import actions, help
 from ..options import Option
 
@@ -35,7 +37,6 @@ ACTIONS = (("show [NAME|FILE]", "what a policy decides and why (default: default
 
 def help_text():
     """The help of policy."""
-    from ...sandbox.seccomp.shipped import NAMES
     return help.text("policy ACTION [options]", ((GROUP, OPTIONS),), actions=ACTIONS,
                      note="A NAME is one of: %s." % ", ".join(NAMES))
 
@@ -47,7 +48,6 @@ def wrong(what, reason=None, remedy=None):
 
 def machine(values):
     """The architecture that is meant."""
-    from ...sandbox.seccomp import policy
     arch = values.get("arch") or os.uname().machine
     if arch not in policy.ARCHES:
         raise wrong("--arch %s" % arch if "arch" in values else "no policy for this machine's architecture, %s" % arch,
@@ -57,13 +57,11 @@ def machine(values):
 
 def load(what, arch):
     """(name, program bytes) of a shipped policy or a file.  Raises SandboxError."""
-    from ...sandbox.seccomp import policy, shipped
     if what in policy.NAMES:
         return what, shipped.program(what, arch)
     if not os.path.lexists(what):
         raise wrong("no policy and no file is called %s%s" % (what, nearest(what, policy.NAMES)),
                      "the policies are: %s" % ", ".join(policy.NAMES))
-    from ...sandbox.seccomp import files
     return files.read(what, arch)[:2]
 
 

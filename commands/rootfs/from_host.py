@@ -6,17 +6,18 @@ The tree can be given to hostile code, so what not everybody on the host may rea
 directory above it is closed.  A program names what it needs, and may be hostile, too: an interpreter or loader is taken where a
 package owns it, where it is a program of the system's, or where the caller named it.
 """
+import glob
 import os
 import stat
 
-from . import elf, packages
-from ...sandbox.host import etc
 from ...sandbox.errors import usage
+from ...sandbox.host import etc
 from ...sandbox.host.facts import ROOT_NAMES, kind_of
-from .host_files import Holder, Look
-from .entries import CLOSED, Entry, STRANGE, UNREADABLE
-from .sources import file_entry
 from ...sandbox.plan.values import PATH
+from . import elf, packages
+from .entries import CLOSED, STRANGE, UNREADABLE, Entry
+from .host_files import Holder, Look
+from .sources import file_entry
 
 MOST_LINKS = 40
 #: Why a path is followed: the caller named it, a program is run by it, or loads it.
@@ -313,7 +314,6 @@ def _same_kind(path, program):
 
 def _conf(path, depth):
     """The directories of an ld.so.conf file, those that it includes in it."""
-    import glob
     out = []
     try:
         with open(path, "rb") as stream:

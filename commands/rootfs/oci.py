@@ -5,12 +5,16 @@ config.md, layer.md
 Every blob is named by its digest, and is believed only as far as that holds: JSON is hashed before it is parsed, a layer
 while it is read, compressed and unpacked, before anything gets its final name.
 """
+import hashlib
+import json
 import os
 import stat
 
 from ...sandbox.errors import show, usage
 from ...syscalls import files
+from . import tar
 from .entries import Entry, refused
+from .sources import OVERHEAD
 from .streams import CHUNK, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
@@ -63,7 +67,6 @@ class Layout:
 
     def json(self, descriptor):
         """The parsed blob, hashed first."""
-        import hashlib
         fd, algorithm, value = self.blob(descriptor)
         data = _whole(fd, descriptor["digest"])
         self.parsed += len(data)
@@ -140,8 +143,6 @@ def layers(source, path, limits, image=None):
 
 def _layer(layout, descriptor, diff_id, limits):
     """The entries of a layer; at its end both digests must be right."""
-    from . import tar
-    from .sources import OVERHEAD
     kind = descriptor.get("mediaType", "")
     shown = show(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
     if not isinstance(kind, str) or ".tar" not in kind:
@@ -198,7 +199,6 @@ def _whole(fd, shown):
 
 
 def _parsed(data, shown):
-    import json
     try:
         value = json.loads(data.decode("utf-8"), parse_int=_integer)
     except (ValueError, RecursionError) as error:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc rootfs build|check`: root file systems for `run --rootfs`."""
+import json
 import os
+import signal
+import time
 
-from .. import actions, help
+from ...sandbox import units
 from ...sandbox.errors import SandboxError, show
+from .. import actions, help
 from ..options import Option
 from ..output import escaped, say, write, write_bytes, write_pieces
 from ..output_file import parts
+from . import build as rootfs_build, check as rootfs_check
 
 GROUP = "Options of rootfs"
 
@@ -76,8 +81,6 @@ def _wrong(what, reason=None, remedy=None):
 
 def build(destination, values):
     """rootfs build"""
-    from . import build as rootfs_build
-    from ...sandbox import units
     sources = [(kind, _names(value) if kind == "from-host" else value) for kind, value in values.get("sources", ())]
     if not sources:
         raise _wrong("build needs a source", remedy="--from DIRECTORY|TAR|OCI-LAYOUT, or --from-host python3,bash")
@@ -146,19 +149,16 @@ class Terminated:
     """SIGTERM and SIGHUP as an error, so that the half-made tree is removed."""
 
     def __enter__(self):
-        import signal
         self.before = [(number, signal.signal(number, self._raise)) for number in (signal.SIGTERM, signal.SIGHUP)
                        if signal.getsignal(number) is signal.SIG_DFL]
         return self
 
     def _raise(self, number, frame):
-        import signal
         for again in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # the clean-up is on its way
             signal.signal(again, signal.SIG_IGN)
         raise SandboxError("rootfs", "interrupted", reason="nothing was made", status=128 + number)
 
     def __exit__(self, *error):
-        import signal
         for number, handler in self.before:
             signal.signal(number, handler)
 
@@ -174,7 +174,6 @@ class Progress:
         """After each entry."""
         if not self.on:
             return
-        import time
         now = time.monotonic()
         if now < self.next:
             return
@@ -196,7 +195,6 @@ class Progress:
 
 def check(directory, values):
     """rootfs check"""
-    from . import check as rootfs_check
     findings, entries = rootfs_check.check(os.fsencode(directory))
     if values.get("json"):
         write(1, _json({"schema": 1, "entries": entries, "findings": [
@@ -212,5 +210,4 @@ def check(directory, values):
 
 
 def _json(value):
-    import json
     return json.dumps(value, indent=1) + "\n"

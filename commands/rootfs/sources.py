@@ -9,12 +9,13 @@ import os
 import shlex
 import stat
 
-from ...syscalls import files
 from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
+from ...sandbox.tree.source import Planted, open_path
+from ...syscalls import files
+from . import tar as rootfs_tar
 from .entries import Entry, refused
 from .streams import RawFile, Stream
-from ...sandbox.tree.source import Planted, open_path
 
 KINDS = {"file": "file", "directory": "directory", "link": "symlink"}
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -59,7 +60,6 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
 
 def tar(source, path, limits):
     """The entries of a tar file.  path: for messages."""
-    from . import tar as rootfs_tar
     fd = source.open(os.O_RDONLY)
     try:
         stream = Stream(RawFile(fd), show(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))

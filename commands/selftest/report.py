@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `selftest` says: the table by danger, the misses by name, JSON and JUnit, and the exit status."""
+import json
 import os
 
-from .attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
+from ... import __version__ as version
 from ...sandbox.errors import SandboxError
-from .declared import UNPROVEN
 from ..output import escaped, write
+from .attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
+from .declared import UNPROVEN
 from .probing import DANGERS, HOST
-from .selftest import MEANING
 
+MEANING = {
+    "host integrity": "hostile code could change the host, or act on it",
+    "kernel surface": "a part of the kernel is within reach that no program here needs",
+    "information": "hostile code learns something about the host",
+    "limits": "hostile code can use up what others need",
+}
 COLUMNS = (BLOCKED, KILLED, INVISIBLE, REACHED, ERROR, SKIPPED)
 SCHEMA = 1
 
@@ -41,7 +48,6 @@ def tell(rows, values, options, tier):
         except OSError as error:
             raise SandboxError("selftest", "--junit %s" % values["junit"], error.errno)
     if values.get("json"):
-        import json
         write(1, json.dumps(as_dict(rows, values, options, tier), indent=2) + "\n")
     else:
         for line in lines(rows, values.get("current")):
@@ -99,7 +105,6 @@ def verdict(rows, current=False):
 
 def as_dict(rows, values, options, tier):
     """The JSON object."""
-    from ... import __version__ as version
     system = os.uname()
     return {"schema": SCHEMA, "version": version, "kernel": system.release, "machine": system.machine, "uid": os.getuid(),
             "current": bool(values.get("current")), "tier": None if values.get("current") else tier,

@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mrunc selftest`: the escape corpus, run inside a sandbox on this very host, and what it means."""
 import binascii
+import json
 import os
+import subprocess
 import sys
+import tempfile
 
+from ...sandbox.caller import door
 from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
 from .. import help
 from ..options import Option, parse
 from ..output import write
+from . import archive, probing, report as selftest_report
+from .attempt import ERROR, KILLED, KINDS, REACHED, SKIPPED, Outcome
+from .declared import reason
+from .plants import Plants
 
 GROUP = "Options of selftest"
 OPTIONS = (
@@ -27,12 +35,6 @@ EXIT = (("0", "contained: the host is not reached, and every other miss is decla
 USAGE = "selftest [options] [-- OPTIONS OF run]"
 #: What a run may write: some 400 lines of 100 to 900 bytes.
 MOST = 4 << 20
-MEANING = {
-    "host integrity": "hostile code could change the host, or act on it",
-    "kernel surface": "a part of the kernel is within reach that no program here needs",
-    "information": "hostile code learns something about the host",
-    "limits": "hostile code can use up what others need",
-}
 
 
 class Row:
@@ -41,15 +43,12 @@ class Row:
     __slots__ = ("probe", "outcome", "declared")
 
     def __init__(self, probe, outcome, tier="full", missing=()):
-        from .attempt import REACHED
-        from .declared import reason
         self.probe, self.outcome = probe, outcome
         self.declared = reason(probe.id, tier,
                                missing) if outcome.kind == REACHED and probe.danger != "host integrity" else None
 
     def missed(self):
         """Whether it counts against the sandbox."""
-        from .attempt import ERROR, REACHED
         return self.outcome.kind in (REACHED, ERROR)
 
     def as_dict(self):
@@ -75,7 +74,6 @@ def main(argv):
         return 0
     if more and argv[len(argv) - len(more) - 1] != "--":
         raise usage("selftest takes no words (%s)" % more[0], remedy="options of run follow --: %s" % USAGE)
-    from . import probing
     only = _groups(values.get("only", ()), probing)
     if values.get("list"):
         return listing(probing.corpus(only), values.get("json"))
@@ -90,7 +88,6 @@ def main(argv):
         # The first probe of a call of high risk would end the sandbox of all others.
         options += ["--harden", "--seccomp-action", "errno"] if "harden" in values else []
         rows, tier = sandboxed(options, only)
-    from . import report as selftest_report
     return selftest_report.tell(rows, values, more, tier)
 
 
@@ -109,8 +106,6 @@ def _groups(words, probing):
 def listing(probes, as_json):
     """Prints the probes."""
     if as_json:
-        import json
-        from .attempt import Outcome, SKIPPED
         rows = [Row(probe, Outcome(SKIPPED)).as_dict() for probe in probes]
         for row in rows:
             for name in ("outcome", "errno", "detail", "declared"):
@@ -135,7 +130,6 @@ def sandboxed(options, only):
 
     Returns ([Row], the tier that ran).  Raises SandboxError where nothing ran.
     """
-    from . import probing
     probes = probing.corpus(only)
     parts = {}
     for probe in probes:
@@ -164,8 +158,6 @@ def _tried(options, probes, found, terminal):
 
     A probe of the limits may be the end of its sandbox: that is its outcome, and those behind it get a new one.
     """
-    from . import probing
-    from .attempt import KILLED, Outcome
     left = probes
     while True:
         run = Run(options, [probe.id for probe in left], terminal)
@@ -186,11 +178,6 @@ class Beside:
     """The probes outside, in a process of their own.  They start sandboxes with these options."""
 
     def __init__(self, options, probes):
-        import json
-        import subprocess
-        import tempfile
-        from ...sandbox.caller import door
-        from . import archive
         self.nonce = binascii.hexlify(os.urandom(8)).decode()
         self.program = tempfile.NamedTemporaryFile(prefix="mrunc-selftest-", suffix=".zip")
         self.program.write(archive.build())
@@ -227,12 +214,6 @@ class Run:
     """
 
     def __init__(self, options, ids, terminal=False):
-        import json
-        import subprocess
-        import tempfile
-        from ...sandbox.caller import door
-        from . import archive
-        from .plants import Plants
         nonce = binascii.hexlify(os.urandom(8)).decode()
         made = tempfile.TemporaryDirectory(prefix="mrunc-selftest-")
         with Plants(terminal) as plants, made as folder:
@@ -276,8 +257,6 @@ def _read(stream):
 def parse_lines(data, nonce):
     """{probe id: Outcome} of what came out of the sandbox, which is believed only as far as it is well-formed: a second word
     about a probe turns it into an error."""
-    import json
-    from .attempt import ERROR, KINDS, Outcome
     found = {}
     for line in data[:MOST].split(b"\n"):
         try:
@@ -295,7 +274,6 @@ def parse_lines(data, nonce):
 
 def judged(probes, found, tier="full", missing=(), status=0):
     """[Row]: a probe without an answer is an error, not a pass."""
-    from .attempt import ERROR, Outcome
     silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status if status else ""))
     return [Row(probe, found.get(probe.id, silent), tier, missing) for probe in probes]
 
