@@ -9,7 +9,7 @@ leading `sudo` is left out for root.  A command that is a tuple is a file to wri
 import os
 import sys
 
-from .host import vantage
+from . import vantage
 
 
 def profile(name, path):

@@ -12,7 +12,8 @@ import pytest
 
 import mrunc  # noqa: F401 (makes the package)
 from conftest import PYTHON, USER
-from mrunc.sandbox.changes import compare, contents, drafts, export, rows, shown, walk
+from mrunc.sandbox.result import rows
+from mrunc.sandbox.changes import compare, contents, drafts, export, shown, walk
 
 MIB = 1 << 20
 #: What the supervisor may take whatever the program does.

@@ -12,7 +12,8 @@ import pytest
 import mrunc  # noqa: F401 (makes the package)
 from mrunc.sandbox.cgroup import group as cgroup
 from mrunc.sandbox.library import client
-from mrunc.sandbox.changes import drafts, export, rows, walk as tree_walk
+from mrunc.sandbox.result import rows
+from mrunc.sandbox.changes import drafts, export, walk as tree_walk
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.launch import child as stages, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look

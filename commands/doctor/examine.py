@@ -7,7 +7,7 @@ For a process of its own (the command line): the tries fork.  The library's `doc
 import os
 
 from ...sandbox import remedies
-from ...sandbox.host.vantage import os_release
+from ...sandbox.vantage import os_release
 from . import host
 from .finding import MISSING, Examination
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds what the doctor finds, one finding a check."""
 from ...sandbox import remedies
-from ...sandbox.host.vantage import Vantage
+from ...sandbox.vantage import Vantage
 
 OK, WEAK, MISSING = "ok", "weak", "missing"
 

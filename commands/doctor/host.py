@@ -7,7 +7,7 @@ import sys
 from ...sandbox import remedies
 from ...sandbox.caller import folder
 from .finding import MISSING, OK, WEAK
-from ...sandbox.host.vantage import apparmor_profile, read, sysctl
+from ...sandbox.vantage import apparmor_profile, read, sysctl
 
 NOTHING_RUNS = "nothing runs"
 

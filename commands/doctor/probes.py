@@ -9,7 +9,7 @@ from ...syscalls import caps, landlock, libc, mount, process, seccomp
 from ...syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
 from ...sandbox.host.kernel import Features
 from ...sandbox.tree.default import tmpfs
-from ...sandbox.tree.mounting import Tree, joined, new_root, taken
+from ...sandbox.tree.mounting import Tree, joined, new_root, taken, stand_in
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -100,7 +100,7 @@ def _root(bind):
     os.fchdir(root)
     if bind:
         os.mkdir("usr", dir_fd=root)
-        Tree(root, {}, {}, None, features.remount(), features.mount_api).attach(
+        Tree(root, {}, {}, None, stand_in(features), features.mount_api).attach(
             tree, b"/usr", mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
     mount.pivot_root(b".", b".")
     mount.umount(b".")

@@ -8,7 +8,7 @@ from .finding import MISSING, OK, WEAK
 from ...sandbox.host.kernel import CALLS, TABLE, feature
 from ...sandbox.plan.plan import NAMESPACES
 from .throwaway import attempt
-from ...sandbox.host.vantage import lines, sysctl
+from ...sandbox.vantage import lines, sysctl
 from ...syscalls.process import CLONE_NEWTIME
 
 NO_FULL = "no full tier"

@@ -60,7 +60,7 @@ class Aftermath(Part):
                     below = [other for other in plan.mounts if other.startswith(op.dst + b"/")]
                     lower = None
                     if op.kind == "overlay":
-                        from ..tree.overlay import Lower
+                        from .overlay import Lower
                         lower = Lower(op)
                     fd = self.uppers.pop(op.dst) if lower else mount.open_in_root(
                         root, op.dst, os.O_RDONLY | os.O_DIRECTORY, resolve=NO_LINKS)

@@ -84,7 +84,7 @@ class Changes:
     ends the reading."""
 
     def __init__(self, places):
-        from .rows import Rows  # not above: an overlay without --changes needs no json
+        from ..result.rows import Rows  # not above: an overlay without --changes needs no json
         self.places, self.rows = places, Rows()
         self.omitted = dict.fromkeys(("count",) + CHANGES, 0)
         self.interrupted = False
@@ -125,7 +125,7 @@ class Changes:
         if self.interrupted:
             self.notes.append("interrupted: not everything that the program changed is listed")
         if self.omitted["count"]:
-            from .rows import MOST_BYTES, MOST_ROWS
+            from ..result.rows import MOST_BYTES, MOST_ROWS
             self.notes.append("%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
                 self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
         self.rows.sort(lambda row: raw(row["path"]))

@@ -81,13 +81,6 @@ class Features:
         self.mount_setattr = self.mount_api and "mount_setattr" not in gone
         self.cloexec_range = "close_range" not in gone
 
-    def remount(self):
-        """The module that stands in for mount_setattr, or None."""
-        if self.mount_setattr:
-            return None
-        from ..tree import remount
-        return remount
-
     def way_round(self, control):
         """What `how` says of a control that is in force by another way than on newer kernels; empty where it isn't."""
         gone = set(map(feature, self.missing))

@@ -36,7 +36,7 @@ def child_cause(step, what, number):
     step: of stages.STAGES, or None before the first one; what: a path or a call; number: the errno.
     """
     from .. import remedies
-    from ..host import vantage
+    from .. import vantage
     if step is child.populate:
         if what == "/proc" and number == EPERM:
             return "proc-masked", {}

@@ -18,6 +18,7 @@ from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
 from .provisions import Held
 from ..running.stdio import NOTHING, Stdio
+from ..tree.mounting import stand_in
 
 SIGKILL, MSG_DONTWAIT = 9, 0x40
 #: Seconds.  A child that hangs before the gate (a dead network file system among the sources) must
@@ -196,7 +197,7 @@ class Run:
             last_cap=last_cap, trees=trees, copies=self.copies, filters=filters, userns=userns,
             boot=provisions.boot_offsets(), ignored=self.ignored,
             places=NOTHING if self.places is None else self.places.places(),
-            uppers=provisions.uppers(plan, self.features), remount=self.features.remount(),
+            uppers=provisions.uppers(plan, self.features), remount=stand_in(self.features),
             inherited=None if self.features.cloexec_range else process.inheritable(), **for_child)
 
     def make_image(self):

@@ -8,7 +8,7 @@ import fcntl
 
 from ..cgroup import limits, place, scope
 from . import popen
-from ..changes import rows
+from ..result import rows
 from .api import CalledProcessError, Sandbox, doctor, run
 from .pool import Pool
 

@@ -49,7 +49,7 @@ class Result:
             if name in FIELDS:  # a newer mrunc may say more; unknown keys are ignored
                 setattr(self, name, value)
         if self.changes and isinstance(self.changes[0], bytes):
-            from ..changes.rows import Rows
+            from .rows import Rows
             self.changes = list(Rows(self.changes))
 
     def packed(self):

@@ -17,6 +17,14 @@ MOST_TERMINALS = 128
 OVER_NO_LINK = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
 
 
+def stand_in(features):
+    """The module that stands in for mount_setattr (Linux 5.12), or None where the kernel has it."""
+    if features.mount_setattr:
+        return None
+    from . import remount
+    return remount
+
+
 class Tree:
     """The new tree while it is built.  root: fd of its root mount; sources: (kind, dst) -> fd of `taken`; copies: Source -> fd
     of the open file; uppers: overlay.Uppers, or None where there is no overlay; detached: whether mounts can be detached;
