@@ -14,7 +14,7 @@ import run  # noqa: E402
 
 MUTANTS = run.mutants()
 TEXTS = run.sources()
-TESTS = run.test_names()
+TESTS = run.test_files()
 
 
 def test_mutants_are_many_and_have_a_name_each():
@@ -28,7 +28,7 @@ def test_mutant_fits_the_product(mutant):
     assert place in TEXTS, "the line has changed: change the mutant, or drop it with its line"
     assert mutant.new != mutant.old and mutant.true and mutant.tests
     compile(TEXTS[place].replace(mutant.old, mutant.new), place, "exec")
-    assert {test.partition("[")[0] for test in mutant.tests} <= TESTS
+    assert {test.partition("[")[0] for test in mutant.tests} <= set(TESTS)
 
 
 def test_a_block_that_is_no_mutant_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 import mrunc  # noqa: F401 (makes the package)
 from mrunc.sandbox.cgroup import group as cgroup
-from mrunc.sandbox.library import client
+from mrunc.sandbox.library import client, surroundings
 from mrunc.sandbox.result import rows
 from mrunc.sandbox.changes import drafts, export, walk as tree_walk
 from mrunc.sandbox.errors import SandboxError
@@ -570,6 +570,27 @@ def test_a_host_with_other_ids_has_another_launcher(monkeypatch, name):
     assert client._key(None, None) != before
 
 
+def test_a_view_is_told_by_each_namespace(tmp_path):
+    """Whatever else tells of a change: each link counts."""
+    (tmp_path / "ns").mkdir()
+    for name in surroundings.VIEW + surroundings.SHARED:
+        (tmp_path / name).write_text("")
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        both = surroundings.VIEW + surroundings.SHARED
+        for shares, names in ((False, surroundings.VIEW), (True, both)):
+            for name in names:
+                before = surroundings.view(fd, shares)
+                assert surroundings.view(fd, shares) == before
+                (tmp_path / "new").write_text("")
+                os.rename(str(tmp_path / "new"), str(tmp_path / name))
+                assert surroundings.view(fd, shares) != before, name
+    finally:
+        os.close(fd)
+    assert {"ns/mnt", "ns/user"} <= set(surroundings.VIEW)
+    assert {"ns/net", "ns/ipc", "ns/uts", "ns/cgroup"} <= set(surroundings.SHARED)
+
+
 # Trace and ledger
 
 
@@ -738,6 +759,17 @@ def test_an_export_leads_over_no_link(tmp_path):
         os.close(fd)
         made.discard()
     assert os.listdir(str(tmp_path / "elsewhere")) == []
+
+
+def test_an_export_uses_no_directory_of_another_user(tmp_path, monkeypatch):
+    """One that took the name while the program ran, and is empty, too."""
+    made = export.Folder(drafts.Target(os.fsencode(str(tmp_path / "out"))))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: os.getuid() + 12345)
+        with pytest.raises(OSError) as caught:
+            made.complete()
+    assert caught.value.errno == errno.ESTALE and made.fd == -1
+    made.discard()
 
 
 def test_a_draft_has_a_name_that_nobody_guesses():

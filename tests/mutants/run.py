@@ -41,8 +41,9 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 PARTS = ("commands", "sandbox", "syscalls")
 #: Percent of the mutants that must be killed.
 LEAST = 95
-#: Seconds for the tests of one mutant: a mistake that makes one wait for ever is seen, too.
-DEADLINE = 150
+#: A mistake may make a test wait for ever.  Seconds for a mutant's tests, and for each second that
+#: they take on the unchanged copy.
+DEADLINE, SLOWER = 30, 8
 #: Seconds for all tests on the unchanged copy.
 FIRST_DEADLINE = 1500
 USER = 61234
@@ -115,13 +116,14 @@ def places(mutant, texts):
     return [path for path, text in texts.items() for _ in range(text.count(mutant.old))]
 
 
-def test_names(root=ROOT):
-    """Returns the names of all tests, without parameters."""
-    out = set()
+def test_files(root=ROOT):
+    """Returns {name of a test, without parameters: the files that have it, from the root}."""
+    out = collections.defaultdict(set)
     for path in glob.glob(os.path.join(root, "tests", "**", "test_*.py"), recursive=True):
         with open(path, encoding="utf-8") as stream:
-            out.update(re.findall(r"^def (test_\w+)\(", stream.read(), re.M))
-    return out
+            for name in re.findall(r"^def (test_\w+)\(", stream.read(), re.M):
+                out[name].add(os.path.relpath(path, root))
+    return dict(out)
 
 
 def named(test, collected):
@@ -176,26 +178,27 @@ class Workshop:
             return status, out.read().decode("utf-8", "replace")
 
 
-def tried(mutant, shop, texts, nodes, broken):
+def tried(mutant, shop, texts, nodes, passed):
     """Returns (outcome, why): killed, survived, stale, or broken where a test fails without it.
 
-    nodes: {test: names that pytest has for it}; broken: {as user?: names that fail}."""
+    nodes: {test: names that pytest has for it}; passed: of `on_the_unchanged_copy`."""
     found = places(mutant, texts)
     if len(found) != 1:
         return "stale", "its text occurs %d times" % len(found)
     mine = [name for test in mutant.tests for name in nodes[test]]
     missing = [test for test in mutant.tests if not nodes[test]]
-    failed = [name for name in mine if name in broken[mutant.user]]
+    failed = [name for name in mine if name not in passed[mutant.user]]
     if missing or failed:
         return "broken", "without it: no test %s, failed %s" % (missing, failed)
-    path = found[0]
+    path, seconds = found[0], sum(passed[mutant.user][name] for name in mine)
+    deadline = DEADLINE + SLOWER * seconds
     shop.put(path, texts[path].replace(mutant.old, mutant.new))
     try:
-        status, said = shop.run(mine, mutant.user, DEADLINE, ["-x"])
+        status, said = shop.run(mine, mutant.user, deadline, ["-x"])
     finally:
         shop.put(path, texts[path])
     if status is None:
-        return "killed", "by the deadline of %d s" % DEADLINE
+        return "killed", "by the deadline of %d s" % deadline
     if status == 1:
         return "killed", (re.findall(r"^FAILED \S+::(\S+)", said, re.M) + [""])[0]
     if status == 0:
@@ -203,10 +206,10 @@ def tried(mutant, shop, texts, nodes, broken):
     return "stale", "pytest ended with %d: %s" % (status, said[-300:].replace("\n", " | "))
 
 
-def failing(shops, chosen, nodes):
-    """Returns {as user?: names of tests that fail on the unchanged copy}."""
-    broken, parts = {False: set(), True: set()}, []
-    for user in broken:
+def on_the_unchanged_copy(shops, chosen, nodes):
+    """Returns {as user?: {name of a test that passes: seconds that it takes}}."""
+    passed, parts = {False: {}, True: {}}, []
+    for user in passed:
         wanted = {name for mutant in chosen if mutant.user is user
                   for test in mutant.tests for name in nodes[test]}
         parts += [(user, sorted(wanted)[at::len(shops)]) for at in range(len(shops))]
@@ -215,12 +218,18 @@ def failing(shops, chosen, nodes):
         user, names = part
         if not names:
             return
-        status, said = shop.run(names, user, FIRST_DEADLINE, ["-rA"])
-        broken[user].update(set(names) - set(re.findall(r"^PASSED (.*)$", said, re.M)))
+        status, said = shop.run(names, user, FIRST_DEADLINE, ["-rA", "--durations=0"])
+        for name in re.findall(r"^PASSED (.*)$", said, re.M):
+            passed[user][name] = 0.0
+        for seconds, name in re.findall(r"^([0-9.]+)s (?:call|setup|teardown) +(.*)$", said, re.M):
+            if name in passed[user]:
+                passed[user][name] += float(seconds)
+        for name in sorted(set(names) - set(passed[user])):
+            print("fails without any mutant: %s" % name, flush=True)
         if status not in (0, 1):
             print(said[-2000:], flush=True)
     spread(shops, parts, look)
-    return broken
+    return passed
 
 
 def spread(shops, jobs, work):
@@ -262,19 +271,20 @@ def main():
         shutil.copytree(os.path.dirname(os.path.dirname(pytest.__file__)), site, symlinks=True)
         subprocess.run(["chmod", "-R", "a+rX", site], check=True)
         shops = [Workshop(place, number, site) for number in range(max(1, asked.jobs))]
-        _, said = shops[0].run(["tests"], False, FIRST_DEADLINE, ["--collect-only"])
+        known = test_files()
+        files = {path for mutant in chosen for test in mutant.tests
+                 for path in known.get(test.partition("[")[0], ())}
+        _, said = shops[0].run(sorted(files), False, FIRST_DEADLINE, ["--collect-only"])
         collected = [line for line in said.splitlines() if "::" in line]
         nodes = {test: named(test, collected) for mutant in chosen for test in mutant.tests}
-        broken = failing(shops, chosen, nodes)
-        for name in sorted(broken[False] | broken[True]):
-            print("fails without any mutant: %s" % name, flush=True)
+        passed = on_the_unchanged_copy(shops, chosen, nodes)
         print("%d tests on the unchanged copy: %d s" % (
             len({name for names in nodes.values() for name in names}), time.monotonic() - begun),
             flush=True)
 
         def work(shop, mutant):
             started = time.monotonic()
-            outcome, why = tried(mutant, shop, texts, nodes, broken)
+            outcome, why = tried(mutant, shop, texts, nodes, passed)
             outcomes[mutant.name] = outcome, why
             quiet = outcome == "killed" and not why.startswith("by")
             print("%-8s %4.0f s  %s%s" % (
