@@ -17,8 +17,9 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(HERE, "tests"))
 
 import positive  # noqa: E402
-from mrunc.commands.selftest import probing  # noqa: E402
 from mrunc.commands.selftest.declared import UNPROVEN  # noqa: E402
+from mrunc.commands.selftest.probe import DANGERS  # noqa: E402
+from mrunc.commands.selftest.runner import corpus  # noqa: E402
 
 LINKS = [name for name in ("bin", "lib", "lib64", "sbin") if os.path.islink("/" + name)]
 #: runc and nspawn want control groups, whatever this machine has of them: v2 alone, in a mount namespace that is thrown away.
@@ -145,7 +146,7 @@ TOOLS = {
 def reached(found):
     """{danger: [ids reached], "tried": {danger: number}}."""
     out = {"tried": {}}
-    for probe in probing.corpus():
+    for probe in corpus():
         if probe.place() == "outside":
             continue  # it tries mrunc itself
         outcome = found.get(probe.id)
@@ -174,7 +175,7 @@ def main():
     print("| sandbox | host integrity | kernel surface | information |\n|---|---|---|---|")
     for name, row in rows.items():
         cells = ["did not run"] * 3 if "failed" in row else [
-            "%d of %d" % (len(row.get(danger, ())), row["tried"][danger]) for danger in probing.DANGERS[:3]]
+            "%d of %d" % (len(row.get(danger, ())), row["tried"][danger]) for danger in DANGERS[:3]]
         print("| %s | %s |" % (name, " | ".join(cells)))
         if "failed" in row:
             print("<!-- %s -->" % row["failed"])

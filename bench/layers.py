@@ -16,7 +16,7 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 import mrunc  # noqa: E402,F401
-from mrunc.commands.selftest.probing import DANGERS, HOST  # noqa: E402
+from mrunc.commands.selftest.probe import DANGERS, HOST  # noqa: E402
 from mrunc.sandbox.controls import CONTROLS, having  # noqa: E402
 
 

@@ -15,8 +15,9 @@ if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
 import mrunc  # noqa: E402,F401  registers the package
-from mrunc.commands.selftest import archive, probing, selftest  # noqa: E402
+from mrunc.commands.selftest import archive, runner, selftest  # noqa: E402
 from mrunc.commands.selftest.plants import Plants  # noqa: E402
+from mrunc.commands.selftest.probe import INFO  # noqa: E402
 
 NAMESPACES = ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--mount-proc"]
 #: A world full of leaks, in namespaces of its own.  Last: a current directory outside the root, and groups.
@@ -68,7 +69,7 @@ def places():
     Those that this caller can have.
     """
     groups = ("namespaces", "neighbours")
-    safe = [probe.id for probe in probing.corpus() if probe.needs or probe.danger == probing.INFO or probe.group in groups]
+    safe = [probe.id for probe in runner.corpus() if probe.needs or probe.danger == INFO or probe.group in groups]
     found = {"plain": ([], "user", safe),
              "unconfined": ([], "user", ("sources",), {"tool": []}),
              "user": (["unshare", "--user", "--map-root-user"] + NAMESPACES, "user", ())}
@@ -95,7 +96,7 @@ def run(command, who, groups=(), facts=None, python="/usr/bin/python3", timeout=
 def _run(command, who, groups, facts, python, timeout, terminal):
     from conftest import USER, become
     places = ["terminal"] if terminal else ["inside", "outside"]
-    asked = [probe.id for probe in probing.corpus(groups) if probe.place() in places]
+    asked = [probe.id for probe in runner.corpus(groups) if probe.place() in places]
     if not asked:
         return {}
     with Plants(terminal) as plants, tempfile.TemporaryDirectory(dir="/var/tmp") as folder:

@@ -9,15 +9,16 @@ import xml.etree.ElementTree
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.commands.selftest import archive, given, probing, report as selftest_report, selftest
+from mrunc.commands.selftest import archive, given, report as selftest_report, runner, selftest
 from mrunc.commands.selftest.declared import ALL, DECLARED, OLD_KERNELS, UNPROVEN
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.commands.selftest.attempt import BLOCKED, ERROR, KINDS, Outcome, REACHED
+from mrunc.commands.selftest.probe import DANGERS, HOST, INFO, KERNEL, LIMIT, Probe
 
 import positive
 from conftest import ROOT
 
-EVERY = probing.corpus() + probing.corpus(("limits",))
+EVERY = runner.corpus() + runner.corpus(("limits",))
 LISTED = {probe.id: probe for probe in EVERY}
 
 
@@ -27,10 +28,10 @@ def test_each_probe_says_what_it_is():
     assert len(LISTED) == len(EVERY)
     for probe in EVERY:
         assert re.match(r"[A-Z]\d\d$", probe.id) and probe.title and probe.layers and probe.group, probe.id
-        assert probe.danger in probing.DANGERS and callable(probe.deed), probe.id
+        assert probe.danger in DANGERS and callable(probe.deed), probe.id
         assert re.match(r"(CVE-\d{4}-\d{4,}|T\d{4}(\.\d{3})?)?$", probe.reference), probe.id
         assert all(32 <= ord(char) < 127 for char in probe.title + probe.layers), probe.id
-    assert {probe.danger for probe in EVERY} == set(probing.DANGERS)
+    assert {probe.danger for probe in EVERY} == set(DANGERS)
     assert len([probe for probe in EVERY if probe.group == "patterns"]) >= 20
 
 
@@ -41,11 +42,11 @@ def test_nothing_of_host_integrity_is_declared_and_all_of_it_is_in_security_md()
     assert [(name, tiers, why) for name, tiers, why in rows] == [
         (name, "all" if tiers == ALL else ", ".join(tiers), why) for name, (tiers, why) in DECLARED.items()]
     for name in DECLARED:
-        assert LISTED[name].danger in (probing.KERNEL, probing.INFO), name
+        assert LISTED[name].danger in (KERNEL, INFO), name
     assert len([name for name, (tiers, _) in DECLARED.items() if "full" in tiers]) <= 8
     for control, names in OLD_KERNELS.items():
         assert "| `%s` | %s |" % (control, " ".join("`%s`" % name for name in names)) in text
-        assert all(LISTED[name].danger in (probing.KERNEL, probing.INFO) for name in names) and control in CONTROLS
+        assert all(LISTED[name].danger in (KERNEL, INFO) for name in names) and control in CONTROLS
 
 
 def test_what_a_kernel_lacks_is_declared_and_what_is_left_out_is_not():
@@ -68,7 +69,7 @@ def test_the_archive_holds_the_whole_corpus():
     """Whatever the probes import must be in it: they run where the folder is not to be seen."""
     import glob
     names = {os.path.basename(path)[:-3] for path in glob.glob(os.path.join(ROOT, "commands", "selftest", "probes", "[a-z]*.py"))}
-    assert {"commands.selftest.probes." + name for name in names} <= set(archive.MODULES)
+    assert {"commands.selftest.probes." + name for name in names} <= set(archive.modules())
 
 
 # That it can fail
@@ -79,7 +80,7 @@ with open(os.path.join(ROOT, "tests", "data", "probes-seen.json")) as stream:
 
 def test_each_probe_was_reached_somewhere_or_is_not_counted():
     assert set(SEEN) | set(UNPROVEN) == set(LISTED) and not set(SEEN) & set(UNPROVEN)
-    assert len([name for name in SEEN if LISTED[name].danger != probing.LIMIT]) >= 150
+    assert len([name for name in SEEN if LISTED[name].danger != LIMIT]) >= 150
 
 
 @pytest.mark.parametrize("place", sorted(positive.places()))
@@ -132,7 +133,7 @@ def test_the_host_is_not_reached(inside, judged, options):
     assert set(misses(report)) <= set(DECLARED) and not {"host integrity"} & set(misses(report).values())
     assert report["tier"] == (options[1] if options[:1] == ["--tier"] else "full")
     assert report["tier"] != "full" or len(misses(report)) <= (3 if options else 8)
-    assert [row["id"] for row in report["probes"]] == [probe.id for probe in probing.corpus()]
+    assert [row["id"] for row in report["probes"]] == [probe.id for probe in runner.corpus()]
     skipped = {row["id"]: row["detail"] for row in report["probes"] if row["outcome"] == "skipped"}
     assert all(detail.startswith("only on ") for detail in skipped.values()), skipped
 
@@ -226,7 +227,7 @@ def test_the_junit_report_has_a_case_for_each_probe(inside):
     assert done.returncode == 1
     root = xml.etree.ElementTree.parse(path).getroot()
     cases = {case.get("name").split()[0]: case for case in root.iter("testcase")}
-    assert set(cases) == {probe.id for probe in probing.corpus(("filter", "information"))}
+    assert set(cases) == {probe.id for probe in runner.corpus(("filter", "information"))}
     assert cases["B23"].find("failure") is not None and cases["L01"].find("failure") is None
     assert "declared" in cases["L04"].find("system-out").text
     assert sum(int(suite.get("failures")) for suite in root) == len(list(root.iter("failure")))
@@ -235,7 +236,7 @@ def test_the_junit_report_has_a_case_for_each_probe(inside):
 def test_the_list_needs_no_sandbox(inside):
     done = inside.outside(inside.command(verb="selftest", options=["--list"]))
     assert done.returncode == 0 and len([line for line in done.stdout.splitlines() if line.startswith("  ")]) == len(
-        probing.corpus())
+        runner.corpus())
 
 
 # Hostile output
@@ -254,7 +255,7 @@ def test_nothing_ill_formed_is_believed(data):
 def test_a_second_answer_is_an_error_and_silence_too():
     found = selftest.parse_lines(line(kind=REACHED) + line(kind=BLOCKED), "n")
     assert found["N01"].kind == ERROR
-    rows = selftest.judged(probing.corpus(("namespaces",)), found)
+    rows = selftest.judged(runner.corpus(("namespaces",)), found)
     assert {row.outcome.kind for row in rows} == {ERROR} and selftest_report.status_of(rows) == 1
 
 
@@ -265,12 +266,12 @@ def test_a_flood_is_cut():
 
 def test_the_current_directory_that_is_judged_is_the_kernels_word(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert probing.directory() == os.path.realpath(str(tmp_path))
+    assert runner.directory() == os.path.realpath(str(tmp_path))
 
 
 def test_control_characters_reach_no_terminal_and_no_report():
     detail = "\x1b[2J\r\n\u202e<&\">]]>\0\udc80"
-    rows = [selftest.Row(probe, Outcome(REACHED, detail)) for probe in probing.corpus(("namespaces",))]
+    rows = [selftest.Row(probe, Outcome(REACHED, detail)) for probe in runner.corpus(("namespaces",))]
     text = "\n".join(selftest_report.lines(rows))
     assert "\x1b" not in text and "\u202e" not in text and "\r" not in text and "\\x1b[2J" in text
     report = selftest_report.junit(rows)
@@ -280,7 +281,7 @@ def test_control_characters_reach_no_terminal_and_no_report():
 # The runner
 
 def fake(deed, **more):
-    return probing.Probe("Z01", "a probe of the test", probing.HOST, "", "nothing", deed, **more)
+    return Probe("Z01", "a probe of the test", HOST, "", "nothing", deed, **more)
 
 
 def die(number):
@@ -296,7 +297,7 @@ def die(number):
     ids=["reached", "refused", "SIGSYS", "SIGKILL", "a bug", "silence", "no outcome", "hangs", "tabs"])
 def test_the_runner_judges_how_a_probe_ends(deed, kind):
     probe = fake(deed, deadline=1.0)
-    (_, outcome), = probing.run([probe], {})
+    (_, outcome), = runner.run([probe], {})
     assert outcome.kind == kind and outcome.kind in KINDS, outcome.detail
 
 
@@ -312,7 +313,7 @@ def test_the_runner_leaves_nothing_behind(tmp_path, monkeypatch):
             os.write(write, b"x")
             signal.pause()
         return Outcome(REACHED, os.read(read, 1).decode())
-    (_, outcome), = probing.run([fake(deed)], {})
+    (_, outcome), = runner.run([fake(deed)], {})
     os.close(write)
     assert (outcome.kind, outcome.detail) == (REACHED, "x") and os.listdir(str(tmp_path)) == []
     assert os.read(read, 1) == b""

@@ -1,28 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
 """The probes as a zip archive that a Python runs where mrunc's folder is not to be seen."""
+import ast
+import functools
 import importlib.util
 import io
 import zipfile
 
-ROOM = __package__.rpartition(".commands.")[0]
-MODULES = ("syscalls", "syscalls.libc", "syscalls.raw", "syscalls.nr_x86_64", "syscalls.nr_aarch64",
-           "commands.selftest.attempt",
-           "commands", "commands.selftest", "commands.selftest.probing",
-           "commands.selftest.probes") + tuple("commands.selftest.probes." + name for name in (
-               "devices", "filter", "given", "identity", "kernel", "leaks", "limits", "mounts",
-               "namespaces", "neighbours", "network", "patterns", "proc", "requests", "sources",
-               "tasks"))
-MAIN = "import sys\nfrom mrunc.commands.selftest.probing import report\nsys.exit(report(sys.argv[1:]))\n"
+#: The package that mrunc was imported as.
+PACKAGE = __package__.rpartition(".commands.")[0]
+START = "commands.selftest.runner"
+MAIN = "import sys\nfrom mrunc.%s import report\nsys.exit(report(sys.argv[1:]))\n" % START
 
 
+@functools.lru_cache(maxsize=1)  # a test of the limits asks for one archive after the other
 def build():
-    """The archive as bytes: `python3 -I -S ARCHIVE REQUEST`, the request as probing.report takes it."""
+    """Returns the archive: `python3 -I -S ARCHIVE REQUEST`, the request as runner.report takes it."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:  # not compressed: not every Python has zlib, neither here nor inside
+    with zipfile.ZipFile(out, "w") as archive:  # not compressed: not every Python has zlib
         archive.writestr("__main__.py", MAIN)
         archive.writestr("mrunc/__init__.py", "")
-        for name in MODULES:
-            spec = importlib.util.find_spec("%s.%s" % (ROOM, name))
-            path = name.replace(".", "/") + ("/__init__.py" if spec.submodule_search_locations is not None else ".py")
-            archive.writestr("mrunc/" + path, spec.loader.get_source(spec.name))
+        for name, (is_package, source) in sorted(modules().items()):
+            path = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+            archive.writestr("mrunc/" + path, source)
     return out.getvalue()
+
+
+def modules():
+    """Returns {name: (whether it is a package, source)} of START and what it imports of mrunc."""
+    found, left = {}, [START]
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        spec = importlib.util.find_spec("%s.%s" % (PACKAGE, name))
+        is_package = spec.submodule_search_locations is not None
+        source = spec.loader.get_source(spec.name)
+        found[name] = is_package, source
+        steps = name.split(".")
+        if len(steps) > 1:
+            left.append(".".join(steps[:-1]))
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = steps[:len(steps) - node.level] + (node.module.split(".") if node.module else [])
+                left += _named(".".join(base), node.names)
+    return found
+
+
+def _named(base, aliases):
+    """Returns the modules that `from base import ...` names: a package here is empty."""
+    spec = importlib.util.find_spec("%s.%s" % (PACKAGE, base))
+    if spec.submodule_search_locations is None:
+        return [base]
+    return ["%s.%s" % (base, alias.name) for alias in aliases]

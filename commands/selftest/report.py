@@ -8,7 +8,7 @@ from ...sandbox.errors import SandboxError
 from ..output import escaped, write
 from .attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED
 from .declared import UNPROVEN
-from .probing import DANGERS, HOST
+from .probe import DANGERS, HOST
 
 MEANING = {
     "host integrity": "hostile code could change the host, or act on it",

@@ -12,10 +12,11 @@ from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, nearest, usage
 from .. import help
 from ..options import Option, parse
 from ..output import write
-from . import archive, probing, report as selftest_report
+from . import archive, report as selftest_report, runner
 from .attempt import ERROR, KILLED, KINDS, REACHED, SKIPPED, Outcome
 from .declared import reason
 from .plants import Plants
+from .probe import DANGERS, LIMIT
 
 GROUP = "Options of selftest"
 OPTIONS = (
@@ -74,14 +75,14 @@ def main(argv):
         return 0
     if more and argv[len(argv) - len(more) - 1] != "--":
         raise usage("selftest takes no words (%s)" % more[0], remedy="options of run follow --: %s" % USAGE)
-    only = _groups(values.get("only", ()), probing)
+    only = _groups(values.get("only", ()), runner.corpus() + runner.corpus((LIMIT,)))
     if values.get("list"):
-        return listing(probing.corpus(only), values.get("json"))
+        return listing(runner.corpus(only), values.get("json"))
     tier = "full"
     if values.get("current"):
         if more or values.get("tier") or values.get("harden"):
             raise usage("--current", "makes no sandbox, so it takes no options for one")
-        rows = [Row(probe, outcome) for probe, outcome in probing.run(probing.corpus(only), {"current": True})]
+        rows = [Row(probe, outcome) for probe, outcome in runner.run(runner.corpus(only), {"current": True})]
     else:
         options = list(more)
         options += ["--tier", values["tier"]] if "tier" in values else []
@@ -91,9 +92,9 @@ def main(argv):
     return selftest_report.tell(rows, values, more, tier)
 
 
-def _groups(words, probing):
-    every = probing.corpus() + probing.corpus(("limits",))
-    names = {probe.group for probe in every} | set(probing.DANGERS)
+def _groups(words, every):
+    """Returns the names that --only gives.  every: the probes that there are."""
+    names = {probe.group for probe in every} | set(DANGERS)
     names |= {probe.id for probe in every}
     wanted = [name for word in words for name in word.split(",")]
     for name in wanted:
@@ -130,7 +131,7 @@ def sandboxed(options, only):
 
     Returns ([Row], the tier that ran).  Raises SandboxError where nothing ran.
     """
-    probes = probing.corpus(only)
+    probes = runner.corpus(only)
     parts = {}
     for probe in probes:
         parts.setdefault(probe.place(), []).append(probe)
@@ -164,7 +165,7 @@ def _tried(options, probes, found, terminal):
         found.update(run.found)
         left = [probe for probe in left if probe.id not in found]
         reason = run.result.get("reason")
-        if not left or reason not in ENDED or left[0].danger != probing.LIMIT:
+        if not left or reason not in ENDED or left[0].danger != LIMIT:
             if not found and run.status:
                 raise _nothing_ran(run.said, run.status)
             return run

@@ -8,7 +8,7 @@ import struct
 from ..attempt import Unsuitable, asks, blocked, buffer, call, exists, first_line, invisible, \
     lists, opens, reached
 from .mounts import here, makes_node
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "devices"
 #: What a program may expect in /dev: mrunc's six nodes, four links and /dev/shm; a terminal of its own under --tty.

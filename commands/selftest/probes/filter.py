@@ -8,7 +8,7 @@ import struct
 from ..attempt import addressof, asks, blocked, buffer, call, child_exits, int80, low_memory, \
     reached, wide
 from .namespaces import NEWUSER
-from ..probing import HOST, KERNEL, Probe
+from ..probe import HOST, KERNEL, Probe
 
 GROUP = "filter"
 ENOTTY, EBADF, EINVAL, EFAULT = errno.ENOTTY, errno.EBADF, errno.EINVAL, errno.EFAULT

@@ -9,7 +9,7 @@ import signal
 import struct
 
 from ..attempt import buffer, call, invisible, reached
-from ..probing import HOST, Probe
+from ..probe import HOST, Probe
 
 GROUP = "given"
 FS_IOC_SETFLAGS, FS_NODUMP_FL = 0x40086602, 0x40

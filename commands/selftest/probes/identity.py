@@ -8,7 +8,7 @@ import sys
 import threading
 
 from ..attempt import asks, blocked, buffer, call, child_exits, invisible, reached
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "identity"
 PR_SET_KEEPCAPS, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET_SECUREBITS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 21, 23, 28, 39, 47

@@ -8,7 +8,7 @@ import os
 import struct
 
 from ..attempt import addressof, asks, buffer, call, reached
-from ..probing import HOST, KERNEL, Probe
+from ..probe import HOST, KERNEL, Probe
 
 GROUP = "kernel"
 EINVAL, EFAULT, ENOENT, EBADF, ESRCH, ENODEV = errno.EINVAL, errno.EFAULT, errno.ENOENT, errno.EBADF, errno.ESRCH, errno.ENODEV

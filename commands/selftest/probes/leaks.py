@@ -9,7 +9,7 @@ import time
 from ..attempt import Unsuitable, blocked, buffer, call, exists, invisible, lists, mounts, \
     opens, reached, reads
 from .namespaces import FIRST
-from ..probing import HOST, INFO, Probe
+from ..probe import HOST, INFO, Probe
 
 GROUP = "information"
 #: File systems that have no device and no path of the host's.

@@ -8,7 +8,7 @@ import os
 import signal
 
 from ..attempt import blocked, call, reached
-from ..probing import LIMIT, Probe
+from ..probe import LIMIT, Probe
 
 GROUP = "limits"
 MIB = 1 << 20

@@ -6,7 +6,7 @@ import stat
 import struct
 
 from ..attempt import asks, blocked, buffer, call, invisible, mounts, opens, reached
-from ..probing import HOST, KERNEL, Probe
+from ..probe import HOST, KERNEL, Probe
 
 GROUP = "mounts"
 AT_FDCWD = -100

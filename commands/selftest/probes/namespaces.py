@@ -5,7 +5,7 @@ import os
 import struct
 
 from ..attempt import Unsuitable, asks, blocked, buffer, call, invisible, reached, wide
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "namespaces"
 NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000

@@ -8,7 +8,7 @@ import socket
 import stat
 
 from ..attempt import asks, blocked, buffer, call, invisible, opens, reached
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "neighbours"
 PLANTED = "own ipc namespace"

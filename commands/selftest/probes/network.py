@@ -5,7 +5,7 @@ import os
 import struct
 
 from ..attempt import asks, blocked, buffer, call, invisible, reached
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "network"
 STREAM, DGRAM, RAW, SEQPACKET = 1, 2, 3, 5

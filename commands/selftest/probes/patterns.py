@@ -16,7 +16,7 @@ from .filter import PTRACE_SEIZE, TIOCSTI
 from .mounts import here, takes_files
 from .namespaces import NEWNET, NEWNS, NEWUSER
 from .proc import pids
-from ..probing import HOST, KERNEL, Probe
+from ..probe import HOST, KERNEL, Probe
 
 GROUP = "patterns"
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000

@@ -5,7 +5,7 @@ import mmap
 import os
 
 from ..attempt import Unsuitable, blocked, call, invisible, opens, reached
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "proc"
 WRITE, READ = os.O_WRONLY, os.O_RDONLY

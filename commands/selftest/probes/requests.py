@@ -11,7 +11,7 @@ import socket
 import struct
 
 from ..attempt import addressof, asks, buffer, call, reached, wide
-from ..probing import HOST, INFO, KERNEL, Probe
+from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "requests"
 EPERM, EACCES, EBADF, EFAULT, EINVAL = (

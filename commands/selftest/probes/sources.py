@@ -14,7 +14,7 @@ import time
 
 from ..attempt import ERROR, Outcome, blocked, call, invisible, reached
 from .namespaces import NEWNS, NEWUSER
-from ..probing import HOST, INFO, Probe
+from ..probe import HOST, INFO, Probe
 
 GROUP = "sources"
 NOBODY = 65534

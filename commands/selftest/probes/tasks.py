@@ -10,7 +10,7 @@ import resource
 import struct
 
 from ..attempt import asks, blocked, buffer, call, invisible, reached, wide
-from ..probing import HOST, KERNEL, Probe
+from ..probe import HOST, KERNEL, Probe
 
 GROUP = "tasks"
 BY_PID = "the filter (pid 1 refused)"

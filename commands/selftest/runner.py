@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The probes as a table, and the runner: each probe in a child of its own, with a deadline.
+"""Runs the probes, each in a child of its own, with a deadline.
 
 This runs inside the sandbox (from an archive that `selftest` brings in), in the current environment, and without a sandbox
 for the positive controls: it must be harmless everywhere, as root on a bare host too.
@@ -10,54 +10,21 @@ import select
 import signal
 import time
 
-from .attempt import ARCH, BLOCKED, ERROR, INVISIBLE, KILLED, Outcome, SKIPPED, Unsuitable, \
-    buffer, call, refusal
+from .attempt import ARCH, ERROR, KILLED, Outcome, SKIPPED, Unsuitable, buffer, call, refusal
+from .probe import LIMIT, PLACES
+from .probes import devices, filter as probes_filter, given, identity, kernel, leaks, limits, \
+    mounts, namespaces, neighbours, network, patterns, proc, requests, sources, tasks
 
-HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
-PLACES = ("inside", "terminal", "outside")
-DANGERS = (HOST, KERNEL, INFO, LIMIT)
-DEADLINE = 10.0
+#: In the order in which they run.
+GROUPS = (namespaces, mounts, proc, devices, identity, given, probes_filter, requests, kernel, tasks,
+          neighbours, network, leaks, patterns, sources, limits)
 GRACE = 5.0
-
-
-class Probe:
-    """One attempt.
-
-    id; title; danger: of DANGERS; reference: CVE or ATT&CK id, or ""; layers: what must stop it, then what else would;
-    deed: function(facts) -> Outcome, or OSError for a refusal; arch: the only architecture it makes sense on, or None;
-    needs: facts without which it makes none; signals: what may kill it besides SIGSYS and still be a refusal; bare: whether it
-    may run where nothing confines it (else it might change the host); group: set by the table it stands in.
-    """
-
-    __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline",
-                 "group")
-
-    def __init__(self, id, title, danger, reference, layers, deed, arch=None, needs=(), signals=(), bare=True,
-                 deadline=DEADLINE):
-        self.id, self.title, self.danger, self.reference, self.layers = id, title, danger, reference, layers
-        self.deed, self.arch, self.needs, self.signals, self.bare = deed, arch, needs, signals, bare
-        self.deadline, self.group = deadline, None
-
-    def place(self):
-        """Where it runs, one of PLACES: inside, there with a terminal as stdin, or outside."""
-        if "tool" in self.needs:
-            return "outside"
-        return "terminal" if "terminal" in self.needs or "pipe" in self.needs else "inside"
-
-    def expected(self):
-        """What is not a miss."""
-        return "blocked, killed or invisible"
 
 
 def corpus(groups=()):
     """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
-    from .probes import devices, filter as probes_filter, given, identity, kernel, leaks, \
-        limits, mounts, namespaces, neighbours, network, patterns, proc, requests, sources, tasks
     out = []
-    for module in (namespaces, mounts, proc, devices, identity,
-                   given, probes_filter, requests, kernel, tasks,
-                   neighbours, network, leaks, patterns, sources,
-                   limits):
+    for module in GROUPS:
         for probe in module.PROBES:
             probe.group = module.GROUP
             if probe.id in groups or probe.group in groups or probe.danger in groups or \
@@ -256,10 +223,6 @@ def child(probe, facts, write):
             "utf-8", "backslashreplace"))
     finally:
         os._exit(0)
-
-
-#: What stands for "contained".
-GOOD = (BLOCKED, KILLED, INVISIBLE)
 
 
 def report(argv):
