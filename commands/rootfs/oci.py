@@ -14,8 +14,7 @@ from ...sandbox.errors import show, usage
 from ...syscalls import files
 from . import tar
 from .entries import Entry, refused
-from .sources import OVERHEAD
-from .streams import CHUNK, RawFile, Stream
+from .streams import CHUNK, OVERHEAD, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
 #: Of all indexes of a layout together: one may list another many times, and that one the next.

@@ -13,14 +13,12 @@ from ...sandbox.errors import show, usage
 from ...sandbox.host.facts import kind_of
 from ...sandbox.tree.source import Planted, open_path
 from ...syscalls import files
-from . import tar as rootfs_tar
+from . import oci, tar as rootfs_tar
 from .entries import Entry, refused
-from .streams import RawFile, Stream
+from .streams import OVERHEAD, RawFile, Stream
 
 KINDS = {"file": "file", "directory": "directory", "link": "symlink"}
 OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-#: Headers, padding and extended headers beside the content: what an archive may unpack to per allowed entry.
-OVERHEAD = 2048
 
 
 def layers(path, limits, image=None, avoid=(), follow_links=False):
@@ -41,7 +39,6 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
             raise usage("--from %s" % show(path),
                         "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
         elif source.mode_of(b"oci-layout") is not None:
-            from . import oci
             for layer in oci.layers(source, path, limits, image):
                 yield layer
         else:

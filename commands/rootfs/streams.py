@@ -7,6 +7,9 @@ from ...sandbox.errors import SandboxError
 from .entries import refused
 
 CHUNK = 1 << 18
+#: Headers, padding and extended headers beside the content: what an archive may unpack to per
+#: allowed entry.
+OVERHEAD = 2048
 #: xz -9 needs 65 MiB; a header may ask for 4 GiB.
 XZ_MEMORY = 128 << 20
 
