@@ -505,7 +505,7 @@ assert process.returncode == 0
 def test_a_launcher_serves_no_one_who_may_have_given_up_rights(inside_as_root):
     """A server's worker, say, which is forked with the server's socket and becomes somebody else, or gives up capabilities."""
     code = HEAD % os.path.dirname(inside_as_root.tool) + """
-from mrunc.sandbox.library import client; from mrunc.sandbox.library import api as library
+from mrunc.sandbox.library import client; from mrunc.sandbox.library import request as library
 def asked(wanted):
     read, write = os.pipe()
     call = client.submit(library.request(["cat", "/x"], {"ro": [os.path.abspath("secret") + ":/x"]}), (0, write, write), link=link)

@@ -383,7 +383,7 @@ def test_a_pool_that_nobody_waits_for_any_more_leaves_nothing_of_its_sandboxes(h
     """Its host was interrupted in the moment when the last of them was ready: that can't be told any more."""
     host("""
 import signal, socket
-from mrunc.sandbox.library import client; from mrunc.sandbox.library import api as library
+from mrunc.sandbox.library import client; from mrunc.sandbox.library import request as library
 mrunc.run(["true"])
 launcher, = launchers()
 def held():

@@ -188,7 +188,7 @@ for argv in (["nonesuch"], ["/etc/passwd"], ["/usr"], [""], ["a\\0b"]):
 def test_a_program_that_is_not_there_is_nobody_elses_end_when_the_host_does_not_read(host):
     """What the host was told before then waits for it beside the answer."""
     host(READY + """
-from mrunc.sandbox.library import api as library
+from mrunc.sandbox.library import request as library
 spare = ready()
 with mrunc.Sandbox().popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as other:
     streams = mrunc.sandbox.library.streams.Streams(-3, -3, -3)
@@ -220,7 +220,7 @@ def test_what_the_host_wants_gone_while_a_spare_fails_it_does_not_begin(host):
     """Its word comes when the spare's end is awaited, before an ordinary run would begin."""
     host(READY + """
 import signal
-from mrunc.sandbox.library import api as library
+from mrunc.sandbox.library import request as library
 spare, (launcher,) = ready(), launchers()
 os.kill(launcher, signal.SIGSTOP)
 try:

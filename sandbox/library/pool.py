@@ -3,9 +3,12 @@
 import os
 import threading
 
-from . import api, client
+from . import client
 from ..errors import SandboxError, usage
 from ..plan.spec import known
+from .api import Sandbox, run
+from .popen import exchange_async
+from .request import arguments, environ, finished, most_output, occupies, plain, scope, settle
 from .streams import DEVNULL, Streams, exchange
 
 
@@ -23,7 +26,7 @@ class Pool:
         known(options)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 256:
             raise usage("a pool of %r" % (size,), "its size is a number from 1 to 256")
-        if api.occupies(options):
+        if occupies(options):
             raise usage("a pool with these options", "tty, changes, export, the tier process and several tiers have no warm "
                                                      "sandboxes")
         self.size, self.python, self.options = size, python, options
@@ -37,29 +40,28 @@ class Pool:
         """
         _none(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
-                          api.most_output(self.options))
+                          most_output(self.options))
         try:
             call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
             try:
                 answer = exchange(call, streams)
             except BaseException:
-                api.settle(call)
+                settle(call)
                 raise
         finally:
             streams.close()
         if _not_executed(answer):
-            return api.run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
+            return run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
                                stdout=stdout, stderr=stderr, python=self.python, **self._with(env, timeout))
-        return api.finished(answer, streams, check)
+        return finished(answer, streams, check)
 
     async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
                         stderr=None, env=None, timeout=None, **options):
         """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
         _none(options)
-        from .popen import exchange_async
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
-                          api.most_output(self.options))
+                          most_output(self.options))
         try:
             call = self._ask(argv, streams, env, timeout)
             streams.handed_over()
@@ -67,17 +69,17 @@ class Pool:
         finally:
             streams.close()
         if _not_executed(answer):
-            return await api.Sandbox(python=self.python, **self._with(env, timeout)).run_async(
+            return await Sandbox(python=self.python, **self._with(env, timeout)).run_async(
                 argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin, stdout=stdout,
                 stderr=stderr)
-        return api.finished(answer, streams, check)
+        return finished(answer, streams, check)
 
     def close(self):
         """Ends the sandboxes that wait, and returns when they have gone; a run that is under way goes on.  No further run can
         begin."""
         call = self._let_go()
         if call is not None:
-            api.settle(call)
+            settle(call)
 
     def _let_go(self):
         self._closed = True
@@ -104,8 +106,8 @@ class Pool:
         return options
 
     def _ask(self, argv, streams, env, timeout):
-        request = {"argv": api.arguments(argv), "env": api.plain(env), "timeout": timeout,
-                   "environ": api.environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
+        request = {"argv": arguments(argv), "env": plain(env), "timeout": timeout,
+                   "environ": environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
         for _ in range(2):
             opened = self._opened()
             request["pool"] = opened.started["pool"]
@@ -130,18 +132,18 @@ class Pool:
             return self._call
 
     def _open(self):
-        request = {"pool": 0, "size": self.size, "options": api.plain(self.options), "tell": True,
-                   "environ": api.environ(self.options)}
+        request = {"pool": 0, "size": self.size, "options": plain(self.options), "tell": True,
+                   "environ": environ(self.options)}
         streams = Streams(DEVNULL, DEVNULL, DEVNULL)
         try:
-            call = client.submit(request, streams.theirs, self.python, scope=api.scope(self.options))
+            call = client.submit(request, streams.theirs, self.python, scope=scope(self.options))
         finally:
             streams.close()
         try:
             while call.started is None:
                 answer = call.take()
                 if answer is not None:
-                    api.finished(answer)
+                    finished(answer)
         except BaseException:
             call.close()
             raise

@@ -6,8 +6,9 @@ import subprocess
 import threading
 import time
 
-from . import api
+from . import client
 from ..errors import SandboxError, usage
+from .request import ask, finished, overflowed, settle
 from .streams import exchange
 
 SIGKILL, SIGTERM = 9, 15
@@ -22,7 +23,7 @@ class Process:
         self._lock = threading.Lock()
         self.args, self.result, self._streams, self._error = list(argv), None, streams, None
         try:
-            self._call = api.ask(argv, streams, python, options, tell=True)
+            self._call = ask(argv, streams, python, options, tell=True)
             streams.handed_over()
             try:
                 while self._call.started is None:
@@ -31,7 +32,7 @@ class Process:
                         self._take(answer)
                         break
             except BaseException:
-                api.settle(self._call)
+                settle(self._call)
                 raise
         except BaseException:
             streams.close()
@@ -50,7 +51,7 @@ class Process:
         return open(fd, mode + "b", -1 if number else 0)
 
     def _take(self, answer):
-        self.result = api.finished(answer)
+        self.result = finished(answer)
 
     @property
     def returncode(self):
@@ -128,7 +129,7 @@ class Process:
         streams.close()
         output = streams.output(1), streams.output(2)
         if streams.exceeded:
-            api.overflowed(self.result, streams)
+            overflowed(self.result, streams)
         return output
 
     def send_signal(self, number):
@@ -166,7 +167,7 @@ class Process:
         if kind is None:
             self.wait()
         elif self.result is None and own:
-            api.settle(self._call)
+            settle(self._call)
 
     def __del__(self):
         for held in (getattr(self, "_call", None), getattr(self, "_streams", None)):
@@ -188,7 +189,7 @@ async def exchange_async(call, streams):
     loop = asyncio.get_event_loop()
     done, watched, channel = loop.create_future(), {}, call.channel.fileno()
 
-    def settle(function, *arguments):
+    def handle(function, *arguments):
         try:
             answer = function(*arguments)
             if function == streams.serve and streams.exceeded:
@@ -211,9 +212,9 @@ async def exchange_async(call, streams):
             (loop.remove_reader if watched.pop(fd) == select.POLLIN else loop.remove_writer)(fd)
         for fd in set(wanted) - set(watched):
             watched[fd] = wanted[fd]
-            (loop.add_reader if wanted[fd] == select.POLLIN else loop.add_writer)(fd, settle, streams.serve, fd)
+            (loop.add_reader if wanted[fd] == select.POLLIN else loop.add_writer)(fd, handle, streams.serve, fd)
     call.channel.setblocking(False)
-    loop.add_reader(channel, settle, call.take)
+    loop.add_reader(channel, handle, call.take)
     watch(streams.wanted())
     try:
         try:
@@ -221,7 +222,7 @@ async def exchange_async(call, streams):
         except asyncio.CancelledError:
             call.kill()
             try:
-                await asyncio.wait([done], timeout=api.client.SETTLE)
+                await asyncio.wait([done], timeout=client.SETTLE)
             finally:
                 if not done.done():
                     loop.remove_reader(channel)

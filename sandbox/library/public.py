@@ -9,8 +9,9 @@ import fcntl
 from ..cgroup import limits, place, scope
 from . import popen
 from ..result import rows
-from .api import CalledProcessError, Sandbox, doctor, run
+from .api import Sandbox, doctor, run
 from .pool import Pool
+from .request import CalledProcessError
 
 NEEDED = (limits, place, scope, fcntl, popen, rows)
 __all__ = ["CalledProcessError", "Pool", "Sandbox", "doctor", "run"]
