@@ -4,6 +4,8 @@ remedies, and what an outer sandbox forbids is not the host's fault.
 """
 import os
 
+from .host import proc
+
 #: The inodes of the namespaces that the kernel makes at boot.  include/uapi/linux/nsfs.h (before 6.18 linux/proc_ns.h)
 FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe, "ipc": 0xefffffff}
 #: What is there only inside: (path, kind).
@@ -106,13 +108,11 @@ def is_chroot():
 
 def mounts():
     """[(mount point, type, options of the file system)]; [] without /proc."""
-    out = []
-    for line in lines("/proc/self/mountinfo"):
-        fields = line.split(" ")
-        if "-" in fields[6:]:
-            dash = fields.index("-", 6)
-            out.append((fields[4], fields[dash + 1], fields[-1].split(",")))
-    return out
+    try:
+        return [(os.fsdecode(row.point), os.fsdecode(row.kind),
+                 [os.fsdecode(word) for word in row.super_options]) for row in proc.mounts()]
+    except (OSError, ValueError):
+        return []
 
 
 def os_release():
@@ -140,8 +140,7 @@ def distributions():
 def lines(path):
     """The lines of a text file, [] where it can't be read.  Never raises."""
     try:
-        with open(path, errors="surrogateescape") as stream:
-            return stream.read().split("\n")
+        return proc.text(path).split("\n")
     except (OSError, ValueError):
         return []
 

@@ -14,6 +14,7 @@ from mrunc.sandbox.host import etc, facts as host
 from mrunc.sandbox.plan import plan
 from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
+from mrunc.sandbox.host.proc import parse
 from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import landlock
 
@@ -30,7 +31,7 @@ def made_up(uid=1000, **changes):
     self.cpu = {"online": b"0-1\n", "possible": b"0-1\n", "present": b"0-1\n"}
     self.proc = frozenset(["kcore", "sys", "acpi", "keys"])
     self.hard_limits = {"nofile": (1024, 524288), "nproc": (9999, 9999)}
-    self.mounts = [(b"/", [b"rw"], [], b"ext4", [b"rw"]), (b"/usr/local", [b"rw"], [], b"ext4", [b"rw"])]
+    self.mounts = parse(b"1 0 0:1 / / rw - ext4 none rw\n2 1 0:2 / /usr/local rw - ext4 none rw\n")
     for name, value in changes.items():
         setattr(self, name, value)
     return self
@@ -363,15 +364,6 @@ def test_the_tree_knows_what_lies_where():
 
 # The host's facts
 
-def test_mountinfo_is_read_with_its_escapes(tmp_path):
-    path = tmp_path / "mountinfo"
-    path.write_bytes(b"1 0 0:1 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw\n"
-                     b"2 1 0:2 / /a\\040b\\134c\\012 ro - tmpfs none rw,size=4k,mode=755\n")
-    first, second = host.mount_points(str(path))
-    assert first[:4] == (b"/", [b"rw", b"nosuid"], [b"shared:1", b"master:2"], b"ext4")
-    assert second[0] == b"/a b\\c\n" and second[2] == [] and second[4] == [b"rw", b"size=4k", b"mode=755"]
-
-
 @pytest.mark.parametrize("mode,word", [(stat.S_IFREG, "file"), (stat.S_IFDIR, "directory"), (stat.S_IFLNK, "link"), (stat.S_IFSOCK, "socket"),
                                        (stat.S_IFIFO, "FIFO"), (stat.S_IFCHR, "character device"), (stat.S_IFBLK, "block device"),
                                        (0, "unknown kind of file")])
@@ -524,7 +516,8 @@ def test_processor_time_has_a_backstop_that_comes_later():
 
 def test_an_ownerless_source_is_refused_for_root(here):
     facts = made_up(uid=0)
-    facts.mounts = facts.mounts + [(os.fsencode(os.getcwd()) + b"/d", [b"rw"], [], b"proc", [b"rw"])]
+    row = b"3 1 0:3 / %s/d rw - proc proc rw" % os.fsencode(os.getcwd())
+    facts.mounts = facts.mounts + parse(row)
     with pytest.raises(SandboxError) as caught:
         make(facts, ids=[(2000000000, 16)], ro=["d:/srv/t"])
     assert caught.value.status == 2 and "can't be mapped to an owner" in caught.value.line()

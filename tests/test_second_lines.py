@@ -20,6 +20,7 @@ from mrunc.sandbox.observe import hearing, trace, trace_look
 from mrunc.sandbox.running import stdio, supervise
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
+from mrunc.sandbox.host.proc import Mount
 from mrunc.syscalls.numbers import native
 
 NR = native().NR
@@ -105,7 +106,9 @@ def test_gate_counts_one_filter_where_a_listener_is_asked():
 
 
 def row(point, flags=(), optional=(), kind=b"tmpfs", words=()):
-    return point, list(flags), list(optional), kind, list(words)
+    """A row of mountinfo."""
+    words = [b",".join(flags) or b"rw", *optional, b"-", kind, b"none", b",".join(words) or b"rw"]
+    return Mount(b" ".join([b"2 1 0:1 /", point, *words]))
 
 
 @pytest.mark.parametrize(
@@ -338,13 +341,13 @@ def test_gate_counts_descriptors(monkeypatch, extra, null, right):
     ],
 )
 def test_gate_looks_at_where_core_dumps_go(monkeypatch, pattern, limits, right):
-    monkeypatch.setattr(gate, "whole", lambda path: pattern)
+    monkeypatch.setattr(gate, "read", lambda path: pattern)
     assert in_force("limits.core", Reading(status={"Max core file size": limits})) is right
 
 
 def test_gate_reads_the_out_of_memory_score(monkeypatch):
     for score, right in ((b"1000\n", True), (b"0\n", False)):
-        monkeypatch.setattr(gate, "whole", lambda path: score)
+        monkeypatch.setattr(gate, "read", lambda path: score)
         assert in_force("limits.oom", Reading()) is right
 
 
@@ -386,7 +389,7 @@ def group(monkeypatch):
             raise OSError(errno.ENOENT, "none", path)
         return made.files[path]
 
-    monkeypatch.setattr(cgroup, "read", read)
+    monkeypatch.setattr(cgroup, "text", read)
     made.holds_now = lambda control="limits.pids": made.holds(control, pid)[0]
     return made
 

@@ -8,7 +8,7 @@ from .finding import MISSING, OK, WEAK
 from ...sandbox.host.kernel import CALLS, TABLE, feature
 from ...sandbox.plan.plan import NAMESPACES
 from .throwaway import attempt
-from ...sandbox.vantage import lines, sysctl
+from ...sandbox.vantage import mounts, sysctl
 from ...syscalls.process import CLONE_NEWTIME
 
 NO_FULL = "no full tier"
@@ -102,7 +102,7 @@ def proc(exam):
 
 def masks():
     """[path below /proc that another mount hides]."""
-    points = [line.split(" ")[4] for line in lines("/proc/self/mountinfo") if line]
+    points = [point for point, _, _ in mounts()]
     return [point for point in points if point.startswith("/proc/") and point not in HARMLESS]
 
 

@@ -5,7 +5,7 @@ import stat
 
 from ..caller import option
 from ..errors import SandboxError, show, USAGE, usage
-from ..host.facts import unescape
+from ..host.proc import MOUNTS, mounts, read
 
 #: How often a layer may lie on a layer before the search ends.
 DEEPEST = 8
@@ -16,10 +16,9 @@ WRITEBACK = (b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs")
 class Disks:
     """The lookup on one host.  mountinfo, sys: paths; stat: a function like os.stat.  A test gives made-up ones."""
 
-    def __init__(self, mountinfo="/proc/self/mountinfo", sys="/sys", stat_path=os.stat):
+    def __init__(self, mountinfo=MOUNTS, sys="/sys", stat_path=os.stat):
         self.sys, self.stat = sys, stat_path
-        with open(mountinfo, "rb") as stream:
-            self.mounts = [_fields(line) for line in stream]
+        self.mounts = mounts(mountinfo)
 
     def below(self, path):
         """`MAJOR:MINOR` of the whole disk that holds a path, or that a block device is or is part of.  Raises SandboxError."""
@@ -67,23 +66,17 @@ class Disks:
         name = "%d:%d" % (os.major(device), os.minor(device))
         place = "%s/dev/block/%s" % (self.sys, name)
         if os.path.exists(place + "/partition"):
-            with open(os.path.realpath(place) + "/../dev") as stream:
-                return stream.read().strip()
+            return read(os.path.realpath(place) + "/../dev").decode().strip()
         return name
 
     def _mount(self, path):
         """(type, source, super options) of the mount that holds a path: the last of those with the longest mount point."""
         best = (b"", b"an unknown file system", b"", [])
-        for point, kind, source, words in self.mounts:
-            if (path.rstrip(b"/") + b"/").startswith(point.rstrip(b"/") + b"/") and len(point) >= len(best[0]):
-                best = point, kind, source, words
+        for row in self.mounts:
+            above = (path.rstrip(b"/") + b"/").startswith(row.point.rstrip(b"/") + b"/")
+            if above and len(row.point) >= len(best[0]):
+                best = row.point, row.kind, row.source, row.super_options
         return best[1:]
-
-
-def _fields(line):
-    fields = line.rstrip(b"\n").split(b" ")
-    dash = fields.index(b"-", 6)
-    return unescape(fields[4]), fields[dash + 1], unescape(fields[dash + 2]), [unescape(w) for w in fields[-1].split(b",")]
 
 
 def rates(reads, writes, sources, written=(), disks=None):

@@ -11,9 +11,10 @@ import time
 
 from . import place as cgroup_place
 from .limits import named
-from .place import read, write
+from .place import write
 from ..caller import option
 from ..errors import SandboxError, stage
+from ..host.proc import text
 from ..part import Part
 
 SIGKILL = 9
@@ -43,7 +44,7 @@ class Group:
                 continue
             try:
                 write(os.path.join(self.path, setting.file), setting.value)
-                got = read(os.path.join(self.path, setting.file))
+                got = text(os.path.join(self.path, setting.file))
                 why = None if setting.shown_by(got) else "%s reads %r, not %r" % (setting.file, got.strip(), setting.value)
             except OSError as error:
                 if error.errno == errno.ENOENT and setting.file == "memory.swap.max" and not _swap():
@@ -69,9 +70,10 @@ class Group:
             return False, self.notes[control]
         settings = [setting for setting in self.settings if setting.control == control]
         try:
-            inside = "%d" % pid in read(os.path.join(self.path, "cgroup.procs")).split()
-            own = cgroup_place.own_group(read("/proc/%d/cgroup" % pid)) or ""
-            values = [(setting, read(os.path.join(self.path, setting.file)).strip()) for setting in settings]
+            inside = "%d" % pid in text(os.path.join(self.path, "cgroup.procs")).split()
+            own = cgroup_place.own_group(text("/proc/%d/cgroup" % pid)) or ""
+            values = [(setting, text(os.path.join(self.path, setting.file)).strip())
+                      for setting in settings]
         except OSError as error:
             return False, "%s: %s" % (error.filename, error.strerror)
         if not inside or os.path.basename(own) != os.path.basename(self.path):
@@ -97,7 +99,7 @@ class Group:
     def counts(self, name):
         """{key: int} of a file of `KEY VALUE` lines; empty where the kernel or the controller does not have it."""
         try:
-            lines = [line.split() for line in read(os.path.join(self.path, name)).splitlines()]
+            lines = [line.split() for line in text(os.path.join(self.path, name)).splitlines()]
             return dict((line[0], int(line[1])) for line in lines if len(line) == 2)
         except (OSError, ValueError):
             return {}
@@ -105,7 +107,7 @@ class Group:
     def number(self, name):
         """A file of one number, None where there is none (or it says max)."""
         try:
-            return int(read(os.path.join(self.path, name)))
+            return int(text(os.path.join(self.path, name)))
         except (OSError, ValueError):
             return None
 
@@ -137,7 +139,7 @@ class Group:
         try:
             write(os.path.join(self.path, "cgroup.freeze"), "1")
             while not self.wait_empty(0) and time.monotonic() < end:
-                for pid in read(os.path.join(self.path, "cgroup.procs")).split():
+                for pid in text(os.path.join(self.path, "cgroup.procs")).split():
                     if pid != "0":  # a process outside our pid namespace; kill(0) would be ourselves
                         _signal(int(pid))
                 self.wait_empty(0.01)
@@ -196,7 +198,7 @@ class Group:
             found["user_s"] = (cpu["user_usec"] - self.before[0]) / 1e6
             found["system_s"] = (cpu["system_usec"] - self.before[1]) / 1e6
         try:
-            words = read(os.path.join(self.path, "io.stat")).split()
+            words = text(os.path.join(self.path, "io.stat")).split()
         except OSError:
             return found
         for key, name in (("read_bytes", "rbytes="), ("write_bytes", "wbytes=")):
@@ -374,7 +376,7 @@ def _signal(pid):
 def _swap():
     """Whether this host has swap, in use or not."""
     try:
-        return len(read("/proc/swaps").splitlines()) > 1
+        return len(text("/proc/swaps").splitlines()) > 1
     except OSError:
         return True
 

@@ -9,7 +9,7 @@ import os
 
 from ..caller import option
 from ..errors import SandboxError
-from ..host.facts import unescape
+from ..host.proc import MOUNTS, parse, text
 
 #: Root's subtree.  Controllers that it hands on can't be taken from the root group by others meanwhile.
 SUBTREE = "mrunc"
@@ -59,16 +59,10 @@ class Host:
         """This process's."""
         table = ""
         try:
-            table = read("/proc/cgroups")
+            table = text("/proc/cgroups")
         except OSError:
             pass
-        return cls(os.geteuid(), read("/proc/self/mountinfo"), read("/proc/self/cgroup"), table)
-
-
-def read(path):
-    """A whole small file as text."""
-    with open(path, errors="surrogateescape") as stream:
-        return stream.read()
+        return cls(os.geteuid(), text(MOUNTS), text("/proc/self/cgroup"), table)
 
 
 def write(path, text):
@@ -80,20 +74,11 @@ def write(path, text):
         os.close(fd)
 
 
-def mounts(text):
-    """[(mount point, root of the mount, writable)] of the cgroup2 mounts.  text: a mountinfo file.  proc(5)"""
-    out = []
-    for line in text.splitlines():
-        left, _, right = line.partition(" - ")
-        fields, kind = left.split(" "), right.split(" ")
-        if kind[0] == "cgroup2":
-            writable = "rw" in fields[5].split(",") and "rw" in kind[-1].split(",")
-            out.append((_path(fields[4]), _path(fields[3]), writable))
-    return out
-
-
-def _path(field):
-    return os.fsdecode(unescape(os.fsencode(field)))
+def mounts(mountinfo):
+    """[(mount point, root of the mount, writable)] of the cgroup2 mounts.  mountinfo: its text."""
+    return [(os.fsdecode(row.point), os.fsdecode(row.root),
+             b"rw" in row.options and b"rw" in row.super_options)
+            for row in parse(os.fsencode(mountinfo)) if row.kind == b"cgroup2"]
 
 
 def own_group(text):
@@ -113,12 +98,12 @@ def v1_controllers(text):
 
 def controllers(directory):
     """{name} that the group has."""
-    return set(read(directory + "/cgroup.controllers").split())
+    return set(text(directory + "/cgroup.controllers").split())
 
 
 def handed_down(directory):
     """{name} that its children get."""
-    return set(read(directory + "/cgroup.subtree_control").split())
+    return set(text(directory + "/cgroup.subtree_control").split())
 
 
 def own_directory(host):
@@ -262,7 +247,7 @@ def _move_to_leaf(directory):
     except FileExistsError:
         pass
     for _ in range(20):
-        left = [pid for pid in read(directory + "/cgroup.procs").split() if pid != "0"]
+        left = [pid for pid in text(directory + "/cgroup.procs").split() if pid != "0"]
         if not left:
             return
         for pid in left:

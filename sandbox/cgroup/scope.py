@@ -7,6 +7,7 @@ more, in a group that is its own.  systemd-run(1), systemd.resource-control(5)
 import os
 
 from ..errors import SandboxError
+from ..host.proc import text
 
 #: Seconds for the user's systemd manager to make a scope.
 PATIENCE = 20
@@ -109,8 +110,8 @@ def read_facts(own, point, environ):
     uid = os.geteuid()
     handed = None
     try:
-        with open("%s/user.slice/user-%d.slice/user@%d.service/cgroup.controllers" % (point, uid, uid)) as stream:
-            handed = set(stream.read().split())
+        handed = set(text("%s/user.slice/user-%d.slice/user@%d.service/cgroup.controllers" %
+                          (point, uid, uid)).split())
     except OSError:
         pass
     return Facts(uid=uid, pid=os.getpid(), own=own, runtime=runtime, handed=handed,

@@ -2,7 +2,7 @@
 """Which of the host's directories a sandbox shows: what mrunc writes while the program runs must lie in none of them."""
 import os
 
-from ..host.facts import unescape, whole
+from ..host.proc import mounts as rows
 from ..tree.source import mount_id
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
@@ -55,8 +55,7 @@ def _add(places, fd, path, mounts):
 
 def _mounts():
     """{number of a mount: (device, which directory of the file system, mount point)}, bytes.  proc(5)"""
-    rows = [line.split(b" ", 5) for line in whole("/proc/self/mountinfo").split(b"\n")[:-1]]
-    return dict((row[0], (row[2], unescape(row[3]), unescape(row[4]))) for row in rows)
+    return dict((row.number, (row.device, row.root, row.point)) for row in rows())
 
 
 def _location(fd, mounts):

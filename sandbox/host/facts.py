@@ -4,11 +4,10 @@ import os
 
 from ...syscalls import process
 from .etc import HOST_ENTRIES
+from .proc import mounts, read
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")
-#: Room for most files of /proc in one read.
-PIECE = 16384
 #: Of st_mode.  inode(7); the module `stat` and the one behind it are two more to load
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IROTH = 0o170000, 0o040000, 0o100000, 0o120000, 0o004
 KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket", 0o010000: "FIFO",
@@ -24,7 +23,8 @@ PROC_MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi
 
 class Host:
     """Facts.  uid, gid: the caller's; layout: name -> b"" for a directory, target (bytes) for a link; stores, etc:
-    lists of existing paths; cpu: name -> bytes; proc: names below /proc that exist."""
+    lists of existing paths; cpu: name -> bytes; mounts: [proc.Mount];
+    proc: names below /proc that exist."""
 
     __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
 
@@ -63,47 +63,17 @@ class Host:
         self.cpu = {}
         for name in CPU_FILES:
             try:
-                self.cpu[name] = whole("/sys/devices/system/cpu/" + name)
+                self.cpu[name] = read("/sys/devices/system/cpu/" + name)
             except OSError:
                 self.cpu[name] = b"0\n"
         self.hard_limits = dict((name, process.get_limit(name)) for name in ("nofile", "nproc", "cpu"))
-        self.mounts = mount_points("/proc/self/mountinfo")
+        self.mounts = mounts()
         return self
 
 
 def kind_of(mode):
     """The word for a file type.  mode: st_mode."""
     return KINDS.get(mode & S_IFMT, "unknown kind of file")
-
-
-def mount_points(path):
-    """[(mount point, options, optional fields, file system type, its options)] of a mountinfo file.  proc(5)"""
-    out = []
-    for line in whole(path).split(b"\n")[:-1]:
-        fields = line.split(b" ")
-        dash = fields.index(b"-", 6)
-        out.append((unescape(fields[4]), fields[5].split(b","), fields[6:dash], fields[dash + 1], fields[-1].split(b",")))
-    return out
-
-
-def whole(path):
-    """The contents of a small file, as bytes, in four system calls where open() makes seven.  Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = [os.read(fd, PIECE)]
-        while parts[-1]:
-            parts.append(os.read(fd, PIECE))
-        return b"".join(parts)
-    finally:
-        os.close(fd)
-
-
-def unescape(field):
-    """A path of mountinfo, where space, tab, newline and backslash are written in octal."""
-    if b"\\" not in field:
-        return field
-    head, *rest = field.split(b"\\")
-    return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def etc_candidates():
@@ -131,5 +101,5 @@ def _etc_entries():
 
 def own_filters():
     """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
-    _, found, rest = whole("/proc/self/status").partition(b"\nSeccomp_filters:")
+    _, found, rest = read("/proc/self/status").partition(b"\nSeccomp_filters:")
     return int(rest.split(None, 1)[0]) if found else None

@@ -10,7 +10,8 @@ from .child_files import FIRST
 from ..controls import CONTROLS, Control, LEFT_OUT
 from ..errors import SandboxError, show
 from ..seccomp.shipped import BESIDE
-from ..host.facts import mount_points, own_filters, whole
+from ..host.facts import own_filters
+from ..host.proc import mounts, read
 from ..running.stdio import all_null
 from ..tree.default import INODES
 from ...syscalls import libc, process
@@ -52,9 +53,9 @@ class Reading:
     def __init__(self, pid, own, group=None):
         self.pid, self.group, self.own, self.base = pid, group, own, "/proc/%d/" % pid
         # Lines are looked for where they are asked for.  No name can hold a newline: the kernel escapes it.
-        self.status = os.fsdecode(whole(self.base + "status"))
-        self.mounts = mount_points(self.base + "mountinfo")
-        self.limits = whole(self.base + "limits").decode()
+        self.status = os.fsdecode(read(self.base + "status"))
+        self.mounts = mounts(self.base + "mountinfo")
+        self.limits = read(self.base + "limits").decode()
         self.session = os.getsid(pid)
         self.descriptors = dict((int(number), os.readlink("%sfd/%s" % (self.base, number)))
                                 for number in os.listdir(self.base + "fd") if number not in ("0", "1", "2"))
@@ -215,7 +216,7 @@ def _userns_limit(name, plan, reading, facts, features, identity, control_fds):
 def _nested(name, plan, reading, facts, features, identity, control_fds):
     # The sandbox's first user namespace is named by the owner of its uts namespace; from outside, the map tells: a
     # nested one maps our id from the level above, not from the host.
-    line = whole("/proc/%d/uid_map" % reading.pid).decode().split()
+    line = read("/proc/%d/uid_map" % reading.pid).decode().split()
     inner = reading.namespace("user")
     nested = inner is not None and facts.get("outer-userns") not in (None, inner)
     return nested, "%s, inside %s; uid_map %s" % (inner, facts.get("outer-userns"), " ".join(line))
@@ -223,16 +224,18 @@ def _nested(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _propagation(name, plan, reading, facts, features, identity, control_fds):
-    peers = [point for point, _, fields, _, _ in reading.mounts if any(f.startswith(FREE_PROPAGATION) for f in fields)]
+    peers = [row.point for row in reading.mounts
+             if any(field.startswith(FREE_PROPAGATION) for field in row.fields)]
     return not peers, "%d mounts, all private" % len(reading.mounts) if not peers else "not private: %r" % peers[:3]
 
 
 @reads
 def _mounts(name, plan, reading, facts, features, identity, control_fds):
     got, details, wanted = {}, {}, reading.own.mounts
-    for point, options, _, _, super_options in reading.mounts:
-        details[point] = super_options
-        got[point] = got[point] & set(options) if point in got else set(options)
+    for row in reading.mounts:
+        details[row.point] = row.super_options
+        options = set(row.options)
+        got[row.point] = got[row.point] & options if row.point in got else options
     if got.keys() != wanted.keys():
         wrong = sorted(set(got) ^ set(wanted))
         return False, "not as planned: %s" % ", ".join(show(point) for point in wrong[:4])
@@ -257,13 +260,13 @@ def _tmpfs_words(op):
 
 @reads
 def _root_ro(name, plan, reading, facts, features, identity, control_fds):
-    options = [options for point, options, _, _, _ in reading.mounts if point == b"/"]
+    options = [row.options for row in reading.mounts if row.point == b"/"]
     return bool(options) and all(b"ro" in o for o in options), "mountinfo: / %s" % b",".join(options[0]).decode()
 
 
 @reads
 def _proc(name, plan, reading, facts, features, identity, control_fds):
-    found = [(kind, words) for point, _, _, kind, words in reading.mounts if point == b"/proc"]
+    found = [(row.kind, row.super_options) for row in reading.mounts if row.point == b"/proc"]
     words = found[0][1] if found else []
     hidden = b"hidepid=invisible" in words or b"hidepid=2" in words
     restricted = hidden and (b"subset=pid" in words or plan.spec.proc == "full")
@@ -273,7 +276,7 @@ def _proc(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _dev(name, plan, reading, facts, features, identity, control_fds):
-    names = sorted(show(point) for point, _, _, _, _ in reading.mounts if point.startswith(b"/dev"))
+    names = sorted(show(row.point) for row in reading.mounts if row.point.startswith(b"/dev"))
     return set(names) == set(show(p) for p in plan.mounts if p.startswith(b"/dev")), " ".join(names)
 
 
@@ -321,7 +324,7 @@ def _core(name, plan, reading, facts, features, identity, control_fds):
     soft, hard = reading.limit(LIMIT_ROWS["core"])
     how = "%s %s:%s" % (LIMIT_ROWS["core"], soft, hard)
     try:
-        pattern = whole("/proc/sys/kernel/core_pattern")
+        pattern = read("/proc/sys/kernel/core_pattern")
     except FileNotFoundError:
         return True, how + "; no core_pattern: this kernel dumps nothing"
     except OSError as error:
@@ -337,7 +340,7 @@ def _core(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _oom(name, plan, reading, facts, features, identity, control_fds):
-    score = whole(reading.base + "oom_score_adj").decode().strip()
+    score = read(reading.base + "oom_score_adj").decode().strip()
     return score == "%d" % FIRST, "oom_score_adj %s" % score
 
 

@@ -9,7 +9,7 @@ import os
 import struct
 
 from ..errors import SandboxError, usage
-from ..host.facts import whole
+from ..host.proc import read
 
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"
@@ -19,7 +19,7 @@ WHOLE = [(0, 4294967295)]
 
 def read_map(path):
     """[(first id inside, count)] of a uid_map or gid_map file.  user_namespaces(7)"""
-    return [(int(line.split()[0]), int(line.split()[2])) for line in whole(path).split(b"\n")[:-1]]
+    return [(int(line.split()[0]), int(line.split()[2])) for line in read(path).split(b"\n")[:-1]]
 
 
 def wanted_range(environ):

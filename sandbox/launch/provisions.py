@@ -11,7 +11,7 @@ from ...syscalls import libc, process
 from . import idmap
 from .. import init
 from ..errors import ENOSYS, SandboxError, stage
-from ..host.facts import whole
+from ..host.proc import read
 
 
 
@@ -136,8 +136,8 @@ def take_signals(held):
     held.add(signals.pthread_sigmask, signals.SIG_SETMASK, before)
     # Some callers ignore it: then nobody could be waited for, and no usage would be known.
     signals.signal(signals.SIGCHLD, signals.SIG_DFL)
-    read = process.signal_descriptor([number for number in init.WATCHED if number not in ignored])
-    return held.keep(read), ignored
+    watched = [number for number in init.WATCHED if number not in ignored]
+    return held.keep(process.signal_descriptor(watched)), ignored
 
 
 def boot_offsets():
@@ -152,5 +152,6 @@ def ignored_signals():
 
     Python ignores SIGPIPE and SIGXFSZ itself, nohup SIGHUP.
     """
-    mask = int(whole("/proc/self/status").partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
+    status = read("/proc/self/status")
+    mask = int(status.partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]

@@ -4,6 +4,8 @@ import errno
 import os
 import resource
 
+from ..host.proc import read
+
 #: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs
 #: those of many.
 LIMITS = tuple(number for number in range(16) if number != resource.RLIMIT_NOFILE)
@@ -15,8 +17,6 @@ VIEW = ("ns/mnt", "ns/user")
 SHARED = ("ns/net", "ns/ipc", "ns/uts", "ns/cgroup", "ns/pid_for_children", "ns/time_for_children")
 #: This process, or the host, has no descriptor left.
 NONE_LEFT = (errno.EMFILE, errno.ENFILE)
-#: Most files of /proc that are read here are shorter.
-PIECE = 4096
 
 
 def surroundings(shares=False):
@@ -94,18 +94,8 @@ def scheduling(place):
 def _text_of(name, place):
     """Returns a file below the descriptor `place`, b"" where it can't be read.  Raises OSError."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place)
-    except OSError as error:
+        return read(name, place)
+    except OSError as error:  # a label where there is no security module, for example
         if error.errno in NONE_LEFT:  # that says nothing of the file
             raise
         return b""
-    try:
-        text = piece = os.read(fd, PIECE)
-        while len(piece) == PIECE:  # of one who is in hundreds of groups
-            piece = os.read(fd, PIECE)
-            text += piece
-        return text
-    except OSError:  # a label where there is no security module
-        return b""
-    finally:
-        os.close(fd)

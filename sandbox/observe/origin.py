@@ -2,6 +2,8 @@
 """Who made a call: the process of a thread, and its executable, as /proc says.  Evidence, never a decision."""
 import os
 
+from ..host.proc import read
+
 #: Bytes of a path that are kept.
 LONGEST = 1024
 #: So many threads are remembered; then the memory starts anew.
@@ -34,18 +36,10 @@ class Origins:
         return known[1], path if path is None or len(path) <= LONGEST else path[:LONGEST] + "..."
 
 
-def _read(path):
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096)
-    finally:
-        os.close(fd)
-
-
 def _start_time(thread):
     """In clock ticks since boot, b"" where it is gone.  proc_pid_stat(5), field 22"""
     try:
-        return _read("/proc/%d/stat" % thread).rpartition(b")")[2].split()[19]
+        return read("/proc/%d/stat" % thread, first=4096).rpartition(b")")[2].split()[19]
     except (OSError, IndexError):
         return b""
 
@@ -53,7 +47,7 @@ def _start_time(thread):
 def _process(thread):
     """The thread group's id in the innermost pid namespace, or 0.  proc_pid_status(5): NStgid, Linux 4.1"""
     try:
-        for line in _read("/proc/%d/status" % thread).split(b"\n"):
+        for line in read("/proc/%d/status" % thread, first=4096).split(b"\n"):
             if line.startswith(b"NStgid:"):
                 return int(line.split()[-1])
     except (OSError, ValueError, IndexError):

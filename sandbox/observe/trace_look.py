@@ -3,6 +3,7 @@
 import os
 
 from ..decode.memory import shown
+from ..host.proc import read
 
 #: Bytes of a command line that are read, and arguments that are kept of it.
 LINE, WORDS = 8192, 32
@@ -28,7 +29,7 @@ def look(thread, known):
         if before is not None and before.started == numbers[19]:
             out = Seen(thread, int(numbers[1]), before.pid, before.uid, numbers[19])
         else:
-            status = _read("/proc/%d/status" % thread, 16384)
+            status = read("/proc/%d/status" % thread, first=16384)
             process = int(_field(status, b"Tgid"))
             numbers = numbers if process == thread else _stat(process)
             out = Seen(process, int(numbers[1]), int((_field(status, b"NStgid") or b"%d" % process).split()[-1]),
@@ -47,14 +48,14 @@ def look(thread, known):
 def inside(process):
     """The pid that a process has inside, by the pid that it has here, or None."""
     try:
-        return int(_field(_read("/proc/%d/status" % process, 16384), b"NStgid").split()[-1])
+        return int(_field(read("/proc/%d/status" % process, first=16384), b"NStgid").split()[-1])
     except (OSError, ValueError, IndexError):
         return None
 
 
 def _stat(thread):
     """proc_pid_stat(5) from field 3 on."""
-    return _read("/proc/%d/stat" % thread, 4096).rpartition(b")")[2].split()
+    return read("/proc/%d/stat" % thread, first=4096).rpartition(b")")[2].split()
 
 
 def _field(status, name):
@@ -79,7 +80,7 @@ def link(process, name):
 def command_line(process):
     """[argument], as text, of what a process runs, or None."""
     try:
-        data = _read("/proc/%d/cmdline" % process, LINE)
+        data = read("/proc/%d/cmdline" % process, first=LINE)
     except OSError:
         return None
     if not data:
@@ -92,15 +93,7 @@ def command_line(process):
 def uid_map(process):
     """[(first inside, first here, count)] of a process's user namespace."""
     try:
-        lines = _read("/proc/%d/uid_map" % process, 4096).splitlines()
+        lines = read("/proc/%d/uid_map" % process, first=4096).splitlines()
         return [tuple(int(number) for number in line.split()) for line in lines]
     except (OSError, ValueError):
         return []
-
-
-def _read(path, size):
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, size)
-    finally:
-        os.close(fd)

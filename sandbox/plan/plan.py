@@ -225,13 +225,13 @@ def refuse_ownerless(op, mounts):
     if op.kind != "bind" or not op.options["user"]:
         return
     inside = op.src.rstrip(b"/") + b"/"
-    above = [row for row in mounts if inside.startswith(row[0].rstrip(b"/") + b"/")]
-    for point, _, _, kind, _ in [max(above, key=lambda row: len(row[0]))] * bool(above) + \
-            [row for row in mounts if row[0].startswith(inside)]:
-        if kind in OWNERLESS:
+    above = [row for row in mounts if inside.startswith(row.point.rstrip(b"/") + b"/")]
+    for row in [max(above, key=lambda row: len(row.point))] * bool(above) + \
+            [row for row in mounts if row.point.startswith(inside)]:
+        if row.kind in OWNERLESS:
             from ..caller import option
             raise usage(show(op.src), "%s is a %s, which can't be mapped to an owner" % (
-                show(point), kind.decode()),
+                show(row.point), row.kind.decode()),
                         "bring files in with " + option("copy"), stage="sources")
 
 
@@ -247,9 +247,9 @@ def expected_mounts(operations, host, root_writable=False):
         out[op.dst] = flags
         if op.kind == "bind":
             source = op.src.rstrip(b"/") + b"/"
-            for point, _, _, _, _ in host.mounts:
-                if point.startswith(source) and point != b"/":
-                    out[op.dst + b"/" + point[len(source):]] = set(flags)
+            for row in host.mounts:
+                if row.point.startswith(source) and row.point != b"/":
+                    out[op.dst + b"/" + row.point[len(source):]] = set(flags)
     return out
 
 

@@ -2,6 +2,7 @@
 """Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
 from ..host import etc
 from ..errors import SandboxError
+from ..host.proc import read
 
 HOME = b"/home/user"
 
@@ -31,8 +32,7 @@ def adapt(plan, host):
 
 def root_is_root(path):
     """Whether uid 0 of a uid_map file is also its parent's 0.  Where it isn't, it is some user's.  user_namespaces(7)"""
-    with open(path) as stream:
-        return any(line.split()[:2] == ["0", "0"] for line in stream)
+    return any(line.split()[:2] == [b"0", b"0"] for line in read(path).split(b"\n"))
 
 
 def settle(plan, identity):

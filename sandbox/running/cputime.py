@@ -16,6 +16,7 @@ import time
 
 from ..controls import Control
 from ..errors import SandboxError, stage
+from ..host.proc import read
 from ..part import Part
 
 #: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
@@ -213,15 +214,9 @@ class Meter:
         """(start, user, system, user and system of the children waited for, parent, resident pages), times in ticks; None where
         it is gone.  proc_pid_stat(5)"""
         try:
-            fd = os.open(name + "/stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+            fields = read(name + "/stat", self.proc, first=4096).rpartition(b")")[2].split()
         except OSError:
             return None
-        try:
-            fields = os.read(fd, 4096).rpartition(b")")[2].split()
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
         return tuple(int(fields[number]) for number in (19, 11, 12, 13, 14, 1, 21))
 
 

@@ -10,6 +10,7 @@ import os
 import select
 import time
 
+from ..host.proc import read
 from ...syscalls import process
 
 SIGKILL = 9
@@ -202,7 +203,7 @@ def children(directory):
     if tasks >= 0:
         try:
             for task in os.listdir(tasks):
-                found += _read(task + "/children", tasks).split()
+                found += read(task + "/children", tasks, first=1 << 16).split()
         except OSError:
             pass
         os.close(tasks)
@@ -216,7 +217,7 @@ def status(directory):
     which execve(2) frees the old memory, as slowly as a program likes.
     """
     try:
-        return _read("status", directory) if directory >= 0 else b""
+        return read("status", directory, first=1 << 16) if directory >= 0 else b""
     except OSError:
         return b""
 
@@ -225,14 +226,6 @@ def parent(directory):
     """The number of its parent, -1 where it has been waited for."""
     words = status(directory).partition(b"\nPPid:")[2].split(None, 1)
     return int(words[0]) if words else -1
-
-
-def _read(path, directory=None):
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        return os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)
 
 
 def opened(path, directory=None):

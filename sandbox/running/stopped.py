@@ -2,6 +2,10 @@
 """Whether a sandbox does nothing because it was stopped (SIGSTOP, SIGTSTP, SIGTTIN): asked when a deadline is reached."""
 import os
 
+from ..host.proc import read
+
+#: Bytes of one file that are looked at.
+FIRST = 1 << 16
 #: A sandbox with more processes is not looked through.
 MOST = 4096
 
@@ -22,7 +26,8 @@ def _children(pid):
     """Needs CONFIG_PROC_CHILDREN.  proc_pid_task(5)"""
     try:
         tasks = os.listdir("/proc/%d/task" % pid)
-        return [int(word) for task in tasks for word in _read("/proc/%d/task/%s/children" % (pid, task)).split()]
+        return [int(word) for task in tasks
+                for word in read("/proc/%d/task/%s/children" % (pid, task), first=FIRST).split()]
     except OSError:
         return []
 
@@ -31,14 +36,7 @@ def _state(pid):
     """Of `status`, where a name has no line end.  `stat` may wait for a process that executes a program: on newer kernels
     (seen on 6.18.44) it takes exec_update_lock, under which execve(2) frees the old memory, as slowly as a program likes."""
     try:
-        return _read("/proc/%d/status" % pid).partition(b"\nState:")[2].split(None, 1)[0]
+        status = read("/proc/%d/status" % pid, first=FIRST)
+        return status.partition(b"\nState:")[2].split(None, 1)[0]
     except (OSError, IndexError):
         return b""
-
-
-def _read(path):
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 65536)
-    finally:
-        os.close(fd)

@@ -11,6 +11,7 @@ import struct
 import termios
 import time
 
+from ..host.proc import read
 from .carry import Carrier, Flow, become_null
 from ..errors import SandboxError, stage
 from ..part import Part
@@ -120,8 +121,7 @@ class Terminal(Carrier):
         try:
             if self.host is None:
                 return os.tcgetpgrp(self.given[0]) == os.getpgrp()
-            with open("/proc/%d/stat" % self.host, "rb") as stream:
-                fields = stream.read().rpartition(b") ")[2].split()
+            fields = read("/proc/%d/stat" % self.host).rpartition(b") ")[2].split()
             device = int.from_bytes(fcntl.ioctl(self.given[0], TIOCGDEV, b"\0\0\0\0"), "little")
             return int(fields[4]) != device or fields[2] == fields[5]  # tty_nr, pgrp, tpgid.  proc_pid_stat(5)
         except OSError:  # not our controlling terminal: nobody's job control is in the way
@@ -203,8 +203,8 @@ class Terminal(Carrier):
             leader = int.from_bytes(fcntl.ioctl(self.master, TIOCGSID, b"\0\0\0\0"), "little")
             if os.tcgetpgrp(self.master) != leader:
                 return False
-            with open("/proc/%d/status" % leader, "rb") as stream:
-                ignored = stream.read().partition(b"\nSigIgn:")[2].split(None, 1)[0]
+            status = read("/proc/%d/status" % leader)
+            ignored = status.partition(b"\nSigIgn:")[2].split(None, 1)[0]
             return not int(ignored, 16) >> SIGTSTP - 1 & 1
         except (OSError, termios.error, IndexError):
             return False

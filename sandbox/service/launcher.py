@@ -27,6 +27,7 @@ from .. import init
 from ..launch import provisions, run as launch
 from ..errors import SandboxError, usage
 from ..host.kernel import Features
+from ..host.proc import read
 from ..running.loop import Loop
 from ..plan.spec import Spec, known
 from .plans import Plans
@@ -88,11 +89,7 @@ class Host:
         if self.fd >= 0:
             return self.fd in events
         try:
-            fd = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.place)
-            try:
-                return os.read(fd, 4096).rpartition(b") ")[2][:1] in b"ZX"
-            finally:
-                os.close(fd)
+            return read("stat", self.place, first=4096).rpartition(b") ")[2][:1] in b"ZX"
         except OSError:
             return True
 

@@ -10,6 +10,7 @@ import os
 import time
 
 from ..errors import SandboxError
+from ..host.proc import read
 from .job import Job, killed
 from .launcher import Served
 from .warm import Later, WARM, Warm
@@ -245,10 +246,6 @@ class Diagnosis(Job):
 def _group():
     """The control groups of this process, as text; its children's are the same."""
     try:
-        fd = os.open("/proc/self/cgroup", os.O_RDONLY | os.O_CLOEXEC)
+        return read("/proc/self/cgroup")
     except OSError:
         return None
-    try:
-        return os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)

@@ -9,7 +9,7 @@ import errno
 import os
 
 from ...syscalls import mount
-from ..host.facts import unescape
+from ..host.proc import mounts
 
 #: Of statvfs(3), and the same in MS_* and MOUNT_ATTR_*: read-only, nosuid, nodev, noexec.
 KEPT = 0xf
@@ -41,10 +41,5 @@ def add(path, attributes):
 
 
 def table():
-    """{id: (id of the mount that it is mounted on, mount point)}.  proc(5), mountinfo"""
-    rows = {}
-    with open("/proc/self/mountinfo", "rb") as stream:
-        for line in stream:
-            fields = line.split(b" ", 5)
-            rows[int(fields[0])] = int(fields[1]), unescape(fields[4])
-    return rows
+    """{id: (id of the mount that it is mounted on, mount point)}.  Raises OSError."""
+    return dict((row.number, (row.parent, row.point)) for row in mounts())

@@ -8,7 +8,8 @@ the table does not place: names relative to a service's directory, and services 
 import os
 
 from ..errors import SandboxError, show
-from ..host.facts import STORES, whole
+from ..host.facts import STORES
+from ..host.proc import read
 
 S_IFMT, S_IFSOCK = 0o170000, 0o140000
 #: So many entries of a store are searched.  A few ms; a larger one is covered by the table alone.
@@ -30,7 +31,7 @@ def bound(trees):
     """Yields (path, tree) for every bound socket below a tree, where it is what lies at its name.  Raises OSError.  unix(7),
     proc(5)"""
     folders = {}
-    for line in whole("/proc/self/net/unix").split(b"\n"):
+    for line in read("/proc/self/net/unix").split(b"\n"):
         if b" /" not in line:
             continue  # a socket without a name, or an abstract one
         folder, _, name = line.split(None, 7)[7].rpartition(b"/")

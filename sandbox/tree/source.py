@@ -9,7 +9,9 @@ its names at any moment; it can't exchange what is held.
 import errno
 import os
 import sys
+
 from ..errors import show
+from ..host.proc import read
 
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -120,12 +122,8 @@ class Source:
 
 
 def mount_id(fd):
-    """The number (bytes) of the mount that something open lies on.  proc(5), fdinfo"""
-    told = os.open("/proc/self/fdinfo/%d" % fd, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(told, 4096).partition(b"mnt_id:")[2].split()[0]
-    finally:
-        os.close(told)
+    """The number of the mount that something open lies on.  proc_pid_fdinfo(5)"""
+    return int(read("/proc/self/fdinfo/%d" % fd, first=4096).partition(b"mnt_id:")[2].split()[0])
 
 
 def enter(folder, step):
