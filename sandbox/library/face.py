@@ -10,7 +10,8 @@ HOMES = {"Result": "result.result", "SandboxError": "errors"}
 #: import: its child would find the modules locked by a thread that it does not have.
 IMPORTING = _thread.RLock()
 if hasattr(os, "register_at_fork"):  # Python 3.7
-    os.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release,
+    os.register_at_fork(before=IMPORTING.acquire,  # novermin
+                        after_in_parent=IMPORTING.release,
                         after_in_child=IMPORTING.release)
 
 
