@@ -104,8 +104,9 @@ def same_set_up(place):
     from mrunc.sandbox.plan import spec
     plan = plan_text.as_dict(run.prepare(spec.Spec(["/bin/true"])))
     files = {}
-    for number, operation in enumerate(op for op in run.prepare(spec.Spec(["/bin/true"])).operations if op.kind == "file"):
-        files[os.fsdecode(operation.dst)] = _written(place, "file-%d" % number, operation.src or b"")
+    operations = run.prepare(spec.Spec(["/bin/true"])).operations
+    for number, operation in enumerate(op for op in operations if op.kind == "file"):
+        files[os.fsdecode(operation.dst)] = _written(place, "file-%d" % number, operation.content)
     bound = {op["dst"] for op in plan["operations"] if op["kind"] in ("bind", "device")}
     out = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "0", "--gid", "0", "--hostname", plan["hostname"],
            "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv", "--dev", "/dev"]

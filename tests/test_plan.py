@@ -8,7 +8,7 @@ import types
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox.tree import default, source, user_mounts
+from mrunc.sandbox.tree import operations, source, user_mounts
 from mrunc.sandbox import controls
 from mrunc.sandbox.host import etc, facts as host
 from mrunc.sandbox.plan import plan
@@ -18,7 +18,7 @@ from mrunc.sandbox.host.proc import parse
 from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import landlock
 
-RO, NOSUID, NODEV, NOEXEC = default.RO, default.NOSUID, default.NODEV, default.NOEXEC
+RO, NOSUID, NODEV, NOEXEC = operations.RO, operations.NOSUID, operations.NODEV, operations.NOEXEC
 
 
 def made_up(uid=1000, **changes):
@@ -86,14 +86,14 @@ def test_every_mount_is_nosuid_and_only_devices_may_be_devices():
     for op in made.operations:
         if op.kind == "bind" and op.dst.startswith(b"/etc/"):
             assert op.flags == RO | NOSUID | NODEV | NOEXEC, op.dst
-        if op.kind in default.MOUNTS:
+        if op.is_mount:
             assert op.flags & NOSUID, op.dst
             assert op.flags & NODEV or op.kind in ("device", "devpts", "mask-file"), op.dst
         if op.kind in ("device", "mask-file"):
             assert op.flags & (RO | NOEXEC) == RO | NOEXEC
         if op.kind in ("bind", "proc"):
             assert op.flags & RO
-        assert op.kind in default.KINDS and op.dst.startswith(b"/")
+        assert op.dst.startswith(b"/")
 
 
 def test_no_directory_is_made_below_a_bind_of_the_host():
@@ -125,11 +125,11 @@ def test_proc_comes_last_because_it_needs_the_old_root():
 
 
 def test_proc_shows_own_processes_only_unless_asked():
-    assert at(make(), b"/proc", "proc")[0].options["subset"] is True
-    assert at(make(proc="full"), b"/proc", "proc")[0].options["subset"] is False
+    assert at(make(), b"/proc", "proc")[0].subset is True
+    assert at(make(proc="full"), b"/proc", "proc")[0].subset is False
     assert at(make(proc="none"), b"/proc", "proc") == [] and make(proc="none").controls["proc"] is False
-    left_out = at(make(unsafe_without="proc"), b"/proc", "proc")[0].options
-    assert (left_out["subset"], left_out["hidepid"]) == (False, False)
+    left_out = at(make(unsafe_without="proc"), b"/proc", "proc")[0]
+    assert (left_out.subset, left_out.hidepid) == (False, False)
 
 
 #: Of /proc: what acts on the host or tells of it, wherever it is there.
@@ -157,7 +157,8 @@ def test_the_hosts_layout_is_kept():
 
 def test_the_writable_places():
     made = make()
-    sizes = dict((op.dst, (op.options["size"], op.options["mode"], op.flags)) for op in made.operations if op.kind == "tmpfs")
+    sizes = dict((op.dst, (op.size, op.mode, op.flags)) for op in made.operations
+                 if op.kind == "tmpfs")
     assert sizes == {b"/": (16 << 20, 0o755, NOSUID | NODEV | NOEXEC), b"/tmp": (1 << 30, 0o1777, NOSUID | NODEV),
                      b"/box": (1 << 30, 0o755, NOSUID | NODEV), b"/root": (256 << 20, 0o700, NOSUID | NODEV),
                      b"/dev/shm": (256 << 20, 0o1777, NOSUID | NODEV | NOEXEC)}
@@ -243,7 +244,7 @@ def test_another_machine_has_no_plan(monkeypatch):
 
 def test_the_expected_mounts_are_the_planned_ones_and_those_below_the_sources():
     made = make()
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in default.MOUNTS} | {b"/usr/local"}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.is_mount} | {b"/usr/local"}
     assert made.mounts[b"/usr/local"] == {"ro", "nosuid", "nodev"} == made.mounts[b"/usr"]
     assert made.mounts[b"/"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/tmp"] == {"nosuid", "nodev"}
     assert made.mounts[b"/dev/null"] == {"ro", "nosuid", "noexec"}
@@ -269,7 +270,8 @@ def test_a_directory_shown_where_nothing_is(here):
     made = make(ro=["d:/mnt/a/b"], rw=["d:/data"])
     assert [op.kind for op in at(made, b"/mnt/a")] == ["directory"]
     shown = at(made, b"/mnt/a/b", "bind")[0]
-    assert (shown.src, shown.flags, shown.options["directory"], shown.options["user"]) == (here + b"/d", RO | NOSUID | NODEV, True, True)
+    assert (shown.src, shown.flags) == (here + b"/d", RO | NOSUID | NODEV)
+    assert shown.directory and shown.user
     assert at(made, b"/data", "bind")[0].flags == NOSUID | NODEV
     assert [name for name, _ in made.filters] == ["default", "setid"] and made.controls["setid-filter"]
     assert [name for name, _ in make(rw=["d:/data"], unsafe_without="setid-filter").filters] == ["default"]
@@ -290,8 +292,9 @@ def test_the_current_directory_as_box(here):
 
 def test_a_mount_of_the_user_replaces_the_default_one_and_what_was_below(here):
     made = make(tmpfs=["/tmp=5M", "/dev/shm=1M", "/srv"], ro=["d:/etc"])
-    assert [op.options["size"] for op in at(made, b"/tmp", "tmpfs")] == [5 << 20]
-    assert at(made, b"/tmp", "tmpfs")[0].options["mode"] == 0o1777 and at(made, b"/srv", "tmpfs")[0].options["mode"] == 0o755
+    assert [op.size for op in at(made, b"/tmp", "tmpfs")] == [5 << 20]
+    assert at(made, b"/tmp", "tmpfs")[0].mode == 0o1777
+    assert at(made, b"/srv", "tmpfs")[0].mode == 0o755
     assert at(made, b"/dev/shm", "tmpfs")[0].flags & NOEXEC and not at(made, b"/tmp", "tmpfs")[0].flags & NOEXEC
     assert not [op for op in made.operations if op.dst.startswith(b"/etc/")] and at(made, b"/etc", "bind")
 
@@ -442,7 +445,7 @@ def test_the_directories_between_a_writable_mount_and_one_below_it_are_pinned(tm
     (tmp_path / "link").symlink_to("a")
     made = make(rw=[(str(tmp_path), "/p")], ro=[(str(deep), "/p/a/b/c"), (str(deep.parent), "/p/a/b")])
     pinned = at(made, b"/p/a", "bind")
-    assert len(pinned) == 1 and pinned[0].options["rw"] and not pinned[0].flags & RO
+    assert len(pinned) == 1 and pinned[0].rw and not pinned[0].flags & RO
     assert len(at(made, b"/p/a/b", "bind")) == 1 and at(made, b"/p/a/b", "bind")[0].flags & RO
     for place, why in (("/p/link/b", "symlink"), ("/p/missing/x", "is not there")):
         with pytest.raises(SandboxError) as caught:
@@ -501,7 +504,7 @@ def test_a_hardened_tree_has_no_writable_place_but_the_named():
 def test_an_overlay_takes_the_place_of_a_bind(here):
     made = make(made_up(uid=os.getuid()), ro=["d:/srv/t"], overlay=["/srv/t"])
     op, = [op for op in at(made, b"/srv/t") if op.kind in ("bind", "overlay")]
-    assert (op.kind, op.flags) == ("overlay", NOSUID | NODEV) and op.options["size"] == 1 << 30
+    assert (op.kind, op.flags) == ("overlay", NOSUID | NODEV) and op.size == 1 << 30
     assert dict(made.landlock_rules)[b"/srv/t"] & landlock.WRITE_FILE and made.mounts[b"/srv/t"] == {"nosuid", "nodev"}
     refused("nothing is shown", overlay=["/srv/x"])
 
@@ -527,13 +530,15 @@ def test_only_places_with_nothing_but_our_own_directories_above_are_reached_by_n
     """A link or a mount on the way could lead anywhere: those are walked."""
     made = make()
     assert all(made.plain[1:]), "the default tree is all ours"
-    ops = [default.tmpfs(b"/", 1)]
-    ops += [default.Operation("directory", path, mode=0o755) for path in (b"/a", b"/a/b", b"/a/b/c")]
-    ops += [default.Operation("symlink", b"/l", b"/a"), default.tmpfs(b"/a/b", 1)]
+    ops = [operations.Root(1)]
+    ops += [operations.Directory(path) for path in (b"/a", b"/a/b", b"/a/b/c")]
+    ops += [operations.Symlink(b"/l", b"/a"), operations.Tmpfs(b"/a/b", 1)]
     plain = len(ops)
-    ops += [default.Operation("file", b"/l/f", b""), default.tmpfs(b"/l", 1), default.Operation("directory", b"/l", mode=0o755),
-            default.Operation("file", b"/l/g", b""), default.Operation("file", b"/a/b/c/f", b""), default.tmpfs(b"/missing", 1)]
-    assert default.plain_places(ops) == [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
+    ops += [operations.File(b"/l/f"), operations.Tmpfs(b"/l", 1), operations.Directory(b"/l"),
+            operations.File(b"/l/g"), operations.File(b"/a/b/c/f"),
+            operations.Tmpfs(b"/missing", 1)]
+    assert operations.plain_places(ops) == \
+        [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
 
 
 def test_system_trees_are_the_hosts_own_directories(here):
@@ -563,5 +568,5 @@ def test_a_link_that_others_can_have_planted_is_refused(here, tmp_path):
     assert "%s:/x" % (tmp_path / "d") in error.remedy and "follow_links" in error.remedy
     refused("No such file", ro=[(b"open/gone", b"/x")])
     made = make(ro=[(b"open/link", b"/x")], follow_links=True)
-    assert at(made, b"/x", "bind")[0].options["source"].directory
+    assert at(made, b"/x", "bind")[0].source.directory
     made.release()

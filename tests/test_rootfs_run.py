@@ -10,7 +10,7 @@ import pytest
 
 import mrunc  # noqa: F401  (makes the package)
 from conftest import PYTHON, ROOT, USER
-from mrunc.sandbox.tree import default, userland
+from mrunc.sandbox.tree import operations, userland
 from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.plan.spec import Spec
@@ -359,11 +359,11 @@ def test_the_plan_binds_the_trees_entries_and_nothing_of_the_hosts(tmp_path):
     base = os.fsencode(str(tree))
     binds = {op.dst: op for op in made.operations if op.kind == "bind"}
     assert set(binds) == {b"/usr", b"/etc", b"/var", b"/srv", b"/home", b"/data", b"/init"}
-    assert all(op.src == base + op.dst and op.flags & default.RO and op.flags & default.NOSUID and op.flags & default.NODEV
-               for op in binds.values())
+    flags = operations.RO | operations.NOSUID | operations.NODEV
+    assert all(op.src == base + op.dst and op.flags & flags == flags for op in binds.values())
     assert [op.dst for op in made.operations if op.kind == "cover"] == [b"/etc/hosts"]
     assert at(made, b"/bin", "symlink")[0].src == b"usr/bin" and at(made, b"/var/tmp", "tmpfs") and at(made, b"/opt", "directory")
-    assert set(made.mounts) == {op.dst for op in made.operations if op.kind in default.MOUNTS}
+    assert set(made.mounts) == {op.dst for op in made.operations if op.is_mount}
     assert made.mounts[b"/etc/hosts"] == {"ro", "nosuid", "nodev", "noexec"} and made.mounts[b"/usr"] == {"ro", "nosuid", "nodev"}
     assert set(make(rootfs=str(tree), user="1000").mounts) >= {b"/root", b"/home/user"} and \
         b"/home" not in make(rootfs=str(tree), user="1000").mounts

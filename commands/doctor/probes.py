@@ -8,8 +8,8 @@ import os
 from ...syscalls import caps, landlock, libc, mount, process, seccomp
 from ...syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
 from ...sandbox.host.kernel import Features
-from ...sandbox.tree.default import tmpfs
-from ...sandbox.tree.mounting import Tree, joined, new_root, taken, stand_in
+from ...sandbox.tree.mounting import Tree, joined, new_root, stand_in, taken
+from ...sandbox.tree.operations import Root
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -96,11 +96,11 @@ def _root(bind):
     features = Features()
     mount.make_private(b"/")
     tree = taken(b"/usr", features.mount_api) if bind else -1
-    root = new_root(tmpfs(b"/", 1 << 20), features.mount_api)
+    root = new_root(Root(1 << 20), features.mount_api)
     os.fchdir(root)
     if bind:
         os.mkdir("usr", dir_fd=root)
-        Tree(root, {}, {}, None, stand_in(features), features.mount_api).attach(
+        Tree(root, {}, {}, {}, None, stand_in(features), features.mount_api).attach(
             tree, b"/usr", mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID)
     mount.pivot_root(b".", b".")
     mount.umount(b".")

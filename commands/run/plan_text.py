@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A plan for people and as JSON: what --print-plan shows.  No start needs it."""
-from ...sandbox import units
 from ...sandbox.errors import show
-from ...sandbox.tree.default import INODES
 from ...sandbox.seccomp.shipped import digest_of
 from ...syscalls import landlock
 
@@ -40,7 +38,7 @@ def describe(plan):
         yield "LEFT OUT      %s" % " ".join(sorted(spec.unsafe_without))
     yield "file system"
     for op in plan.operations:
-        yield "  " + _operation(op)
+        yield "  " + op.line()
     if plan.tier.own_tree:
         yield "  read-only      /"
     for path, rights in () if plan.tier.own_tree else plan.landlock_rules:
@@ -65,33 +63,7 @@ def as_dict(plan):
         "timeout": spec.timeout, "cpu_time": spec.cpu_time, "max_output": spec.max_output, "grace": spec.grace,
         "proc": spec.proc, "tty": spec.tty,
         "controls": [{"name": name, "asked": asked} for name, asked in plan.controls.items()],
-        "operations": [_operation_as_dict(op) for op in plan.operations],
+        "operations": [op.as_dict() for op in plan.operations],
         "landlock": [{"path": text(path), "rights": rights} for path, rights in plan.landlock_rules],
         "mounts": dict((text(path), sorted(flags)) for path, flags in plan.mounts.items()),
     }
-
-
-def _operation(op):
-    """One line for people."""
-    src = "" if op.src is None else show(op.src)
-    if op.kind in ("file", "cover"):
-        src = "%d bytes" % len(op.src)
-    if op.kind == "tmpfs":
-        src = "at most %s, %d inodes" % (units.human(op.options["size"]), INODES)
-    if op.kind == "overlay":
-        src += ", changed in at most %s" % units.human(op.options["size"])
-    if op.kind == "proc":
-        src = "hidepid=2" + (",subset=pid" if op.options["subset"] else "")
-    flags = " (%s)" % ",".join(op.words()) if op.flags else ""
-    return "%-14s %-28s %s%s" % (op.kind, show(op.dst), src, flags)
-
-
-def _operation_as_dict(op):
-    """The JSON object."""
-    out = {"kind": op.kind, "dst": show(op.dst), "flags": op.words()}
-    if op.src is not None:
-        out["src"] = show(op.src)
-    out.update((key, value) for key, value in op.options.items() if key != "source" and not isinstance(value, bytes))
-    if "source" in op.options:
-        out["inode"] = op.options["source"].inode
-    return out

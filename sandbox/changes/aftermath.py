@@ -5,7 +5,7 @@ import os
 from . import compare
 from ..errors import SandboxError
 from ..part import Part
-from ..tree.default import RO
+from ..tree.operations import Overlay
 from ...syscalls import libc, mount
 
 NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
@@ -15,8 +15,7 @@ ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM
 
 def writable_places(plan):
     """[Operation] of the plan's mounts that can be written and are not the host's."""
-    return [op for op in plan.operations if op.kind == "overlay" or
-            op.kind == "tmpfs" and op.dst != b"/" and not op.flags & RO]
+    return [op for op in plan.operations if op.writable]
 
 
 class Aftermath(Part):
@@ -59,7 +58,7 @@ class Aftermath(Part):
                 for op in writable_places(plan):
                     below = [other for other in plan.mounts if other.startswith(op.dst + b"/")]
                     lower = None
-                    if op.kind == "overlay":
+                    if isinstance(op, Overlay):
                         from .overlay import Lower
                         lower = Lower(op)
                     fd = self.uppers.pop(op.dst) if lower else mount.open_in_root(

@@ -14,7 +14,7 @@ class Lower:
 
     def __init__(self, op):
         """op: the overlay operation.  Raises OSError."""
-        self.fd = op.options["source"].open(os.O_RDONLY | os.O_DIRECTORY)
+        self.fd = op.source.open(os.O_RDONLY | os.O_DIRECTORY)
         self.device = os.fstat(self.fd).st_dev
 
     def close(self):

@@ -11,8 +11,9 @@ DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 def directories(plan):
     """The host's directories that the program can read, for `holder`: {(device, inode): path (bytes)}, and where they and the
     mounts in them lie in their file systems, {(device as mountinfo has it, path there): path}."""
-    places = _held(list(plan.shown.values()) + [op.options["source"] for op in plan.operations if "source" in op.options])
-    system = [op.src for op in plan.operations if op.kind == "bind" and "source" not in op.options] \
+    places = _held(list(plan.shown.values()) +
+                   [op.source for op in plan.operations if op.source is not None])
+    system = [op.src for op in plan.operations if op.system and op.source is None] \
         if plan.tier.own_tree else [path for path, _ in plan.landlock_rules if path not in plan.shown]
     mounts = _mounts() if system else {}
     for path in system:
@@ -29,7 +30,7 @@ def directories(plan):
 
 def writable(plan):
     """The same of those that it can write."""
-    return _held([op.options["source"] for op in plan.operations if op.kind == "bind" and op.options["rw"]])
+    return _held([op.source for op in plan.operations if op.rw])
 
 
 def _held(sources):

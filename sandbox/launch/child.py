@@ -12,7 +12,6 @@ from .. import init
 from ..errors import CANNOT_CONTAIN, raw
 from .lookup import Lookup, find_program
 from ..tree.mounting import Tree, new_root as root_filesystem, write_all
-from ..tree.default import RO
 from ..running.stdio import open_pty
 
 #: Capabilities that changing ids takes: CAP_SETGID, CAP_SETUID; and CAP_SETPCAP for the securebits.
@@ -23,8 +22,8 @@ class Child:
     """What the child was given.
 
     plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
-    pid; features; image: fd of init; last_cap: int; trees: {(kind, dst): fd of mounting.taken}; copies: {Source: fd}; filters:
-    prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
+    pid; features; image: fd of init; last_cap: int; trees: {Operation: fd of mounting.taken};
+    copies: {Source: fd}; filters: prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
     user namespace; boot: the time namespace's offsets (bytes); ignored: signals that the
     caller ignores, and which would stay ignored across exec; places: what becomes 0, 1 and 2, of
     stdio.Stdio.places; group: fd of the control group's directory, or -1; moved: whether the parent moves
@@ -35,6 +34,7 @@ class Child:
     def __init__(self, **given):
         self.__dict__.update(given)
         self.facts, self.moved, self.slave = {}, False, -1
+        self.own_trees = {}  # as trees, of those that the child takes itself
         #: Where the user's other processes have many descriptors on their way, a low limit forbids sending one.
         self.listener_to_send = given["handover"] is not None and not given["plan"].root
         self.rulesets = [-1, -1]
@@ -166,10 +166,9 @@ def open_sources(child):
     mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path."""
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
-        if (op.kind == "overlay" or op.kind == "bind" and op.options["user"]) and (op.kind, op.dst) not in child.trees:
+        if op.is_mount and op.source is not None and op not in child.trees:
             from ..tree.sources import take_source  # loaded by the parent already
-            op.options["taken_here"] = True
-            child.trees[op.kind, op.dst] = take_source(op, child.features.mount_api)
+            child.own_trees[op] = take_source(op, child.features.mount_api)
 
 
 @named("new root", "mounts", needs_capabilities=True)
@@ -183,7 +182,8 @@ def new_root(child):
 @named("file system", "mounts")
 def populate(child):
     """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
-    tree = Tree(child.root, child.trees, child.copies, child.uppers, child.remount, child.features.mount_api)
+    tree = Tree(child.root, child.trees, child.own_trees, child.copies, child.uppers, child.remount,
+                child.features.mount_api)
     for op, plain in list(zip(child.plan.operations, child.plan.plain))[1:]:
         try:
             tree.apply(op, plain)
@@ -206,7 +206,7 @@ def pivot(child):
 def seal(child):
     """After the last copy has been written into them."""
     for op in child.plan.operations[1:]:
-        if op.kind == "tmpfs" and op.flags & RO:
+        if op.sealed:
             if child.remount is not None:
                 child.remount.add(op.dst, mount.MOUNT_ATTR_RDONLY)
                 continue

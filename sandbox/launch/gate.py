@@ -13,7 +13,7 @@ from ..seccomp.shipped import BESIDE
 from ..host.facts import own_filters
 from ..host.proc import mounts, read
 from ..running.stdio import all_null
-from ..tree.default import INODES
+from ..tree.operations import Proc
 from ...syscalls import libc, process
 from ...syscalls.caps import SECUREBITS_LOCKED
 
@@ -43,8 +43,11 @@ class Own:
             plan.readable.update(
                 mounts=dict((point, frozenset(word.encode() for word in words if point != b"/" or word != "ro"))
                             for point, words in plan.mounts.items()),
-                tmpfs=[(op.dst, _tmpfs_words(op)) for op in plan.operations if op.kind == "tmpfs"])
-        self.mounts, self.tmpfs = plan.readable["mounts"], plan.readable["tmpfs"]
+                details=[(op.dst, words) for op in plan.operations
+                         for words in [op.super_options(os.sysconf("SC_PAGE_SIZE"))] if words],
+                proc=next((op for op in plan.operations if isinstance(op, Proc)), None))
+        self.mounts, self.details = plan.readable["mounts"], plan.readable["details"]
+        self.proc = plan.readable["proc"]
 
 
 class Reading:
@@ -243,19 +246,11 @@ def _mounts(name, plan, reading, facts, features, identity, control_fds):
         if not need <= got[point]:
             lacking = b",".join(sorted(need - got[point])).decode()
             return False, "%s lacks %s" % (show(point), lacking)
-    for point, words in reading.own.tmpfs:
+    for point, words in reading.own.details:
         missing = [word for word in words if word not in details[point]]
         if missing:
             return False, "%s lacks %s" % (show(point), b",".join(missing).decode())
     return True, "%d mount points with their flags and sizes, no other" % len(got)
-
-
-def _tmpfs_words(op):
-    """What mountinfo must say of a tmpfs; it leaves the mode out where it is the default.  mm/shmem.c"""
-    page = os.sysconf("SC_PAGE_SIZE")
-    size = -(-op.options["size"] // page) * page
-    mode = op.options["mode"]
-    return [b"size=%dk" % (size >> 10), b"nr_inodes=%d" % INODES] + ([b"mode=%o" % mode] if mode != 0o1777 else [])
 
 
 @reads
@@ -268,10 +263,8 @@ def _root_ro(name, plan, reading, facts, features, identity, control_fds):
 def _proc(name, plan, reading, facts, features, identity, control_fds):
     found = [(row.kind, row.super_options) for row in reading.mounts if row.point == b"/proc"]
     words = found[0][1] if found else []
-    hidden = b"hidepid=invisible" in words or b"hidepid=2" in words
-    restricted = hidden and (b"subset=pid" in words or plan.spec.proc == "full")
-    return len(found) == 1 and found[0][0] == b"proc" and restricted, \
-        "mountinfo: /proc %s" % (b",".join(words).decode() if found else "not mounted")
+    right = reading.own.proc is not None and len(found) == 1 and reading.own.proc.hides(*found[0])
+    return right, "mountinfo: /proc %s" % (b",".join(words).decode() if found else "not mounted")
 
 
 @reads

@@ -34,7 +34,7 @@ class PrivatePart(Part):
         run.held.add(self.directory.remove)
         process_tier.settle(plan, self.directory.path)
         for op in plan.operations:
-            self.directory.copy(op.dst, run.copies[op.options["source"]])
+            self.directory.copy(op.dst, run.copies[op.source])
 
     def finish(self, run, result, outcome):
         """Tells what could not be removed."""

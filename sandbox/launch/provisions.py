@@ -72,10 +72,9 @@ def open_copies(plan, held):
     """Opens what is to be copied in: {Source: fd}.  Raises SandboxError."""
     copies = {}
     for op in plan.operations:
-        if op.kind == "copy":
-            source = op.options["source"]
+        if op.source is not None and not op.is_mount:
             with stage("copy", "open"):
-                copies[source] = held.keep(source.open(os.O_RDONLY | os.O_NONBLOCK))
+                copies[op.source] = held.keep(op.source.open(os.O_RDONLY | os.O_NONBLOCK))
     return copies
 
 
@@ -91,22 +90,19 @@ def open_trees(plan, features, identity, held):
         sockets.refuse(plan.system_trees())
     try:
         for op in plan.operations:
-            if op.kind not in ("bind", "overlay"):
-                continue
-            system = op.options.get("system")
-            if not (op.options["user"] or system):
+            if op.source is None or not op.is_mount:
                 continue
             from ..tree.sources import idmapped_tree, refuse_sockets, refuse_unmapped, \
                 unmapped_tree
             with stage("sources"):
-                if not system:
-                    refuse_sockets(op.options["source"])
+                if op.user:
+                    refuse_sockets(op.source)
                 if plan.root and not features.mount_api:
                     refuse_unmapped(op, features)
                 elif plan.root:
                     mapped = plan.tier.userns and features.mount_setattr
                     make = idmapped_tree if mapped else unmapped_tree
-                    trees[op.kind, op.dst] = held.keep(make(op, features, identity, known))
+                    trees[op] = held.keep(make(op, features, identity, known))
     finally:
         for fd in known.values():
             os.close(fd)

@@ -6,7 +6,7 @@ from ..host import etc
 from .. import tiers
 from ..controls import CONTROLS, asked
 from ..errors import SandboxError, show, usage
-from ..tree.default import NOEXEC, RO
+from ..tree.operations import Bind, plain_places
 from ...syscalls import landlock, process
 from ...syscalls.libc import ARCH, BITS, MACHINE
 
@@ -27,9 +27,6 @@ SHIPPED = ("default", "strict", "process", "debug")
 #: File systems that know no id mapping.  mount_setattr(2), FS_ALLOW_IDMAP
 OWNERLESS = frozenset((b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devtmpfs", b"devpts", b"debugfs", b"tracefs", b"bpf",
                        b"securityfs", b"mqueue"))
-READ = landlock.READ_FILE | landlock.READ_DIR
-WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | landlock.MAKE_REG |
-         landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE)
 
 
 class Plan:
@@ -39,8 +36,9 @@ class Plan:
     hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
     filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
-    listener; plain: of base_tree.plain_places; readable: what the gate makes of `mounts` and `operations`, once for all runs of
-    the plan; held: [source.Source], of everything that the user named; shown: {path: Source} of a tier without a tree."""
+    listener; plain: of operations.plain_places; readable: what the gate makes of `mounts` and
+    `operations`, once for all runs of the plan; held: [source.Source], of everything that
+    the user named; shown: {path: Source} of a tier without a tree."""
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
                  "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
@@ -58,8 +56,7 @@ class Plan:
     def system_trees(self):
         """The paths of the host's own directories that are shown."""
         if self.tier.own_tree:
-            return [op.src for op in self.operations
-                    if op.kind in ("bind", "overlay") and not op.options["user"] and op.options["directory"]]
+            return [op.src for op in self.operations if op.system]
         return [path for path, rights in self.landlock_rules
                 if rights & landlock.READ_DIR and path not in self.shown and path != self.home]
 
@@ -162,16 +159,12 @@ def _own_tree(plan, spec, host):
     if spec.harden:
         from ..tree import harden
         plan.operations = harden.apply(plan.operations, spec.tty)
-    if plan.left_out("proc"):
-        for op in plan.operations:
-            if op.kind == "proc":
-                op.options["hidepid"] = False
     if plan.root and plan.tier.userns:
         for op in plan.operations:
             refuse_ownerless(op, host.mounts)
     plan.mounts = expected_mounts(plan.operations, host, plan.left_out("root-ro"))
     plan.landlock_rules = _landlock_rules(plan.operations)
-    plan.plain = default.plain_places(plan.operations)
+    plan.plain = plain_places(plan.operations)
 
 
 def _policy(plan, spec):
@@ -222,7 +215,7 @@ def refuse_ownerless(op, mounts):
     """Of root's sources, those that hold a file system without owners of its own.  No kernel maps one of these to an owner,
     whatever else it can do, so that the request is wrong and not the host: exit 2.  mounts: of the host.  Raises
     SandboxError."""
-    if op.kind != "bind" or not op.options["user"]:
+    if not isinstance(op, Bind) or not op.user:
         return
     inside = op.src.rstrip(b"/") + b"/"
     above = [row for row in mounts if inside.startswith(row.point.rstrip(b"/") + b"/")]
@@ -239,39 +232,17 @@ def expected_mounts(operations, host, root_writable=False):
     """{mount point: set of flag words that it must have}: what mountinfo must show, no more and no less."""
     out = {}
     for op in operations:
-        if op.kind not in default.MOUNTS:
-            continue
-        flags = set(op.words())
-        if op.dst == b"/" and not root_writable:
-            flags.add("ro")
-        out[op.dst] = flags
-        if op.kind == "bind":
-            source = op.src.rstrip(b"/") + b"/"
-            for row in host.mounts:
-                if row.point.startswith(source) and row.point != b"/":
-                    out[op.dst + b"/" + row.point[len(source):]] = set(flags)
+        out.update(op.mounts(host.mounts))
+    if not root_writable:
+        out[b"/"].add("ro")
     return out
 
 
 def _landlock_rules(operations):
     """[(path, rights)], for every ABI at once; the child masks what the kernel doesn't know.  Those over a file are such as
-    files can have, or the rule is EINVAL.
-
-    "/" gives listing and nothing else, so that a file directly below it is under no rule for reading.
-    """
-    rules = [(b"/", landlock.READ_DIR), (b"/etc", READ), (b"/sys", READ), (b"/var", READ),
-             (b"/dev", READ | landlock.WRITE_FILE | landlock.IOCTL_DEV)]
-    for op in operations:
-        execute = 0 if op.flags & NOEXEC else landlock.EXECUTE
-        if op.kind == "tmpfs" and op.dst != b"/":
-            rules.append((op.dst, READ | execute | (WRITE if not op.flags & RO else 0)))
-        elif op.kind in ("bind", "overlay"):
-            rights = READ | execute | (WRITE if not op.flags & RO else 0)
-            rules.append((op.dst, rights if op.options["directory"] else rights & landlock.FILE_RIGHTS))
-        elif op.kind == "copy":
-            rules.append((op.dst, landlock.READ_FILE | landlock.EXECUTE))
-        elif op.kind == "proc":
-            rules.append((op.dst, READ))
+    files can have, or the rule is EINVAL."""
+    rules = [(op.dst, op.rights()) for op in operations if op.rights()]
+    rules[1:1] = default.RIGHTS  # after the root's
     needed = []
     for path, rights in rules:
         granted = 0  # what lies below a directory has its rights too, across mounts.  landlock(7)

@@ -3,6 +3,7 @@
 from ..host import etc
 from ..errors import SandboxError
 from ..host.proc import read
+from ..tree.operations import Tmpfs
 
 HOME = b"/home/user"
 
@@ -43,7 +44,7 @@ def settle(plan, identity):
     files = dict((b"/etc/" + name.encode(), content)
                  for name, content in etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname))
     for op in plan.operations:
-        if op.kind in ("file", "cover") and op.dst in files and op.src:
-            op.src = files[op.dst]
-        elif op.kind == "tmpfs":
-            op.options["owner"] = identity
+        if op.content and op.dst in files:
+            op.content = files[op.dst]
+        elif isinstance(op, Tmpfs):
+            op.owner = identity

@@ -4,17 +4,13 @@
 The planned operations are changed as data; the child and the gate then treat them like any others.  What is left to hostile
 code are interpreters: a script needs no permission to execute (SECURITY.md).
 """
-from .default import NODEV, NOEXEC, NOSUID, RO, tmpfs
+from .operations import NODEV, NOEXEC, NOSUID, RO, Root, Tmpfs
 
 
 def writable_mounts(spec):
     """[Operation] of --writable: what may be written may never be executed."""
-    out = []
-    for place, size in spec.writable:
-        operation = tmpfs(place, size, 0o1777 if place in (b"/tmp", b"/dev/shm") else 0o755, NOSUID | NODEV | NOEXEC)
-        operation.options["user"] = operation.options["writable"] = True
-        out.append(operation)
-    return out
+    return [Tmpfs(place, size, 0o1777 if place in (b"/tmp", b"/dev/shm") else 0o755,
+                  NOSUID | NODEV | NOEXEC, user=True, kept=True) for place, size in spec.writable]
 
 
 def apply(operations, tty):
@@ -23,9 +19,9 @@ def apply(operations, tty):
     for op in operations:
         if op.dst == b"/dev/tty" and not tty:
             continue
-        if op.kind == "tmpfs" and op.dst != b"/" and not op.options.get("writable"):
+        if isinstance(op, Tmpfs) and not isinstance(op, Root) and not op.kept:
             op.flags |= RO
-        elif op.kind == "bind" and op.options["rw"]:
+        elif op.rw:
             op.flags |= NOEXEC
         out.append(op)
     return out

@@ -11,7 +11,7 @@ import stat
 from ...syscalls import mount
 from ..caller import library, option, program_name
 from ..errors import SandboxError, show, usage
-from .default import INODES, NODEV, NOEXEC, NOSUID, tmpfs
+from .operations import INODES, NODEV, NOEXEC, NOSUID, Bind, Directory, Overlay, Tmpfs
 from ..host.facts import STORES
 from .source import open_path
 
@@ -27,10 +27,12 @@ def apply(operations, spec, host, held):
 
     Raises SandboxError: exit 2 for a place that holds no bind, 125 for
     a tree that this caller can't change."""
-    by_place = dict((op.dst, op) for op in operations if op.kind == "bind")
+    by_place = dict((op.dst, op) for op in operations if isinstance(op, Bind))
+    turned = {}
     for place in spec.overlay:
         if place != b"/":
-            _single(by_place.get(place), place, host, held)
+            turned[by_place.get(place)] = _single(by_place.get(place), place, host, held)
+    operations = [turned.get(op, op) for op in operations]
     if b"/" in spec.overlay:
         operations = _everything(operations, host, held)
     return operations
@@ -41,46 +43,43 @@ def _single(op, place, host, held):
     named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
         raise usage(named, "nothing is shown at that place", "name the destination of " + option("ro"))
-    if op.options["rw"]:
+    if op.rw:
         raise usage(named, "is shown by %s already: it writes to the host" % option("rw"))
-    if not op.options["directory"]:
+    if not op.directory:
         raise usage(named, "is a file; an overlay lies over a directory", "bring a file in with " + option("copy"))
-    _turn(op, host, named, held)
+    return _turned(op, host, named, held)
 
 
 def _everything(operations, host, held):
-    out = []
+    out, mounted = [], set(op.dst for op in operations if isinstance(op, (Bind, Tmpfs, Overlay)))
     for op in operations:
-        out.append(op)
-        if op.kind == "directory" and op.dst in OWN_PLACES and not any(other.dst == op.dst and other.kind in (
-                "bind", "tmpfs", "overlay") for other in operations):
-            out.append(tmpfs(op.dst, 16 << 20))
         # Mapped to its owner, a store would show what only root may read, and it may hold secrets.
-        userland = op.kind == "bind" and (not op.options["user"] and op.dst not in STORES or "top" in op.options)
-        if userland and op.options["directory"] and not op.flags & NOEXEC:
-            _turn(op, host, option("overlay"), held)
+        userland = isinstance(op, Bind) and (not op.user and op.dst not in STORES or op.top)
+        if userland and op.directory and not op.flags & NOEXEC:
+            op = _turned(op, host, option("overlay"), held)
+        out.append(op)
+        if isinstance(op, Directory) and op.dst in OWN_PLACES and op.dst not in mounted:
+            out.append(Tmpfs(op.dst, 16 << 20))
     return out
 
 
-def _turn(op, host, named, held):
-    """A bind operation becomes an overlay."""
-    if "source" not in op.options:  # a part of the host's userland: known to be what it is, and never searched
+def _turned(op, host, named, held):
+    """The Overlay in the place of a Bind.  Raises SandboxError."""
+    source = op.source
+    if source is None:  # a part of the host's userland: known to be what it is, and never searched
         try:
             source = open_path(op.src)
         except OSError as error:
             raise usage("%s of %s" % (named, show(op.dst)), error.strerror)
         held.append(source)
-        op.options.update(system=True, owner=(source.found.st_uid, source.found.st_gid), source=source)
-    found = op.options["source"].found
-    if host.uid != 0 and found.st_uid != host.uid:
+    if host.uid != 0 and source.found.st_uid != host.uid:
         raise SandboxError(
             "overlay", show(op.dst), control="mounts",
             reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" %
-            found.st_uid,
+            source.found.st_uid,
             remedy="%s rootfs build TREE --from-host PROGRAMS makes a tree of your own: %s" % (
                 program_name(), "rootfs=TREE, overlay=True" if library() else "--rootfs TREE --overlay"))
-    op.kind, op.flags = "overlay", NOSUID | NODEV
-    op.options["size"] = SIZE
+    return Overlay(op, source, SIZE)
 
 
 class Uppers:
@@ -89,15 +88,17 @@ class Uppers:
     def __init__(self):
         self.made = []
 
-    def mount(self, root, op, lower):
-        """The detached overlay mount (fd) of an operation.  root: fd of the new root; lower: detached mount fd of its source,
-        taken over.
+    def mount(self, root, place, lower, size, flags):
+        """The detached overlay mount (fd) for a place.
+
+        root: fd of the new root; lower: detached mount fd of its source, taken over; size: bytes
+        of the upper layer; flags: MOUNT_ATTR_* bits.
 
         Both layers are attached for the moment, because overlayfs takes layers of the caller's mount namespace only
         (fs/namespace.c, clone_private_mount), and leave no mount point behind.  Raises OSError.
         """
         lower = _attached(root, b".lower", lower)
-        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % op.options["size"]),
+        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % size),
                                                                 (b"nr_inodes", b"%d" % INODES), (b"mode", b"700")])
         store = _attached(root, b".upper", store)
         try:
@@ -110,11 +111,11 @@ class Uppers:
             # overlayfs only warns where the upper layer can't hold its marks, and then loses deletions; tmpfs can from 6.6 on.
             os.setxattr("/proc/self/fd/%d" % upper, OPAQUE, b"n")
             os.removexattr("/proc/self/fd/%d" % upper, OPAQUE)
-            made = mount.new_filesystem(b"overlay", op.flags, [
+            made = mount.new_filesystem(b"overlay", flags, [
                 (b"lowerdir", b"/proc/self/fd/%d" % lower), (b"upperdir", b"/proc/self/fd/%d" % upper),
                 (b"workdir", b"/proc/self/fd/%d" % work), (b"userxattr", None)])
             os.close(work)
-            self.made.append((op.dst, upper))
+            self.made.append((place, upper))
             return made
         finally:
             for fd, name in ((store, b".upper"), (lower, b".lower")):

@@ -10,16 +10,14 @@ import stat
 
 from ..caller import option
 from ..errors import SandboxError, show, usage
-from .default import Operation
+from .operations import READ, WRITE, Copy
 from .sources import closed_path, refuse_sockets
 from .user_mounts import open_copied, open_source
 from ...syscalls import landlock
 
-READ = landlock.READ_FILE | landlock.READ_DIR
 READ_WRITE = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV
 #: Everything below the private directory; what makes devices stays out.
-PRIVATE = READ | landlock.EXECUTE | landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR | \
-    landlock.MAKE_REG | landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM | landlock.REFER | landlock.TRUNCATE
+PRIVATE = READ | WRITE | landlock.EXECUTE
 DEVICES = (b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom")
 BOX = b"/box"
 #: Stands in a plan for the directory that the launch makes.
@@ -60,7 +58,7 @@ def fill(plan, spec, host):
         if any(op.dst == place or (op.dst + b"/").startswith(place + b"/") or place.startswith(op.dst + b"/")
                for op in plan.operations):
             raise usage(option("copy", show(destination)), "there is something at that path already")
-        plan.operations.append(Operation("copy", place, source.path, size=source.found.st_size, source=source))
+        plan.operations.append(Copy(place, source))
     plan.cwd = base
     if spec.chdir is not None and spec.chdir != BOX:
         if not os.path.isdir(spec.chdir):

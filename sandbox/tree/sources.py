@@ -19,13 +19,13 @@ WALK_LIMIT = 20000
 
 def clone_source(op):
     """The detached mount (fd) of a bind operation with a Source, in the caller's own mount namespace.  Raises OSError."""
-    return mount.open_tree(b"", True, op.options["source"].fd)
+    return mount.open_tree(b"", True, op.source.fd)
 
 
 def take_source(op, detached):
     """The same in the child, which is in a mount namespace of its own: of what is there the very file or directory that has
     been held since it was first opened.  detached: whether mounts can be.  Raises OSError."""
-    fd = op.options["source"].here()
+    fd = op.source.here()
     if not detached:
         return fd
     try:
@@ -78,20 +78,20 @@ def idmapped_tree(op, features, identity, known):
     namespace, filled here and closed by the caller.  Raises SandboxError: mixed owners, or a file system that
     can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
     """
-    if not op.options.get("system"):
+    if op.user:
         _refuse_mixed_owners(op)
     tree = clone_source(op)
     try:
-        owner = op.options["owner"]
+        owner = op.owner
         if owner not in known:
             known[owner] = owner_userns(owner, identity)
         mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=known[owner])
     except OSError as error:
         os.close(tree)
-        raise SandboxError("sources", shown(op.options["source"]), error.errno, control="mounts",
+        raise SandboxError("sources", shown(op.source), error.errno, control="mounts",
                            reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
                            remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and cgroup never)" %
-                           ("put the tree on another file system" if "top" in op.options else
+                           ("put the tree on another file system" if op.top else
                             "bring files in with " + option("copy")))
     return tree
 
@@ -113,12 +113,12 @@ def unmapped_tree(op, features, identity, known):
 def refuse_unmapped(op, features):
     """What isn't for everybody to read would be useless inside without a map, and what is written would be a stranger's.
     Where mounts can't be detached, it must be reached by path, too.  Raises SandboxError."""
-    source = op.options["source"]
+    source = op.source
     if not op.flags & mount.MOUNT_ATTR_RDONLY:
         raise SandboxError("sources", shown(source), errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, "
                            "and without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
                            "mrunc as its owner")
-    closed = None if "top" in op.options else closed_path(source)
+    closed = None if op.top else closed_path(source)
     if closed is None and not features.mount_api:
         closed = closed_way(source.path)
     if closed is not None:
@@ -192,10 +192,10 @@ def owner_userns(owner, identity):
 def _refuse_mixed_owners(op):
     """A map has one line: what belongs to somebody else and isn't open to everybody would be unreadable inside."""
     # A tree that a system was installed into has files of several: they are unreadable inside, as for any user there.
-    source = op.options["source"]
-    if not source.directory or "top" in op.options:
+    source = op.source
+    if not source.directory or op.top:
         return
-    uid = op.options["owner"][0]
+    uid = op.owner[0]
     for place in entries(source, most=WALK_LIMIT):
         try:
             found = place.entry.stat(follow_symlinks=False)

@@ -6,7 +6,7 @@ import os
 from ..caller import library, option
 from ..errors import show, usage
 from ..host.facts import kind_of
-from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
+from .operations import NODEV, NOEXEC, NOSUID, RO, Bind, Copy, Directory, File, Symlink, Tmpfs
 from .source import Planted, open_path
 
 
@@ -62,8 +62,8 @@ def open_copied(given, destination, spec, held, show_at=None):
 def add_user_mounts(ops, spec, host, held):
     """The operations with the user's mounts and copies in them.
 
-    ops: of base_tree.base; spec: Spec; host: Host; held: list that gets each Source.  A mount of the user replaces a default
-    one at the same place and hides those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a
+    ops: of default.base; spec: Spec; host: Host; held: list that gets each Source.  A mount of the
+    user replaces a default one at the same place and hides those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a
     source that can't be used or a destination that would have to be made in a host directory or leads over a link.
     """
     wanted = [("ro", source, destination, False) for source, destination in spec.ro]
@@ -79,12 +79,12 @@ def add_user_mounts(ops, spec, host, held):
                         "bring a copy in with %s, or give the directory to another user" % option("copy"))
         if not source.allows(os.R_OK):
             raise usage(option(asked, show(given)), "Permission denied")
-        mounts.append((destination, bind(destination, source, NOSUID | NODEV | (0 if writable else RO), rw=writable), asked))
+        flags = NOSUID | NODEV | (0 if writable else RO)
+        mounts.append((destination, Bind(destination, flags, source=source, rw=writable), asked))
     for destination, size in spec.tmpfs:
-        operation = tmpfs(destination, size, 0o1777 if destination in (b"/tmp", b"/dev/shm") else 0o755,
-                          NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0))
-        operation.options["user"] = True
-        mounts.append((destination, operation, "tmpfs"))
+        mode = 0o1777 if destination in (b"/tmp", b"/dev/shm") else 0o755
+        flags = NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0)
+        mounts.append((destination, Tmpfs(destination, size, mode, flags, user=True), "tmpfs"))
     if spec.harden:
         from . import harden
         mounts += [(operation.dst, operation, "writable") for operation in harden.writable_mounts(spec)]
@@ -94,7 +94,7 @@ def add_user_mounts(ops, spec, host, held):
         ops = [op for op in ops if not _replaced(op, destination)]
     tree = Tree(ops)
     for destination, operation, asked in mounts:
-        for made in tree.place(destination, operation.options.get("directory", True), asked):
+        for made in tree.place(destination, operation.directory, asked):
             ops.append(made)
         ops.append(operation)
         tree.add(operation)
@@ -104,18 +104,11 @@ def add_user_mounts(ops, spec, host, held):
         holder = tree.mount_of(destination)
         if holder.flags & NOEXEC:
             holder.flags &= ~NOEXEC  # the copy may run wherever it lies
-        operation = Operation("copy", destination, source.path, size=source.found.st_size, source=source)
+        operation = Copy(destination, source)
         ops.append(operation)
         tree.add(operation)
     _check_directory(tree, spec.chdir)
     return _proc_last(ops)
-
-
-def bind(destination, source, flags, rw=False, **options):
-    """The operation that shows a Source.  flags: MOUNT_ATTR_* bits; rw: whether the program may write there."""
-    found = source.found
-    return Operation("bind", destination, source.path, flags, directory=source.directory, rw=rw, user=True,
-                     owner=(found.st_uid, found.st_gid), source=source, **options)
 
 
 def _check_directory(tree, path):
@@ -135,9 +128,9 @@ def _pinned(mounts, host, held):
     theirs, pinned, out = set(destination for destination, _, _ in mounts), set(), []
     for destination, operation, asked in mounts:
         over = [op for place, op, _ in mounts
-                if op.kind == "bind" and op.options["rw"] and destination.startswith(place + b"/")]
+                if op.rw and destination.startswith(place + b"/")]
         for holder in sorted(over, key=lambda op: len(op.dst))[-1:]:  # the nearest one
-            above, place = holder.options["source"], holder.dst
+            above, place = holder.source, holder.dst
             for step in destination[len(holder.dst) + 1:].split(b"/")[:-1]:
                 place += b"/" + step
                 if place in theirs:
@@ -157,14 +150,13 @@ def _pin(place, source, holder, host, asked, destination):
     """The operation that binds a directory between onto itself.  Raises SandboxError, exit 2."""
     if not source.directory:
         raise usage(option(asked, show(destination)), "%s is not a directory inside" % show(place))
-    if source.mount_id() != holder.options["source"].mount_id():
+    if source.mount_id() != holder.source.mount_id():
         raise usage(option(asked, show(destination)), "%s is another mount than %s" % (show(source.path), show(holder.src)),
                     "show it by itself: " + pasteable("rw", source.path, place))
     if host.uid == 0 and source.found.st_uid == 0:
         raise usage(option(asked, show(destination)), "%s belongs to root" % show(place))
-    pin = bind(place, source, holder.flags, rw=True)
-    pin.options["owner"] = holder.options["owner"]  # nobody else's rights: the caller named the writable directory alone
-    return pin
+    # The holder's owner, for nobody else's rights: the caller named the writable directory alone.
+    return Bind(place, holder.flags, source=source, rw=True, owner=holder.owner)
 
 
 def _no_way(asked, destination, path, holder, error=None):
@@ -190,13 +182,12 @@ def _replaced(op, destination):
     """Whether a default operation makes room for a user's mount at `destination`."""
     if op.dst.startswith(destination + b"/"):
         return True
-    return op.dst == destination and op.kind in ("tmpfs", "bind", "file", "cover")
+    return op.dst == destination and op.gives_way
 
 
 def _proc_last(ops):
     """/proc after everything else: it must be there before the old root goes, and nothing is placed below it."""
-    late = ("proc", "mask-file", "mask-directory", "read-only")
-    return [op for op in ops if op.kind not in late] + [op for op in ops if op.kind in late]
+    return [op for op in ops if not op.late] + [op for op in ops if op.late]
 
 
 class Tree:
@@ -209,13 +200,14 @@ class Tree:
 
     def add(self, op):
         """Takes an operation into account."""
-        self.nodes[op.dst] = op if op.kind != "directory" or op.dst not in self.nodes else self.nodes[op.dst]
+        if op.dst not in self.nodes or not isinstance(op, Directory):
+            self.nodes[op.dst] = op
 
     def mount_of(self, path):
         """The bind or tmpfs operation that `path` lies on."""
         while path not in (b"/", b""):
             node = self.nodes.get(path)
-            if node is not None and node.kind in ("tmpfs", "bind"):
+            if isinstance(node, (Tmpfs, Bind)):
                 return node
             path = os.path.dirname(path)
         return self.nodes[b"/"]
@@ -230,12 +222,11 @@ class Tree:
             kind = self.kind(path, asked, destination)
             if kind is None:
                 holder = self.mount_of(path)
-                if holder.kind == "bind":
+                if isinstance(holder, Bind):
                     raise _no_way(asked, destination, path, holder)
                 if last and copy:
                     continue
-                operation = Operation("directory", path, mode=0o755) if directory or not last else \
-                    Operation("file", path, b"", mode=0o644)
+                operation = Directory(path) if directory or not last else File(path)
                 made.append(operation)
                 self.add(operation)
             elif not last and kind != "directory":
@@ -251,14 +242,12 @@ class Tree:
         """"file", "directory" or None for what lies at a path.  Raises SandboxError for a link."""
         node = self.nodes.get(path)
         if node is not None:
-            if node.kind == "symlink":
+            if isinstance(node, Symlink):
                 raise usage(option(asked, show(destination)), "%s is a symlink inside (to %s)" %
                             (show(path), show(node.src)), "name the path that it leads to")
-            if node.kind in ("bind",):
-                return "directory" if node.options["directory"] else "file"
-            return "file" if node.kind in ("file", "copy", "cover", "device") else "directory"
+            return "directory" if node.directory else "file"
         holder = self.mount_of(path)
-        if holder.kind != "bind":
+        if not isinstance(holder, Bind):
             return None
         mode = _mode_of(holder, path[len(holder.dst) + 1:])
         if mode is None:
@@ -272,9 +261,8 @@ class Tree:
 
 def _mode_of(holder, below):
     """The st_mode of a path below what a bind shows, or None."""
-    source = holder.options.get("source")
-    if source is not None:
-        return source.mode_of(*below.split(b"/"))
+    if holder.source is not None:
+        return holder.source.mode_of(*below.split(b"/"))
     try:
         return os.lstat(os.path.join(holder.src, below)).st_mode
     except OSError:

@@ -7,11 +7,11 @@ Each is bound by itself onto our own tmpfs root, because mount points may be mad
 import os
 import shlex
 
-from .default import NODEV, NOEXEC, NOSUID, Operation, RO, tmpfs
+from .operations import NODEV, NOSUID, RO, Bind, Cover, Directory, File, Symlink, Tmpfs
 from ..caller import option, program_name
 from ..errors import show, usage
 from ..host.facts import kind_of
-from .user_mounts import bind, open_source
+from .user_mounts import open_source
 
 OURS = (b"proc", b"sys", b"dev", b"tmp", b"box", b"run", b".landlock", b".cover")
 #: Of our own files, those that say who the host is; the tree keeps its users and everything else.
@@ -78,21 +78,20 @@ def operations(userland, own_files, home):
         place = b"/" + name
         seen.add(name)
         if kind == "link":
-            ops.append(Operation("symlink", place, target))
+            ops.append(Symlink(place, target))
             continue
-        ops.append(Operation("directory", place, mode=0o755) if source.directory else Operation("file", place, b"", mode=0o644))
-        shown = bind(place, source, RO | NOSUID | NODEV, top=True)
-        shown.options["owner"] = (userland.top.found.st_uid, userland.top.found.st_gid)
-        ops.append(shown)
+        ops.append(Directory(place) if source.directory else File(place))
+        ops.append(Bind(place, RO | NOSUID | NODEV, source=source, top=True,
+                        owner=(userland.top.found.st_uid, userland.top.found.st_gid)))
     for name in (b"usr", b"etc", b"var", b"srv", b"mnt", b"opt"):
         if name not in seen:
-            ops.append(Operation("directory", b"/" + name, mode=0o755))
+            ops.append(Directory(b"/" + name))
     if b"etc" not in seen:
-        ops += [Operation("file", b"/etc/" + name.encode(), content, mode=0o644) for name, content in own_files]
+        ops += [File(b"/etc/" + name.encode(), content) for name, content in own_files]
     if b"var" not in seen:
-        ops += [Operation("symlink", b"/var/tmp", b"/tmp"), Operation("symlink", b"/var/run", b"/run")]
-    ops += [Operation("cover", b"/etc/" + name.encode(), content, RO | NOSUID | NODEV | NOEXEC, mode=0o644)
+        ops += [Symlink(b"/var/tmp", b"/tmp"), Symlink(b"/var/run", b"/run")]
+    ops += [Cover(b"/etc/" + name.encode(), content)
             for name, content in own_files if name in userland.covered]
     if userland.var_tmp:
-        ops.append(tmpfs(b"/var/tmp", 1 << 30, 0o1777))
+        ops.append(Tmpfs(b"/var/tmp", 1 << 30, 0o1777))
     return ops

@@ -1,0 +1,502 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operations that build the file system inside: plain data, one class for each kind.
+
+A class says in one place how its operation is made, printed, opened by Landlock and read back at
+the gate.  It calls no kernel: `make` names one call of a mounting.Tree and its arguments.
+"""
+from ...syscalls import landlock
+from ...syscalls.mount import (MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+                              MOUNT_ATTR_RDONLY)
+from ..errors import show
+
+RO, NOSUID, NODEV, NOEXEC = (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV,
+                             MOUNT_ATTR_NOEXEC)
+FLAGS = ((RO, "ro"), (NOSUID, "nosuid"), (NODEV, "nodev"), (NOEXEC, "noexec"))
+#: The most inodes of a tmpfs: its size limits contents only, not what inodes cost the kernel.
+INODES = 100000
+#: Each takes 60 KiB of kernel memory that no control group counts, and one of kernel.pty.max.
+MOST_TERMINALS = 128
+READ = landlock.READ_FILE | landlock.READ_DIR
+#: All that changes a tree, except making devices.
+WRITE = (landlock.WRITE_FILE | landlock.REMOVE_DIR | landlock.REMOVE_FILE | landlock.MAKE_DIR |
+         landlock.MAKE_REG | landlock.MAKE_SOCK | landlock.MAKE_FIFO | landlock.MAKE_SYM |
+         landlock.REFER | landlock.TRUNCATE)
+
+
+class Operation:
+    """One step of building the tree.
+
+    Attributes of every class, some of them constant:
+    dst: absolute path inside (bytes)
+    kind: the name in printed plans
+    flags: MOUNT_ATTR_* bits of a mount
+    is_mount: whether mountinfo shows it
+    directory: whether a directory lies at dst afterwards
+    src: path or link target (bytes), or None
+    content: what a file holds (bytes), or None
+    source: the source.Source of something that the user named, or None
+    user: whether the user named it
+    system: whether it shows a directory of the host that the user did not name
+    rw: whether the program writes to the host through it
+    writable: whether the program can write there, and not to the host
+    sealed: whether it becomes read-only only when everything has been made
+    gives_way: whether a mount of the user at the same place replaces it
+    late: whether it comes after everything that is not late
+    """
+
+    __slots__ = ("dst",)
+    kind, flags, is_mount, directory = "", 0, False, False
+    src = content = source = None
+    user = system = rw = writable = sealed = gives_way = late = False
+
+    def make(self, tree):
+        """Makes it in the new tree, in the child.  tree: mounting.Tree.  Raises OSError."""
+        raise NotImplementedError
+
+    def rights(self):
+        """Landlock's rights at and below dst, for every ABI at once; 0: no rule of its own."""
+        return 0
+
+    def mounts(self, host_mounts):
+        """{mount point: set of flag words} that mountinfo must show.
+
+        host_mounts: rows of host.mount_points, of the host.
+        """
+        return {self.dst: set(self.words())} if self.is_mount else {}
+
+    def super_options(self, page):
+        """[word] that the last field of its mountinfo row must hold.  page: bytes."""
+        return []
+
+    def words(self):
+        """The mount flags as mountinfo writes them."""
+        return [word for bit, word in FLAGS if self.flags & bit]
+
+    def line(self):
+        """The line of --print-plan."""
+        flags = " (%s)" % ",".join(self.words()) if self.flags else ""
+        return "%-14s %-28s %s%s" % (self.kind, show(self.dst), self.detail(), flags)
+
+    def detail(self):
+        """What the line says of it beside its place."""
+        return "" if self.src is None else show(self.src)
+
+    def as_dict(self):
+        """The JSON object of --print-plan --json."""
+        out = {"kind": self.kind, "dst": show(self.dst), "flags": self.words()}
+        src = self.src if self.content is None else self.content
+        if src is not None:
+            out["src"] = show(src)
+        out.update(self.fields())
+        if self.source is not None:
+            out["inode"] = self.source.inode
+        return out
+
+    def fields(self):
+        """[(key, value)] of the JSON object that only this kind has."""
+        return []
+
+
+class Directory(Operation):
+    """A directory on the new root, or one that is there already."""
+
+    __slots__ = ("mode",)
+    kind, directory = "directory", True
+
+    def __init__(self, dst, mode=0o755):
+        self.dst, self.mode = dst, mode
+
+    def make(self, tree):
+        tree.directory(self.dst, self.mode)
+
+    def fields(self):
+        return [("mode", self.mode)]
+
+
+class File(Operation):
+    """A file of mrunc's own; an empty one is a mount point most of the time."""
+
+    __slots__ = ("content", "mode")
+    kind, gives_way = "file", True
+
+    def __init__(self, dst, content=b"", mode=0o644):
+        self.dst, self.content, self.mode = dst, content, mode
+
+    def make(self, tree):
+        tree.file(self.dst, self.content, self.mode)
+
+    def detail(self):
+        return "%d bytes" % len(self.content)
+
+    def fields(self):
+        return [("mode", self.mode)]
+
+
+class Symlink(Operation):
+    """A symbolic link to `src`."""
+
+    __slots__ = ("src",)
+    kind = "symlink"
+
+    def __init__(self, dst, src):
+        self.dst, self.src = dst, src
+
+    def make(self, tree):
+        tree.symlink(self.dst, self.src)
+
+
+class Copy(Operation):
+    """A copy of a file of the host, which may be executed."""
+
+    __slots__ = ("source", "size")
+    kind = "copy"
+
+    def __init__(self, dst, source):
+        self.dst, self.source, self.size = dst, source, source.found.st_size
+
+    @property
+    def src(self):
+        """The path of the source when it was opened."""
+        return self.source.path
+
+    def make(self, tree):
+        tree.copy(self.dst, self.source)
+
+    def rights(self):
+        return landlock.READ_FILE | landlock.EXECUTE
+
+    def fields(self):
+        return [("size", self.size)]
+
+
+class Mount(Operation):
+    """An operation that mountinfo shows."""
+
+    __slots__ = ()
+    is_mount = True
+
+
+class Tmpfs(Mount):
+    """An empty file system in memory.
+
+    size: bytes; mode: of its top directory
+    user: whether --tmpfs or --writable asked for it
+    kept: whether it stays writable under --harden
+    owner: (uid, gid) of its top directory, or None for the one who mounts it
+    """
+
+    __slots__ = ("flags", "size", "mode", "user", "kept", "owner")
+    kind, directory, gives_way = "tmpfs", True, True
+
+    def __init__(self, dst, size, mode=0o755, flags=NOSUID | NODEV, user=False, kept=False):
+        self.dst, self.flags, self.size, self.mode = dst, flags, size, mode
+        self.user, self.kept, self.owner = user, kept, None
+
+    @property
+    def sealed(self):
+        """Copies are written into it first."""
+        return bool(self.flags & RO)
+
+    @property
+    def writable(self):
+        """Nothing of it is the host's."""
+        return not self.flags & RO
+
+    def options(self):
+        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        owners = [(b"uid", b"%d" % self.owner[0]), (b"gid", b"%d" % self.owner[1])] \
+            if self.owner else []
+        return owners + [(b"size", b"%d" % self.size), (b"nr_inodes", b"%d" % INODES),
+                         (b"mode", b"%o" % self.mode)]
+
+    def make(self, tree):
+        tree.new(self.dst, b"tmpfs", self.flags & ~RO, self.options())
+
+    def rights(self):
+        return tree_rights(self.flags)
+
+    def super_options(self, page):
+        """Sizes are rounded up; the mode is left out where it is the default.  mm/shmem.c"""
+        size = -(-self.size // page) * page
+        mode = [b"mode=%o" % self.mode] if self.mode != 0o1777 else []
+        return [b"size=%dk" % (size >> 10), b"nr_inodes=%d" % INODES] + mode
+
+    def detail(self):
+        return "at most %s, %d inodes" % (human(self.size), INODES)
+
+    def fields(self):
+        fields = [("size", self.size), ("mode", self.mode), ("user", self.user)]
+        return fields + [("writable", True)] if self.kept else fields
+
+
+class Root(Tmpfs):
+    """The new root: the first operation.  mounting.new_root makes it, over the caller's "/"."""
+
+    __slots__ = ()
+    sealed = writable = gives_way = False  # the last step of all makes it read-only
+
+    def __init__(self, size=16 << 20):
+        Tmpfs.__init__(self, b"/", size, 0o755, NOSUID | NODEV | NOEXEC)
+
+    def make(self, tree):
+        raise NotImplementedError
+
+    def rights(self):
+        """Listing alone, so that no rule lets a file directly below it be read."""
+        return landlock.READ_DIR
+
+
+class Bind(Mount):
+    """A file or directory of the host, with the mounts below it.
+
+    Without `source` it is one of the system's own, shown by its path at the same path.
+    owner: (uid, gid) to which root's sources are mapped
+    top: whether it is an entry of a --rootfs tree
+    """
+
+    __slots__ = ("flags", "src", "directory", "source", "rw", "owner", "top")
+    kind, gives_way = "bind", True
+
+    def __init__(self, dst, flags, directory=True, source=None, rw=False, owner=None, top=False):
+        self.dst, self.flags, self.source, self.rw, self.top = dst, flags, source, rw, top
+        self.src, self.directory, self.owner = dst, directory, owner
+        if source is not None:
+            self.src, self.directory = source.path, source.directory
+            self.owner = owner or (source.found.st_uid, source.found.st_gid)
+
+    @property
+    def user(self):
+        """The user's are the ones that were opened."""
+        return self.source is not None
+
+    @property
+    def system(self):
+        """The user's are not."""
+        return self.source is None and self.directory
+
+    def make(self, tree):
+        if self.source is None:
+            tree.show(self.dst, self.src, self.flags, True)
+        else:
+            fd, locked = tree.take(self)
+            tree.attach(fd, self.dst, 0 if locked else self.flags)
+
+    def rights(self):
+        rights = tree_rights(self.flags)
+        return rights if self.directory else rights & landlock.FILE_RIGHTS
+
+    def mounts(self, host_mounts):
+        """The mounts below the source come along."""
+        flags, source = set(self.words()), self.src.rstrip(b"/") + b"/"
+        out = {self.dst: flags}
+        for row in host_mounts:
+            if row.point.startswith(source) and row.point != b"/":
+                out[self.dst + b"/" + row.point[len(source):]] = set(flags)
+        return out
+
+    def fields(self):
+        fields = [("directory", self.directory), ("rw", self.rw), ("user", self.user)]
+        if self.source is not None:
+            fields.append(("owner", self.owner))
+        return fields + [("top", True)] if self.top else fields
+
+
+class Overlay(Mount):
+    """A directory of the host that can be changed, while nothing reaches the host.
+
+    In the place of a Bind.  size: bytes that changes may take; user, owner, top: of the Bind
+    """
+
+    __slots__ = ("src", "source", "user", "owner", "top", "size")
+    kind, flags, directory, writable = "overlay", NOSUID | NODEV, True, True
+
+    def __init__(self, bind, source, size):
+        """source: the Source of what the Bind shows."""
+        self.dst, self.src, self.source, self.size = bind.dst, bind.src, source, size
+        self.user, self.top = bind.user, bind.top
+        self.owner = bind.owner or (source.found.st_uid, source.found.st_gid)
+
+    @property
+    def system(self):
+        """It was, as a Bind."""
+        return not self.user
+
+    def make(self, tree):
+        fd, locked = tree.take(self)
+        tree.overlay(self.dst, fd, 0 if locked else RO | NOSUID | NODEV, self.size, self.flags)
+
+    def rights(self):
+        return tree_rights(self.flags)
+
+    def detail(self):
+        return "%s, changed in at most %s" % (show(self.src), human(self.size))
+
+    def fields(self):
+        fields = [("directory", True), ("rw", False), ("user", self.user)]
+        fields += [] if self.user else [("system", True)]
+        fields.append(("owner", self.owner))
+        return fields + [("top", True)] * self.top + [("size", self.size)]
+
+
+class Cover(Mount):
+    """A file of mrunc's own, over one of a tree that must not be written."""
+
+    __slots__ = ("content", "mode")
+    kind, flags, gives_way = "cover", RO | NOSUID | NODEV | NOEXEC, True
+
+    def __init__(self, dst, content, mode=0o644):
+        self.dst, self.content, self.mode = dst, content, mode
+
+    def make(self, tree):
+        tree.cover(self.dst, self.content, self.mode, self.flags)
+
+    def detail(self):
+        return "%d bytes" % len(self.content)
+
+    def fields(self):
+        return [("mode", self.mode)]
+
+
+class Device(Mount):
+    """A device of the host, at the same path.
+
+    Not nodev: opening it would be EACCES.  Read-only hinders neither reading nor writing a device.
+    """
+
+    __slots__ = ()
+    kind, flags = "device", RO | NOSUID | NOEXEC
+
+    def __init__(self, dst):
+        self.dst = dst
+
+    @property
+    def src(self):
+        """The same path."""
+        return self.dst
+
+    def make(self, tree):
+        tree.show(self.dst, self.src, self.flags, False)
+
+
+class Devpts(Mount):
+    """The sandbox's own terminals."""
+
+    __slots__ = ()
+    kind, dst, flags, directory = "devpts", b"/dev/pts", NOSUID | NOEXEC, True
+
+    def make(self, tree):
+        tree.new(self.dst, b"devpts", self.flags, [
+            (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"max", b"%d" % MOST_TERMINALS)])
+
+
+class Proc(Mount):
+    """A /proc of the sandbox's own.
+
+    Read-only, also where no Landlock is: a program could lower its oom_score_adj.
+    subset: whether it shows processes only
+    hidepid: whether it hides processes that one may not trace
+    """
+
+    __slots__ = ("subset", "hidepid")
+    kind, dst, flags = "proc", b"/proc", RO | NOSUID | NODEV | NOEXEC
+    directory = late = True
+
+    def __init__(self, subset=True, hidepid=True):
+        self.subset, self.hidepid = subset, hidepid
+
+    def options(self):
+        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        return ([(b"hidepid", b"2")] if self.hidepid else []) + \
+            ([(b"subset", b"pid")] if self.subset else [])
+
+    def make(self, tree):
+        tree.new(self.dst, b"proc", self.flags, self.options())
+
+    def rights(self):
+        return READ
+
+    def hides(self, kind, words):
+        """Whether a mount hides what it must, even if this operation was told not to.
+
+        kind, words: file system and super block options of its mountinfo row.
+        """
+        return kind == b"proc" and (b"hidepid=invisible" in words or b"hidepid=2" in words) and \
+            (b"subset=pid" in words or not self.subset)
+
+    def detail(self):
+        return "hidepid=2" + (",subset=pid" if self.subset else "")
+
+    def fields(self):
+        fields = [("subset", self.subset)]
+        return fields if self.hidepid else fields + [("hidepid", False)]
+
+
+class MaskFile(Mount):
+    """The host's /dev/null over a file of /proc."""
+
+    __slots__ = ()
+    kind, flags, src, late = "mask-file", RO | NOSUID | NOEXEC, b"/dev/null", True
+
+    def __init__(self, dst):
+        self.dst = dst
+
+    def make(self, tree):
+        tree.show(self.dst, self.src, self.flags, False)
+
+
+class MaskDirectory(Mount):
+    """An empty directory over one of /proc."""
+
+    __slots__ = ()
+    kind, flags, directory, late = "mask-directory", RO | NOSUID | NODEV | NOEXEC, True, True
+
+    def __init__(self, dst):
+        self.dst = dst
+
+    def make(self, tree):
+        tree.new(self.dst, b"tmpfs", self.flags, [
+            (b"size", b"4096"), (b"nr_inodes", b"2"), (b"mode", b"0555")])
+
+
+class ReadOnly(Mount):
+    """A directory of /proc bound onto itself, read-only."""
+
+    __slots__ = ()
+    kind, flags, directory, late = "read-only", RO | NOSUID | NODEV | NOEXEC, True, True
+
+    def __init__(self, dst):
+        self.dst = dst
+
+    def make(self, tree):
+        tree.again(self.dst, self.flags)
+
+
+def tree_rights(flags):
+    """Landlock's rights below a mount.  flags: MOUNT_ATTR_* bits."""
+    return READ | (0 if flags & NOEXEC else landlock.EXECUTE) | (0 if flags & RO else WRITE)
+
+
+def plain_places(operations):
+    """[bool]: for each operation whether its place can be reached by name alone.
+
+    It can if above it there are only directories of our own root that earlier operations made,
+    with no mount over them.  A mount's own place must be such a directory or file, too.
+    """
+    own, made, out = {b""}, {}, [False]
+    for op in operations[1:]:
+        plain = op.dst.rpartition(b"/")[0] in own
+        if op.is_mount:
+            plain = plain and made.get(op.dst) in (Directory, File)
+            if op.dst in own:
+                own = set(path for path in own
+                          if path != op.dst and not path.startswith(op.dst + b"/"))
+        elif plain and made.setdefault(op.dst, type(op)) is Directory:
+            own.add(op.dst)
+        out.append(plain)
+    return out
+
+
+def human(size):
+    """A size for people."""
+    from .. import units  # printed plans only
+    return units.human(size)
