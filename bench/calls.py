@@ -53,14 +53,14 @@ def traced():
 
 def amounts(plan):
     """{what the rows count by: how many the plan has}"""
-    from mrunc.sandbox.host import etc, facts
+    from mrunc.sandbox.host import facts
     kinds = collections.Counter(op.kind for op in plan.operations)
     filled = sum(1 for op in plan.operations if op.kind == "file" and op.content)
     path = [part for entry in os.environ["PATH"].split(":") for part in entry.split("/") if part]
     return {"directory": kinds["directory"], "empty file": kinds["file"] - filled, "file": filled, "link": kinds["symlink"],
             "file system": kinds["tmpfs"] + kinds["proc"] + kinds["devpts"], "bind": kinds["bind"] + kinds["device"],
             "mount": sum(op.is_mount for op in plan.operations), "rule": len(plan.landlock_rules),
-            "limit": len(plan.limits), "entry of /etc": len(etc.HOST_ENTRIES) + kinds["bind"],
+            "limit": len(plan.limits), "entry of /etc": len(facts.HOST_ENTRIES) + kinds["bind"],
             "place of the host": len(facts.ROOT_NAMES) + len(facts.STORES), "component of PATH": len(path)}
 
 

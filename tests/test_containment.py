@@ -172,9 +172,9 @@ OWN_ETC = {"passwd", "group", "hosts", "hostname", "nsswitch.conf", "resolv.conf
 
 
 def test_etc_holds_the_table_and_our_own_files(inside):
-    from mrunc.sandbox.host import etc
+    from mrunc.sandbox.host import facts
     allowed, below_ssl = set(OWN_ETC), set()
-    for name, reason in etc.HOST_ENTRIES:
+    for name, reason in facts.HOST_ENTRIES:
         assert reason
         head = name.split("/")[0]
         if name.startswith("ssl/"):
@@ -189,7 +189,7 @@ print(json.dumps([os.listdir("/etc"), os.listdir("/etc/ssl"), open("/etc/passwd"
     extra = [name for name in names if name not in allowed and not name.startswith("java")]
     assert extra == [] and OWN_ETC <= set(names)
     assert set(ssl) <= below_ssl
-    for name, _ in etc.HOST_ENTRIES:
+    for name, _ in facts.HOST_ENTRIES:
         if "*" not in name and os.path.exists("/etc/" + name) and os.stat("/etc/" + name).st_mode & 0o004:
             assert name.split("/")[0] in names, name
     users = [line.split(":")[0] for line in passwd.splitlines()]

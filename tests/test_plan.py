@@ -8,9 +8,9 @@ import types
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox.tree import operations, source, user_mounts
+from mrunc.sandbox.tree import default, operations, source, user_mounts
 from mrunc.sandbox import controls
-from mrunc.sandbox.host import etc, facts as host
+from mrunc.sandbox.host import facts as host
 from mrunc.sandbox.plan import plan
 from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
@@ -171,16 +171,16 @@ def test_every_sandbox_has_a_devpts_of_its_own():
 
 
 def test_our_own_etc():
-    files = dict(etc.own_files(0, 0, b"/root", b"box"))
+    files = dict(default.own_files(0, 0, b"/root", b"box"))
     assert files["passwd"].splitlines() == [b"root:x:0:0:root:/root:/bin/sh", b"nobody:x:65534:65534:nobody:/:/usr/sbin/nologin"]
     assert files["hosts"].startswith(b"127.0.0.1 localhost box\n") and files["hostname"] == b"box\n" and files["resolv.conf"] == b""
-    files = dict(etc.own_files(1000, 5, b"/home/user", b"box"))
+    files = dict(default.own_files(1000, 5, b"/home/user", b"box"))
     assert b"user:x:1000:5:user:/home/user:/bin/sh" in files["passwd"] and b"root:x:0:0:root:/:/bin/sh" in files["passwd"]
     assert b"user:x:5:" in files["group"]
-    assert b"user:" not in dict(etc.own_files(1000, 0, b"/home/user", b"box"))["group"]
-    names = [name for name, _ in etc.HOST_ENTRIES]
+    assert b"user:" not in dict(default.own_files(1000, 0, b"/home/user", b"box"))["group"]
+    names = [name for name, _ in host.HOST_ENTRIES]
     assert not {"shadow", "gshadow", "machine-id", "ssh", "sudoers", "passwd", "hostname"} & set(names)
-    assert all(reason for _, reason in etc.HOST_ENTRIES)
+    assert all(reason for _, reason in host.HOST_ENTRIES)
 
 
 def test_etc_entries_that_not_everybody_may_read_are_left_out(monkeypatch):

@@ -11,9 +11,9 @@ import os
 import stat
 
 from ...sandbox.errors import usage
-from ...sandbox.host import etc
 from ...sandbox.host.facts import ROOT_NAMES, kind_of
 from ...sandbox.plan.values import PATH
+from ...sandbox.tree.default import own_files
 from . import elf, packages
 from .entries import CLOSED, STRANGE, UNREADABLE, Entry
 from .host_files import Holder, Look
@@ -24,7 +24,8 @@ MOST_LINKS = 40
 NAMED, INTERPRETER, LIBRARY = "named", "interpreter", "library"
 BIN = (b"/usr/local/bin", b"/usr/local/sbin", b"/usr/bin", b"/usr/sbin", b"/bin", b"/sbin")
 DEFAULT_LIBRARIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
-#: Made by maintainer scripts, so no package lists them: of etc.HOST_ENTRIES, those that go with a package's own directory.
+#: Made by maintainer scripts, so no package lists them: of facts.HOST_ENTRIES, those that go with
+#: a package's own directory.
 WITH_PACKAGES = (b"/etc/ssl/certs", b"/etc/pki", b"/etc/crypto-policies")
 
 
@@ -242,7 +243,7 @@ class Selection:
         for path in sorted(self.left):
             if path not in whole:
                 yield Entry(self.left[path], path[1:])
-        for name, content in etc.own_files(0, 0, b"/root", b"mrunc"):
+        for name, content in own_files(0, 0, b"/root", b"mrunc"):
             place = b"/etc/" + name.encode()
             if place not in whole:
                 yield Entry("file", place[1:], 0o644, len(content), 0, read=_once(content))

@@ -3,7 +3,6 @@
 import os
 
 from ...syscalls import process
-from .etc import HOST_ENTRIES
 from .proc import mounts, read
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -12,6 +11,24 @@ STORES = (b"/nix/store", b"/gnu/store", b"/opt")
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IROTH = 0o170000, 0o040000, 0o100000, 0o120000, 0o004
 KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket", 0o010000: "FIFO",
          0o020000: "character device", 0o060000: "block device"}
+#: Of /etc, without secrets or identity: (name, reason).  A name may end in `*`; nothing else of it
+#: is shown.
+HOST_ENTRIES = (
+    ("alternatives", "links by which Debian and Red Hat choose awk, java, editor"),
+    ("ld.so.cache", "where the dynamic loader finds libraries"),
+    ("ld.so.conf", "the same, for ldconfig -p and rebuilt caches"),
+    ("ld.so.conf.d", "the same"),
+    ("java*", "a JVM does not start without its configuration"),
+    ("ssl/certs", "certificate authorities: reading signatures, `import ssl`"),
+    ("ssl/openssl.cnf", "openssl does not start without it"),
+    ("pki", "the same two on Red Hat"),
+    ("crypto-policies", "the same, read by openssl and gnutls on Red Hat"),
+    ("localtime", "local time"),
+    ("terminfo", "terminal descriptions"),
+    ("fonts", "fontconfig, also used by headless java and ImageMagick"),
+    ("magic", "file(1)"),
+    ("mime.types", "types by file name, python's mimetypes"),
+)
 CPU_FILES = ("online", "possible", "present")
 #: Of --proc full: files that tell of the host or act on it, and directories likewise.
 PROC_MASKED_FILES = ("kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "kallsyms",

@@ -43,11 +43,15 @@ class Own:
             plan.readable.update(
                 mounts=dict((point, frozenset(word.encode() for word in words if point != b"/" or word != "ro"))
                             for point, words in plan.mounts.items()),
-                details=[(op.dst, words) for op in plan.operations
-                         for words in [op.super_options(os.sysconf("SC_PAGE_SIZE"))] if words],
+                details=_super_options(plan.operations),
                 proc=next((op for op in plan.operations if isinstance(op, Proc)), None))
         self.mounts, self.details = plan.readable["mounts"], plan.readable["details"]
         self.proc = plan.readable["proc"]
+
+
+def _super_options(operations):
+    page = os.sysconf("SC_PAGE_SIZE")
+    return [(op.dst, op.super_options(page)) for op in operations if op.is_mount]
 
 
 class Reading:

@@ -2,7 +2,6 @@
 """The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
 
 from ..tree import default
-from ..host import etc
 from .. import tiers
 from ..controls import CONTROLS, asked
 from ..errors import SandboxError, show, usage
@@ -143,7 +142,7 @@ def _fill(plan, spec, host, id_ranges, tier):
 
 
 def _own_tree(plan, spec, host):
-    own_files = etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
+    own_files = default.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
     userland = None
     if spec.rootfs is not None:
         from ..tree import userland as rootfs_run

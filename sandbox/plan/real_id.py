@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
-from ..host import etc
 from ..errors import SandboxError
 from ..host.proc import read
+from ..tree.default import own_files
 from ..tree.operations import Tmpfs
 
 HOME = b"/home/user"
@@ -42,7 +42,7 @@ def settle(plan, identity):
     if not plan.tier.own_tree:
         return
     files = dict((b"/etc/" + name.encode(), content)
-                 for name, content in etc.own_files(plan.uid, plan.gid, plan.home, plan.hostname))
+                 for name, content in own_files(plan.uid, plan.gid, plan.home, plan.hostname))
     for op in plan.operations:
         if op.content and op.dst in files:
             op.content = files[op.dst]

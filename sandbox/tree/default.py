@@ -15,6 +15,30 @@ RIGHTS = ((b"/etc", READ), (b"/sys", READ), (b"/var", READ),
           (b"/dev", READ | landlock.WRITE_FILE | landlock.IOCTL_DEV))
 
 
+def own_files(uid, gid, home, hostname):
+    """[(name below /etc, bytes)] of the files that mrunc writes itself.
+
+    uid, gid: the identity inside; home, hostname: bytes.  No line tells anything of the host.
+    """
+    users = [(0, 0, b"root", b"/root" if uid == 0 else b"/")]
+    if uid:
+        users.append((uid, gid, b"user", home))
+    passwd = [b"%s:x:%d:%d:%s:%s:/bin/sh" % (name, user, group, name, place)
+              for user, group, name, place in users]
+    groups = [b"root:x:0:"] + ([b"user:x:%d:" % gid] if gid else [])
+    return [
+        ("passwd", b"\n".join(passwd + [
+            b"nobody:x:65534:65534:nobody:/:/usr/sbin/nologin", b""])),
+        ("group", b"\n".join(groups + [b"tty:x:5:", b"nogroup:x:65534:", b""])),
+        ("hosts", b"127.0.0.1 localhost %s\n::1 localhost\n" % hostname),
+        ("hostname", hostname + b"\n"),
+        ("nsswitch.conf", b"passwd: files\ngroup: files\nshadow: files\nhosts: files\n"
+                          b"services: files\n"),
+        ("resolv.conf", b""),
+        ("os-release", b'ID=mrunc\nNAME="mrunc"\nPRETTY_NAME="mrunc sandbox"\n'),
+    ]
+
+
 def host_userland(host, own_files):
     """[Operation] of the host's programs, and of an /etc without its secrets."""
     ops = []
@@ -50,7 +74,7 @@ def host_userland(host, own_files):
 def base(host, own_files, proc, home, left_out=False, userland=None):
     """The default tree, root first: [Operation].
 
-    host: facts; own_files: of etc.own_files; proc: pid, full or none; left_out: whether the control
+    host: facts; own_files: of `own_files`; proc: pid, full or none; left_out: whether the control
     `proc` is; userland: operations in the place of the host's programs, of rootfs_run.
     """
     ops = [Root()]
