@@ -30,12 +30,6 @@ HOST_ENTRIES = (
     ("mime.types", "types by file name, python's mimetypes"),
 )
 CPU_FILES = ("online", "possible", "present")
-#: Of --proc full: files that tell of the host or act on it, and directories likewise.
-PROC_MASKED_FILES = ("kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo", "kallsyms",
-                     "modules", "config.gz", "cmdline", "partitions", "interrupts", "kmsg", "sysrq-trigger", "softirqs",
-                     "pagetypeinfo", "kpagecount", "kpageflags", "kpagecgroup", "latency_stats", "mtrr", "iomem", "ioports",
-                     "diskstats", "bootconfig", "mdstat", "swaps")
-PROC_MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "dynamic_debug")
 
 
 class Host:
@@ -46,10 +40,9 @@ class Host:
     __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
 
     def __getattr__(self, name):
-        if name != "proc":  # forty looks, and only --proc full asks
+        if name != "proc":  # only --proc full asks
             raise AttributeError(name)
-        self.proc = frozenset(name for name in PROC_MASKED_FILES + PROC_MASKED_DIRECTORIES + ("sys",)
-                              if os.path.exists("/proc/" + name))
+        self.proc = frozenset(os.listdir("/proc"))
         return self.proc
 
     def kind(self, path):

@@ -7,7 +7,7 @@ import os
 
 from ...syscalls import landlock
 from .operations import (NODEV, NOEXEC, NOSUID, READ, RO, Bind, Device, Devpts, Directory, File,
-                         MaskDirectory, MaskFile, Proc, ReadOnly, Root, Symlink, Tmpfs)
+                         Proc, Root, Symlink, Tmpfs, proc_masks)
 
 DEVICES = tuple(b"/dev/" + name for name in (b"null", b"zero", b"full", b"random", b"urandom", b"tty"))
 #: Landlock's rights below the directories of our own root.
@@ -99,7 +99,7 @@ def base(host, own_files, proc, home, left_out=False, userland=None):
         add(Symlink(b"/dev/" + name, target))
     add(Directory(b"/dev/pts"))
     add(Symlink(b"/dev/ptmx", b"pts/ptmx"))
-    add(Devpts())
+    add(Devpts(b"/dev/pts"))
     add(Tmpfs(b"/tmp", 1 << 30, 0o1777))
     add(Tmpfs(b"/box", 1 << 30))
     add(Tmpfs(home, 256 << 20, 0o700))
@@ -107,13 +107,5 @@ def base(host, own_files, proc, home, left_out=False, userland=None):
     if proc != "none":
         add(Proc(proc == "pid" and not left_out, not left_out))
     if proc == "full":
-        from ..host.facts import PROC_MASKED_DIRECTORIES, PROC_MASKED_FILES
-        for name in PROC_MASKED_FILES:
-            if name in host.proc:
-                add(MaskFile(b"/proc/" + name.encode()))
-        for name in PROC_MASKED_DIRECTORIES:
-            if name in host.proc:
-                add(MaskDirectory(b"/proc/" + name.encode()))
-        if "sys" in host.proc:
-            add(ReadOnly(b"/proc/sys"))
+        ops += proc_masks(host.proc)
     return ops

@@ -42,12 +42,17 @@ class Operation:
     sealed: whether it becomes read-only only when everything has been made
     gives_way: whether a mount of the user at the same place replaces it
     late: whether it comes after everything that is not late
+    shown: names of the attributes that the JSON object of a printed plan has
     """
 
     __slots__ = ("dst",)
     kind, flags, is_mount, directory = "", 0, False, False
     src = content = source = None
     user = system = rw = writable = sealed = gives_way = late = False
+    shown = ()
+
+    def __init__(self, dst):
+        self.dst = dst
 
     def make(self, tree):
         """Makes it in the new tree, in the child.  tree: mounting.Tree.  Raises OSError."""
@@ -94,14 +99,14 @@ class Operation:
 
     def fields(self):
         """[(key, value)] of the JSON object that only this kind has."""
-        return []
+        return [(name, getattr(self, name)) for name in self.shown]
 
 
 class Directory(Operation):
     """A directory on the new root, or one that is there already."""
 
     __slots__ = ("mode",)
-    kind, directory = "directory", True
+    kind, directory, shown = "directory", True, ("mode",)
 
     def __init__(self, dst, mode=0o755):
         self.dst, self.mode = dst, mode
@@ -109,15 +114,12 @@ class Directory(Operation):
     def make(self, tree):
         tree.directory(self.dst, self.mode)
 
-    def fields(self):
-        return [("mode", self.mode)]
-
 
 class File(Operation):
     """A file of mrunc's own; an empty one is a mount point most of the time."""
 
     __slots__ = ("content", "mode")
-    kind, gives_way = "file", True
+    kind, gives_way, shown = "file", True, ("mode",)
 
     def __init__(self, dst, content=b"", mode=0o644):
         self.dst, self.content, self.mode = dst, content, mode
@@ -127,9 +129,6 @@ class File(Operation):
 
     def detail(self):
         return "%d bytes" % len(self.content)
-
-    def fields(self):
-        return [("mode", self.mode)]
 
 
 class Symlink(Operation):
@@ -149,7 +148,7 @@ class Copy(Operation):
     """A copy of a file of the host, which may be executed."""
 
     __slots__ = ("source", "size")
-    kind = "copy"
+    kind, shown = "copy", ("size",)
 
     def __init__(self, dst, source):
         self.dst, self.source, self.size = dst, source, source.found.st_size
@@ -164,9 +163,6 @@ class Copy(Operation):
 
     def rights(self):
         return landlock.READ_FILE | landlock.EXECUTE
-
-    def fields(self):
-        return [("size", self.size)]
 
 
 class Mount(Operation):
@@ -187,6 +183,7 @@ class Tmpfs(Mount):
 
     __slots__ = ("flags", "size", "mode", "user", "kept", "owner")
     kind, directory, gives_way = "tmpfs", True, True
+    shown = ("size", "mode", "user")
 
     def __init__(self, dst, size, mode=0o755, flags=NOSUID | NODEV, user=False, kept=False):
         self.dst, self.flags, self.size, self.mode = dst, flags, size, mode
@@ -225,8 +222,7 @@ class Tmpfs(Mount):
         return "at most %s, %d inodes" % (human(self.size), INODES)
 
     def fields(self):
-        fields = [("size", self.size), ("mode", self.mode), ("user", self.user)]
-        return fields + [("writable", True)] if self.kept else fields
+        return Mount.fields(self) + [("writable", True)] * self.kept
 
 
 class Root(Tmpfs):
@@ -237,9 +233,6 @@ class Root(Tmpfs):
 
     def __init__(self, size=16 << 20):
         Tmpfs.__init__(self, b"/", size, 0o755, NOSUID | NODEV | NOEXEC)
-
-    def make(self, tree):
-        raise NotImplementedError
 
     def rights(self):
         """Listing alone, so that no rule lets a file directly below it be read."""
@@ -254,25 +247,18 @@ class Bind(Mount):
     top: whether it is an entry of a --rootfs tree
     """
 
-    __slots__ = ("flags", "src", "directory", "source", "rw", "owner", "top")
-    kind, gives_way = "bind", True
+    __slots__ = ("flags", "src", "directory", "source", "rw", "user", "system", "owner", "top")
+    kind, gives_way, shown = "bind", True, ("directory", "rw", "user")
 
     def __init__(self, dst, flags, directory=True, source=None, rw=False, owner=None, top=False):
         self.dst, self.flags, self.source, self.rw, self.top = dst, flags, source, rw, top
-        self.src, self.directory, self.owner = dst, directory, owner
-        if source is not None:
+        if source is None:
+            self.src, self.directory, self.owner = dst, directory, owner
+        else:
             self.src, self.directory = source.path, source.directory
             self.owner = owner or (source.found.st_uid, source.found.st_gid)
-
-    @property
-    def user(self):
-        """The user's are the ones that were opened."""
-        return self.source is not None
-
-    @property
-    def system(self):
-        """The user's are not."""
-        return self.source is None and self.directory
+        self.user = source is not None
+        self.system = source is None and directory
 
     def make(self, tree):
         if self.source is None:
@@ -295,10 +281,8 @@ class Bind(Mount):
         return out
 
     def fields(self):
-        fields = [("directory", self.directory), ("rw", self.rw), ("user", self.user)]
-        if self.source is not None:
-            fields.append(("owner", self.owner))
-        return fields + [("top", True)] if self.top else fields
+        owner = [("owner", self.owner)] * self.user
+        return Mount.fields(self) + owner + [("top", True)] * self.top
 
 
 class Overlay(Mount):
@@ -307,19 +291,15 @@ class Overlay(Mount):
     In the place of a Bind.  size: bytes that changes may take; user, owner, top: of the Bind
     """
 
-    __slots__ = ("src", "source", "user", "owner", "top", "size")
+    __slots__ = ("src", "source", "user", "system", "owner", "top", "size")
     kind, flags, directory, writable = "overlay", NOSUID | NODEV, True, True
+    shown = ("directory", "rw", "user")
 
     def __init__(self, bind, source, size):
         """source: the Source of what the Bind shows."""
         self.dst, self.src, self.source, self.size = bind.dst, bind.src, source, size
-        self.user, self.top = bind.user, bind.top
+        self.user, self.system, self.top = bind.user, bind.system, bind.top
         self.owner = bind.owner or (source.found.st_uid, source.found.st_gid)
-
-    @property
-    def system(self):
-        """It was, as a Bind."""
-        return not self.user
 
     def make(self, tree):
         fd, locked = tree.take(self)
@@ -332,10 +312,8 @@ class Overlay(Mount):
         return "%s, changed in at most %s" % (show(self.src), human(self.size))
 
     def fields(self):
-        fields = [("directory", True), ("rw", False), ("user", self.user)]
-        fields += [] if self.user else [("system", True)]
-        fields.append(("owner", self.owner))
-        return fields + [("top", True)] * self.top + [("size", self.size)]
+        return Mount.fields(self) + [("system", True)] * self.system + \
+            [("owner", self.owner)] + [("top", True)] * self.top + [("size", self.size)]
 
 
 class Cover(Mount):
@@ -343,6 +321,7 @@ class Cover(Mount):
 
     __slots__ = ("content", "mode")
     kind, flags, gives_way = "cover", RO | NOSUID | NODEV | NOEXEC, True
+    shown = ("mode",)
 
     def __init__(self, dst, content, mode=0o644):
         self.dst, self.content, self.mode = dst, content, mode
@@ -353,9 +332,6 @@ class Cover(Mount):
     def detail(self):
         return "%d bytes" % len(self.content)
 
-    def fields(self):
-        return [("mode", self.mode)]
-
 
 class Device(Mount):
     """A device of the host, at the same path.
@@ -365,9 +341,6 @@ class Device(Mount):
 
     __slots__ = ()
     kind, flags = "device", RO | NOSUID | NOEXEC
-
-    def __init__(self, dst):
-        self.dst = dst
 
     @property
     def src(self):
@@ -382,7 +355,7 @@ class Devpts(Mount):
     """The sandbox's own terminals."""
 
     __slots__ = ()
-    kind, dst, flags, directory = "devpts", b"/dev/pts", NOSUID | NOEXEC, True
+    kind, flags, directory = "devpts", NOSUID | NOEXEC, True
 
     def make(self, tree):
         tree.new(self.dst, b"devpts", self.flags, [
@@ -398,11 +371,11 @@ class Proc(Mount):
     """
 
     __slots__ = ("subset", "hidepid")
-    kind, dst, flags = "proc", b"/proc", RO | NOSUID | NODEV | NOEXEC
+    kind, flags, shown = "proc", RO | NOSUID | NODEV | NOEXEC, ("subset",)
     directory = late = True
 
     def __init__(self, subset=True, hidepid=True):
-        self.subset, self.hidepid = subset, hidepid
+        self.dst, self.subset, self.hidepid = b"/proc", subset, hidepid
 
     def options(self):
         """[(key, value)] of mount(2) or fsconfig(2), bytes."""
@@ -427,21 +400,14 @@ class Proc(Mount):
         return "hidepid=2" + (",subset=pid" if self.subset else "")
 
     def fields(self):
-        fields = [("subset", self.subset)]
-        return fields if self.hidepid else fields + [("hidepid", False)]
+        return Mount.fields(self) + [("hidepid", False)] * (not self.hidepid)
 
 
-class MaskFile(Mount):
+class MaskFile(Device):
     """The host's /dev/null over a file of /proc."""
 
     __slots__ = ()
-    kind, flags, src, late = "mask-file", RO | NOSUID | NOEXEC, b"/dev/null", True
-
-    def __init__(self, dst):
-        self.dst = dst
-
-    def make(self, tree):
-        tree.show(self.dst, self.src, self.flags, False)
+    kind, src, late = "mask-file", b"/dev/null", True
 
 
 class MaskDirectory(Mount):
@@ -449,9 +415,6 @@ class MaskDirectory(Mount):
 
     __slots__ = ()
     kind, flags, directory, late = "mask-directory", RO | NOSUID | NODEV | NOEXEC, True, True
-
-    def __init__(self, dst):
-        self.dst = dst
 
     def make(self, tree):
         tree.new(self.dst, b"tmpfs", self.flags, [
@@ -464,11 +427,25 @@ class ReadOnly(Mount):
     __slots__ = ()
     kind, flags, directory, late = "read-only", RO | NOSUID | NODEV | NOEXEC, True, True
 
-    def __init__(self, dst):
-        self.dst = dst
-
     def make(self, tree):
         tree.again(self.dst, self.flags)
+
+
+#: What --proc full must not show: it tells of the host, or acts on it.
+MASKED_FILES = (
+    "kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo",
+    "kallsyms", "modules", "config.gz", "cmdline", "partitions", "interrupts", "kmsg",
+    "sysrq-trigger", "softirqs", "pagetypeinfo", "kpagecount", "kpageflags", "kpagecgroup",
+    "latency_stats", "mtrr", "iomem", "ioports", "diskstats", "bootconfig", "mdstat", "swaps")
+MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "dynamic_debug")
+
+
+def proc_masks(present):
+    """[Operation] over parts of a whole /proc.  present: the names in the host's (set of str)."""
+    files = [MaskFile(b"/proc/" + name.encode()) for name in MASKED_FILES if name in present]
+    directories = [MaskDirectory(b"/proc/" + name.encode())
+                   for name in MASKED_DIRECTORIES if name in present]
+    return files + directories + [ReadOnly(b"/proc/sys")] * ("sys" in present)
 
 
 def tree_rights(flags):
