@@ -21,14 +21,26 @@ TO_BECOME = 1 << 6 | 1 << 7 | 1 << 8
 class Child:
     """What the child was given.
 
-    plan; steps: of `stages`; sock, parent_end: the control socket's two ends; identity: (host uid, host gid); supervisor: its
-    pid; features; image: fd of init; last_cap: int; trees: {Operation: fd of mounting.taken};
-    copies: {Source: fd}; filters: prepared programs; handover: notify.Handover of the filter that takes their place, or None; userns: inode of the parent's
-    user namespace; boot: the time namespace's offsets (bytes); ignored: signals that the
-    caller ignores, and which would stay ignored across exec; places: what becomes 0, 1 and 2, of
-    stdio.Stdio.places; group: fd of the control group's directory, or -1; moved: whether the parent moves
-    us into it after clone3, and the cgroup namespace is still to come; remount: that module, or None where
-    there is mount_setattr; inherited: [fd] that would stay open across exec, or None where one call marks them all.
+    plan
+    steps: of `stages`
+    sock, parent_end: the control socket's two ends
+    identity: (host uid, host gid)
+    supervisor: its pid
+    features
+    image: fd of init
+    last_cap: int
+    trees: {Operation: fd of mounting.taken}
+    copies: {Source: fd}
+    filters: prepared programs
+    handover: notify.Handover of the filter that takes their place, or None
+    userns: inode of the parent's user namespace
+    boot: the time namespace's offsets (bytes)
+    ignored: signals that the caller ignores, and which would stay ignored across exec
+    places: what becomes 0, 1 and 2, of stdio.Stdio.places
+    group: fd of the control group's directory, or -1
+    moved: whether the parent moves us into it after clone3; the cgroup namespace comes then
+    remount: that module, or None where there is mount_setattr
+    inherited: [fd] that would stay open across exec, or None where one call marks them all
     """
 
     def __init__(self, **given):

@@ -32,7 +32,7 @@ class Operation:
     flags: MOUNT_ATTR_* bits of a mount
     is_mount: whether mountinfo shows it
     directory: whether a directory lies at dst afterwards
-    src: path or link target (bytes), or None
+    src: source path or link target (bytes), or None
     content: what a file holds (bytes), or None
     source: the source.Source of something that the user named, or None
     user: whether the user named it
@@ -47,12 +47,27 @@ class Operation:
 
     __slots__ = ("dst",)
     kind, flags, is_mount, directory = "", 0, False, False
-    src = content = source = None
-    user = system = rw = writable = sealed = gives_way = late = False
+    content = source = None
+    user = system = rw = gives_way = late = False
     shown = ()
 
     def __init__(self, dst):
         self.dst = dst
+
+    @property
+    def src(self):
+        """Nothing, for most."""
+        return None
+
+    @property
+    def sealed(self):
+        """Read-only from the beginning, or never."""
+        return False
+
+    @property
+    def writable(self):
+        """What is not the host's to write."""
+        return False
 
     def make(self, tree):
         """Makes it in the new tree, in the child.  tree: mounting.Tree.  Raises OSError."""
@@ -147,16 +162,12 @@ class Symlink(Operation):
 class Copy(Operation):
     """A copy of a file of the host, which may be executed."""
 
-    __slots__ = ("source", "size")
+    __slots__ = ("src", "source", "size")
     kind, shown = "copy", ("size",)
 
     def __init__(self, dst, source):
-        self.dst, self.source, self.size = dst, source, source.found.st_size
-
-    @property
-    def src(self):
-        """The path of the source when it was opened."""
-        return self.source.path
+        self.dst, self.src, self.source = dst, source.path, source
+        self.size = source.found.st_size
 
     def make(self, tree):
         tree.copy(self.dst, self.source)
@@ -339,13 +350,11 @@ class Device(Mount):
     Not nodev: opening it would be EACCES.  Read-only hinders neither reading nor writing a device.
     """
 
-    __slots__ = ()
+    __slots__ = ("src",)
     kind, flags = "device", RO | NOSUID | NOEXEC
 
-    @property
-    def src(self):
-        """The same path."""
-        return self.dst
+    def __init__(self, dst, src=None):
+        self.dst, self.src = dst, src or dst
 
     def make(self, tree):
         tree.show(self.dst, self.src, self.flags, False)
@@ -407,7 +416,10 @@ class MaskFile(Device):
     """The host's /dev/null over a file of /proc."""
 
     __slots__ = ()
-    kind, src, late = "mask-file", b"/dev/null", True
+    kind, late = "mask-file", True
+
+    def __init__(self, dst):
+        Device.__init__(self, dst, b"/dev/null")
 
 
 class MaskDirectory(Mount):

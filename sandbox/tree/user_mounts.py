@@ -63,8 +63,9 @@ def add_user_mounts(ops, spec, host, held):
     """The operations with the user's mounts and copies in them.
 
     ops: of default.base; spec: Spec; host: Host; held: list that gets each Source.  A mount of the
-    user replaces a default one at the same place and hides those below it; what lies deeper comes later.  Raises SandboxError (exit 2) for a
-    source that can't be used or a destination that would have to be made in a host directory or leads over a link.
+    user replaces a default one at the same place and hides those below it; what lies deeper comes
+    later.  Raises SandboxError (exit 2) for a source that can't be used, or a destination that would
+    have to be made in a host directory or leads over a link.
     """
     wanted = [("ro", source, destination, False) for source, destination in spec.ro]
     wanted += [("rw", source, destination, True) for source, destination in spec.rw]

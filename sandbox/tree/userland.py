@@ -70,7 +70,10 @@ class Userland:
 
 
 def operations(userland, own_files, home):
-    """[Operation] of the tree's part.  own_files: of default.own_files; home: the home directory inside (bytes)."""
+    """[Operation] of the tree's part.
+
+    own_files: of default.own_files; home: the home directory inside (bytes).
+    """
     ops, seen = [], set()
     for name, kind, target, source in userland.entries:
         if name in OURS or name == home.split(b"/")[1]:
