@@ -18,6 +18,7 @@ from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.launch import child as stages, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look
 from mrunc.sandbox.running import stdio, supervise
+from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.host.proc import Mount
@@ -36,7 +37,8 @@ class Reading:
         self.mounts, self.status, self.cwd, self.pid = list(mounts), dict(status), cwd, os.getpid()
         self.own = types.SimpleNamespace(
             mounts=dict(wanted),
-            tmpfs=list(sized),
+            details=list(sized),
+            proc=operations.Proc(),
             filters=filters,
             namespaces={},
             places=None,
@@ -189,8 +191,7 @@ def test_gate_sees_a_writable_root(rows_made, right):
     ],
 )
 def test_gate_looks_at_proc(rows_made, right):
-    spec = types.SimpleNamespace(proc="pid")
-    assert in_force("proc", Reading(mounts=rows_made), spec=spec) is right
+    assert in_force("proc", Reading(mounts=rows_made)) is right
 
 
 @pytest.mark.parametrize(
