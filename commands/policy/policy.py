@@ -49,7 +49,7 @@ def show(words, values):
         write(1, _json({"policy": name, "arch": arch, "bpf": text.splitlines()}) if values.get("json") else text)
         return 0
     budget = paths.Budget()
-    outside = _outside(program, arch, budget)  # first, as it takes least of the budget
+    outside = filter_text.outside(program, arch, budget)  # first, as it takes least of the budget
     groups = _shipped(what, arch) if what in policy.NAMES else _derived(program, arch, budget)
     if values.get("json"):
         write(1, _json({"policy": name, "arch": arch, "instructions": len(program) // 8,
@@ -110,10 +110,6 @@ def _for_a_run(program, arch):
     missing = [call for call, _ in choose.lacking(program, arch)]
     return wrapped("For mrunc run it lacks what its pid 1 needs: %s. --seccomp-add gives them, to the program as well." % (
         " ".join(missing)), "") if missing else []
-
-
-def _outside(program, arch, budget):
-    return filter_text.outside(program, arch, budget)
 
 
 def explain(words, values):

@@ -2,16 +2,11 @@
 """The shipped system call policies as models with reasons, from the tables (`policy_tables`): what tools ask for, and what
 the programs of `frozen_filters` were compiled from.
 """
+from ...syscalls.numbers import table as numbers
 from .shipped import ARCHES, NAMES
 
 PRETEND = 0x00050000  # SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
-
-
-def numbers(arch):
-    """The table of an architecture, as of syscalls.numbers: NR, AUDIT_ARCH, LAST. KeyError for an unknown one."""
-    from ...syscalls.numbers import table
-    return table(arch)
 
 
 def decisions(name, arch):

@@ -161,11 +161,6 @@ def processes_made(facts):
     return blocked("the number tells nothing")
 
 
-def names_of(path, ignored=()):
-    """A deed: names of the host's in a directory."""
-    return lists(path, ignored)
-
-
 def _proc(number, name, text, reference="T1082"):
     return Probe("L%02d" % number, text, INFO, reference, "not there (subset=pid)", opens(os.O_RDONLY, "/proc/" + name))
 
@@ -182,11 +177,11 @@ PROBES = (
           opens(os.O_RDONLY, "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_rsa_key", "/root/.ssh/id_ed25519",
                 "/root/.ssh",
                 "/root/.bashrc")),
-    Probe("L09", "home directories", INFO, "T1083", "own /home", names_of("/home", ("user",))),
-    Probe("L10", "the host's logs", INFO, "T1654", "own /var", names_of("/var/log")),
-    Probe("L11", "the host's services and packages (/var/lib)", INFO, "T1518", "own /var", names_of("/var/lib")),
-    Probe("L12", "the host's /run", INFO, "T1083", "own /run", names_of("/run")),
-    Probe("L13", "the host's kernels (/boot)", INFO, "T1082", "own root", names_of("/boot")),
+    Probe("L09", "home directories", INFO, "T1083", "own /home", lists("/home", ("user",))),
+    Probe("L10", "the host's logs", INFO, "T1654", "own /var", lists("/var/log")),
+    Probe("L11", "the host's services and packages (/var/lib)", INFO, "T1518", "own /var", lists("/var/lib")),
+    Probe("L12", "the host's /run", INFO, "T1083", "own /run", lists("/run")),
+    Probe("L13", "the host's kernels (/boot)", INFO, "T1082", "own root", lists("/boot")),
     Probe("L14", "the overlay's directories on the host", INFO, "T1083", "no overlay", overlay_paths),
     Probe("L15", "the time since the host's start", INFO, "T1082", "own time namespace", same_uptime),
     Probe("L16", "the host's load and memory (sysinfo)", INFO, "T1082", "nothing", load),
