@@ -114,7 +114,8 @@ def launch(plan, stream=None, lets_go=False):
     run.lets_go = lets_go
     try:
         with stage("start"):
-            run.start()
+            child = run.prepare()
+            run.start_child(child)
         run.wait_until_ready()
         run.read_back()
         run.release()
