@@ -7,6 +7,7 @@ from json import dumps  # before anything runs: half a json would only show at t
 from ..sandbox.changes import shown
 from ..sandbox.changes.drafts import Draft, Target, way_round
 from ..sandbox.errors import SandboxError, usage
+from ..sandbox.running import writer  # noqa: F401  as json: write_pieces needs it
 from .output import write_pieces
 
 #: So many characters are written at a time: a report as one text would take as much memory as the program likes.
