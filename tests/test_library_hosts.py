@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -291,6 +292,31 @@ mrunc.run(["sleep", "1000"])
         process.wait()
     while any(alive(pid) for pid in pids):
         os.sched_yield()
+
+
+def test_a_launcher_ends_with_its_host_though_a_fork_holds_its_socket(inside, head):
+    code = head + """
+mrunc.run(["true"])
+child = os.fork()
+if not child:
+    time.sleep(60)
+    os._exit(0)
+print(child, *launchers(), flush=True)
+sys.stdin.read()
+"""
+    command = inside.command()[:1] + ["-I", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=inside.scratch,
+                          preexec_fn=become(inside.who)) as process:
+        child, launcher = map(int, process.stdout.readline().split())
+        try:
+            process.kill()
+            process.wait()
+            until = time.monotonic() + 30
+            while alive(launcher):
+                assert time.monotonic() < until and alive(child)
+                time.sleep(0.01)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def alive(pid):

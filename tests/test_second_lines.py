@@ -17,7 +17,7 @@ from mrunc.sandbox.changes import drafts, export, walk as tree_walk
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.launch import child as stages, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look
-from mrunc.sandbox.running import stdio, supervise
+from mrunc.sandbox.running import cputime, stdio, supervise
 from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
@@ -718,6 +718,22 @@ def test_a_deadline_waits_for_the_grace_time_and_no_longer():
     assert run.sent == [supervise.SIGTERM] and len(served.due) == 1
     assert 0.0 < min(at for at, _ in served.due) - served.begun < 0.5 + 10
     assert served.due[0][1] == served.stop
+
+
+def test_processor_time_that_is_used_up_ends_the_run():
+    """It is asked twice: a process that is reaped meanwhile shows twice."""
+    for readings, ends in (([1.0], False), ([2.5, 1.0], False), ([2.5, 2.6], True)):
+        run = Ended()
+        served = supervise.Supervision(run, supervise.Outcome(run.plan.spec))
+        run.plan.spec.cpu_time = 2.0
+        counter = cputime.MeterPart(None, None)
+        counter.meter = types.SimpleNamespace(interval=0.02, read=iter(readings).__next__)
+        counter.watch(run, served)
+        (_, look), = served.due
+        served.due = []
+        look()
+        assert (served.outcome.cpu_deadline, served.ending, len(served.due)) == (ends, ends, 1)
+        assert run.sent == [supervise.SIGTERM] * ends
 
 
 def test_what_does_not_stop_is_killed_until_it_has_ended():

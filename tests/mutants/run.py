@@ -203,6 +203,8 @@ def tried(mutant, shop, texts, nodes, passed):
         return "killed", (re.findall(r"^FAILED \S+::(\S+)", said, re.M) + [""])[0]
     if status == 0:
         return "survived", path
+    if status > 128:
+        return "killed", "by a signal to the tests themselves"
     return "stale", "pytest ended with %d: %s" % (status, said[-300:].replace("\n", " | "))
 
 
