@@ -23,7 +23,7 @@ Under which Pythons was mrunc tested? `make pythons` runs a part of the suite un
 writes this page. `.ci/every_python` names that part: policies and their compiler, containment, the
 ends of runs, the terminal, the ledger. The same Python runs pytest, the tool and the library. Every
 run of the suite also tries the five ways of use and the self-test under every Python
-(`tests/test_ways.py`).
+(`tests/sandbox/test_ways.py`).
 
 - *user*: `root` ran the tests for root and for an ordinary user, `user` for that user alone.
 - *musl* in a version: CPython of Debian's source, linked with musl instead of glibc as Alpine's is,

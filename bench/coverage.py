@@ -102,7 +102,7 @@ def needed():
 
 def workloads():
     """[(title, command, text of its program.py)] of the workload suite."""
-    rows = runpy.run_path(os.path.join(HERE, "tests", "test_workloads.py"))
+    rows = runpy.run_path(os.path.join(HERE, "tests", "sandbox", "test_workloads.py"))
     return [(row[0], ["sh", "-c", row[2]], "") for row in rows["SHELL"]] + \
         [(row[0], ["python3", "program.py"], row[1]) for row in rows["PYTHON"]]
 

@@ -93,7 +93,7 @@ def run(command, files, filtered):
 def main():
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     name = words[0] if words else "strict"
-    workloads = runpy.run_path(os.path.join(HERE, "tests", "test_workloads.py"))
+    workloads = runpy.run_path(os.path.join(HERE, "tests", "sandbox", "test_workloads.py"))
     jobs = [(row[0], ["sh", "-c", row[2]], {}) for row in workloads["SHELL"]]
     jobs += [(row[0], ["python3", "program.py"], {"program.py": row[1]}) for row in workloads["PYTHON"]]
     count = len(jobs)

@@ -269,7 +269,7 @@ def also_in_vm(values, *chosen):
     return [pytest.param(value, marks=[pytest.mark.also_vm] if value in chosen else []) for value in values]
 
 
-#: What a test may need of a kernel (`needs`): name -> (since Linux, is it there?).  tests/test_vm.py holds that it is there
+#: What a test may need of a kernel (`needs`): name -> (since Linux, is it there?).  tests/host/test_vm.py holds that it is there
 #: where it has to be, so that nothing is passed over.
 KERNEL = {
     "landlock": ("5.13", lambda features: features.landlock_abi >= 1),
@@ -411,7 +411,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    sys.path.insert(0, ROOT)
+    sys.path[:0] = [ROOT] + [os.path.join(ROOT, "tests", name) for name in ("unit", "sandbox", "host")]
     if config.getoption("--hide"):
         outer_filter.go_behind(*outer_filter.HIDDEN[config.getoption("--hide")])
     config.elsewhere = collections.Counter()

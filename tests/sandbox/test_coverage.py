@@ -49,7 +49,7 @@ def test_a_call_without_a_rule_would_be_named():
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the table is of x86_64")
 def test_the_table_is_of_the_suite_and_nothing_in_it_passed_that_is_refused():
-    rows = runpy.run_path(os.path.join(ROOT, "tests", "test_workloads.py"))
+    rows = runpy.run_path(os.path.join(ROOT, "tests", "sandbox", "test_workloads.py"))
     assert TABLE["programs"] == len(rows["SHELL"]) + len(rows["PYTHON"])
     assert re.match(r"\d{4}-\d\d-\d\d$", TABLE["date"]) and TABLE["kernel"]
     allowed = TOOL["may_pass"]()

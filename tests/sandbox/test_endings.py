@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way in which a run can end, provoked: the reason, what speaks for it, and what to do about it.
 
-`oom` and `pids-max` need a control group: tests/test_cgroup_vm.py provokes them, tests/test_verdict.py holds their words.
+`oom` and `pids-max` need a control group: tests/host/test_cgroup_vm.py provokes them, tests/unit/test_verdict.py holds their words.
 """
 import json
 import os
@@ -209,7 +209,7 @@ def test_a_mistake_of_the_supervisor_is_told(inside):
 def test_every_reason_is_provoked_here_or_in_a_virtual_machine():
     here = {row[3] for row in list(ENDINGS.values()) + list(SIGNALLED.values())} | {"setup", "lost", "killed-by-caller"}
     assert here | IN_VM_ONLY == set(REASONS)
-    with open(os.path.join(os.path.dirname(__file__), "test_cgroup_vm.py")) as stream:
+    with open(os.path.join(ROOT, "tests", "host", "test_cgroup_vm.py")) as stream:
         machine = stream.read()
     assert all('"%s"' % reason in machine for reason in IN_VM_ONLY)
 

@@ -26,7 +26,7 @@ import pytest
 from conftest import IN_VM
 from mrunc.sandbox import init
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NATIVE = os.uname().machine
 KERNEL = tuple(map(int, os.uname().release.split("-")[0].split(".")[:2]))
 MACHINES = ("x86_64", "aarch64")

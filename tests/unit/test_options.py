@@ -17,7 +17,7 @@ from mrunc.sandbox import caller
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.plan.spec import Spec
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NOT_OF_SPEC = {"report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd"}
 
 

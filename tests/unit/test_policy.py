@@ -26,7 +26,7 @@ from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.seccomp import arms, choose, policy, shipped, tables
 from mrunc.sandbox.plan import listening
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
 freeze = runpy.run_path(os.path.join(ROOT, ".ci", "freeze_filters.py"))
 with open(os.path.join(ROOT, "tests", "data", "reference-decisions.json")) as data:

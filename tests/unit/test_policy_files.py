@@ -16,7 +16,7 @@ from mrunc.sandbox.seccomp import constants, files, minijail, policy, rules, shi
 from mrunc.sandbox.errors import SandboxError
 from mrunc.syscalls.widths import WIDTHS
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KILL, ALLOW, EPERM, ENOSYS = bpf.KILL_PROCESS, bpf.ALLOW, bpf.errno(1), bpf.errno(38)
 
 

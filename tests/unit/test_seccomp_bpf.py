@@ -19,7 +19,7 @@ from mrunc import seccomp_bpf as bpf
 from mrunc.sandbox.seccomp import policy, shipped
 from test_policy import asking_program, killing_program
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 bench = runpy.run_path(os.path.join(ROOT, "bench", "bpf.py"))
 
 X86_64, AARCH64, I386, ARM = 0xC000003E, 0xC00000B7, 0x40000003, 0x40000028

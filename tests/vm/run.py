@@ -4,7 +4,7 @@
 
     python3 tests/vm/run.py -- pytest -q -m vm tests
     python3 tests/vm/run.py --arch aarch64 --kernel 6.12 --user tester -- python3 mrunc.py run -- id
-    python3 tests/vm/run.py --kernel 6.1 --cgroup hybrid --junit out.xml -- pytest -q tests/test_cgroup.py
+    python3 tests/vm/run.py --kernel 6.1 --cgroup hybrid --junit out.xml -- pytest -q tests/sandbox/test_cgroup.py
     python3 tests/vm/run.py --lsm capability,yama --setup 'sysctl -w user.max_user_namespaces=0' -- pytest -q tests/test_x.py
     python3 tests/vm/run.py --shell
 
