@@ -213,6 +213,15 @@ def test_every_store_of_the_ledger_is_bounded(made):
     assert sys.getsizeof(ledger.records) + sys.getsizeof(ledger.seen) < 1 << 21
 
 
+def test_what_lies_in_other_registers_fills_nothing(made):
+    """Registers that a call does not take tell its calls apart, and are told of none."""
+    cap, count = 64, 1000
+    ledger = made([(NR["unshare"], (0x20000, at, at, at, at, at)) for at in range(count)],
+                  cap=cap, burst=1 << 30)
+    feed(ledger, count)
+    assert [row["count"] for row in ledger.rows()] == [count] and len(ledger.seen) <= 4 * cap
+
+
 def test_a_caller_is_looked_up_less_often_than_what_it_points_to(made, monkeypatch):
     """A text may change with each call, a program only by an exec."""
     texts, looked = iter(range(1 << 20)), []
