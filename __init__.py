@@ -3,6 +3,6 @@
 import sys
 
 from . import mrunc as _door
-from .mrunc import __all__, __version__, main
+from .mrunc import __all__, main
 
 sys.modules[__name__].__class__ = type(_door)

@@ -20,7 +20,6 @@ else:
             sys.exit(125)
     sys.modules["mrunc"] = type(sys)("mrunc")
     sys.modules["mrunc"].__path__ = [_first]
-    from mrunc.mrunc import __version__, main
-    sys.modules["mrunc"].__version__ = __version__  # as in the package's other shapes, where it is the face's own
+    from mrunc.mrunc import main
 
 main(leave=True)

@@ -26,7 +26,6 @@ if __spec__ is None or not __spec__.parent:
     __spec__.submodule_search_locations = __path__
     sys.modules[__package__] = sys.modules[__name__]
 
-__version__ = "0.1.0"
 __all__ = ["CalledProcessError", "Pool", "Result", "Sandbox", "SandboxError", "doctor", "main", "run"]
 if not _script:
     from .sandbox.library.face import Face

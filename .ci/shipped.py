@@ -27,11 +27,11 @@ def read(path):
 
 
 def version():
-    """`__version__` of mrunc.py, which is not executed."""
-    for node in ast.parse(read("mrunc.py")).body:
+    """`__version__` of sandbox/version.py, which is not executed."""
+    for node in ast.parse(read("sandbox/version.py")).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__version__":
             return ast.literal_eval(node.value)
-    raise SystemExit("mrunc.py: no __version__")
+    raise SystemExit("sandbox/version.py: no __version__")
 
 
 def git(*words):

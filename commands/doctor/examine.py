@@ -20,7 +20,7 @@ def examine():
     tier: the strongest tier that ran, or None; line: that in words; tiers: {name: {runs, reason, remedy, without}};
     inside: what mrunc itself runs in, or None; host: {}; findings: [{name, state, evidence, without, remedy}].
     """
-    from ... import __version__ as version
+    from ...sandbox.version import __version__ as version
     examination = Examination()
     examination.run(host.CHECKS)
     tiers = {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manual page mrunc(1) as troff, from the option tables."""
-from ... import __version__
+from ...sandbox.version import __version__
 from ...sandbox.seccomp.shipped import NAMES
 from ..doctor import doctor
 from ..help import EXITS, SUMMARY, VERBS

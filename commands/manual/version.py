@@ -3,7 +3,7 @@
 import os
 import sys
 
-from ... import __version__
+from ...sandbox.version import __version__
 from ...sandbox.caller import folder
 from ..output import escaped
 

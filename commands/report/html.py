@@ -44,7 +44,7 @@ def code(text, most=story.LONGEST):
 
 
 def _version():
-    from ... import __version__
+    from ...sandbox.version import __version__
     return __version__
 
 

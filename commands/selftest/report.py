@@ -3,7 +3,7 @@
 import json
 import os
 
-from ... import __version__ as version
+from ...sandbox.version import __version__ as version
 from ...sandbox.errors import SandboxError
 from ..output import escaped, write
 from .attempt import BLOCKED, ERROR, INVISIBLE, KILLED, REACHED, SKIPPED

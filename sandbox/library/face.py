@@ -5,7 +5,7 @@ import os
 import sys
 
 #: Names that need no more of the library than their own module; all others are of `public`.
-HOMES = {"Result": "result.result", "SandboxError": "errors"}
+HOMES = {"Result": "result.result", "SandboxError": "errors", "__version__": "version"}
 #: Held while the library is imported.  A fork takes it too, and so waits for the end of the
 #: import: its child would find the modules locked by a thread that it does not have.
 IMPORTING = _thread.RLock()
@@ -19,7 +19,7 @@ class Face(type(sys)):
     """The module; Python 3.6 has no module-level __getattr__."""
 
     def __getattr__(self, name):
-        if name not in self.__dict__.get("__all__", ()):
+        if name != "__version__" and name not in self.__dict__.get("__all__", ()):
             raise AttributeError("module 'mrunc' has no attribute %r" % name)
         with IMPORTING:
             home = __import__(HOMES.get(name, "library.public"), globals(), None, [name], 2)

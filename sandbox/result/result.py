@@ -36,7 +36,7 @@ class Result:
     __slots__ = FIELDS + ("stdout", "stderr", "learned")
 
     def __init__(self, **fields):
-        from ... import __version__ as version
+        from ..version import __version__ as version
         self.schema, self.version, self.tier = SCHEMA, version, "full"
         self.argv, self.controls, self.evidence = [], [], []
         self.refused = self.processes = self.samples = self.changes = self.changes_omitted = None  # None: not looked at
