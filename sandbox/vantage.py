@@ -4,7 +4,7 @@ remedies, and what an outer sandbox forbids is not the host's fault.
 """
 import os
 
-from .host import proc
+from . import proc
 
 #: The inodes of the namespaces that the kernel makes at boot.  include/uapi/linux/nsfs.h (before 6.18 linux/proc_ns.h)
 FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe, "ipc": 0xefffffff}

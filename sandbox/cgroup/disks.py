@@ -5,7 +5,7 @@ import stat
 
 from ..caller import option
 from ..errors import SandboxError, show, USAGE, usage
-from ..host.proc import MOUNTS, mounts, read
+from ..proc import MOUNTS, mounts, read
 
 #: How often a layer may lie on a layer before the search ends.
 DEEPEST = 8

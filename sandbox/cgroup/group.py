@@ -14,7 +14,7 @@ from .limits import named
 from .place import write
 from ..caller import option
 from ..errors import SandboxError, stage
-from ..host.proc import text
+from ..proc import text
 from ..part import Part
 
 SIGKILL = 9

@@ -9,7 +9,7 @@ import os
 
 from ..caller import option
 from ..errors import SandboxError
-from ..host.proc import MOUNTS, parse, text
+from ..proc import MOUNTS, parse, text
 
 #: Root's subtree.  Controllers that it hands on can't be taken from the root group by others meanwhile.
 SUBTREE = "mrunc"

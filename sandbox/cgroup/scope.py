@@ -7,7 +7,7 @@ more, in a group that is its own.  systemd-run(1), systemd.resource-control(5)
 import os
 
 from ..errors import SandboxError
-from ..host.proc import text
+from ..proc import text
 
 #: Seconds for the user's systemd manager to make a scope.
 PATIENCE = 20

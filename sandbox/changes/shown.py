@@ -2,7 +2,7 @@
 """Which of the host's directories a sandbox shows: what mrunc writes while the program runs must lie in none of them."""
 import os
 
-from ..host.proc import mounts as rows
+from ..proc import mounts as rows
 from ..tree.source import mount_id
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC

@@ -3,7 +3,7 @@
 import os
 
 from ...syscalls import process
-from .proc import mounts, read
+from ..proc import mounts, read
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")

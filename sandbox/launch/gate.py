@@ -11,7 +11,7 @@ from ..controls import CONTROLS, Control, LEFT_OUT
 from ..errors import SandboxError, show
 from ..seccomp.shipped import BESIDE
 from ..host.facts import own_filters
-from ..host.proc import mounts, read
+from ..proc import mounts, read
 from ..running.stdio import all_null
 from ..tree.operations import Proc
 from ...syscalls import libc, process

@@ -9,7 +9,7 @@ import os
 import struct
 
 from ..errors import SandboxError, usage
-from ..host.proc import read
+from ..proc import read
 
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"

@@ -11,7 +11,7 @@ from ...syscalls import libc, process
 from . import idmap
 from .. import init
 from ..errors import ENOSYS, SandboxError, stage
-from ..host.proc import read
+from ..proc import read
 
 
 

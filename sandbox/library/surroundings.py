@@ -4,7 +4,7 @@ import errno
 import os
 import resource
 
-from ..host.proc import read
+from ..proc import read
 
 #: All of getrlimit(2) but the number of descriptors: a sandbox has its own, and a launcher needs
 #: those of many.

@@ -2,7 +2,7 @@
 """Who made a call: the process of a thread, and its executable, as /proc says.  Evidence, never a decision."""
 import os
 
-from ..host.proc import read
+from ..proc import read
 
 #: Bytes of a path that are kept.
 LONGEST = 1024

@@ -3,7 +3,7 @@
 import os
 
 from ..decode.memory import shown
-from ..host.proc import read
+from ..proc import read
 
 #: Bytes of a command line that are read, and arguments that are kept of it.
 LINE, WORDS = 8192, 32

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
 from ..errors import SandboxError
-from ..host.proc import read
+from ..proc import read
 from ..tree.default import own_files
 from ..tree.operations import Tmpfs
 

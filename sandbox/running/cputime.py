@@ -16,7 +16,7 @@ import time
 
 from ..controls import Control
 from ..errors import SandboxError, stage
-from ..host.proc import read
+from ..proc import read
 from ..part import Part
 
 #: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the

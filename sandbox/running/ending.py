@@ -10,7 +10,7 @@ import os
 import select
 import time
 
-from ..host.proc import read
+from ..proc import read
 from ...syscalls import process
 
 SIGKILL = 9

@@ -2,7 +2,7 @@
 """Whether a sandbox does nothing because it was stopped (SIGSTOP, SIGTSTP, SIGTTIN): asked when a deadline is reached."""
 import os
 
-from ..host.proc import read
+from ..proc import read
 
 #: Bytes of one file that are looked at.
 FIRST = 1 << 16

@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 
-from ..host.proc import read
+from ..proc import read
 from .carry import Carrier, Flow, become_null
 from ..errors import SandboxError, stage
 from ..part import Part

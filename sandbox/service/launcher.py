@@ -27,7 +27,7 @@ from .. import init
 from ..launch import provisions, run as launch
 from ..errors import SandboxError, usage
 from ..host.kernel import Features
-from ..host.proc import read
+from ..proc import read
 from ..running.loop import Loop
 from ..plan.spec import Spec, known
 from .plans import Plans

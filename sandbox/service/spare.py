@@ -10,7 +10,7 @@ import os
 import time
 
 from ..errors import SandboxError
-from ..host.proc import read
+from ..proc import read
 from .job import Job, killed
 from .launcher import Served
 from .warm import Later, WARM, Warm

@@ -9,7 +9,7 @@ import errno
 import os
 
 from ...syscalls import mount
-from ..host.proc import mounts
+from ..proc import mounts
 
 #: Of statvfs(3), and the same in MS_* and MOUNT_ATTR_*: read-only, nosuid, nodev, noexec.
 KEPT = 0xf

@@ -9,7 +9,7 @@ import os
 
 from ..errors import SandboxError, show
 from ..host.facts import STORES
-from ..host.proc import read
+from ..proc import read
 
 S_IFMT, S_IFSOCK = 0o170000, 0o140000
 #: So many entries of a store are searched.  A few ms; a larger one is covered by the table alone.

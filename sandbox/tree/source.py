@@ -11,7 +11,7 @@ import os
 import sys
 
 from ..errors import show
-from ..host.proc import read
+from ..proc import read
 
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

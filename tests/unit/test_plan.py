@@ -14,7 +14,7 @@ from mrunc.sandbox.host import facts as host
 from mrunc.sandbox.plan import plan
 from mrunc.commands.run import plan_text
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.host.proc import parse
+from mrunc.sandbox.proc import parse
 from mrunc.sandbox.plan.spec import Spec
 from mrunc.syscalls import landlock
 

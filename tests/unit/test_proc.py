@@ -6,7 +6,7 @@ import os
 import pytest
 
 import mrunc  # noqa: F401  registers the package
-from mrunc.sandbox.host import proc
+from mrunc.sandbox import proc
 
 ROWS = (b"23 1 8:1 / / rw,nosuid shared:1 master:2 - ext4 /dev/a rw,errors=remount-ro\n"
         b"24 23 0:2 /a\\040b /c\\134d\\011e\\012f ro - tmpfs no\\043ne rw,size=4k,x=\\040\n")

@@ -21,7 +21,7 @@ from mrunc.sandbox.running import cputime, stdio, supervise
 from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
-from mrunc.sandbox.host.proc import Mount
+from mrunc.sandbox.proc import Mount
 from mrunc.syscalls.numbers import native
 
 NR = native().NR
