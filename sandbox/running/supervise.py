@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""While the program runs: what is to be done about its control socket, the signals, what is carried, and the deadlines."""
+"""Serves a run while its program runs: init's records, signals, carried bytes, deadlines."""
 import os
 import select
 import time
@@ -11,19 +11,23 @@ from .loop import Loop
 from ..result.verdict import Evidence
 
 SIGTERM, SIGKILL = 15, 9
-#: After "stop" init reports the workload's end with its usage; one that can't is killed with everything else.  A deadline
-#: is kept within 1.5 s.
+#: Seconds.  After "stop" init reports the workload's end with its usage.  An init that does not is
+#: killed with everything else.  So a deadline is kept within 1.5 s.
 STOP_DEADLINE = 0.5
+#: The number of SIGINT, SIGQUIT and SIGTERM that end the sandbox.
 INSISTENCE = 3
-#: Where no descriptor tells that a killed init has ended, before Linux 5.2, one looks again after so many seconds.
+#: Seconds between two looks for the end of init before Linux 5.2, where no descriptor tells it.
 LOOK_AGAIN = 0.002
-#: Output that a reader has not taken for so long is dropped where a deadline or a limit ended the run.
+#: Seconds.  If a deadline or a limit ended the run, output not read for so long is dropped.
 DRAIN_SECONDS = 2.0
 
 
 def receive(sock, signals, deadline, listener=-1):
-    """The next packet before the gate: ("packet", bytes, fd or None), ("interrupted", signal, None), ("late", ...).  listener:
-    a descriptor that is waited for too, ("call", its events, None), or -1."""
+    """Waits for the next packet before the gate.
+
+    listener: a descriptor that is waited for too, or -1.  Returns ("packet", bytes, fd or None),
+    ("interrupted", signal, None), ("call", events of the listener, None) or ("late", None, None).
+    """
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     poll.register(signals, select.POLLIN)
@@ -45,14 +49,14 @@ def receive(sock, signals, deadline, listener=-1):
 
 
 def take_packet(sock):
-    """(bytes, fd or None): one packet of the child or of init."""
+    """Takes one packet of the child or of init: (bytes, fd or None)."""
     sockets = libc.sockets
     packet, control, _, _ = sock.recvmsg(8192, sockets.CMSG_SPACE(4), sockets.MSG_CMSG_CLOEXEC)
     return packet, int.from_bytes(control[0][2][:4], "little") if control else None
 
 
 def read_signal(fd):
-    """The number of one pending signal, or 0."""
+    """Returns the number of one pending signal, or 0."""
     try:
         data = os.read(fd, 128)
     except OSError:
@@ -75,7 +79,7 @@ class Outcome:
 
     status, rusage: wait status and usage of the program, or None.
     exec_errno: why it could not be executed, or None.
-    deadline, cpu_deadline, overflow: whether the time, the processor time or the output was used up.
+    deadline, cpu_deadline, overflow: whether the time, the processor time, the output was used up.
     stopped: whether all its processes were stopped then.
     forbidden: whether a call of high risk ended it; forbidden_call: (name, arguments, why) or None.
     insisted: the signal of the caller that ended it, or 0.
@@ -113,13 +117,17 @@ class Outcome:
         """
         spec, limits = self.spec, limits or {}
         return Evidence(group=self.counted, memory=spec.memory, cpus=spec.cpus, pids=spec.pids,
-                        status=self.status, init_status=init_status, policy=spec.seccomp, insisted=self.insisted,
-                        deadline=spec.timeout if self.deadline else None, failure=self.failure,
+                        status=self.status, init_status=init_status, policy=spec.seccomp,
+                        insisted=self.insisted, failure=self.failure,
+                        deadline=spec.timeout if self.deadline else None,
                         cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
-                        overflow=spec.max_output if self.overflow else None, forbidden=self.forbidden_call, rlimits=limits,
-                        passed_on=self.passed_on, stopped=self.stopped, refused=None if refused is None else len(refused),
+                        overflow=spec.max_output if self.overflow else None,
+                        forbidden=self.forbidden_call, rlimits=limits,
+                        passed_on=self.passed_on, stopped=self.stopped,
+                        refused=None if refused is None else len(refused),
                         cpu_time=spec.cpu_time if "cpu" not in spec.rlimit else None,
-                        cpu_used=self.rusage.ru_utime + self.rusage.ru_stime if self.rusage is not None else None)
+                        cpu_used=None if self.rusage is None else
+                        self.rusage.ru_utime + self.rusage.ru_stime)
 
 
 class Supervision:
@@ -148,7 +156,7 @@ class Supervision:
         self.due.append((time.monotonic() + seconds, step))
 
     def until_the_end(self):
-        """Serves everything until the workload has ended and the caller has got all of its output."""
+        """Serves everything until the program has ended and the caller has got its output."""
         loop = Loop()
         try:
             self.begin()
@@ -161,7 +169,7 @@ class Supervision:
             raise self.error
 
     def begin(self):
-        """Takes up what is carried.  Raises OSError."""
+        """Begins to carry bytes and to serve the parts.  Raises OSError."""
         run = self.run
         for part in run.parts:
             part.watch(run, self)
@@ -170,12 +178,15 @@ class Supervision:
             self.carriers.append(carrier)
 
     def close(self):
-        """Gives back what `begin` took, and forgets what was still to be done: it leads back here."""
+        """Gives back what `begin` took; clears the timers.
+
+        Their callbacks would keep this object alive.
+        """
         for helper in self.carriers + self.listeners:
             helper.close()
         self.carriers, self.listeners, self.due = [], [], []
 
-    # -- as a member of a loop.Loop ------------------------------------------------------------------------------
+    # -- as a member of a loop.Loop --------------------------------------------------------------
 
     @property
     def done(self):
@@ -183,11 +194,11 @@ class Supervision:
         return self.error is not None or self.over and not self._undelivered()
 
     def failed(self, error):
-        """A mistake of our own."""
+        """Takes an exception of our own, which ends the run."""
         self.error = error
 
     def wanted(self):
-        """{fd: events} to wait for now."""
+        """Returns {fd: events} to wait for now."""
         wanted = {}
         if self.run.signals >= 0:
             wanted[self.run.signals] = select.POLLIN
@@ -205,7 +216,7 @@ class Supervision:
         return wanted
 
     def serve(self, events):
-        """Does what is to be done about these events, {fd: events}, and what is due."""
+        """Serves these events, {fd: events}, and calls what is due."""
         if self.over and self.run.has_ended(events):
             for carrier in self.carriers:
                 carrier.last()
@@ -222,7 +233,7 @@ class Supervision:
         self._run_due()
 
     def wait(self):
-        """Seconds until the next thing is due, or None."""
+        """Returns the seconds until something is due, or None."""
         now = time.monotonic()
         due = [at - now for at, _ in self.due]
         for helper in self.carriers + self.listeners:
@@ -240,10 +251,13 @@ class Supervision:
         for _, step in steps:
             step()
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def _ended(self):
-        """The workload has ended; with pid 1 goes everything else, and what is in the pipes is the rest."""
+        """The program has ended: kills pid 1 and with it everything else.
+
+        What is still in the pipes is the rest of the output.
+        """
         self.over = True
         self._send(SIGKILL)
         for part in self.run.parts:
@@ -252,10 +266,14 @@ class Supervision:
             self.be_patient()
 
     def _undelivered(self):
-        return not self.given_up and any(flow.busy for carrier in self.carriers for flow in carrier.outward)
+        return not self.given_up and any(
+            flow.busy for carrier in self.carriers for flow in carrier.outward)
 
     def be_patient(self, before=None):
-        """A run that was cut off does not wait for a reader that takes nothing; any other does, as a program would."""
+        """Gives the output up if its reader takes nothing more.
+
+        For a run that was cut off; any other waits for the reader, as a program would.
+        """
         moved = sum(flow.moved for carrier in self.carriers for flow in carrier.outward)
         if moved == before:
             self.given_up = True
@@ -263,10 +281,13 @@ class Supervision:
             self.schedule(lambda: self.be_patient(moved), DRAIN_SECONDS)
 
     def _record(self):
-        """Takes one packet of init; True at the end.  An exec error is followed by one about init's own stub: not ours."""
+        """Takes one packet of init.  Returns whether it was the last one.
+
+        After an exec error comes the end of the process that failed: that is not the program.
+        """
         try:
             packet = self.sock.recv(256)
-        except ConnectionResetError:  # init left a "stop" unread; its last record is still behind this error
+        except ConnectionResetError:  # init left a "stop" unread; its last record comes after that
             return False
         if not packet:
             return True
@@ -278,7 +299,7 @@ class Supervision:
         return True
 
     def signal(self, number):
-        """A signal for the program, or three times about its end."""
+        """Forwards a signal; the third SIGINT, SIGQUIT or SIGTERM ends the sandbox."""
         if number == SIGWINCH:
             for carrier in self.carriers:
                 carrier.resize()
@@ -301,8 +322,11 @@ class Supervision:
             self._send(number)
 
     def suspend(self, whole_group):
-        """Stops the program and this process until SIGCONT; where no shell would continue it, the kernel does not stop it.
-        whole_group: with all others of its job, as a terminal does.  Deadlines are wall time: they go on."""
+        """Stops the program and this process until SIGCONT.  Deadlines are wall time: they go on.
+
+        whole_group: with all others of its job, as a terminal does.  Where no shell would continue
+        this process, the kernel does not stop it.
+        """
         if self.over:
             return
         self._pause(SIGSTOP)
@@ -333,7 +357,7 @@ class Supervision:
             pass
 
     def kill_for_caller(self):
-        """At once, without asking the program."""
+        """Ends the sandbox at once, without asking the program."""
         if not self.over:
             self.outcome.insisted = self.outcome.insisted or SIGKILL
             self.stop()
@@ -348,13 +372,13 @@ class Supervision:
             self.ask_to_end()
 
     def ask_to_end(self):
-        """A deadline: SIGTERM, and the grace time."""
+        """Sends SIGTERM, and ends the sandbox after the grace time."""
         self.ending = True
         self._send(SIGTERM)
         self.schedule(self.stop, self.spec.grace)
 
     def stop(self):
-        """Ends it: init kills the program and still reports its usage; the rest is killed from here."""
+        """Ends the sandbox: init kills the program and reports its usage, all else dies here."""
         self.ending = True
         if self.over:
             return
@@ -366,6 +390,6 @@ class Supervision:
         self.schedule(self._kill, STOP_DEADLINE)
 
     def _kill(self):
-        """Init has not answered."""
+        """Kills everything: init has not answered."""
         if not self.over:
             self.schedule(self._kill, self.run.kill_all())

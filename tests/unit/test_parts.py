@@ -11,7 +11,7 @@ from mrunc.sandbox import part
 from mrunc.sandbox.errors import SandboxError, stage
 from mrunc.sandbox.launch import parts, provisions, run as launch
 from mrunc.sandbox.plan.spec import Spec
-from test_layout import imported
+from test_layout import arrows, imported, room_of
 
 
 def wanted(**options):
@@ -40,6 +40,16 @@ def test_a_plain_run_has_no_part():
 ])
 def test_an_option_brings_its_part(options, names):
     assert wanted(**options) == names
+
+
+def test_the_run_imports_no_feature():
+    features = {"sandbox.part", "sandbox.launch.private"} | {
+        "sandbox.running." + name for name in ("cputime", "output_limit", "reaper", "sampling",
+                                               "terminal", "watchdog")}
+    for module in ("launch.run", "launch.provisions", "running.supervise", "running.ending"):
+        found = {target for start, target, _ in arrows() if start == "sandbox." + module}
+        assert not found & features, module
+        assert not {name for name in found if room_of(name) in ("observe", "changes", "cgroup")}
 
 
 def test_parts_override_nothing_but_hooks():
