@@ -47,7 +47,8 @@ class Child:
         self.__dict__.update(given)
         self.facts, self.moved, self.slave = {}, False, -1
         self.own_trees = {}  # as trees, of those that the child takes itself
-        #: Where the user's other processes have many descriptors on their way, a low limit forbids sending one.
+        #: The user's other processes may have many descriptors on their way through sockets: then a
+        #: low limit forbids sending one more.
         self.listener_to_send = given["handover"] is not None and not given["plan"].root
         self.rulesets = [-1, -1]
 
@@ -95,8 +96,10 @@ def run(child):
 
 def report(sock, stage, number, what, text, status=CANNOT_CONTAIN):
     """Sends one error packet: E and five fields."""
-    fields = [stage, "%d" % number, what if isinstance(what, str) else os.fsdecode(what), text, "%d" % status]
-    fields = [field.replace("\0", "\\0")[:800] for field in fields]  # names from inside may hold anything
+    what = what if isinstance(what, str) else os.fsdecode(what)
+    fields = [stage, "%d" % number, what, text, "%d" % status]
+    # Names from inside may hold anything.
+    fields = [field.replace("\0", "\\0")[:800] for field in fields]
     try:
         sock.send(b"E" + raw("\0".join(fields))[:3500])
     except OSError:
@@ -115,23 +118,33 @@ def stages(plan):
 
 @named("cgroup namespace", "cgroupns")
 def cgroup_namespace(child):
-    """Only where clone3 could not put us into our group: the namespace's root is the group at the time of unshare."""
+    """Makes the cgroup namespace, if clone3 could not put the child into its group.
+
+    First: the namespace's root is the group at the time of unshare.
+    """
     if child.moved and any(control == "cgroupns" for control, _, _ in child.plan.namespaces):
         process.unshare(process.CLONE_NEWCGROUP)
 
 
 @named("identity", "uidmap", needs_capabilities=True)
 def identity(child):
-    """First of all: until here a root caller's child is still the host's uid 0, whatever its new namespace says."""
+    """Becomes the sandbox's uid and gid.
+
+    First of all: until here a root caller's child is still the host's uid 0, whatever its new
+    namespace says.
+    """
     process.set_identity(child.plan.uid, child.plan.gid, groups=child.plan.root)
 
 
 @named("time namespace", "timens", optional=True, needs_capabilities=True)
 def time_namespace(child):
-    """While CAP_SYS_TIME and the caller's /proc are there.  Entered at once, when the offsets are set: exec alone does that on
-    newer kernels only (not on 6.1), and a vfork in between is then EINVAL."""
+    """Enters a time namespace whose clocks start near zero.
+
+    While CAP_SYS_TIME and the caller's /proc are there.  Entered as soon as the offsets are set:
+    exec alone does that on newer kernels only (not on 6.1), and a vfork in between is then EINVAL.
+    """
     if child.features.timens:
-        process.set_dumpable(1)  # the change of ids cleared it, and /proc/self then belongs to the host's root
+        process.set_dumpable(1)  # without it, which the change of ids cleared, /proc/self is root's
         process.unshare(process.CLONE_NEWTIME)
         write_file(b"/proc/self/timens_offsets", child.boot)
         process.enter_namespace(b"/proc/self/ns/time_for_children", process.CLONE_NEWTIME)
@@ -139,14 +152,20 @@ def time_namespace(child):
 
 @named("parent death", "parent-death", optional=True)
 def parent_death(child):
-    """After the last change of ids, which clears it.  getppid() is 0 in a pid namespace, so the usual check for a parent
-    that died before cannot work; that the gate opens is the proof that it lived."""
+    """Asks for a signal when the supervisor dies.
+
+    After the last change of ids, which clears it.  The usual check for a parent that died before
+    cannot work: getppid() is 0 in a pid namespace.  That the gate opens proves that it lived.
+    """
     process.set_parent_death_signal(child.plan.tier.death)
 
 
 @named("session", "session", optional=True)
 def session(child):
-    """Out of the caller's process group, or Ctrl-C would arrive twice."""
+    """Leaves the caller's process group, or Ctrl-C would arrive twice.
+
+    Signals that the caller ignores get their default action back.
+    """
     process.setsid()
     for number in child.ignored:
         libc.signals.signal(number, libc.signals.SIG_DFL)
@@ -154,8 +173,12 @@ def session(child):
 
 @named("user namespace limit", "userns-limit", optional=True, needs_capabilities=True)
 def userns_limit(child):
-    """Through the caller's /proc, while CAP_SYS_RESOURCE of the new namespace is there; our own /proc has no sys.  Only
-    from another user namespace than the parent's: otherwise it would be the host's limit."""
+    """Bars more user namespaces below the sandbox's own.
+
+    Through the caller's /proc, while CAP_SYS_RESOURCE of the new namespace is there; the sandbox's
+    /proc has no sys.  Only from another user namespace than the parent's: otherwise it would be the
+    host's limit.
+    """
     if os.stat("/proc/self/ns/user").st_ino == child.userns:
         raise OSError(1, "still in the caller's user namespace", "max_user_namespaces")
     fd = os.open("/proc/sys/user/max_user_namespaces", os.O_RDWR | os.O_CLOEXEC)
@@ -168,14 +191,20 @@ def userns_limit(child):
 
 @named("propagation", "propagation", needs_capabilities=True)
 def private(child):
-    """First of the mount steps: nothing may travel to or from the host."""
+    """Makes every mount private.
+
+    First of the mount steps: nothing may travel to or from the host.
+    """
     mount.make_private(b"/")
 
 
 @named("sources", "mounts", needs_capabilities=True)
 def open_sources(child):
-    """While the caller's tree is our root: what a caller without privilege could not clone itself; before Linux 5.2, where no
-    mount can be handed over, anybody's.  The system's own are bound where they are to lie, later and by path."""
+    """Opens what a caller without privilege could not clone itself.
+
+    While the caller's tree is the root.  Before Linux 5.2, where no mount can be handed over, that
+    is any caller's source.  The system's own are bound later, by path.
+    """
     child.proc_self = os.open("/proc/self", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     for op in child.plan.operations:
         if op.is_mount and op.source is not None and op not in child.trees:
@@ -185,7 +214,11 @@ def open_sources(child):
 
 @named("new root", "mounts", needs_capabilities=True)
 def new_root(child):
-    """Over "/": path walks start below a mount on the root itself, so it hides nothing and needs no scratch directory."""
+    """Mounts the new root over "/" and enters it.
+
+    Path walks start below a mount on the root itself.  So it hides nothing, and no scratch
+    directory is needed.
+    """
     os.umask(0o022)
     child.root = root_filesystem(child.plan.operations[0], child.features.mount_api)
     os.fchdir(child.root)
@@ -193,7 +226,10 @@ def new_root(child):
 
 @named("file system", "mounts")
 def populate(child):
-    """Everything the plan lists.  proc must be mounted before the old root goes: after, it is EPERM."""
+    """Makes everything that the plan lists, and hands over the upper layers of overlays.
+
+    Before the old root goes: after that, mounting proc is EPERM.
+    """
     tree = Tree(child.root, child.trees, child.own_trees, child.copies, child.uppers, child.remount,
                 child.features.mount_api)
     for op, plain in list(zip(child.plan.operations, child.plan.plain))[1:]:
@@ -208,7 +244,11 @@ def populate(child):
 
 @named("pivot_root", "mounts")
 def pivot(child):
-    """The caller's tree goes, and with it every path to the host.  The new root is the current directory since it is there."""
+    """Makes the new root the root; the caller's tree goes, with every path to the host.
+
+    After everything was taken from that tree.  The new root has been the current directory since
+    it was made.
+    """
     mount.pivot_root(b".", b".")
     mount.umount(b".")
     os.chdir("/")
@@ -216,7 +256,10 @@ def pivot(child):
 
 @named("read-only places", "mounts")
 def seal(child):
-    """After the last copy has been written into them."""
+    """Makes the read-only places read-only.
+
+    After the last copy has been written into them.
+    """
     for op in child.plan.operations[1:]:
         if op.sealed:
             if child.remount is not None:
@@ -229,7 +272,10 @@ def seal(child):
 
 @named("root read-only", "root-ro", optional=True)
 def root_read_only(child):
-    """After the last directory has been made; the writable places are mounts of their own."""
+    """Makes the root read-only.
+
+    After the last directory has been made; the writable places are mounts of their own.
+    """
     if child.remount is not None:
         child.remount.add(b"/", mount.MOUNT_ATTR_RDONLY)
     else:
@@ -238,14 +284,20 @@ def root_read_only(child):
 
 @named("host name", "hostname", optional=True, needs_capabilities=True)
 def hostname(child):
-    """Before the second user namespace, which has no right to it."""
+    """Sets the host name.
+
+    Before the second user namespace, which has no right to it.
+    """
     process.set_hostname(child.plan.hostname)
 
 
 @named("second user namespace", "userns-nested", needs_capabilities=True)
 def nested_userns(child):
-    """Whatever capability the workload might win back is then good for nothing: mount, net, pid, uts and ipc namespaces
-    belong to the outer user namespace."""
+    """Enters a second user namespace.
+
+    After the mounts: mount, net, pid, uts and ipc namespaces belong to the outer one.  So any
+    capability that the program might win back is good for nothing.
+    """
     if not child.plan.nested:
         return
     plan = child.plan
@@ -261,13 +313,20 @@ def nested_userns(child):
 
 @named("directory")
 def directory(child):
-    """In the new tree only."""
+    """Enters the working directory.
+
+    Where there is a new tree, after it has become the root.
+    """
     os.chdir(child.plan.cwd)
 
 
 @named("descriptors")
 def descriptors(child):
-    """In the new tree: /dev/null and the terminal are the sandbox's own.  From here on nothing of the caller's is held."""
+    """Puts the program's 0, 1 and 2 into their places.
+
+    In the new tree: /dev/null and the terminal are the sandbox's own.  From here on no descriptor
+    of the caller is held.
+    """
     slave = -1
     if ("terminal", None) in child.places:
         master, slave = open_pty("/dev/pts/ptmx" if child.plan.tier.own_tree else "/dev/ptmx")
@@ -285,10 +344,13 @@ def descriptors(child):
 
 @named("limits", "limits")
 def limits(child):
-    """Late, so that the set-up itself does not run into them."""
+    """Sets the resource limits.
+
+    Late, so that the set-up itself does not run into them.
+    """
     for name, (soft, hard) in child.plan.limits.items():
         if name == "nofile" and child.listener_to_send:
-            soft = hard = process.get_limit(name)[1]  # the supervisor sets it when it has the listener
+            soft = hard = process.get_limit(name)[1]  # the supervisor sets it later
         try:
             process.set_limit(name, soft, hard)
         except PermissionError:
@@ -299,29 +361,39 @@ def limits(child):
 
 @named("landlock rules", "landlock")
 def landlock_rules(child):
-    """After pivot_root: rules hang on the inodes of the new tree."""
+    """Makes the Landlock rulesets.
+
+    After pivot_root: rules hang on the inodes of the new tree.
+    """
     version = child.features.landlock_abi
     if version < child.plan.tier.landlock:
         return
     if not child.plan.left_out("landlock"):
         known = landlock.handled_rights(version)
-        child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True, scopes=child.plan.tier.scopes)
+        child.rulesets[0] = landlock.create_ruleset(version, known, tcp=True,
+                                                    scopes=child.plan.tier.scopes)
         for path, rights in child.plan.landlock_rules:
             if path in child.plan.shown:  # a source, held since it was first opened
                 landlock.allow_beneath(child.rulesets[0], child.plan.shown[path].fd, rights & known)
             else:
                 landlock.allow_path(child.rulesets[0], path, rights & known)
         if child.slave >= 0:  # of a devpts that is not the sandbox's own
-            landlock.allow_beneath(child.rulesets[0], child.slave, landlock.READ_FILE | landlock.WRITE_FILE)
+            landlock.allow_beneath(child.rulesets[0], child.slave,
+                                   landlock.READ_FILE | landlock.WRITE_FILE)
     if version >= 6 and not child.plan.left_out("landlock-signals"):
-        # A domain that says nothing of REFER refuses it: renames between directories would be EXDEV.  landlock(7)
-        child.rulesets[1] = landlock.create_ruleset(version, landlock.REFER, scopes=landlock.SCOPE_SIGNAL)
+        # A domain that says nothing of REFER refuses it: renames between directories would be
+        # EXDEV.  landlock(7)
+        child.rulesets[1] = landlock.create_ruleset(version, landlock.REFER,
+                                                    scopes=landlock.SCOPE_SIGNAL)
         landlock.allow_path(child.rulesets[1], b"/", landlock.REFER)
 
 
 @named("capabilities", "caps")
 def capabilities(child):
-    """Securebits and the bounding set first: both need CAP_SETPCAP, which the last step takes away."""
+    """Gives up the capabilities.
+
+    Securebits and the bounding set first: both need CAP_SETPCAP, which the last call takes away.
+    """
     plan, mask = child.plan, child.plan.cap_mask
     if not plan.left_out("caps"):
         caps.drop_bounding(mask, child.last_cap)
@@ -335,26 +407,38 @@ def capabilities(child):
 
 @named("no_new_privs", "nnp", optional=True)
 def no_new_privs(child):
-    """Before Landlock and seccomp, which would need a capability otherwise."""
+    """Sets no_new_privs.
+
+    Before Landlock and seccomp, which would need a capability otherwise.
+    """
     process.set_no_new_privs()
 
 
 @named("landlock", "landlock", optional=True)
 def restrict(child):
-    """After the last mount: mount(2) is EPERM in a domain."""
+    """Enters the Landlock domain.
+
+    After the last mount: mount(2) is EPERM in a domain.
+    """
     if child.rulesets[0] >= 0:
         landlock.restrict_self(child.rulesets[0])
 
 
 @named("program")
 def find(child):
-    """Where the workload's program lies, seen with the workload's own rights."""
+    """Looks for the program in the sandbox's tree.
+
+    With the program's own rights.
+    """
     child.facts["program"] = os.fsdecode(find_program(child.plan))
 
 
 @named("self-check")
 def self_check(child):
-    """What no file in /proc shows from outside; the gate compares."""
+    """Tells what no file of /proc shows from outside; the gate compares.
+
+    After the last step that changes any of it.
+    """
     facts = child.facts
     facts["cpu"] = "%f %f" % process.usage()
     facts["securebits"] = "%#x" % caps.get_securebits()
@@ -379,16 +463,24 @@ def self_check(child):
 
 @named("lifeline")
 def lifeline(child):
-    """Init learns of the supervisor's death by the socket too: the parent-death signal belongs to one of its threads."""
+    """Arms the control socket: its end tells init of the supervisor's death, too.
+
+    The parent-death signal belongs to one of the supervisor's threads.  Before the self-check,
+    which tells the result.
+    """
     child.facts["lifeline"] = "armed" if process.notify_io(child.sock) else "not armed"
 
 
 @named("init", "seccomp")
 def become_init(child):
-    """Descriptors, the filters, and out of Python.  Every buffer is made before a filter is in force."""
+    """Marks descriptors to be closed, attaches the filters and executes init.
+
+    Last: out of Python.  Every buffer is made before a filter is in force.
+    """
     plan = child.plan
     held = [child.sock.fileno()] + [fd for fd in child.rulesets[1:] if fd >= 0]
-    # Init's descriptors are one byte each, and a caller may have hundreds open.  What they replace is dropped anyway.
+    # A word of init's argument holds one byte for each of its descriptors, and a caller may have
+    # hundreds open.  What these numbers replace is dropped anyway.
     free = [number for number in range(3, 9) if number not in held and number != child.image]
     for fd, number in zip(held, free):
         os.dup2(fd, number)
@@ -417,7 +509,10 @@ def become_init(child):
 
 
 def write_file(path, data, directory=None):
-    """Writes a file of /proc in one write.  directory: the descriptor that a relative path starts from."""
+    """Writes a file of /proc in one write.
+
+    directory: the descriptor that a relative path starts from.
+    """
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
         write_all(fd, data)
@@ -429,17 +524,21 @@ def write_file(path, data, directory=None):
 
 @named("file identity", "uidmap")
 def file_identity(child):
-    """Before the first file of the new tree is made: it belongs to the sandbox's id.
+    """Opens and makes files with the sandbox's ids from here on.
 
-    The child is the host's root until its rights go, but has no longer root's rights over files.
+    Before the first file of the new tree is made: it belongs to the sandbox's id.  The child is the
+    host's root until its rights go, but has no longer root's rights over files.
     """
     process.set_file_identity(*child.identity)
 
 
 @named("rights", "caps")
 def rights(child):
-    """After everything that needs root: the identity, between the bounding set and the last
-    capability.  The securebits first: they need a capability and would otherwise come too late."""
+    """Becomes the sandbox's uid and gid, and gives up the capabilities.
+
+    After everything that needs root.  The ids change between the bounding set and the last
+    capability.  The securebits come first: they need a capability.
+    """
     plan = child.plan
     caps.set_ambient(0)
     if plan.caller[0] == 0:  # an ordinary user has no capability to do it with
@@ -456,7 +555,10 @@ def rights(child):
 
 @named("umask")
 def umask(child):
-    """Where no new root is made, which sets it before its first file."""
+    """Sets the umask.
+
+    Where no new root is made, which sets it before its first file.
+    """
     os.umask(0o022)
 
 
