@@ -9,7 +9,7 @@ from ...syscalls import caps, landlock, libc, mount, process, seccomp
 from ...syscalls.libc import bind, c_int, c_pointer, c_size, c_uint
 from ...sandbox.host.kernel import Features
 from ...sandbox.tree.mounting import Tree, joined, new_root, stand_in, taken
-from ...sandbox.tree.operations import Root
+from ...sandbox.tree.operations import Devpts, Proc, Root
 from .throwaway import in_namespaces
 
 ENOSYS, EACCES = 38, 13
@@ -109,23 +109,21 @@ def _root(bind):
 
 def proc():
     """A /proc of our own, as a run has it."""
-    return in_namespaces(process.CLONE_NEWNS | process.CLONE_NEWPID, _filesystem, "proc",
-                         [["hidepid", "2"], ["subset", "pid"]])
+    return in_namespaces(process.CLONE_NEWNS | process.CLONE_NEWPID, _filesystem, Proc())
 
 
 def devpts():
-    """Terminals of our own."""
-    return in_namespaces(process.CLONE_NEWNS, _filesystem, "devpts", [["ptmxmode", "0666"], ["mode", "0620"]])
+    """Terminals of our own, as a run has them."""
+    return in_namespaces(process.CLONE_NEWNS, _filesystem, Devpts(b"/dev/pts"))
 
 
-def _filesystem(kind, options):
-    attributes = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
-    options = [(key.encode(), value.encode()) for key, value in options]
+def _filesystem(op):
+    kind, options = op.kind.encode(), op.options()
     if Features().mount_api:
-        os.close(mount.new_filesystem(kind.encode(), attributes, options))
+        os.close(mount.new_filesystem(kind, op.flags, options))
     else:
         mount.make_private(b"/")
-        mount.mount_new(kind.encode(), attributes, joined(options), b"/")
+        mount.mount_new(kind, op.flags, joined(options), b"/")
 
 
 def overlay():

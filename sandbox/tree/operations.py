@@ -366,9 +366,12 @@ class Devpts(Mount):
     __slots__ = ()
     kind, flags, directory = "devpts", NOSUID | NOEXEC, True
 
+    def options(self):
+        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        return [(b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"max", b"%d" % MOST_TERMINALS)]
+
     def make(self, tree):
-        tree.new(self.dst, b"devpts", self.flags, [
-            (b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"max", b"%d" % MOST_TERMINALS)])
+        tree.new(self.dst, b"devpts", self.flags, self.options())
 
 
 class Proc(Mount):

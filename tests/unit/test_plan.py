@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan is data: made for a host that does not exist, without a privilege, and without any effect."""
+import inspect
 import json
 import os
 import stat
@@ -8,7 +9,7 @@ import types
 import pytest
 
 import mrunc  # noqa: F401 (makes the package)
-from mrunc.sandbox.tree import default, operations, source, user_mounts
+from mrunc.sandbox.tree import default, mounting, operations, source, user_mounts
 from mrunc.sandbox import controls
 from mrunc.sandbox.host import facts as host
 from mrunc.sandbox.plan import plan
@@ -539,6 +540,38 @@ def test_only_places_with_nothing_but_our_own_directories_above_are_reached_by_n
             operations.Tmpfs(b"/missing", 1)]
     assert operations.plain_places(ops) == \
         [False] + [True] * (plain - 1) + [False, False, True, False, False, False]
+
+
+class Recorder:
+    """What stands in for a mounting.Tree: writes down the calls instead of doing them."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.calls.append((name, arguments))
+            return 7, True  # of `take`
+        return call
+
+
+def test_an_operation_names_calls_of_the_tree_with_plain_data(here):
+    made = make(made_up(uid=os.getuid()), proc="full", copy=["f"], ro=["d:/srv/t", "f:/mnt/f"],
+                overlay=["/srv/t"])
+    made.operations.append(operations.Cover(b"/etc/hosts", b"x"))
+    kinds = set(op.kind for op in made.operations)
+    assert kinds == {"tmpfs", "directory", "file", "symlink", "copy", "bind", "overlay", "cover",
+                     "device", "devpts", "proc", "mask-file", "mask-directory", "read-only"}
+    for op in made.operations[1:]:
+        seen = Recorder()
+        op.make(seen)
+        calls = [(name, arguments) for name, arguments in seen.calls if name != "take"]
+        assert len(calls) == 1, op.kind
+        (name, arguments), = calls
+        inspect.signature(getattr(mounting.Tree, name)).bind(None, *arguments)
+        assert op.dst in arguments
+        assert all(isinstance(value, (bytes, int, list, source.Source)) for value in arguments)
+    made.release()
 
 
 def test_system_trees_are_the_hosts_own_directories(here):
