@@ -474,16 +474,18 @@ def plain_places(operations):
     It can if above it there are only directories of our own root that earlier operations made,
     with no mount over them.  A mount's own place must be such a directory or file, too.
     """
-    own, made, out = {b""}, {}, [False]
+    own, holders, made, out = {b""}, set(), {}, [False]  # holders: of directories in own
     for op in operations[1:]:
-        plain = op.dst.rpartition(b"/")[0] in own
+        parent = op.dst.rpartition(b"/")[0]
+        plain = parent in own
         if op.is_mount:
             plain = plain and made.get(op.dst) in (Directory, File)
-            if op.dst in own:
-                own = set(path for path in own
-                          if path != op.dst and not path.startswith(op.dst + b"/"))
+            own.discard(op.dst)
+            if op.dst in holders:
+                own = set(path for path in own if not path.startswith(op.dst + b"/"))
         elif plain and made.setdefault(op.dst, type(op)) is Directory:
             own.add(op.dst)
+            holders.add(parent)
         out.append(plain)
     return out
 
