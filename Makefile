@@ -12,7 +12,7 @@ help:  ## this text
 test:  ## the test suite (as root: for root and for an ordinary user)
 	.ci/test
 
-test-user:  ## what depends on home and folder, as an ordinary user without home, from a copy (needs root)
+test-user:  ## what depends on home and folder, as a user without home, from a copy
 	.ci/run user
 
 hidden:  ## what is marked vm behind a filter that hides newer calls, one at a time and all of them: NAME=of one
@@ -43,7 +43,7 @@ lint:  ## ruff, vermin, mypy
 ci:  ## what must hold before a push: suite, coverage, virtual machines, linters
 	.ci/run
 
-everything: ci vm-all hidden pythons mutants  ## that, and all machines, hidden calls and Pythons one after another: hours; writes their pages
+everything: ci vm-all hidden pythons mutants  ## that, and all machines, hidden calls, Pythons, mutants: hours
 
 bench:  ## measure beside other sandboxes and write docs/benchmarks.*: ten minutes on a quiet machine, QUICK=1 for three
 	-.ci/install gcc libc6-dev strace python3-seccomp bubblewrap crun runc firejail systemd-container runsc

@@ -12,12 +12,14 @@ import outer_filter
 from interpreters import version_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-#: The interpreter that runs the tool; a virtual environment's would lie in a directory that the user can't read.
+#: The interpreter that runs the tool.  The user can't read a virtual environment's folder.
 PYTHON = os.environ.get("MRUNC_TEST_PYTHON") or "/usr/bin/python3"
 #: In a virtual machine of tests/vm; there each user has a run of its own.
 IN_VM = "MRUNC_VM_ARCH" in os.environ
-#: For which callers this run of the suite is: root's is for both, or for the one that MRUNC_TEST_WHO names.
-WHO = ["user"] if os.geteuid() else ["root"] if IN_VM else os.environ.get("MRUNC_TEST_WHO", "root user").split()
+#: The callers of this run of the suite: root's is for both, or for the one in MRUNC_TEST_WHO.
+WHO = ["user"] if os.geteuid() else ["root"]
+if os.geteuid() == 0 and not IN_VM:
+    WHO = os.environ.get("MRUNC_TEST_WHO", "root user").split()
 
 
 def also_in_vm(values, *chosen):
@@ -82,13 +84,12 @@ def need(name):
         pytest.skip("this kernel lacks %s: Linux %s" % (name, since))
 
 
-#: Seconds that a test may take, and that it may if it is marked slow: as long as its setup, which may build what many share.
+#: Seconds that a test may take; and one marked slow, or a setup, which may build what many share.
 TEST_DEADLINE, SLOW_DEADLINE = 120, 600
 
 
 def limit(seconds):
-    """From now on, what takes longer fails where it hangs.  In a virtual machine, which emulates a processor, five times as
-    long."""
+    """Makes what takes longer from now on fail where it hangs; in a virtual machine five times."""
     def late(_number, _frame):
         pytest.fail("no end after %d seconds" % seconds)
     seconds *= 5 if IN_VM else 1
@@ -119,9 +120,10 @@ def pytest_runtest_setup(item):
 
 
 def caller(item):
-    """For whom a test starts the tool; what does not ask is for root."""
+    """Returns the caller that a test starts the tool for; a test that has none is root's."""
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    given = [params[name] for name in ("inside", "who", "process") if params.get(name) in ("root", "user")]
+    given = [params[name] for name in ("inside", "who", "process")
+             if params.get(name) in ("root", "user")]
     return given[0] if given else "user" if "inside_as_user" in item.fixturenames else "root"
 
 

@@ -61,7 +61,7 @@ PATIENCE = 60
 
 @pytest.fixture
 def nonce():
-    """A word for the command line of all that a test starts; afterwards nothing that has it lives."""
+    """Yields a word for the command line of all that a test starts, and ends what has it."""
     word = "nonce-" + secrets.token_hex(8)
     yield word
     begun = time.monotonic()
@@ -97,8 +97,9 @@ def alive(nonce):
 
 def start(inside, *argv, options=(), **settings):
     """Starts the tool, as the caller, with a pipe for its output."""
-    return subprocess.Popen(inside.command(*argv, options=options), stdout=subprocess.PIPE, cwd=inside.scratch,
-                            stderr=subprocess.DEVNULL, preexec_fn=become(inside.who), **settings)
+    return subprocess.Popen(
+        inside.command(*argv, options=options), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd=inside.scratch, preexec_fn=become(inside.who), **settings)
 
 
 def first_line(process):
@@ -109,10 +110,11 @@ def first_line(process):
 
 def starved(inside, nonce, options):
     """The tool, with a program that starves pid 1 already."""
-    process = start(inside, "/usr/bin/python3", "-I", "-S", "-c", STARVE % LOOPS, nonce, options=options,
-                    stdin=subprocess.DEVNULL)
+    process = start(inside, "/usr/bin/python3", "-I", "-S", "-c", STARVE % LOOPS, nonce,
+                    options=options, stdin=subprocess.DEVNULL)
     word, refused, _ = first_line(process).split()
-    assert (word, int(refused)) == ("starving", 0 if "--unsafe-without" in options else 6), (word, refused)
+    expected = 0 if "--unsafe-without" in options else 6
+    assert (word, int(refused)) == ("starving", expected), (word, refused)
     return process
 
 
@@ -127,7 +129,7 @@ def gone(nonce, seconds):
 
 
 def interrupt(process):
-    """Sends SIGINT and waits until the tool has read it: of two that are pending the kernel makes one."""
+    """Sends SIGINT and waits until the tool has read it: the kernel merges two pending ones."""
     process.send_signal(signal.SIGINT)
     begun = time.monotonic()
     while pending(process.pid) & 1 << signal.SIGINT - 1:
@@ -143,7 +145,7 @@ def pending(pid):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_end_comes_in_time_though_pid_1_starves(inside, nonce, way):
-    """Without a filter pid 1 itself may take longer: what else the host does is then before it, too."""
+    """Without a filter pid 1 itself may take longer: the host's other work is then before it, too."""
     process = starved(inside, nonce, ["--timeout", "3", "--grace", "0.2", *WAYS[way]])
     begun = time.monotonic()
     took = gone(nonce, PATIENCE)
@@ -167,7 +169,7 @@ def test_third_interrupt_ends_it_though_pid_1_starves(inside, nonce, way):
 
 
 def test_nothing_outlives_a_killed_supervisor(inside, nonce):
-    """SIGKILL leaves nobody to help pid 1: it must get the processor by itself."""
+    """After SIGKILL nothing helps pid 1: it must get the processor by itself."""
     process = starved(inside, nonce, [])
     process.kill()
     process.wait(PATIENCE)
@@ -219,12 +221,13 @@ def test_a_deadline_does_not_wait_for_a_program_that_executes(inside, reader):
 
 def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside, nonce):
     """A reader that waits for the end of the caller's pipe waits for the run alone."""
-    tool = start(inside, "/bin/sh", "-c", "echo up; exec cat", nonce, options=["--timeout", "600s", "--cpu-time", "300s"],
-                 stdin=subprocess.PIPE)
+    tool = start(inside, "/bin/sh", "-c", "echo up; exec cat", nonce, stdin=subprocess.PIPE,
+                 options=["--timeout", "600s", "--cpu-time", "300s"])
     assert first_line(tool) == "up\n"
     begun = time.monotonic()
     while True:  # each closes first what it had of the tool
-        watchdogs = [(pid, links) for pid, links in children(tool.pid) if len(links) == 1 and "pidfd" in links[0]]
+        watchdogs = [(pid, links) for pid, links in children(tool.pid)
+                     if len(links) == 1 and "pidfd" in links[0]]
         if watchdogs:
             break
         assert time.monotonic() - begun < PATIENCE, children(tool.pid)
@@ -243,7 +246,7 @@ def test_a_watchdog_holds_nothing_open_and_ends_with_the_supervisor(inside, nonc
 
 
 def children(pid):
-    """[(pid, what its descriptors are)] of the children of a process that are in our pid namespace."""
+    """[(pid, targets of its descriptors)] of the children of a process in our pid namespace."""
     found = []
     with open("/proc/%d/task/%d/children" % (pid, pid)) as stream:
         words = stream.read().split()
@@ -251,7 +254,8 @@ def children(pid):
         try:
             if os.stat("/proc/%s/ns/pid" % word).st_ino == os.stat("/proc/self/ns/pid").st_ino:
                 folder = "/proc/%s/fd/" % word
-                found.append((int(word), [os.readlink(folder + name) for name in os.listdir(folder)]))
+                links = [os.readlink(folder + name) for name in os.listdir(folder)]
+                found.append((int(word), links))
         except FileNotFoundError:
             pass
     return found
