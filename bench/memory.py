@@ -22,7 +22,7 @@ import rivals as others  # noqa: E402
 from measure import PYTHON, SLEEP  # noqa: E402
 
 import mrunc  # noqa: E402
-from mrunc.sandbox.service.spare import IDLE  # noqa: E402
+from mrunc.sandbox.service.pools import IDLE  # noqa: E402
 
 COUNTS = (1, 10, 100)
 #: These take long or much, and their figures don't depend on how many there are.

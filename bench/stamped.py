@@ -81,19 +81,19 @@ def command_line():
 def launcher(number):
     """A launcher whose notes are of runs in warm sandboxes."""
     package()
-    from mrunc.sandbox.service import job, launcher, warm
+    from mrunc.sandbox.service import jobs, launcher, runs
     from mrunc.sandbox.running import supervise
     around(launcher.Launcher, "receive", "launcher")
-    around(warm.Later, "send_go", after="program")
+    around(runs.Later, "send_go", after="program")
     around(supervise.Supervision, "_ended", "end of pid 1")
-    around(job.Job, "_conclude", "result")
-    inner = job.Job.answer
+    around(jobs.Job, "_conclude", "result")
+    inner = jobs.Job.answer
 
     def answer(self, words):
         note("back to the host")  # and not after it, when the host may have it already
         inner(self, words)
         told()
-    job.Job.answer = answer
+    jobs.Job.answer = answer
     sys.exit(launcher.serve(number))
 
 

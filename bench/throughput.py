@@ -26,7 +26,7 @@ import rivals as others  # noqa: E402
 from measure import PYTHON  # noqa: E402
 
 import mrunc  # noqa: E402
-from mrunc.sandbox.service.spare import IDLE  # noqa: E402
+from mrunc.sandbox.service.pools import IDLE  # noqa: E402
 
 TRUE = [os.path.realpath("/bin/true")]
 AT_ONCE = (1, 2, 8, 64)

@@ -1,59 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launcher: a small process that serves all sandboxes of one host process, N at once, with one poll.
+"""The launcher: a small process that serves all sandboxes of one host process with one poll.
 
-The host starts `python -I -S mrunc.py run --spec-fd N` at its first sandbox and is never forked for one (threads, heap,
-secrets).  The launcher is nobody's child, so that the host's own waiting for children never meets it; it ends everything
-and leaves when the host has ended, however that came, by the socket's end of file and by the host's pidfd.
+The host starts `python -I -S mrunc.py run --spec-fd N` at its first sandbox, and is never forked
+for one: it may have threads, a large heap, secrets.  The launcher is nobody's child, so that the
+host does not meet it when it waits for children.  It kills everything and exits when the host has
+ended, which it learns from the socket's end of file and from the host's pidfd.
 
-What goes over the socket N (SOCK_SEQPACKET): the launcher's pid, to the host. Then one packet for each sandbox, a dict by
-marshal, with the descriptors of a channel, the program's stdin, stdout and stderr, the host's directory (but for a warm
-sandbox, which has its own), and where the dict is too long for a packet, a file with it (a request with `pool` is about warm
-sandboxes: warm.py). Over the channel comes back: `>` and a dict when the program has been started, where `tell` asks for it;
-`~` and a dict with a `result` but for its usage, which comes true if the program ends well; `=`, that usage, if it has come
-true, or else `.`, a dict with `result` or `error`. What is too long for a packet comes in parts, `+` being all but the last. To
-the launcher: `k`, kill it; `s` and one byte, a signal for the program. A channel that is closed kills it, too. marshal reads
-what only the two ends have written; no byte of it is the program's.
+Over the socket N (SOCK_SEQPACKET) goes:
 
-Whoever has given up rights that the launcher still has (a worker that was forked, say) may hold the socket all the same: the
-kernel says with each packet who sent it, and only the host process is served, while it has the launcher's own identity.
+    to the host      the launcher's pid, once
+    to the launcher  one packet for each sandbox: a dict by marshal, with file descriptors: of a
+                     channel, the program's stdin, stdout and stderr, the host's directory (not for
+                     a sandbox of a pool), and a file with the dict if it is too long for a packet.
+                     A request with `pool` is described in pools.py
+
+Over the channel goes, to the host:
+
+    >  a dict, when the program has been started, if `tell` asks for it
+    ~  a dict with `result`, without its usage: predicted, the result if the program exits with 0
+    =  that usage, if the prediction has come true
+    .  else a dict with `result` or `error`
+    +  a part of one of these, all but the last of it
+
+and to the launcher:
+
+    k  kill the sandbox
+    s  and one byte: send the program this signal
+
+The end of a channel kills its sandbox, too.  marshal reads only what these two processes have
+written, and no byte of the program's.
+
+A process that has given up rights which the launcher still has, such as a forked worker, may hold
+the socket all the same.  The kernel says with each packet who sent it.  Only the host process is
+served, and only while it has the launcher's own identity.
 """
 import errno
 import marshal
 import os
 import resource
+from select import POLLIN
 
 from ...syscalls import libc, process
 from .. import init
-from ..launch import provisions, run as launch
 from ..errors import SandboxError, usage
 from ..host.kernel import Features
 from ..proc import read
-from ..running.loop import Loop
+from ..launch import provisions, run as launch
 from ..plan.spec import Spec, known
+from ..running.loop import Loop
+from . import pools
+from .jobs import Job, refuse
 from .plans import Plans
 
-SIGKILL, POLLIN, ESRCH = 9, 1, 3
-ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM: whoever sends one to the launcher wants it gone
+#: The signals that end the launcher: HUP INT QUIT TERM.
+ENDING = (1, 2, 3, 15)
+#: Bytes.
 PACKET = 1 << 16
-#: Stands for a dict that is in a file.
+#: The packet whose dict is in a file.
 LONG = b"@"
-#: A part of an answer; longer than the send buffer's share of some hosts it must not be.
-PART = 60000
+#: Options that are lists of pairs.
 PAIRS = ("ro", "rw", "copy", "tmpfs", "writable", "env")
-#: What one request may bring: while these are held back for it, no sandbox can leave the launcher deaf.
+#: File descriptors that a request may bring.  So many are kept free to take the next one.
 MOST_FDS = 6
 #: unix(7), struct ucred: pid, uid, gid.
 SCM_CREDENTIALS, CREDENTIALS_SIZE = 2, 12
-#: How long the launcher waits for its sandboxes' ends when the host has gone.
+#: Seconds that the launcher waits for its sandboxes' ends when the host has ended.
 PATIENCE = 10.0
-#: Where no descriptor tells of the host's end, one looks again after so many seconds.
+#: Seconds between two looks at a host of which there is no pidfd.
 LOOK_AGAIN = 0.25
-#: Few runs want more room in init than the first step; images of so many sizes are kept.
+#: Bytes by which images of init differ in their room, and how many are kept.
 ROOM_STEP, MOST_IMAGES = 1 << 16, 4
 
 
 def serve(number):
-    """The whole life of a launcher.  number: of the socket, as text.  Returns the exit status.  Raises SandboxError."""
+    """Runs a launcher until its host has ended.
+
+    number: the socket's file descriptor, as text.  Returns 0 in the process that was started; the
+    launcher itself, its child, never returns.  Raises SandboxError.
+    """
     try:
         fd, sockets = int(number), libc.sockets
         os.set_inheritable(fd, False)
@@ -72,20 +96,26 @@ def serve(number):
 
 
 class Host:
-    """The process that we serve.  pid; fd: its pidfd, or -1 before Linux 5.3: then its directory in /proc, which is never
-    another process's, is looked at again and again.  Raises OSError."""
+    """The process that the launcher serves.
+
+    pid: its pid.
+    fd: its pidfd, or -1 before Linux 5.3.
+    place: then a descriptor of its directory in /proc, which never becomes another process's.
+    """
 
     def __init__(self, pid):
+        """Raises OSError if there is no such process."""
         self.pid = pid
         try:
             self.fd, self.place = process.pidfd_open(pid), -1
         except OSError as error:
-            if error.errno == ESRCH:
+            if error.errno == errno.ESRCH:
                 raise
-            self.fd, self.place = -1, os.open("/proc/%d" % pid, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            self.fd, self.place = -1, os.open("/proc/%d" % pid, flags)
 
     def has_ended(self, events):
-        """Whether it has.  events: {fd: events} of a poll."""
+        """Whether it has ended.  events: {fd: poll events}."""
         if self.fd >= 0:
             return self.fd in events
         try:
@@ -95,17 +125,27 @@ class Host:
 
 
 class Launcher:
-    """sock: the host's socket; host: Host."""
+    """The launcher's process: its socket, and everything that its runs share.
+
+    sock, host: of the host; host is a Host.
+    jobs: {jobs.Job}, the sandboxes; pools: {number: pools.Pool}; spares: pools.Spares.
+    plans: plans.Plans.
+    null: descriptor of /dev/null.
+    ignored: the signals that the host ignores.
+    most: the hard limit of file descriptors.
+    leaving: whether the host has ended.
+    """
 
     def __init__(self, sock, host):
         self.sock, self.host, self.loop, self.jobs, self.pools = sock, host, Loop(), set(), {}
         self.features, self.leaving = Features(), False
         self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self.pool_number, self.plans, self.images = 0, Plans(), {}
-        self.spares = self.warm = None  # and the module about pools
-        self.take_back()
+        self.spares = pools.Spares(self)
+        for number in range(3):
+            os.dup2(self.null, number)
         self.most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        self.allow(self.most - MOST_FDS)
+        self._allow(self.most - MOST_FDS)
         signals = libc.signals
         self.ignored = provisions.ignored_signals()
         signals.pthread_sigmask(signals.SIG_BLOCK, libc.SIGNALS)
@@ -113,28 +153,30 @@ class Launcher:
         self.signals = process.signal_descriptor(ENDING)
 
     def run(self):
-        """Serves until the host has gone."""
-        from . import spare, warm  # and what they need: without descriptors nothing can be loaded
-        self.spares, self.warm = spare.Spares(self), warm
-        for member in (self, self.spares):
-            self.loop.add(member)
+        """Serves until the host has ended."""
+        self.loop.add(self)
+        self.loop.add(self.spares)
         while not self.leaving or self.jobs:
             self.loop.turn()
 
-    # -- as a member of the loop ---------------------------------------------------------------------------------
+    # -- as a member of the loop -----------------------------------------------------------------
 
     def wanted(self):
-        """{fd: events}."""
+        """Returns {fd: poll events}."""
         if self.leaving:
             return {}
-        return dict.fromkeys([self.sock.fileno(), self.signals] + [self.host.fd] * (self.host.fd >= 0), POLLIN)
+        fds = [self.sock.fileno(), self.signals] + [self.host.fd] * (self.host.fd >= 0)
+        return dict.fromkeys(fds, POLLIN)
 
     def wait(self):
-        """Seconds until it leaves without its sandboxes, when it is leaving; or until it looks for the host again."""
+        """Returns the seconds until `serve` has something to do without an event, or None."""
         return PATIENCE if self.leaving else None if self.host.fd >= 0 else LOOK_AGAIN
 
     def serve(self, events):
-        """Takes a request, or notices the host's end."""
+        """Takes a request, or notices the host's end.
+
+        Exits when the sandboxes have not ended PATIENCE seconds after the host.
+        """
         if self.leaving:
             os._exit(0)
         if self.host.has_ended(events) or self.signals in events:
@@ -143,56 +185,66 @@ class Launcher:
             self.receive()
 
     def failed(self, error):
-        """A request that can't be read is the end: both sides are ours."""
+        """Leaves: a request that can't be read is a mistake of mrunc's own."""
         self.leave()
 
     def leave(self):
-        """The host has gone: nothing of it stays."""
+        """Kills all sandboxes: the host has ended."""
         self.leaving = True
         self.sock.close()
         for pool in list(self.pools.values()):
             pool.close()
         for job in list(self.jobs):
-            job.cancel()
-            self.loop.ask(job)
+            self._cancel(job)
+
+    def _cancel(self, job):
+        job.cancel()
+        self.loop.ask(job)
 
     def receive(self):
-        """Takes one packet of the host and begins what it asks for."""
+        """Takes one packet of the host and begins what it asks for.  Raises OSError, ValueError."""
         sockets = libc.sockets
-        self.allow(self.most)
+        self._allow(self.most)
         try:
             packet, control, _, _ = self.sock.recvmsg(
-                PACKET, sockets.CMSG_SPACE(4 * 8) + sockets.CMSG_SPACE(CREDENTIALS_SIZE), sockets.MSG_CMSG_CLOEXEC)
+                PACKET, sockets.CMSG_SPACE(4 * 8) + sockets.CMSG_SPACE(CREDENTIALS_SIZE),
+                sockets.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             packet = b""
-        self.allow(self.most - MOST_FDS)
+        self._allow(self.most - MOST_FDS)
         if not packet:
-            return self.leave()
+            self.leave()
+            return
         data = dict([(kind, data) for _, kind, data in control])
-        fds, sender = words(data.get(sockets.SCM_RIGHTS, b"")), words(data.get(SCM_CREDENTIALS, b""))
+        fds = numbers(data.get(sockets.SCM_RIGHTS, b""))
+        sender = numbers(data.get(SCM_CREDENTIALS, b""))
         if sender != [self.host.pid, os.getuid(), os.getgid()]:
-            return self.refuse(fds, sender)
+            self._refuse_sender(fds, sender)
+            return
         if packet == LONG:
             with open(fds.pop(), "rb") as stream:
                 packet = stream.read()
         channel, stdio, cwd = fds[0], fds[1:4], fds[4] if len(fds) > 4 else -1
-        request, host = marshal.loads(packet), sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel)
+        request = marshal.loads(packet)
+        host = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, channel)
         host.setblocking(False)
-        if max(fds) >= self.most - MOST_FDS:  # the last ones, which are for taking a request and no sandbox
+        if max(fds) >= self.most - MOST_FDS:  # these are for taking a request, not for a sandbox
             if cwd >= 0:
                 os.close(cwd)
-            return self.warm.Refused(self, host, stdio, request).answer({"error": error_as_dict(
-                SandboxError("launcher", "taking one more request", errno.EMFILE))})
-        if "pool" in request:
-            return self.warm.serve(self, host, stdio, cwd, request)
-        if not self.spares.take(host, stdio, request):
-            self.begin(host, stdio, request, cwd)
-        if cwd >= 0:
-            os.close(cwd)
-        return None
+            refuse(host, stdio, SandboxError("launcher", "taking one more request", errno.EMFILE))
+        elif "pool" in request:
+            pools.serve(self, host, stdio, cwd, request)
+        else:
+            if not self.spares.take(host, stdio, request):
+                self.begin(host, stdio, request, cwd)
+            if cwd >= 0:
+                os.close(cwd)
 
-    def refuse(self, fds, sender):
-        """Answers a request of somebody else's.  Nothing of it is read: whoever gave up rights did so for a reason."""
+    def _refuse_sender(self, fds, sender):
+        """Answers a packet of another process's, without reading it.
+
+        A process that gave up rights must not get the launcher's.
+        """
         sockets = libc.sockets
         try:
             channel = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET, 0, *fds[:1])
@@ -201,46 +253,51 @@ class Launcher:
             for fd in fds:
                 os.close(fd)
             return
-        self.warm.Refused(self, channel, fds[1:], {"alone": False}).answer({"error": error_as_dict(SandboxError(
-            "launcher", "the request", reason="made by somebody else: pid, uid and gid %s" % " ".join(map(str, sender))))})
+        refuse(channel, fds[1:], SandboxError(
+            "launcher", "the request", reason="made by somebody else: pid, uid and gid %s" %
+            " ".join(map(str, sender))))
 
     def begin(self, channel, stdio, request, cwd=-1):
-        """Begins an ordinary run.  cwd: descriptor of the host's directory, -1 where nothing depends on it."""
-        from .job import Job
-        job = Job(self, channel, stdio, request)
-        self.jobs.add(job)
-        job.start(cwd)
-        if job in self.jobs:  # and not answered already
-            self.loop.add(job)
-            if self.leaving:  # it was to have a spare that has ended
-                job.cancel()
-                self.loop.ask(job)
+        """Begins an ordinary run.
 
-    def allow(self, descriptors):
-        """How many of them this process may have."""
+        channel: socket to the host; stdio: three descriptors; request: dict; cwd: descriptor of
+        the host's directory, or -1 where nothing depends on it.
+        """
+        job = Job(self, channel, stdio, request)
+        job.begin(cwd)
+        if job in self.jobs and self.leaving:  # it takes the place of a spare that was killed
+            self._cancel(job)
+
+    def _allow(self, descriptors):
+        """Sets how many file descriptors this process may have."""
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(0, descriptors), self.most))
 
     def next_pool(self):
-        """A number that no pool of this launcher had before: a late request must not meet another pool's sandboxes."""
+        """Returns a number that no pool had before: a late request must not reach another pool."""
         self.pool_number += 1
         return self.pool_number
 
-    # -- what a run's beginning needs of the process -------------------------------------------------------------
+    # -- what runs share -------------------------------------------------------------------------
 
     def plan(self, request):
-        """The Plan for a request.  Raises SandboxError."""
+        """Returns the Plan for a request.  Raises SandboxError."""
         return self.plans.plan(request, self._new_plan)
 
     def _new_plan(self, request):
         options = request["options"]
         known(options)
-        for name in PAIRS:  # pairs come as lists
+        for name in PAIRS:  # marshal's lists of what were tuples
             if isinstance(options.get(name), list):
-                options[name] = [tuple(item) if isinstance(item, list) else item for item in options[name]]
-        return launch.prepare(Spec(request.get("argv"), environ=request["environ"], **options), request["environ"])
+                options[name] = [tuple(item) if isinstance(item, list) else item
+                                 for item in options[name]]
+        spec = Spec(request.get("argv"), environ=request["environ"], **options)
+        return launch.prepare(spec, request["environ"])
 
     def image(self, room):
-        """Init's image (fd) with at least so many bytes of room.  It is sealed, so that all may execute the same one."""
+        """Returns the descriptor of an image of init with at least so many bytes of room.
+
+        It is sealed, so that all sandboxes may execute the same one.  Raises OSError.
+        """
         room = -(-room // ROOM_STEP) * ROOM_STEP
         if room not in self.images:
             if len(self.images) >= MOST_IMAGES:
@@ -248,55 +305,7 @@ class Launcher:
             self.images[room] = process.sealed_program(init.image(libc.ARCH, room))
         return self.images[room]
 
-    def take_back(self):
-        """0, 1 and 2 lead nowhere."""
-        for number in range(3):
-            os.dup2(self.null, number)
 
-
-class Served(launch.Run):
-    """A run in a process that has its signals blocked for good, and the caller's descriptors beside 0, 1 and 2."""
-
-    def __init__(self, plan, launcher, stdio, own_pipes=()):
-        self.stdio, self.own_pipes, self.of_launcher = tuple(stdio), own_pipes, launcher
-        self.lets_go = True
-        self.host_pid = None if plan.spec.tty else launcher.host.pid
-        launch.Run.__init__(self, plan, None, launcher.features)
-        self.held.late = []
-
-    def take_signals(self):
-        """The launcher has blocked them for good."""
-        self.ignored = self.of_launcher.ignored
-
-    def make_image(self):
-        """Returns init's image (fd), which the launcher keeps."""
-        return self.of_launcher.image(self.room())
-
-    def read_back(self):
-        """As of launch.Run.  Taking the mounts down is half of what the end of pid 1 waits for: where all of them are the
-        system's own or the sandbox's, they go with this descriptor, right after the answer."""
-        launch.Run.read_back(self)
-        spec = self.plan.spec
-        if any(part.limits() is not None for part in self.parts):  # a group goes when all have ended
-            return
-        if not (spec.ro or spec.rw or spec.here or spec.overlay or spec.rootfs):
-            try:
-                self.held.keep(os.open("/proc/%d/ns/mnt" % self.pid, os.O_RDONLY | os.O_CLOEXEC))
-            except OSError:
-                pass
-
-    def close_late(self):
-        """Closes what could wait for the answer."""
-        while self.held.late:
-            os.close(self.held.late.pop())
-
-
-def words(data):
-    """The numbers of a control message: descriptors, a struct ucred."""
+def numbers(data):
+    """Returns the numbers of a control message: descriptors, or a struct ucred."""
     return memoryview(data).cast("I").tolist()
-
-
-def error_as_dict(error):
-    """A SandboxError on its way to the host."""
-    return {"stage": error.stage, "what": error.what, "errno": error.errno, "reason": error.reason, "remedy": error.remedy,
-            "control": error.control, "status": error.status}

@@ -487,7 +487,7 @@ def test_what_a_run_held_that_could_not_be_executed_is_freed_at_once(host):
     """Not when somebody collects garbage."""
     host("""
 import gc, weakref
-from mrunc.sandbox.service import job
+from mrunc.sandbox.service import jobs
 class Launcher:
     jobs = set()
     class loop:
@@ -502,7 +502,7 @@ class Run:
     def close_late(self):
         pass
 gc.disable()
-held = job.Job(Launcher, Channel, (), {"alone": False, "tell": False})
+held = jobs.Job(Launcher, Channel, (), {"alone": False, "tell": False})
 held.run, left = Run(), weakref.ref(held)
 held._conclude()
 del held

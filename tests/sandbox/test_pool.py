@@ -411,7 +411,7 @@ def test_a_pool_that_gets_no_descriptor_refuses_the_run_and_stays(host):
     """It is the launcher of others, too."""
     host("""
 import resource
-from mrunc.sandbox.service import warm
+from mrunc.sandbox.service import pools
 class Launcher:
     jobs, pools = set(), {}
     class loop:
@@ -425,7 +425,7 @@ class Channel:
     def close(self):
         pass
 own, other = Channel(), Channel()
-pool = warm.Pool(Launcher, own, os.open(".", os.O_PATH), {"pool": 0, "size": 1, "alone": False})
+pool = pools.Pool(Launcher, own, os.open(".", os.O_PATH), {"pool": 0, "size": 1, "alone": False})
 pool.full = True
 before = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))

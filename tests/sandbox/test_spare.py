@@ -112,7 +112,7 @@ assert shown() == [b"second", b"second"]
 
 def test_a_spare_made_of_what_was_known_before_a_change_is_refused(host):
     host("""
-from mrunc.sandbox.service import spare; from mrunc.sandbox.service import warm
+from mrunc.sandbox.service import jobs, pools
 class Known(tuple):
     pass
 class Plans:
@@ -126,7 +126,7 @@ class Launcher:
     class loop:
         ask = staticmethod(lambda member: None)
 class Job:
-    key, state, waiting, known, group, used, gone = "key", warm.WARM, None, Plans.known, spare._group(), 0, False
+    key, state, waiting, known, groups, used, gone = "key", jobs.WARM, None, Plans.known, jobs.control_groups(), 0, False
     class run:
         class plan:
             root = True
@@ -137,7 +137,7 @@ class Job:
 def taken(change=lambda job, launcher: None, tell=False, stdio=None):
     launcher, job = Launcher(), Job()
     launcher.plans = Plans()
-    spares = spare.Spares(launcher)
+    spares = pools.Spares(launcher)
     spares.job = job
     change(job, launcher)
     request = {"tell": tell, "alone": False, "argv": ["true"]}
@@ -150,7 +150,7 @@ def other(job, launcher): launcher.plans.known = Known()  # equal, and made anew
 assert taken(other) == (False, True)
 def nothing(job, launcher): launcher.plans.known = None
 assert taken(nothing) == (False, True)
-def group(job, launcher): job.group = b"0::/elsewhere"
+def group(job, launcher): job.groups = b"0::/elsewhere"
 assert taken(group) == (False, True)
 def key(job, launcher): job.key = "other"
 assert taken(key) == (False, False)
