@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's end of the launchers (launcher.py): starting them, one for all threads, and handing requests over.
+"""The host's end of the launchers (service/launcher.py): starts them and hands requests over.
 
 There is one launcher for each process, interpreter, identity and everything that the calling thread
-hands on to its children (surroundings.py). There are more where a request needs one to itself
-(`alone`) or inside a scope of the user's systemd manager. A forked host finds none of its parent's
+hands on to its children (surroundings.py).  There are more where a request needs one to itself
+(`alone`) or inside a scope of the user's systemd manager.  A forked host finds none of its parent's
 and starts its own.
 """
 import atexit
 import errno
+import fcntl
 import marshal
 import os
 import socket
@@ -17,8 +18,10 @@ import threading
 import time
 
 from ..caller import door
+from ..cgroup import scope as cgroup_scope
 from ..errors import SandboxError
 from ..result.result import Result
+from .streams import NO_DESCRIPTOR
 from .surroundings import surroundings
 
 #: Python 3.8.  tempfile has many imports, and a lock that a fork doesn't wait for.
@@ -26,30 +29,37 @@ MEMFD = getattr(os, "memfd_create", None)
 if MEMFD is None:
     import tempfile
 
-#: Of the host's environment, what a request may depend on.
+#: The names of the host's environment that a request may depend on.
 ENVIRONMENT = ("PATH", "TERM", "TMPDIR", "MRUNC_ID_RANGE")
-#: A dict that is longer goes by a file.
+#: Bytes.  A longer dict goes by a file, which this packet announces.
 PACKET = 60000
 LONG = b"@"
-#: Asks how long the next packet is: room for the longest, in each of many threads, is what the C library's heap would grow by.
+#: Makes recv return the length of the next packet.  Room for the longest one, in each of many
+#: threads, would make the C library's heap grow.
 LENGTH = socket.MSG_PEEK | socket.MSG_TRUNC
-#: Launchers for one run at a time that wait for the next one; more are ended.
+#: How many launchers for one run at a time may wait for the next one.
 IDLE = 4
-#: A process whose rights or limits are others before each run has no more than so many launchers for later runs.
+#: How many keys (`_key`) have launchers: a process may change its rights or limits before each run.
 MOST_KEYS = 8
+#: Seconds to wait for the end of a sandbox that was killed.
 SETTLE = 10.0
 SIGKILL = 9
 
 
 class Host:
-    """What this process has of launchers.  links: by `_key`; idle: lists of those for one run at a time, used last the last."""
+    """The launchers of this process.
+
+    links: {_key: Link}.
+    idle: {_key: [Link]}, those for one run at a time, most recently used last.
+    """
 
     def __init__(self):
         self.pid, self.lock, self.links, self.idle = os.getpid(), threading.Lock(), {}, {}
 
     def forget(self):
-        """Lets go of all.  In a forked child: the parent's launchers are not ours."""
-        for link in list(self.links.values()) + [link for idle in self.idle.values() for link in idle]:
+        """Closes all.  In a forked child: the parent's launchers are not ours."""
+        idle = [link for links in self.idle.values() for link in links]
+        for link in list(self.links.values()) + idle:
             link.close()
 
 
@@ -63,7 +73,7 @@ def _at_exit():
 
 
 def host():
-    """The Host of this process."""
+    """Returns the Host of this process."""
     pid = os.getpid()
     if pid not in _hosts:
         _hosts.setdefault(pid, Host())
@@ -77,17 +87,25 @@ def host():
 
 
 class Link:
-    """One launcher."""
+    """One launcher.
+
+    sock: socket to it; used: monotonic time of the last request; pid: its pid.
+    shows: whether /proc showed this process its namespaces when it was started.
+    """
 
     def __init__(self, python, before):
-        """Starts it.  before: words of a command line that starts the rest of itself.  Raises SandboxError."""
+        """Starts it.
+
+        before: words of a command line that starts the rest of itself.  Raises SandboxError.
+        """
         ours, theirs = pair()
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # the launcher serves no one but who it is itself
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)  # it checks each sender
         words = before + [python, "-I", "-S", door(), "run", "--spec-fd", "%d" % theirs.fileno()]
         try:
-            process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                       stderr=subprocess.DEVNULL, start_new_session=True)
-            code = process.wait()  # what stays is its child
+            process = subprocess.Popen(
+                words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            code = process.wait()  # its child is the launcher
         except OSError as error:
             ours.close()
             raise not_started(words, error)
@@ -103,17 +121,19 @@ class Link:
     def _is_shown(self):
         try:
             os.stat("/proc/%d/ns/mnt" % self.pid)
-        except OSError as error:  # of one that has ended, sending tells
+        except OSError as error:  # if it has ended, sending will say so
             return error.errno not in (errno.EACCES, errno.EPERM)
         return True
 
     def is_right(self):
-        """Whether it has no more rights than this thread, as far as only the kernel knows: whoever has entered a Landlock
-        domain, say, is no more shown what is outside of it."""
+        """Whether it has no more rights than this thread, as far as only the kernel can say.
+
+        A process that has entered a Landlock domain, say, can't see outside any more.
+        """
         return not self.shows or self._is_shown()
 
     def send(self, packet, fds):
-        """Hands one request over; returns whether the launcher is there.  Raises OSError."""
+        """Hands one request over.  Returns whether the launcher takes it.  Raises OSError."""
         try:
             try:
                 self.sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(
@@ -121,14 +141,14 @@ class Link:
             except OSError as error:
                 if error.errno != errno.ETOOMANYREFS:
                     raise
-                from ...syscalls import process
+                from ...syscalls import process  # ctypes, for this rare case alone
                 process.send(self.sock, packet, fds)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
 
     def close(self):
-        """Lets go of it; if no one else holds it, it ends."""
+        """Closes the socket; the launcher ends if no other process holds it."""
         self.sock.close()
 
     def __del__(self):
@@ -137,41 +157,55 @@ class Link:
 
 
 def not_started(words, error):
-    """The SandboxError for one of ours that an OSError kept from starting.  words: its command line."""
-    return SandboxError("launcher", os.fsdecode(words[0]), error.errno, remedy=_another(words) if error.filename else None)
+    """Returns the SandboxError for a command that could not be started.
+
+    words: its command line; error: OSError.
+    """
+    return SandboxError("launcher", os.fsdecode(words[0]), error.errno,
+                        remedy=_another(words) if error.filename else None)
 
 
 def no_answer(words, status):
-    """The SandboxError for one that was started and said nothing.  status: as Popen has it."""
-    return SandboxError("launcher", "%s: ended without an answer" % " ".join(map(os.fsdecode, words)), remedy=_another(words),
-                        reason="exit status %d" % status if status >= 0 else "signal %d" % -status)
+    """Returns the SandboxError for a command that said nothing.  status: as of Popen.returncode."""
+    reason = "exit status %d" % status if status >= 0 else "signal %d" % -status
+    return SandboxError("launcher",
+                        "%s: ended without an answer" % " ".join(map(os.fsdecode, words)),
+                        reason=reason, remedy=_another(words))
 
 
 def _another(words):
-    if words[1] == "-I":  # what is started is the interpreter itself
+    if words[1] == "-I":  # the command is the interpreter itself
         return "python= must name an interpreter, Python 3.6 or newer, that may read %s" % door()
     return None
 
 
 class Call:
-    """One request that has been handed over.  channel: socket; started: what the launcher said at the start, where it was to;
-    foretold: the Result but for its usage, if the program ends well.
+    """One request that has been handed over.
 
-    KeyboardInterrupt may come at any time: what has been read and not yet understood stays in `words`."""
+    channel: socket to the launcher.
+    giver: called with whether the request is done, when the launcher is needed no more, or None.
+    link: Link of the launcher.
+    started: what the launcher said when the program began, {"pid"} or {"pool"}, or None.
+    predicted: the Result without its usage if the program exits with 0, or None.
+    words: packets that were read and are not yet understood; KeyboardInterrupt may come any time.
+    """
 
     def __init__(self, channel, giver, link):
-        self.channel, self.giver, self.link, self.words, self.started = channel, giver, link, [], None
-        self.foretold = self.answer = None
+        self.channel, self.giver, self.link, self.words = channel, giver, link, []
+        self.started = self.predicted = self.answer = None
         self.pid = os.getpid()
 
     @property
     def is_own(self):
-        """Whether this process made it; a forked one has a copy, and its end is not the sandbox's."""
+        """Whether this process made it.  A forked copy's end is not the sandbox's."""
         return self.pid == os.getpid()
 
     def take(self):
-        """Takes one packet of the launcher; returns the answer when it is complete, else None.  Raises SandboxError where
-        the launcher has died, BlockingIOError where there is none yet."""
+        """Takes one packet of the launcher.  Returns the answer when it is complete, else None.
+
+        The answer is a dict with `result`, a Result, or with `error`.  Raises SandboxError if the
+        launcher has died, BlockingIOError if the channel does not block and has no packet.
+        """
         if self.answer is None:
             self._read()
             self._understand()
@@ -180,7 +214,7 @@ class Call:
         return self.answer
 
     def _read(self):
-        """Has one more of the launcher's packets in `words`.  Raises OSError."""
+        """Adds one packet to `words`.  Raises OSError."""
         if self.words and self.words[-1][:1] != b"+":
             if self.words[-1][:1] != b"\0":
                 return  # an interrupt came before it was understood
@@ -191,47 +225,49 @@ class Call:
             self._receive(self.words[-1])
 
     def _receive(self, *arguments):
-        """Returns what recv_into does; the launcher may end meanwhile.
+        """Returns what recv_into does, also when the launcher has ended meanwhile.
 
-        ECONNRESET is told once, where it left a word of ours unread; what it said is behind that."""
+        ECONNRESET comes once, if the launcher left a packet unread; its own packets come after.
+        """
         try:
             return self.channel.recv_into(*arguments)
         except ConnectionResetError:
             return self.channel.recv_into(*arguments)
 
     def _understand(self):
-        """Takes what is in `words`, if it is complete.  Raises SandboxError."""
+        """Takes the packets in `words`, if they are complete.  Raises SandboxError."""
         kind = self.words[-1][:1]
         if kind == b"+":
             return
         if not kind:
             self.close()
-            raise SandboxError("launcher", "ended without an answer", reason="it was killed, or a mistake of its own ended it")
+            raise SandboxError("launcher", "ended without an answer",
+                               reason="it was killed, or a mistake of its own ended it")
         said = marshal.loads(b"".join([memoryview(word)[1:] for word in self.words]))
         if kind == b">":
             self.started = said
         elif kind == b"~":
-            self.foretold = Result(**said["result"])
+            self.predicted = Result(**said["result"])
         elif kind == b"=":
-            self.foretold.usage = said
-            self.answer = {"result": self.foretold}
+            self.predicted.usage = said
+            self.answer = {"result": self.predicted}
         else:
             self.answer = dict(said, result=Result(**said["result"])) if "result" in said else said
         self.words = []
 
     def say(self, word):
-        """One word to the launcher; never raises."""
+        """Sends the launcher one packet.  Never raises."""
         try:
             self.channel.send(word, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError:
             pass
 
     def kill(self):
-        """Ends the sandbox; the answer comes as usual."""
+        """Kills the sandbox; the answer comes as usual."""
         self.say(b"k")
 
     def close(self, done=False):
-        """Lets go: a sandbox that still is there is killed."""
+        """Closes the channel, which kills the sandbox.  done: it has ended already."""
         if self.channel.fileno() >= 0:
             try:
                 if self.is_own and not done:
@@ -244,23 +280,30 @@ class Call:
 
 
 def pair():
-    """Two ends of a SOCK_SEQPACKET pair, none of them 0, 1 or 2: where the host has closed these, others use them."""
+    """Returns two ends of a SOCK_SEQPACKET pair.
+
+    None is 0, 1 or 2: if the host has closed these, others use their numbers.
+    """
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if min(end.fileno() for end in ends) > 2:
         return ends
-    import fcntl
     out = []
     for end in ends:
         with end:
-            out.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)))
+            fd = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
+            out.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd))
     return tuple(out)
 
 
 def submit(request, stdio, python=None, alone=False, scope=None, link=None):
     """Hands a request (dict) to a launcher and returns a Call.
 
-    stdio: three descriptors; alone: it gets a launcher to itself; scope: what `before` is to be made of, or None; link: the
-    one launcher that it is for; then None is returned where that one has ended.  Raises SandboxError.
+    stdio: the program's three file descriptors.
+    python: the interpreter, default this one.
+    alone: whether the request gets a launcher to itself.
+    scope: controls that need a systemd scope (`request.scope`), or None.
+    link: the only Link that may serve it; if that launcher has ended, None is returned.
+    Raises SandboxError.
     """
     request["alone"] = alone
     packet, files, cwd = marshal.dumps(request, 2), [], -1
@@ -283,7 +326,7 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
             packet = LONG
             fds.append(files[0].fileno())
         if link is None:
-            shares = alone or bool(request["options"].get("unsafe_without"))  # the tier process is alone
+            shares = alone or bool(request["options"].get("unsafe_without"))
             link, giver = _deliver(packet, fds, _key(python, scope, shares), alone)
         elif link.sock.fileno() >= 0 and link.send(packet, fds):
             giver = None
@@ -306,31 +349,31 @@ def submit(request, stdio, python=None, alone=False, scope=None, link=None):
 
 
 def _nameless_file():
-    """Returns a file that ends with its last descriptor: of memory, before Python 3.8 in TMPDIR.
-
-    Raises OSError."""
+    """Returns a file without a name: in memory, before Python 3.8 in TMPDIR.  Raises OSError."""
     if MEMFD is None:
         return tempfile.TemporaryFile()
     return open(MEMFD("mrunc-request"), "w+b")
 
 
 def _not_handed_over(error):
-    from .streams import NO_DESCRIPTOR
     remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
     if error.errno == errno.ETOOMANYREFS:
-        from .. import remedies
+        from .. import remedies  # large, for this rare case alone
         remedy = remedies.line("in-flight")
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
 
 def _key(python, scope, shares=False):
-    """What the launchers of a process differ in.  shares: as of `view`."""
+    """Returns what distinguishes the launchers of a process.  shares: as of `surroundings.view`."""
     return (python or sys.executable or "python3", os.getresuid(), os.getresgid(), scope,
             tuple(os.getgroups()), surroundings(shares))
 
 
 def _deliver(packet, fds, key, alone):
-    """(Link, what is to be called at the end) of the launcher that has taken the request: one that has died is replaced."""
+    """Sends a packet to a launcher, and starts one if there is none or it has died.
+
+    Returns (Link, Call.giver).  Raises SandboxError, OSError.
+    """
     own = host()
     if alone:
         return _deliver_alone(own, packet, fds, key)
@@ -344,8 +387,9 @@ def _deliver(packet, fds, key, alone):
                 link = own.links.get(key)
                 if link is None:
                     link = own.links[key] = Link(key[0], _before(key[3]))
-                    while len(own.links) > MOST_KEYS:  # its Calls hold one that is still in use
-                        del own.links[min((other for other in own.links if other != key), key=lambda it: own.links[it].used)]
+                    while len(own.links) > MOST_KEYS:  # a Call keeps its Link open
+                        del own.links[min((other for other in own.links if other != key),
+                                          key=lambda it: own.links[it].used)]
         link.used = time.monotonic()
         if link.send(packet, fds):
             return link, None
@@ -357,7 +401,7 @@ def _deliver(packet, fds, key, alone):
 
 
 def _deliver_alone(own, packet, fds, key):
-    link = None
+    """As _deliver, to a launcher that serves no other request meanwhile."""
     while True:
         with own.lock:
             idle = own.idle[key] = own.idle.pop(key, [])
@@ -386,8 +430,5 @@ def _deliver_alone(own, packet, fds, key):
 
 
 def _before(scope):
-    """What goes before the launcher's command line where a limit needs a group that the user's systemd manager makes."""
-    if scope is None:
-        return []
-    from ..cgroup import scope as cgroup_scope
-    return cgroup_scope.prefix(scope, [], os.environ)
+    """Returns the words before a launcher's command line that put it into a systemd scope."""
+    return [] if scope is None else cgroup_scope.prefix(scope, [], os.environ)

@@ -1,82 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warm sandboxes, as their host sees them.  What makes and keeps them is the launcher (warm.py)."""
+"""Pools of warm sandboxes, as their host sees them.  The launcher keeps them (service/pools.py)."""
 import os
 import threading
 
-from . import client
 from ..errors import SandboxError, usage
 from ..plan.spec import known
+from . import client
 from .api import Sandbox, run
-from .popen import exchange_async
-from .request import arguments, environ, finished, most_output, occupies, plain, scope, settle
-from .streams import DEVNULL, Streams, exchange
+from .popen import wait_async
+from .request import (arguments, environ, finished, most_output, occupies, plain, scope, settle,
+                      wait)
+from .streams import DEVNULL, Streams
 
 
 class Pool:
-    """A number of sandboxes that are ready before they are asked for, each used once and then replaced.
+    """Sandboxes that are ready before they are asked for; each is used once and then replaced.
 
-    python and options: as of `mrunc.run`, but those that need the program's run to themselves: tty, changes, export, the tier
-    `process`, several tiers.  What they name of the host (`copy`, `ro`) is what it was when a sandbox was made.  A Pool may be
-    used by several threads; a forked process that uses it gets sandboxes of its own.  It is a context manager.
+    size: how many, from 1 to 256.
+    python, options: as of `mrunc.run`, except tty, changes, export, the tier `process` and several
+        tiers.
+
+    What the options name of the host (`copy`, `ro`) is taken when a sandbox is made.  Several
+    threads may use a Pool.  A forked process that uses it gets sandboxes of its own.  It is a
+    context manager.
     """
 
     def __init__(self, size, *, python=None, **options):
-        """Returns when all are ready.  Raises SandboxError as `mrunc.run` does."""
+        """Returns when all sandboxes are ready.  Raises SandboxError as `mrunc.run` does."""
         self._call, self._pid, self._lock, self._closed = None, 0, None, False
         known(options)
         if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 256:
             raise usage("a pool of %r" % (size,), "its size is a number from 1 to 256")
         if occupies(options):
-            raise usage("a pool with these options", "tty, changes, export, the tier process and several tiers have no warm "
-                                                     "sandboxes")
+            raise usage("a pool with these options", "tty, changes, export, the tier process and "
+                        "several tiers have no warm sandboxes")
         self.size, self.python, self.options = size, python, options
         self._opened()
 
-    def run(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None, stderr=None,
-            env=None, timeout=None, **options):
-        """Runs a program in one of the sandboxes, or in the next one where none is ready, and returns its Result.
+    def run(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None,
+            stdout=None, stderr=None, env=None, timeout=None, **options):
+        """Runs a program in one of the sandboxes, or in the next one that is ready.
 
-        As `mrunc.run`; env adds to the pool's, timeout takes the place of the pool's; all other options are the Pool's.
+        As `mrunc.run`, but with the pool's options: env adds to the pool's, timeout (seconds) takes
+        the place of the pool's, and no other option may be given.  Returns a Result.
         """
         _none(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
                           most_output(self.options))
-        try:
-            call = self._ask(argv, streams, env, timeout)
-            streams.handed_over()
-            try:
-                answer = exchange(call, streams)
-            except BaseException:
-                settle(call)
-                raise
-        finally:
-            streams.close()
+        answer = wait(streams, lambda: self._ask(argv, streams, env, timeout))
         if _not_executed(answer):
-            return run(argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin,
-                               stdout=stdout, stderr=stderr, python=self.python, **self._with(env, timeout))
+            return run(argv, input=input, capture_output=capture_output, check=check, text=text,
+                       stdin=stdin, stdout=stdout, stderr=stderr, python=self.python,
+                       **self._with(env, timeout))
         return finished(answer, streams, check)
 
-    async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False, stdin=None, stdout=None,
-                        stderr=None, env=None, timeout=None, **options):
+    async def run_async(self, argv, *, input=None, capture_output=False, check=False, text=False,
+                        stdin=None, stdout=None, stderr=None, env=None, timeout=None, **options):
         """As `run`, in the running event loop of asyncio.  Cancelling it kills the sandbox."""
         _none(options)
         streams = Streams(stdin, stdout, stderr, input, capture_output, text,
                           most_output(self.options))
-        try:
-            call = self._ask(argv, streams, env, timeout)
-            streams.handed_over()
-            answer = await exchange_async(call, streams)
-        finally:
-            streams.close()
+        answer = await wait_async(streams, lambda: self._ask(argv, streams, env, timeout))
         if _not_executed(answer):
             return await Sandbox(python=self.python, **self._with(env, timeout)).run_async(
-                argv, input=input, capture_output=capture_output, check=check, text=text, stdin=stdin, stdout=stdout,
-                stderr=stderr)
+                argv, input=input, capture_output=capture_output, check=check, text=text,
+                stdin=stdin, stdout=stdout, stderr=stderr)
         return finished(answer, streams, check)
 
     def close(self):
-        """Ends the sandboxes that wait, and returns when they have gone; a run that is under way goes on.  No further run can
-        begin."""
+        """Ends the sandboxes that wait, and returns when they have ended.
+
+        A run that is under way goes on.  No other can begin.
+        """
         call = self._let_go()
         if call is not None:
             settle(call)
@@ -107,7 +102,8 @@ class Pool:
 
     def _ask(self, argv, streams, env, timeout):
         request = {"argv": arguments(argv), "env": plain(env), "timeout": timeout,
-                   "environ": environ({"env": env}) if env else {}, "tell": False, "own": streams.own}
+                   "environ": environ({"env": env}) if env else {}, "tell": False,
+                   "own": streams.own}
         for _ in range(2):
             opened = self._opened()
             request["pool"] = opened.started["pool"]
@@ -121,8 +117,8 @@ class Pool:
         raise SandboxError("launcher", "ends again and again")
 
     def _opened(self):
-        """The Call of this process's pool."""
-        if self._pid != os.getpid():  # the first time, or forked: the parent's is not ours, and its lock may be held for ever
+        """Returns the Call of this process's pool.  Raises SandboxError."""
+        if self._pid != os.getpid():  # the first use, or a fork's: the lock may be held for ever
             self._call, self._lock, self._pid = None, threading.Lock(), os.getpid()
         with self._lock:
             if self._closed:
@@ -151,14 +147,15 @@ class Pool:
 
 
 def _none(options):
-    """Refuses options for one run: its sandbox is made already."""
+    """Refuses options for one run.  Raises SandboxError (2)."""
     known(options)
     for name in sorted(options):
-        raise usage(name, "is the pool's: its sandboxes are made before the run", "Pool(size, %s=...), or mrunc.run" % name)
+        raise usage(name, "is the pool's: its sandboxes are made before the run",
+                    "Pool(size, %s=...), or mrunc.run" % name)
 
 
 def _not_executed(answer):
-    """Whether there was no such program.  Nothing has run then, and an ordinary run says what is wrong with it."""
+    """Whether there is no such program: nothing has run, and an ordinary run finds out why."""
     return answer.get("error", {}).get("stage") == "exec"
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program that runs in a sandbox while its host does something else: in the feel of subprocess.Popen, and for asyncio."""
+"""A program that runs in a sandbox while its host does something else; also for asyncio."""
 import os
 import select
 import subprocess
 import threading
 import time
 
-from . import client
 from ..errors import SandboxError, usage
+from . import client
 from .request import ask, finished, overflowed, settle
 from .streams import exchange
 
@@ -16,8 +16,14 @@ FORWARDED = (1, 2, 3, 10, 12, 15)  # HUP INT QUIT USR1 USR2 TERM
 
 
 class Process:
-    """args; stdin, stdout, stderr: files of pipes, or None; pid: of the sandbox's pid 1 on the host; result: the Result, None
-    while it runs.  The sandbox lives no longer than this object and its process.  Several threads may wait for it."""
+    """A program in a sandbox that lives no longer than this object and its process.
+
+    args: list, as given.
+    stdin, stdout, stderr: files of the pipes, or None.
+    pid: of the sandbox's pid 1 on the host.
+    result: the Result, None while it runs.
+    Several threads may wait for it.
+    """
 
     def __init__(self, argv, streams, python, options):
         self._lock = threading.Lock()
@@ -28,7 +34,7 @@ class Process:
             try:
                 while self._call.started is None:
                     answer = self._call.take()
-                    if answer is not None:  # over already, or it never was
+                    if answer is not None:  # it has ended, or nothing ran
                         self._take(answer)
                         break
             except BaseException:
@@ -55,11 +61,11 @@ class Process:
 
     @property
     def returncode(self):
-        """As of the Result; None while it runs."""
+        """The Result's returncode; None while the program runs."""
         return None if self.result is None else self.result.returncode
 
     def poll(self):
-        """The returncode, or None while it runs.  Raises SandboxError where the launcher has died."""
+        """Returns the returncode, None while it runs.  Raises SandboxError if the launcher died."""
         while self.result is None:
             self._raise()
             if not _readable(self._call.channel, 0):
@@ -68,7 +74,7 @@ class Process:
         return self.returncode
 
     def _receive(self):
-        """Takes what is there, unless another thread has."""
+        """Takes one packet if there is one: another thread may have taken it."""
         with self._lock:
             self._raise()
             try:
@@ -81,7 +87,7 @@ class Process:
                 raise
 
     def _heard(self, waits):
-        """The answer, when it is complete.  waits: whether there is nothing else to be done meanwhile."""
+        """Takes one packet.  Returns the answer if it is complete.  waits: whether to wait."""
         if waits:
             _readable(self._call.channel, None)
         self._receive()
@@ -92,7 +98,11 @@ class Process:
             raise self._error
 
     def wait(self, timeout=None):
-        """Waits for the end and returns the returncode.  timeout: seconds; then subprocess.TimeoutExpired, and it runs on."""
+        """Waits for the end and returns the returncode.
+
+        timeout: seconds.  Raises subprocess.TimeoutExpired, and the program runs on; SandboxError
+        if the launcher died.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         while self.result is None:
             self._raise()
@@ -103,10 +113,12 @@ class Process:
         return self.returncode
 
     def communicate(self, input=None, timeout=None):
-        """Feeds the input, reads to the end, waits; returns (stdout, stderr).
+        """Feeds the input, reads to the end, waits.  Returns (stdout, stderr).
 
-        Both together are bounded as the captured output of `mrunc.run` is. What the caller reads
-        from the files `stdout` and `stderr` is not.  Raises subprocess.TimeoutExpired."""
+        input: bytes, or str with text; timeout: seconds.  Both outputs together are bounded as the
+        captured output of `mrunc.run` is; what the caller reads from the files is not.  Raises
+        subprocess.TimeoutExpired, SandboxError.
+        """
         if input is not None and self.stdin is None:
             raise usage("input", "stdin is no pipe")
         streams = self._streams
@@ -133,7 +145,7 @@ class Process:
         return output
 
     def send_signal(self, number):
-        """Sends the program one of HUP INT QUIT USR1 USR2 TERM, or SIGKILL, which ends the sandbox."""
+        """Sends the program HUP INT QUIT USR1 USR2 or TERM; SIGKILL ends the sandbox."""
         if self.result is not None:
             return
         if number == SIGKILL:
@@ -141,14 +153,15 @@ class Process:
         elif number in FORWARDED:
             self._call.say(b"s" + bytes([number]))
         else:
-            raise usage("signal %d" % number, "a sandbox takes HUP INT QUIT USR1 USR2 TERM and KILL")
+            raise usage("signal %d" % number,
+                        "a sandbox takes HUP INT QUIT USR1 USR2 TERM and KILL")
 
     def terminate(self):
-        """SIGTERM for the program."""
+        """Sends the program SIGTERM."""
         self.send_signal(SIGTERM)
 
     def kill(self):
-        """Ends the sandbox and everything in it."""
+        """Kills the sandbox and everything in it."""
         self.send_signal(SIGKILL)
 
     def __enter__(self):
@@ -184,8 +197,11 @@ def _readable(channel, seconds):
 
 
 async def exchange_async(call, streams):
-    """As streams.exchange, by the event loop's readers and writers.  Cancelled, it kills the sandbox and waits for its end."""
-    import asyncio
+    """As streams.exchange, by the readers and writers of asyncio's event loop.
+
+    Cancelled, it kills the sandbox and waits for its end.
+    """
+    import asyncio  # an optional way to wait
     loop = asyncio.get_event_loop()
     done, watched, channel = loop.create_future(), {}, call.channel.fileno()
 
@@ -198,10 +214,10 @@ async def exchange_async(call, streams):
                 done.set_result((answer, None))
         except BlockingIOError:
             pass
-        except BaseException as error:  # no exception of the future's: of one that was cancelled nobody would retrieve it
+        except BaseException as error:  # not the future's: nobody would retrieve a cancelled one's
             if not done.done():
                 done.set_result((None, error))
-        if done.done():  # at once: take has closed it, and its number may be another's in a moment
+        if done.done():  # at once: take has closed the channel, and its number may be used again
             loop.remove_reader(channel)
             watch({})
         else:
@@ -212,7 +228,8 @@ async def exchange_async(call, streams):
             (loop.remove_reader if watched.pop(fd) == select.POLLIN else loop.remove_writer)(fd)
         for fd in set(wanted) - set(watched):
             watched[fd] = wanted[fd]
-            (loop.add_reader if wanted[fd] == select.POLLIN else loop.add_writer)(fd, handle, streams.serve, fd)
+            add = loop.add_reader if wanted[fd] == select.POLLIN else loop.add_writer
+            add(fd, handle, streams.serve, fd)
     call.channel.setblocking(False)
     loop.add_reader(channel, handle, call.take)
     watch(streams.wanted())
@@ -237,3 +254,13 @@ async def exchange_async(call, streams):
         raise error
     streams.last()
     return answer
+
+
+async def wait_async(streams, submit):
+    """As request.wait, in the running event loop of asyncio."""
+    try:
+        call = submit()
+        streams.handed_over()
+        return await exchange_async(call, streams)
+    finally:
+        streams.close()

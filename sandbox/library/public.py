@@ -7,8 +7,8 @@ child would wait for ever for its end.
 import fcntl
 
 from ..cgroup import limits, place, scope
-from . import popen
 from ..result import rows
+from . import popen
 from .api import Sandbox, doctor, run
 from .pool import Pool
 from .request import CalledProcessError

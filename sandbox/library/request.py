@@ -3,21 +3,26 @@
 import os
 import subprocess
 
-from . import client
 from ..controls import limits_of
 from ..errors import SandboxError, usage
-from .streams import MOST_OUTPUT
+from . import client
+from .streams import MOST_OUTPUT, exchange
 
-#: What occupies a launcher: a terminal at 0 and 1, trees that are read at the end, the subreaper's sweep.
+#: Options that keep a launcher from serving others: a terminal at 0 and 1, trees that are read at
+#: the end.
 OCCUPYING = ("tty", "changes", "export")
 
 
 class CalledProcessError(subprocess.CalledProcessError):
-    """check=True, and the program did not end with 0.  returncode, cmd, output, stdout, stderr as in subprocess; result: the
-    Result."""
+    """check=True, and the program did not exit with 0.
+
+    returncode, cmd, output, stdout, stderr: as in subprocess.
+    result: the Result.
+    """
 
     def __init__(self, result):
-        subprocess.CalledProcessError.__init__(self, result.returncode, result.argv, result.stdout, result.stderr)
+        subprocess.CalledProcessError.__init__(self, result.returncode, result.argv, result.stdout,
+                                               result.stderr)
         self.result = result
 
     def __str__(self):
@@ -28,13 +33,36 @@ class CalledProcessError(subprocess.CalledProcessError):
 
 
 def ask(argv, streams, python, options, tell=False):
-    """Hands a run to a launcher and returns the client.Call.  streams: Streams.  Raises SandboxError."""
-    wanted = dict(request(argv, options, tell), own=streams.own)
+    """Hands a run to a launcher and returns the client.Call.
+
+    argv, python, options: as of `mrunc.run`; streams: streams.Streams; tell: whether the launcher
+    says when the program has begun.  Raises SandboxError.
+    """
+    wanted = {"argv": arguments(argv), "options": plain(options), "environ": environ(options),
+              "tell": tell, "own": streams.own}
     return client.submit(wanted, streams.theirs, python, occupies(options), scope(options))
 
 
+def wait(streams, submit):
+    """Hands a request over, feeds and reads the program, and returns the answer (client.Call.take).
+
+    submit: function that returns the client.Call.  An exception kills the sandbox, whatever it
+    is: KeyboardInterrupt, say.  The streams are closed.  Raises SandboxError.
+    """
+    try:
+        call = submit()
+        streams.handed_over()
+        try:
+            return exchange(call, streams)
+        except BaseException:
+            settle(call)
+            raise
+    finally:
+        streams.close()
+
+
 def settle(call):
-    """Kills the sandbox and waits until it is gone, but not for ever."""
+    """Kills the sandbox of a client.Call and waits for its end, at most client.SETTLE seconds."""
     if call.channel.fileno() < 0:
         return
     call.kill()
@@ -48,14 +76,14 @@ def settle(call):
 
 
 def most_output(options):
-    """Returns how many bytes of memory captured output may take; None: max_output is the bound."""
+    """Returns the bytes of memory that captured output may take; None: max_output is the bound."""
     return MOST_OUTPUT if options.get("max_output") is None else None
 
 
 def overflowed(result, streams):
-    """Makes a Result say that the program was ended for more output than is kept."""
+    """Makes a Result say that the program was ended because of its output's length."""
     if result.reason == "output-limit":
-        return  # said before
+        return  # the launcher has noticed
     said = "more than %d bytes" % streams.most
     result.reason, result.returncode = "output-limit", 128 + client.SIGKILL
     result.detail = "it wrote " + said
@@ -67,13 +95,13 @@ def overflowed(result, streams):
 
 
 def finished(answer, streams=None, check=False):
-    """The Result in an answer (client.Call.take).  streams: of what was captured.
+    """Returns the Result of an answer (client.Call.take).
 
-    Raises SandboxError, CalledProcessError."""
+    streams: streams.Streams with the captured output, or None.  check: as of `mrunc.run`.
+    Raises SandboxError, CalledProcessError.
+    """
     if "error" in answer:
-        error = answer["error"]
-        raise SandboxError(error["stage"], error["what"], error["errno"], error["reason"], error["remedy"],
-                           error["control"], error["status"])
+        raise SandboxError(**answer["error"])
     result = answer["result"]
     if streams is not None:
         result.stdout, result.stderr = streams.output(1), streams.output(2)
@@ -84,30 +112,26 @@ def finished(answer, streams=None, check=False):
     return result
 
 
-def request(argv, options, tell=False):
-    """The dict that a launcher takes.  Raises SandboxError (2)."""
-    return {"argv": arguments(argv), "options": plain(options), "environ": environ(options), "tell": tell}
-
-
 def arguments(argv):
-    """The program's, as a request has them.  Raises SandboxError (2)."""
+    """Returns argv as a list of str.  Raises SandboxError (2)."""
     if isinstance(argv, (str, bytes)):
         raise usage("the command", "must be a list of arguments, not one text")
     try:
         words = list(argv)
     except TypeError:
-        raise usage("the command", "must be a list of arguments, such as ['ls', '-l'], and not %r" % (argv,))
+        raise usage("the command",
+                    "must be a list of arguments, such as ['ls', '-l'], and not %r" % (argv,))
     return [_text(word) for word in words]
 
 
 def occupies(options):
     """Whether a run with these options keeps a launcher from serving others."""
-    tiers = [name for word in _words(options.get("tier")) for name in word.replace(",", " ").split()]
+    tiers = " ".join(_words(options.get("tier"))).replace(",", " ").split()
     return any(options.get(name) for name in OCCUPYING) or len(tiers) > 1 or "process" in tiers
 
 
 def scope(options):
-    """(control, ...) of the limits for which an ordinary user may need a group of the systemd manager, or None."""
+    """Returns the limits for which a user may need a systemd scope: (control, ...) or None."""
     if os.geteuid() == 0:
         return None
     best_effort = _words(options.get("best_effort"))
@@ -115,7 +139,7 @@ def scope(options):
 
 
 def environ(options):
-    """Of the host's environment, what a request with these options may depend on."""
+    """Returns {name: value} of the environment that a request with these options depends on."""
     names = set(client.ENVIRONMENT)
     env = options.get("env")
     if env and not isinstance(env, dict):
@@ -124,9 +148,11 @@ def environ(options):
 
 
 def _words(value):
-    """The text of an option that is text or a list.  What is neither is nothing here: the launcher says so."""
-    return [word for word in ([value] if isinstance(value, str) else value if isinstance(value, (list, tuple, set, frozenset))
-                              else ()) if isinstance(word, str)]
+    """Returns the texts of an option's value; of other values none, the launcher refuses them."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple, set, frozenset)):
+        return []
+    return [word for word in words if isinstance(word, str)]
 
 
 def _text(value):
@@ -137,13 +163,15 @@ def _text(value):
 
 
 def plain(value):
-    """Values as marshal can carry them: bytes and paths as text."""
+    """Returns a value as marshal takes it: bytes and paths as text.  Raises SandboxError (2)."""
     if isinstance(value, dict):
-        return dict((_text(key) if isinstance(key, (str, bytes)) else plain(key), plain(item)) for key, item in value.items())
+        return dict((_text(key) if isinstance(key, (str, bytes)) else plain(key), plain(item))
+                    for key, item in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
-        return value if type(value) in (type(None), bool, int, float, str) else type(value).__mro__[-2](value)
+        exact = type(value) in (type(None), bool, int, float, str)
+        return value if exact else type(value).__mro__[-2](value)
     if isinstance(value, (bytes, os.PathLike)):
         return _text(value)
     raise usage("%r" % (value,), "not an option's value")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's ends of a program's stdin, stdout and stderr, and the waiting for its answer meanwhile."""
+"""The host's ends of a program's stdin, stdout and stderr, and the wait for the answer."""
 import codecs
 import errno
+import fcntl
 import io
 import os
 import select
@@ -13,24 +14,26 @@ import time
 from ..errors import SandboxError, usage
 
 PIPE, STDOUT, DEVNULL = subprocess.PIPE, subprocess.STDOUT, subprocess.DEVNULL
+#: Bytes of one read or write.
 CHUNK = 1 << 16
-#: So many of them are read before others have their turn: who writes as fast as we read must not hold up the host.
+#: Reads of one pipe before others have their turn: a program may write as fast as we read.
 MOST_CHUNKS = 16
-#: So many bytes of memory may both outputs take together, where no max_output is the bound.
+#: Bytes of memory that both outputs together may take, where max_output is not the bound.
 MOST_OUTPUT = 64 << 20
-#: Text is decoded in blocks: many short ones would take more memory than their text.
+#: Bytes of text that are decoded at once: many short texts would take more memory.
 BLOCK = 1 << 20
 #: Added to a str, it makes sys.getsizeof tell the bytes of each character.
 PADDING = "\0" * 128
-#: EMFILE
-NO_DESCRIPTOR = "close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, ulimit -n)"
+#: The remedy for EMFILE.
+NO_DESCRIPTOR = ("close files that are no longer needed, or allow more (resource.RLIMIT_NOFILE, "
+                 "ulimit -n)")
 
 
 class Kept:
-    """What is kept of one output."""
+    """The captured part of one output."""
 
     def __init__(self, text):
-        """text: whether it becomes a str: UTF-8, universal newlines; what isn't is replaced."""
+        """text: whether it becomes str: UTF-8, universal newlines, U+FFFD for other bytes."""
         self.data, self.pieces, self.length, self.width = bytearray(), [], 0, 1
         self.decoder = None
         if text:
@@ -41,13 +44,15 @@ class Kept:
     def size(self):
         """Bytes of memory that it takes in one piece.
 
-        A str takes 1, 2 or 4 bytes for each of its characters: what the widest one needs."""
+        A str takes 1, 2 or 4 bytes for each of its characters: what the widest one needs.
+        """
         return self.length * self.width + len(self.data)
 
     def add(self, data, room):
-        """Takes more of it; returns whether all was taken.
+        """Takes more output.  Returns whether all was taken.
 
-        room: bytes by which `size` may grow, or None."""
+        data: bytes; room: bytes by which `size` may grow, or None.
+        """
         before, whole = self.size, room is None or len(data) <= room
         self.data += data if whole else data[:room]
         if self.decoder is None or len(self.data) < BLOCK:
@@ -69,7 +74,8 @@ class Kept:
     def output(self, most):
         """Returns (bytes or str, whether it is all).
 
-        most: what `size` may become by decoding the rest, or None."""
+        most: what `size` may become by decoding the rest, or None.
+        """
         if self.decoder is None:
             return bytes(self.data), True
         whole = self._decode(most, True)
@@ -78,15 +84,23 @@ class Kept:
 
 
 class Streams:
-    """theirs: the program's three descriptors
-    ours: {0, 1 or 2: descriptor of a pipe's other end}
-    exceeded: whether more came than is kept; then nothing more is read or fed"""
+    """The three ends of the program and those of this process.
+
+    theirs: the program's three file descriptors.
+    ours: {0, 1 or 2: descriptor of a pipe's other end}.
+    input: memoryview of what is still to be fed, or None.
+    got: {1 or 2: Kept}, the captured output.
+    most: bytes of memory that it may take, or None.
+    exceeded: whether more came; then nothing more is read or fed.
+    """
 
     def __init__(self, stdin, stdout, stderr, input=None, capture_output=False, text=False,
                  most=None):
-        """As of subprocess.run.  most: bytes of memory for what is captured, or None: any number.
+        """Opens the ends, as subprocess.run does.
 
-        Raises SandboxError: 2 for a mistake, 125 where this process has no descriptor left."""
+        most: bytes of memory for captured output, or None: any number.  Raises SandboxError: 2 for
+        a mistake, 125 if this process has no descriptor left.
+        """
         self.text, self.ours, self.got, self._to_close, self._null = text, {}, {}, [], -1
         self.most, self.exceeded = most, False
         if input is not None:
@@ -107,7 +121,8 @@ class Streams:
             self.theirs.append(self.theirs[1] if stderr == STDOUT else self._end(stderr, 2))
             for fd in set(self.theirs):
                 if stat.S_ISDIR(os.fstat(fd).st_mode):
-                    raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
+                    raise usage("descriptor %d is a directory" % fd,
+                                "the program could leave through it")
         except OSError as error:
             self.close()
             raise SandboxError("streams", "the host's ends", error.errno,
@@ -144,11 +159,12 @@ class Streams:
 
     @property
     def own(self):
-        """Which of the program's three are pipes that were made for this run alone."""
-        return [number for number, fd in enumerate(self.theirs) if fd in self._to_close and fd != self._null]
+        """The numbers of the program's ends that are pipes made for this run alone."""
+        return [number for number, fd in enumerate(self.theirs)
+                if fd in self._to_close and fd != self._null]
 
     def handed_over(self):
-        """The launcher has the program's ends; ours would keep a pipe from ending."""
+        """Closes the program's ends, which the launcher has now, and feeds the first input."""
         while self._to_close:
             os.close(self._to_close.pop())
         for fd in self.ours.values():
@@ -157,14 +173,14 @@ class Streams:
             self.feed()
 
     def adopt(self, number, fd):
-        """Takes over the host's end of a pipe."""
+        """Takes over this process's end of a pipe.  number: 0, 1 or 2; fd: descriptor."""
         os.set_blocking(fd, False)
         self.ours[number] = fd
         if number:
             self.got.setdefault(number, Kept(self.text))
 
     def feed(self):
-        """Writes what the program takes of the input; closes the pipe at its end, or when nobody reads."""
+        """Writes as much input as the pipe takes; closes it at the end or if nobody reads."""
         fd = self.ours[0]
         try:
             while self.input:
@@ -176,9 +192,7 @@ class Streams:
         os.close(self.ours.pop(0))
 
     def pull(self, number):
-        """Reads what is there of 1 or 2; closes the pipe at its end.
-
-        Returns whether something was there."""
+        """Reads what is in pipe 1 or 2; closes it at its end.  Returns whether anything came."""
         fd, some = self.ours[number], False
         try:
             for _ in range(MOST_CHUNKS):
@@ -191,37 +205,37 @@ class Streams:
                     self.exceeded = True
                     return some
                 if len(data) < 4096:
-                    return some  # most often there is no more; poll says
+                    return some  # most often there is no more, and poll would say so
         except BlockingIOError:
             pass
         return some
 
     def _room(self):
-        """How many bytes more may be kept, or None."""
+        """Returns how many bytes of memory captured output may still take, or None."""
         if self.most is None:
             return None
         return max(0, self.most - sum([kept.size for kept in self.got.values()]))
 
     def serve(self, fd):
-        """One of our ends is ready."""
+        """Feeds or reads one of our ends, a descriptor that poll reported."""
         for number, own in list(self.ours.items()):
             if own == fd:
                 self.pull(number) if number else self.feed()
 
     def wanted(self):
-        """{fd: events} of our ends that the exchange serves."""
+        """Returns {fd: poll events} of our ends that are to be served."""
         return {} if self.exceeded else dict(
             (fd, select.POLLIN if number else select.POLLOUT) for number, fd in self.ours.items()
             if number or self.input is not None)
 
     def last(self):
-        """The program has gone: what is in the pipes is all."""
+        """Reads the rest of the output: the program has ended."""
         for number in [number for number in self.ours if number]:
             while number in self.ours and not self.exceeded and self.pull(number):
                 pass
 
     def output(self, number):
-        """What came of 1 or 2: bytes or str; None where it was not captured."""
+        """Returns the captured output 1 or 2, bytes or str; None if it was not captured."""
         if number not in self.got:
             return None
         kept, room = self.got[number], self._room()
@@ -230,15 +244,19 @@ class Streams:
         return data
 
     def close(self):
-        """Closes what is open."""
+        """Closes all descriptors that are open."""
         for fd in list(self.ours.values()) + self._to_close:
             os.close(fd)
         self.ours, self._to_close = {}, []
 
 
 def exchange(call, streams, end=None, heard=None):
-    """Feeds and reads until the answer of a client.Call is complete; returns it.  end: monotonic time, then None; heard: what
-    takes the place of call.take where other threads take, too."""
+    """Feeds and reads until the answer of a client.Call is complete.
+
+    end: monotonic time at which None is returned.
+    heard: takes the place of call.take if other threads take, too (popen.Process._heard).
+    Returns the answer (client.Call.take).  Raises SandboxError.
+    """
     answer, channel, before = call.answer, call.channel.fileno(), {}
     if answer is None and (streams.ours or end is not None):
         poll = select.poll()
@@ -257,12 +275,13 @@ def exchange(call, streams, end=None, heard=None):
             if fd == channel:
                 heard(False) if heard else call.take()
             else:
-                if not streams.exceeded:  # then nothing of theirs is waited for any more
+                if not streams.exceeded:  # nothing of theirs is waited for any more
                     streams.serve(fd)
                     if streams.exceeded:
                         call.kill()
         answer = call.answer  # which another thread may have taken
-        if answer is None and end is not None and time.monotonic() >= end and channel not in [fd for fd, _ in ready]:
+        late = end is not None and time.monotonic() >= end
+        if answer is None and late and channel not in [fd for fd, _ in ready]:
             return None
     while answer is None:
         answer = heard(True) if heard else call.take()
@@ -271,11 +290,10 @@ def exchange(call, streams, end=None, heard=None):
 
 
 def high_pipe():
-    """A pipe, none of whose ends is 0, 1 or 2: where the host has closed these, others use them."""
+    """Returns a pipe whose ends are not 0, 1 or 2: the host may have closed these."""
     ends = os.pipe()
     if min(ends) > 2:
         return ends
-    import fcntl
     out = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in ends)
     for fd in ends:
         os.close(fd)

@@ -368,7 +368,7 @@ until(lambda: held() <= before)
 """, timeout=60)
 
 
-def test_an_end_is_told_as_it_was_and_not_as_it_was_foretold(host):
+def test_an_end_is_told_as_it_was_and_not_as_it_was_predicted(host):
     """While the program runs the host hears what an end with 0 will look like; another end is told whole."""
     host("""
 from mrunc.sandbox.library import client
@@ -380,16 +380,16 @@ class Kept(Call):
 client.Call = Kept
 def ended(what):
     process = box.popen(["sh", "-c", "read number; exit $number"], stdin=subprocess.PIPE)
-    until(lambda: process.poll() is None and calls[-1].foretold)
-    foretold = calls[-1].foretold
-    assert (foretold.reason, foretold.returncode, foretold.usage, foretold.argv[0]) == ("exited", 0, None, "sh")
-    assert foretold.controls
+    until(lambda: process.poll() is None and calls[-1].predicted)
+    predicted = calls[-1].predicted
+    assert (predicted.reason, predicted.returncode, predicted.usage, predicted.argv[0]) == ("exited", 0, None, "sh")
+    assert predicted.controls
     what(process)
     process.wait()
     result = process.result
-    assert (result is foretold) == (result.exit_code == 0)
+    assert (result is predicted) == (result.exit_code == 0)
     assert result.usage["wall_s"] > 0 and result.usage["user_s"] + result.usage["system_s"] > 0, result.usage
-    assert [row["name"] for row in result.controls] == [row["name"] for row in foretold.controls]
+    assert [row["name"] for row in result.controls] == [row["name"] for row in predicted.controls]
     return result.reason, result.returncode, bool(result.evidence)
 def says(number):
     def write(process):
@@ -534,7 +534,8 @@ def test_a_launcher_serves_no_one_who_may_have_given_up_rights(inside_as_root):
 from mrunc.sandbox.library import client; from mrunc.sandbox.library import request as library
 def asked(wanted):
     read, write = os.pipe()
-    call = client.submit(library.request(["cat", "/x"], {"ro": [os.path.abspath("secret") + ":/x"]}), (0, write, write), link=link)
+    call = client.submit({"argv": ["cat", "/x"], "environ": library.environ({}), "tell": False,
+                          "options": {"ro": [os.path.abspath("secret") + ":/x"]}}, (0, write, write), link=link)
     answer = None
     while answer is None:
         answer = call.take()
