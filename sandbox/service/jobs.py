@@ -12,8 +12,8 @@ from select import POLLIN, POLLOUT
 
 from ...syscalls import process
 from ..errors import SandboxError
-from ..proc import read
 from ..launch import run as launch
+from ..proc import read
 from ..running import supervise
 from ..running.ending import Ending
 from .runs import Later, Served

@@ -44,9 +44,9 @@ from ...syscalls import libc, process
 from .. import init
 from ..errors import SandboxError, usage
 from ..host.kernel import Features
-from ..proc import read
 from ..launch import provisions, run as launch
 from ..plan.spec import Spec, known
+from ..proc import read
 from ..running.loop import Loop
 from . import pools
 from .jobs import Job, refuse
