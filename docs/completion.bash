@@ -55,7 +55,7 @@ _mrunc() {
             --io-read) : ;;
             --io-write) : ;;
             --best-effort) COMPREPLY=($(compgen -W "timens limits.core limits.memory limits.cpu limits.pids limits.io landlock landlock-signals" -- "$word")) ;;
-            --require) COMPREPLY=($(compgen -W "userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd" -- "$word")) ;;
+            --require) COMPREPLY=($(compgen -W "userns mountns pidns ipcns utsns netns cgroupns timens uidmap groups userns-limit userns-nested propagation mounts root-ro proc dev hostname session parent-death sweep limits.core limits.nofile limits.nproc limits.rlimit limits.oom limits.memory limits.cpu limits.pids limits.io landlock landlock-signals securebits caps nnp seccomp ledger trace setid-filter fds cwd" -- "$word")) ;;
             --rlimit|--ulimit) COMPREPLY=($(compgen -W "cpu= fsize= data= stack= rss= nproc= nofile= memlock= as= locks= sigpending= msgqueue= nice= rtprio= rttime=" -- "$word")) ;;
             --max-output) : ;;
             --report) COMPREPLY=($(compgen -f -- "$word")) ;;

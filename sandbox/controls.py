@@ -108,6 +108,9 @@ CONTROLS = dict((row.name, row) for row in (
         "core", best_effort=True, asked=lambda plan: not plan.left_out("seccomp")),
     Row("limits.nofile", "open files", "limit"),
     Row("limits.nproc", "processes of the sandbox", "limit"),
+    Row("limits.rlimit", "what --rlimit and --cpu-time set for each process", "rlimits",
+        removable=False, options=("rlimit", "cpu_time"),
+        asked=lambda plan: bool(plan.spec.rlimit) or plan.spec.cpu_time is not None),
     Row("limits.oom", "killed first when memory runs out (oom_score_adj 1000)", "oom"),
     Row("limits.memory", "memory, by control group", "group_limit",
         best_effort=True, options=("memory",), asked=_in_group("limits.memory")),
@@ -151,8 +154,8 @@ def having(attribute):
 
 #: What --best-effort may name.
 BEST_EFFORT = having("best_effort")
-#: Asked for only by an option.
-GROUP_LIMITS = having("options")
+#: The limits by control group.
+GROUP_LIMITS = tuple(name for name, row in CONTROLS.items() if row.read == "group_limit")
 
 
 def limits_of(options):

@@ -113,6 +113,8 @@ def test_a_stopped_pid_1_does_not_outlast_a_deadline(inside):
 def test_the_kernels_own_limit_for_one_process_is_behind_it(inside):
     done = inside.run("/bin/sh", "-c", "ulimit -St; ulimit -Ht", options=["--cpu-time", "1.5s"])
     assert (done.rc, done.out) == (0, "4\n5\n"), done
+    how = [row["how"] for row in done.result["controls"] if row["name"] == "limits.rlimit"]
+    assert "Max cpu time 4:5" in how[0], "the gate read it back: %s" % how
     done = inside.run("/bin/sh", "-c", "ulimit -St; ulimit -Ht", options=["--cpu-time", "1.5s", "--rlimit", "cpu=1:2"])
     assert (done.rc, done.out) == (0, "1\n2\n"), "what the user asked for stays: %r" % done
 

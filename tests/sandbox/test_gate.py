@@ -114,7 +114,7 @@ SETUP = ("setgroups setresgid setresuid prctl setsid rt_sigaction write mount fs
 SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare setns prlimit64 landlock_restrict_self "
                  "capset fcntl close_range seccomp").split()
 #: Controls that only an option asks for.
-ON_DEMAND = {"sweep", "trace", "setid-filter", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
+ON_DEMAND = {"sweep", "trace", "setid-filter", "limits.rlimit", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}
 
 
 class Traced:

@@ -72,7 +72,7 @@ def test_what_a_row_asks_is_left_out_by_name_and_by_what_a_tier_lacks():
     found = controls.asked(plan)
     assert list(found) == list(CONTROLS) and all(isinstance(asked, bool) for asked in found.values())
     assert [name for name, asked in found.items() if not asked] == \
-        ["netns", *controls.GROUP_LIMITS, "ledger", "trace"]
+        ["netns", "limits.rlimit", *controls.GROUP_LIMITS, "ledger", "trace"]
     plan.lacks, plan.group_notes = {"caps": "why"}, {"limits.io": "why"}
     found = controls.asked(plan)
     assert not found["caps"] and found["limits.io"]

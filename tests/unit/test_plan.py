@@ -78,7 +78,7 @@ def test_the_default_plan():
     assert made.limits == {"core": (1, 1), "nofile": (640, 640), "nproc": (512, 512)}
     assert [name for name, _ in made.filters] == ["default"]
     assert set(made.controls) == set(controls.CONTROLS)
-    assert [name for name, asked in made.controls.items() if not asked] == ["groups", "sweep", *controls.GROUP_LIMITS, "ledger", "trace", "setid-filter"]
+    assert [name for name, asked in made.controls.items() if not asked] == ["groups", "sweep", "limits.rlimit", *controls.GROUP_LIMITS, "ledger", "trace", "setid-filter"]
     assert make(ids=[(2000000000, 100)]).controls["groups"] is True
 
 

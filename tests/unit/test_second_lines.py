@@ -56,6 +56,7 @@ class Reading:
 def in_force(name, reading, facts=None, **plan):
     """Whether the gate takes a control for being in force."""
     plan.setdefault("left_out", lambda name: False)
+    plan.setdefault("limits", {"nofile": (1024, 4096)})
     made = types.SimpleNamespace(
         policy_digest="0" * 64,
         cwd=b"/box",
@@ -64,7 +65,6 @@ def in_force(name, reading, facts=None, **plan):
         caller=(1000, 1000),
         root=False,
         tier=types.SimpleNamespace(userns=True, death=9, scopes=1),
-        limits={"nofile": (1024, 4096)},
         hostname=b"box",
         **plan,
     )
@@ -291,6 +291,23 @@ def test_gate_compares_one_value(name, status, facts, right):
     reading = Reading(status=status)
     reading.namespace = "{}:[2]".format
     assert in_force(name, reading, facts) is right
+
+
+@pytest.mark.parametrize(
+    "read, asked, rlimit, right",
+    [
+        ({"Max cpu time": ("9", "10"), "Max core file size": ("0", "0")}, True, {}, True),
+        ({"Max cpu time": ("9", "unlimited"), "Max core file size": ("1", "1")}, True, {}, False),
+        ({"Max core file size": ("1", "1")}, True, {}, False),
+        ({"Max cpu time": ("9", "10"), "Max core file size": ("0", "0")}, True, {"core": (1, 1)}, False),
+        ({"Max cpu time": ("9", "10"), "Max core file size": ("1", "1")}, True, {"core": (1, 1)}, True),
+        ({"Max cpu time": ("9", "10"), "Max core file size": ("1", "1")}, False, {}, False),
+    ],
+)
+def test_gate_compares_each_rlimit(read, asked, rlimit, right):
+    plan = dict(limits={"core": (1, 1), "cpu": (9, 10)}, controls={"limits.rlimit": asked})
+    spec = types.SimpleNamespace(rlimit=rlimit)
+    assert in_force("limits.rlimit", Reading(status=read), spec=spec, **plan) is right
 
 
 @pytest.mark.parametrize(
