@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--changes and --export in the life of a run: prepared before the child, remembered at the gate, collected after the end."""
+"""--changes and --export of a run: prepared before the child, remembered at the gate, told last."""
 import os
 
 from . import compare
@@ -68,7 +68,8 @@ class Aftermath(Part):
                 os.close(root)
             self.held.remember()
         except OSError as error:
-            raise SandboxError("changes", "reading what is there before the program starts", error.errno)
+            raise SandboxError("changes", "reading what is there before the program starts",
+                               error.errno)
 
     def over(self, run):
         """From here on a signal that would end us ends the reading, and the result is still told.
@@ -91,13 +92,14 @@ class Aftermath(Part):
             self.discard()
             return
         try:
-            result.changes, result.changes_omitted = self.held.compare(self.exporter), self.held.omitted
+            result.changes = self.held.compare(self.exporter)
+            result.changes_omitted = self.held.omitted
             result.notes += self.held.notes
             if self.exporter is not None:
                 result.notes += self.exporter.finish()
         except SandboxError as error:
             result.notes.append(error.line())
-        except Exception as error:  # of any kind: something has run, and its result must not be lost
+        except Exception as error:  # something has run, and its result must not be lost
             result.notes.append("what the program changed could not be read: %r" % error)
         finally:
             self.held.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What only the supervisor can write for its child, which waits meanwhile: the id maps and the out-of-memory score."""
+"""Writes what only the supervisor can write for its child: id maps, out-of-memory score."""
 import os
 
 from ...syscalls import process
@@ -11,11 +11,15 @@ FIRST = 1000
 
 
 def id_maps(pid, plan, host_uid, host_gid):
-    """Writes the maps of the child's user namespace and returns the link of that namespace.  Raises SandboxError."""
+    """Writes the maps of the child's user namespace.
+
+    Returns the link of that namespace.  Raises SandboxError.
+    """
     base = "/proc/%d/" % pid
     try:
         namespace = os.readlink(base + "ns/user")
-        if not plan.root:  # root leaves setgroups allowed, so that the child can drop the caller's groups
+        # Root leaves setgroups allowed, so that the child can drop the caller's groups.
+        if not plan.root:
             write_file(base + "setgroups", b"deny")
         write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
         write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
@@ -27,10 +31,11 @@ def id_maps(pid, plan, host_uid, host_gid):
 
 
 def first_to_be_killed(pid):
-    """Makes the child, and all that comes from it, what the kernel kills first when memory runs out.
+    """Makes the child, and all that comes from it, the first that the kernel kills for memory.
 
-    Raising the score needs no right.  With CAP_SYS_RESOURCE the writer also sets the lowest score that the child may
-    write (fs/proc/base.c, __set_oom_adj); without it, the sandbox's read-only /proc keeps the score.  Raises SandboxError.
+    Raising the score needs no right.  With CAP_SYS_RESOURCE the writer also sets the lowest score
+    that the child may write (fs/proc/base.c, __set_oom_adj).  Without it, the sandbox's read-only
+    /proc keeps the score.  Raises SandboxError.
     """
     try:
         write_file("/proc/%d/oom_score_adj" % pid, b"%d" % FIRST)
@@ -41,7 +46,10 @@ def first_to_be_killed(pid):
 
 
 def allow_core_limit():
-    """Raises our own hard RLIMIT_CORE from 0 to 1, where we may: the child can't.  The gate says what came of it."""
+    """Raises the supervisor's hard RLIMIT_CORE from 0 to 1 where that is allowed.
+
+    The child can't.  The gate says whether the limit holds.
+    """
     if process.get_limit("core")[1] == 0:
         try:
             process.set_limit("core", 0, 1)

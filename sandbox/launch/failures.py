@@ -11,11 +11,15 @@ EOPNOTSUPP = 95
 
 
 def child_error(packet, plan):
-    """The SandboxError for an error packet of stages.report, of a child that was to set up this plan."""
+    """Returns the SandboxError for an error packet of child.report.
+
+    plan: what that child was to set up.
+    """
     stage, number, what, text, status = show(packet[1:]).split("\0")
     number, status = int(number), int(status)
     if stage == "exec":
-        return SandboxError("exec", what, number or None, reason="", remedy=not_started(status, number), status=status)
+        return SandboxError("exec", what, number or None, reason="", status=status,
+                            remedy=not_started(status, number))
     from .. import remedies
     from ..caller import option
     step = child.STAGES.get(stage)
@@ -25,7 +29,8 @@ def child_error(packet, plan):
         remedy = "allow it more files with %s" % option("rlimit", "nofile=N")
     if step is child.directory and plan.spec.chdir is not None:
         return SandboxError(stage, option("chdir", os.fsdecode(plan.cwd)), number, status=USAGE,
-                            remedy="the directory must exist inside; %s makes one" % option("tmpfs"))
+                            remedy="the directory must exist inside; %s makes one" %
+                                   option("tmpfs"))
     return SandboxError(stage, what, number or None, reason=text or None, remedy=remedy,
                         control=step and step.control, status=status)
 
@@ -63,7 +68,7 @@ def child_cause(step, what, number):
 
 
 def exec_error(number, name):
-    """The SandboxError for an errno with which the kernel refused to execute the workload."""
+    """Returns the SandboxError for an errno of the program's execve(2)."""
     status, text = NOT_EXECUTABLE, os.strerror(number)
     if number in (2, 20):
         status, text = NOT_FOUND, "not found inside"
@@ -74,16 +79,21 @@ def exec_error(number, name):
     remedy = not_started(status, number)
     if number == 8:
         from ..caller import library
-        remedy = "a script without that line is given to its interpreter: " + ("['sh', FILE]" if library() else "-- sh FILE")
+        remedy = "a script without that line is given to its interpreter: " + (
+            "['sh', FILE]" if library() else "-- sh FILE")
     return SandboxError("exec", "%s: %s" % (show(name), text), number, reason="", remedy=remedy,
                         status=status)
 
 
 def not_started(status, number):
-    """The remedy for a program that was not executed, or None.  A command line gets one for its own files (commands/run)."""
+    """Returns the remedy for a program that was not executed, or None.
+
+    A command line gets one for its own files (commands/run).
+    """
     from ..caller import library, option
     if number == EAGAIN:
         return "allow it more processes with %s" % option("rlimit", "nproc=N")
     if status == NOT_FOUND and library():
-        return "copy brings a file of the host in, as /box/NAME; ro a directory with what it needs, at its own place"
+        return "copy brings a file of the host in, as /box/NAME; ro a directory with what it " \
+               "needs, at its own place"
     return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run does with the listener that its child hands over: receipt, ledger, trace, and what the result gets of them."""
+"""Takes the listener that the child of a run hands over: for receipt, ledger, trace and result."""
 from . import listener
 from ..seccomp import arms
 from ..seccomp.arms import Answers
@@ -62,7 +62,7 @@ class ListenerPart(Part):
             supervision.listeners.append(self.member)
 
     def served(self, supervision):
-        """Ends the sandbox for a call of high risk: it still waits for its answer, and dies there."""
+        """Ends the sandbox for a call of high risk, which waits for its answer and dies there."""
         outcome = supervision.outcome
         if self.member is not None and self.member.killed is not None and not outcome.forbidden:
             outcome.forbidden = True
@@ -74,13 +74,21 @@ class ListenerPart(Part):
 
 
 class Hearing:
-    """listener: notify.Listener, or None where this process can't have one.  facts, notes: for the gate.  awaited: its
-    descriptor as long as the child's exec of init waits for `admit`, else -1."""
+    """What is heard in one run.
+
+    listener: listener.Listener, or None where this process can't have one.
+    facts, notes: for the gate.
+    awaited: its descriptor as long as the child's exec of init waits for `admit`, else -1.
+    ledger: Ledger, trace: Trace, once the program runs, or None.
+    """
 
     def __init__(self, listening, packet, fd):
-        """packet: what came with the descriptor, a word of notify.  Raises OSError for a descriptor that is no listener."""
-        self.listening, self.listener, self.ledger, self.trace, self.awaited = listening, None, None, None, -1
-        self.facts, self.notes = {}, {}
+        """packet: what came with the descriptor, a word of listener.py.
+
+        Raises OSError for a descriptor that is no listener.
+        """
+        self.listening, self.listener, self.ledger, self.trace = listening, None, None, None
+        self.awaited, self.facts, self.notes = -1, {}, {}
         if fd is None:
             why = listener.unavailable(int(packet[len(listener.REFUSED):]))
             self.notes = {"ledger": why, "trace": why}
@@ -94,8 +102,10 @@ class Hearing:
         self.awaited = fd if listening.trace else -1
 
     def admit(self, events, child):
-        """Lets the child's exec of init go on, the one call that is traced before the gate.  events: of poll; child: its pid.
-        Raises SandboxError."""
+        """Lets the child's exec of init go on, the one call that is traced before the gate.
+
+        events: of poll; child: its pid.  Raises SandboxError.
+        """
         if not events & POLLIN:  # nobody is left under the filter; the control socket says why
             self.awaited = -1
             return
@@ -111,8 +121,8 @@ class Hearing:
         except OSError as error:
             if error.errno != listener.EINVAL:
                 raise
-            raise SandboxError("listener", "letting a call go on", reason="this kernel does not have it: Linux 5.5",
-                               control="trace")
+            raise SandboxError("listener", "letting a call go on", control="trace",
+                               reason="this kernel does not have it: Linux 5.5")
 
     def start(self, run, stream):
         """Returns the Ledger, a member of the supervision.

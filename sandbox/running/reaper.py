@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a sandbox without a pid namespace: who is left is found and killed, and signals find the program.
+"""Ends a sandbox without a pid namespace, and signals its program.
 
-From Landlock ABI 6 on init does it: its kill(-1) reaches everything in the domain at once, also when the supervisor has
-been killed.  Behind that, and alone below ABI 6, stands the supervisor: as the subreaper it becomes the parent of each
-process that loses its own.
+From Landlock ABI 6 on init does it: its kill(-1) reaches everything in the domain at once, also if
+the supervisor has been killed.  The supervisor does it again, and alone below ABI 6: as the
+subreaper it becomes the parent of each process that loses its own.
 """
 import os
 import select
@@ -17,9 +17,9 @@ from ..part import Part
 
 SIGKILL, ESRCH = 9, 3
 WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
-#: A program that forks without a pause could outrun a sweep below ABI 6 for ever.
+#: Seconds.  Below ABI 6 a program that forks without a pause could outrun a sweep for ever.
 PATIENCE = 5.0
-#: Where no descriptor tells of an end, one looks again after so many seconds.
+#: Seconds between two looks for an end that no descriptor tells.
 LOOK_AGAIN = 0.002
 
 
@@ -77,7 +77,8 @@ class Reaper(Part):
         if self.scoped:
             return False
         if self._find_workload():
-            process.pidfd_kill(self.workload, 0)  # ESRCH when init has reaped it: the number may be another's
+            # ESRCH when init has reaped it: the number may be another's.
+            process.pidfd_kill(self.workload, 0)
             process.kill(-self.leader, number)
         return True
 
@@ -90,7 +91,10 @@ class Reaper(Part):
                 pass  # it has ended
 
     def _find_workload(self):
-        """Its pidfd: the eldest child of init (what else is init's was made by the program, with CLONE_PARENT)."""
+        """Opens the program: the eldest child of init.  Returns whether there is one.
+
+        Any other child of init was made by the program, with CLONE_PARENT.
+        """
         if self.workload < 0:
             directory = opened("/proc/%d" % self.init)
             for pid in children(directory)[:1]:
@@ -117,21 +121,25 @@ class Reaper(Part):
                                 " ".join(map(str, self.survivors)))
 
     def sweep(self):
-        """Kills and reaps until no process of the sandbox is a child of ours; each has us for its parent in the end.
-        Returns the pids of those that were still there after PATIENCE seconds."""
+        """Kills and reaps until no process of the sandbox is a child of the supervisor.
+
+        In the end each has the supervisor for its parent.  Returns the pids of those that were
+        still there after PATIENCE seconds.
+        """
         ends = time.monotonic() + PATIENCE
         while True:
             ours = self.members()
             if not ours or time.monotonic() > ends:
                 return sorted(ours)
             for pid in ours:
-                kill_below(pid)  # generation by generation, a long line of descent would outlast any patience
+                # Generation by generation, a long line of descent would outlast any patience.
+                kill_below(pid)
                 process.kill(pid, SIGKILL)  # a child's pid is its own until it is waited for
             for pid in ours:
                 self._wait(pid, ends)
 
     def kill_orphans(self):
-        """Kills all that is there now, and waits for nothing.  Never raises."""
+        """Kills all that is there now, and waits for nothing."""
         try:
             for pid in self.members():
                 directory = opened("/proc/%d" % pid)
@@ -160,12 +168,15 @@ class Reaper(Part):
             os.close(fd)
 
     def members(self):
-        """The numbers of the supervisor's children that are the sandbox's."""
+        """Returns the numbers of the supervisor's children that are the sandbox's."""
         return [pid for pid, directory in listed() if self._is_of_the_sandbox(pid, directory)]
 
     def _is_of_the_sandbox(self, pid, directory):
-        """No process can shed a filter.  The caller may have children of other kinds (exec from a shell); those that it had
-        already, before init, may have filters of their own."""
+        """Whether a child of the supervisor is the sandbox's.
+
+        No process can shed a filter.  The caller may have other children (exec from a shell); those
+        that it had before init may have filters of their own.
+        """
         if parent(directory) != self.own:
             return False
         if pid in self.strangers and (self.strangers[pid] < 0 or status(self.strangers[pid])):
@@ -174,11 +185,15 @@ class Reaper(Part):
                     if line.startswith((b"Seccomp", b"NoNewPrivs")))
         if b"Seccomp" not in rows or b"NoNewPrivs" not in rows:
             return False
-        return rows[b"NoNewPrivs"].strip() == b"1" and int(rows.get(b"Seccomp_filters", b"0")) >= self.filters
+        filters = int(rows.get(b"Seccomp_filters", b"0"))
+        return rows[b"NoNewPrivs"].strip() == b"1" and filters >= self.filters
 
 
 def listed():
-    """(pid, its directory's descriptor, open until the next one is asked for) of all that /proc shows."""
+    """Yields (pid, descriptor of its directory) of all processes that /proc shows.
+
+    The descriptor is open until the next one is asked for.
+    """
     for name in os.listdir("/proc"):
         directory = opened("/proc/" + name) if name.isdigit() else -1
         if directory >= 0:
@@ -189,7 +204,10 @@ def listed():
 
 
 def handle(pid):
-    """A descriptor that signals can be sent through: a pidfd, or where pidfd_open is hidden, the directory in /proc."""
+    """Returns a descriptor that signals can be sent through.
+
+    That is a pidfd, or where pidfd_open is hidden, the directory in /proc.
+    """
     try:
         return process.pidfd_open(pid)
     except OSError as error:
@@ -199,7 +217,7 @@ def handle(pid):
 
 
 def parent_of(pid):
-    """The parent's pid, or -1."""
+    """Returns the parent's pid, or -1."""
     directory = opened("/proc/%d" % pid)
     try:
         return parent(directory)

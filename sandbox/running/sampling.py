@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the sandbox uses while it runs, at most MOST times: when there would be more, every other one goes and the interval
+"""Samples what a sandbox uses while it runs.
+
+There are at most MOST samples.  When there would be more, every other one goes and the interval
 doubles.
 
 Read by the supervisor's one poll, from outside; the sandbox is not asked and does not notice.
@@ -9,7 +11,8 @@ import time
 from .cputime import pause
 from ..part import Part
 
-#: Seconds between two samples at first, how many are kept, and the share of one processor that reading may cost.
+#: Seconds between two samples at first, how many are kept, and the share of one processor that
+#: reading may cost.
 INTERVAL, MOST, SHARE = 0.05, 240, 0.01
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The wall deadline of a run whose processor time is read from /proc: kept by a process that never reads it.
+"""Keeps the wall deadline of a run whose processor time is read from /proc.
 
-On newer kernels (seen on 6.18.44) a read of /proc/PID/stat waits for a process that executes a program, as slowly as that
-likes, and with it the supervisor, which has one loop.  So where the supervisor has not ended the sandbox in time, its
+On newer kernels (seen on 6.18.44) a read of /proc/PID/stat waits for a process in execve(2), which
+can be as slow as it likes.  The supervisor has one loop, so all of it waits.  The watchdog is a
+process that never reads such a file.  If the supervisor has not ended the sandbox in time, the
 watchdog does; that ends the read, too.
 """
 import os
@@ -13,7 +14,7 @@ from ...syscalls import process
 from . import ending
 
 SIGKILL = 9
-#: Seconds after the deadline and the grace time: STOP_DEADLINE of the supervision, and a little.
+#: Seconds after the deadline and the grace time: STOP_DEADLINE of supervise.py, and a little.
 PATIENCE = 0.75
 
 
@@ -45,7 +46,10 @@ class Watchdog:
 
 
 def _stay(supervisor):
-    """Until it is killed: where SIGCHLD is ignored, the number of one that ended would be free for others."""
+    """Waits until it is killed.
+
+    Where SIGCHLD is ignored, the number of a watchdog that ended would be free for others.
+    """
     poll = select.poll()
     while os.getppid() == supervisor:
         poll.poll(1000)
@@ -53,7 +57,10 @@ def _stay(supervisor):
 
 
 def _watch(run, reaper, supervisor, seconds):
-    """In the watchdog, which imports nothing and holds no descriptor that somebody waits for the end of."""
+    """Does the work of the watchdog.
+
+    It imports nothing, and closes each descriptor whose end somebody waits for.
+    """
     process.set_parent_death_signal(SIGKILL)
     kept = {run.pidfd}
     if reaper is not None:
@@ -70,6 +77,7 @@ def _watch(run, reaper, supervisor, seconds):
     if os.getppid() != supervisor or poll.poll(seconds * 1000):
         return
     ending.finish(run)
-    while reaper is not None:  # without a pid namespace others outlive init, until the supervisor is back
+    # Without a pid namespace others outlive init, until the supervisor is back.
+    while reaper is not None:
         reaper.kill_orphans()
         time.sleep(ending.FIRST)
