@@ -625,6 +625,17 @@ def test_a_chain_answers_as_the_kernel_would():
         assert found == [bpf.ALLOW, error, error, kill, error, kill, bpf.ALLOW], chain
 
 
+def test_only_what_passes_asks_for_a_trace():
+    """What the policy refuses stays refused, and other architectures are no matter of a trace."""
+    arch, ask = policy.numbers(NATIVE).AUDIT_ARCH, bpf.NOTIFY
+    plain = answering({1: bpf.ERRNO | 13, 4: bpf.LOG}, bpf.ALLOW)
+    code = bpf.decode(arms.combine([plain], arms.asking_when_allowed(arch, {1, 2, 4})))
+    for number, here, there in ((1, bpf.ERRNO | 13, bpf.ERRNO | 13), (2, ask, bpf.ALLOW),
+                                (3, bpf.ALLOW, bpf.ALLOW), (4, ask, bpf.LOG)):
+        assert bpf.run(code, number, arch, (0,) * 6)[0] == here
+        assert bpf.run(code, number, arch ^ 0x80000000, (0,) * 6)[0] == there
+
+
 def test_a_policy_that_lets_pid_1_do_half_is_refused():
     """Of the vectors of one call all must pass: pid 1 sends several signals, say."""
     table = policy.numbers(NATIVE)

@@ -22,6 +22,7 @@ from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.proc import Mount
+from mrunc.syscalls import files
 from mrunc.syscalls.numbers import native
 
 NR = native().NR
@@ -641,7 +642,7 @@ class Waiting:
 
     def go_on(self, ident, number):
         self.went += 1
-        return self.waits
+        return True
 
 
 def unreadable(thread, address, size):
@@ -807,6 +808,42 @@ def test_an_export_uses_no_directory_of_another_user(tmp_path, monkeypatch):
             made.complete()
     assert caught.value.errno == errno.ESTALE and made.fd == -1
     made.discard()
+
+
+def test_below_a_directory_no_link_is_followed(tmp_path):
+    """Not even one that stays inside, wherever on the path it is."""
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "f").write_text("x")
+    (tmp_path / "link").symlink_to("d")
+    (tmp_path / "d" / "same").symlink_to("f")
+    fd = os.open(str(tmp_path), os.O_RDONLY)
+    try:
+        os.close(files.open_beneath(fd, b"d/f", os.O_RDONLY))
+        for path in (b"link/f", b"d/same", b"link", b"../" + os.fsencode(tmp_path.name), b"/etc"):
+            with pytest.raises(OSError):
+                files.open_beneath(fd, path, os.O_RDONLY)
+    finally:
+        os.close(fd)
+
+
+def test_a_draft_takes_the_place_of_a_file_alone(tmp_path):
+    (tmp_path / "kept").write_text("x")
+    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(str(tmp_path / "fifo"))
+    for name, fits in (("kept", True), ("new", True), ("link", False), ("folder", False),
+                       ("fifo", False)):
+        target = drafts.Target(os.fsencode(str(tmp_path / name)))
+        try:
+            if fits:
+                drafts.Draft(target, 0o600).discard()
+                continue
+            with pytest.raises(OSError) as caught:
+                drafts.Draft(target, 0o600)
+            assert caught.value.errno == errno.EEXIST
+        finally:
+            target.close()
+    assert (tmp_path / "kept").read_text() == "x"
 
 
 def test_a_draft_has_a_name_that_nobody_guesses():
