@@ -237,10 +237,10 @@ def test_the_way_to_the_current_directory_is_not_looked_at(inside):
         stream.write("text\n")
     os.symlink("real", link)
     give(inside.scratch)
-    for source in ("f", "./f", "../real/f", real + "/f", link + "/f"):
-        command = inside.command("cat", "/x", options=["--ro", source + ":/x"])
+    for path in ("f", "./f", "../real/f", real + "/f", link + "/f"):
+        command = inside.command("cat", "/x", options=["--ro", path + ":/x"])
         done = inside.outside(command, cwd=link, env=dict(os.environ, PWD=link))
-        assert (done.returncode, done.stdout) == (0, "text\n"), (source, done)
+        assert (done.returncode, done.stdout) == (0, "text\n"), (path, done)
     done = inside.outside(inside.command("cat", "/x", options=["--ro", link + "/f:/x"]), cwd="/", env=dict(os.environ, PWD=link))
     assert done.returncode == 2 and "symbolic link" in done.stderr, "PWD was believed: %r" % done
 
