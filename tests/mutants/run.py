@@ -247,7 +247,7 @@ def spread(shops, jobs, work):
             except queue.Empty:
                 return
             work(shop, job)
-    threads = [threading.Thread(target=serve, args=(shop,)) for shop in shops]
+    threads = [threading.Thread(target=serve, args=(shop,), daemon=True) for shop in shops]
     for thread in threads:
         thread.start()
     for thread in threads:
