@@ -35,7 +35,8 @@ def option(name, *value, typed=None):
     what stands for that on a command line, where it is something else."""
     if library():
         return "%s=%r" % (name, value[0]) if value else name
-    return " ".join(["--" + name.replace("_", "-")] + ["%s" % (each,) for each in (value if typed is None else (typed,))])
+    return " ".join(["--" + name.replace("_", "-")] +
+                    ["%s" % (each,) for each in (value if typed is None else (typed,))])
 
 
 def _typed():

@@ -18,7 +18,8 @@ class SandboxError(Exception):
     exit status.
     """
 
-    def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None, status=CANNOT_CONTAIN):
+    def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None,
+                 status=CANNOT_CONTAIN):
         self.stage, self.what, self.errno, self.remedy = stage, what, errno, remedy
         self.reason = reason if reason is not None else strerror(errno) if errno else None
         self.control, self.status = control, status
@@ -33,7 +34,8 @@ class SandboxError(Exception):
         return self.line() + ("; remedy: %s" % self.remedy if self.remedy else "")
 
     def __reduce__(self):
-        return (type(self), (self.stage, self.what, self.errno, self.reason, self.remedy, self.control, self.status))
+        return (type(self), (self.stage, self.what, self.errno, self.reason, self.remedy,
+                             self.control, self.status))
 
 
 def usage(what, reason=None, remedy=None, stage="options"):

@@ -15,23 +15,29 @@ from . import vantage
 def profile(name, path):
     """The commands that give one path of a program the right to make user namespaces.  apparmor.d(5)"""
     place = "/etc/apparmor.d/" + name
-    return ((place, "abi <abi/4.0>,", 'profile %s "%s" flags=(unconfined) {' % (name, path), "  userns,", "}"),
+    return ((place, "abi <abi/4.0>,", 'profile %s "%s" flags=(unconfined) {' % (name, path),
+             "  userns,", "}"),
             "sudo apparmor_parser -r " + place)
 
 
-FREES_ALL = ("every script that {python} runs may then make user namespaces, also one that is not yours; setting the "
+FREES_ALL = ("every script that {python} runs may then make user namespaces, also one that is not "
+             "yours; setting the "
              "sysctl to 0 would free every program of the host")
-NARROWER = ("narrower: a profile for a wrapper's path, and mrunc is started as /usr/local/bin/mrunc (keep {folder} where "
+NARROWER = ("narrower: a profile for a wrapper's path, and mrunc is started as "
+            "/usr/local/bin/mrunc (keep {folder} where "
             "only root writes)",
-            (("/usr/local/bin/mrunc", "#!/bin/sh", 'exec {python} -I {door} "$@"'), "sudo chmod 755 /usr/local/bin/mrunc") +
+            (("/usr/local/bin/mrunc", "#!/bin/sh", 'exec {python} -I {door} "$@"'),
+             "sudo chmod 755 /usr/local/bin/mrunc") +
             profile("mrunc", "/usr/local/bin/mrunc"))
 GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub && sudo update-grub && sudo reboot"
 GRUB_FILE = "/etc/default/grub"
 GRUBBY = "sudo grubby --update-kernel=ALL --args='{words}' && sudo reboot"
 UNIFIED, LSM = "systemd.unified_cgroup_hierarchy=1", "lsm={lsm}"
 NEXT_BOOT = "the whole host runs differently from the next boot on"
-OPENED = ("docker, podman: start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
-          "--security-opt systempaths=unconfined, or run mrunc there as an ordinary user with --tier process")
+OPENED = ("docker, podman: start the container with --security-opt seccomp=unconfined "
+          "--security-opt apparmor=unconfined "
+          "--security-opt systempaths=unconfined, or run mrunc there as an ordinary user with "
+          "--tier process")
 CONTAINER = "this container's runtime forbids it; %s" % OPENED
 UNMASKED = "this container's runtime masks part of /proc; %s or --proc none" % OPENED
 NESTING = "nothing may be nested in this container (NAME, on its host)"
@@ -42,75 +48,113 @@ OUTSIDE = "{inside} is around this and forbids it, which says nothing of the hos
 #: (place, cause): (why, commands, warning, narrower choice or None)
 TABLE = {
     ("*", "machine"): ("mrunc runs with a 64-bit Python on x86_64 and aarch64", (), None),
-    ("*", "ctypes"): ("this Python has no ctypes: use the distribution's own", ("/usr/bin/python3 {door} doctor",), None),
-    ("debian", "ctypes"): ("this Python has no ctypes", ("sudo apt-get install libpython3-stdlib",), None),
-    ("rhel-8", "ctypes"): ("this Python has no ctypes: the system's own has", ("/usr/libexec/platform-python {door} doctor",),
+    ("*", "ctypes"): ("this Python has no ctypes: use the distribution's own",
+                      ("/usr/bin/python3 {door} doctor",), None),
+    ("debian", "ctypes"): ("this Python has no ctypes", ("sudo apt-get install libpython3-stdlib",),
                            None),
-    ("wsl1", "kernel-old"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
-    ("*", "kernel-old"): ("this kernel is too old, or an outer seccomp filter hides the call; Linux 5.10 or newer is needed",
+    ("rhel-8", "ctypes"): ("this Python has no ctypes: the system's own has",
+                           ("/usr/libexec/platform-python {door} doctor",),
+                           None),
+    ("wsl1", "kernel-old"): ("WSL 1 is no Linux kernel",
+                             ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
+    ("*", "kernel-old"): ("this kernel is too old, or an outer seccomp filter hides the call; "
+                          "Linux 5.10 or newer is needed",
                           (), None),
 
     # User namespaces
-    ("*", "namespaces-max"): ("{kind} namespaces are used up or off here", ("sudo sysctl -w {sysctl}=16384",),
+    ("*", "namespaces-max"): ("{kind} namespaces are used up or off here",
+                              ("sudo sysctl -w {sysctl}=16384",),
                               "until the next boot; a line in /etc/sysctl.d keeps it"),
-    ("*", "userns-clone"): ("user namespaces are off for users here", ("sudo sysctl -w kernel.unprivileged_userns_clone=1",),
+    ("*", "userns-clone"): ("user namespaces are off for users here",
+                            ("sudo sysctl -w kernel.unprivileged_userns_clone=1",),
                             "every user may then make them; a line in /etc/sysctl.d keeps it"),
-    ("*", "userns-forbidden"): ("user namespaces are off here: an administrator, an outer sandbox or container, or a chroot "
+    ("*", "userns-forbidden"): ("user namespaces are off here: an administrator, an outer sandbox "
+                                "or container, or a chroot "
                                 "forbids them", (), None),
-    ("chroot", "userns-forbidden"): ("in a chroot the kernel makes no user namespace: start mrunc outside, or enter the "
-                                     "directory with pivot_root (unshare --mount, systemd-nspawn)", (), None),
-    ("*", "userns-lsm"): ("a security module forbids user namespaces; AppArmor lets a program with a profile have them",
+    ("chroot",
+     "userns-forbidden"): ("in a chroot the kernel makes no user namespace: start mrunc outside, "
+                           "or enter the "
+                                     "directory with pivot_root (unshare --mount, systemd-nspawn)",
+                           (), None),
+    ("*", "userns-lsm"): ("a security module forbids user namespaces; AppArmor lets a program with "
+                          "a profile have them",
                           profile("mrunc-python", "{binary}"), FREES_ALL, NARROWER),
-    ("rhel", "userns-lsm"): ("SELinux forbids user namespaces: what it refused", ("sudo ausearch -m AVC -ts recent",), None),
-    ("*", "userns-profile"): ("the AppArmor profile {label} forbids user namespaces: add the line `userns,` to it and load it",
-                              ("sudo apparmor_parser -r \"$(grep -rlE '^ *profile +{label}\\b' /etc/apparmor.d)\"",), None),
-    ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's rule for unprivileged ones); "
-                                   "a program with a profile gets them", profile("mrunc-python", "{binary}"), FREES_ALL,
+    ("rhel", "userns-lsm"): ("SELinux forbids user namespaces: what it refused",
+                             ("sudo ausearch -m AVC -ts recent",), None),
+    ("*", "userns-profile"): ("the AppArmor profile {label} forbids user namespaces: add the line "
+                              "`userns,` to it and load it",
+                              ("sudo apparmor_parser -r \"$(grep -rlE '^ *profile +{label}\\b' "
+                               "/etc/apparmor.d)\"",), None),
+    ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's "
+                                   "rule for unprivileged ones); "
+                                   "a program with a profile gets them",
+                                   profile("mrunc-python", "{binary}"), FREES_ALL,
                                    NARROWER),
     ("*", "userns-depth"): ("user namespaces are nested too deeply here", (), None),
-    ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the capabilities away", (), None),
-    ("*", "ids-effective"): ("this process's effective ids are not its real ones (seteuid), and the kernel closes its "
-                             "children's /proc to such a one: start mrunc with the ids set back, or from a process that has "
+    ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the "
+                    "capabilities away", (), None),
+    ("*", "ids-effective"): ("this process's effective ids are not its real ones (seteuid), and "
+                             "the kernel closes its "
+                             "children's /proc to such a one: start mrunc with the ids set back, "
+                             "or from a process that has "
                              "taken these for good (setresgid, setresuid)", (), None),
 
     # File systems
-    ("*", "proc-masked"): ("part of /proc is masked here (a container?): unmask it there, or go without",
+    ("*", "proc-masked"): ("part of /proc is masked here (a container?): unmask it there, or go "
+                           "without",
                            ("python3 {door} run --proc none -- CMD",), None),
     ("*", "proc-missing"): ("there is no /proc here", ("sudo mount -t proc proc /proc",), None),
-    ("*", "proc-read-only"): ("/proc is mounted read-only here", ("sudo mount -o remount,rw /proc",), None),
-    ("*", "proc-sys"): ("/proc/sys is not writable here (a container?): mrunc needs it for its user namespace limit", (), None),
+    ("*", "proc-read-only"): ("/proc is mounted read-only here",
+                              ("sudo mount -o remount,rw /proc",), None),
+    ("*", "proc-sys"): ("/proc/sys is not writable here (a container?): mrunc needs it for its "
+                        "user namespace limit", (), None),
     ("*", "no-space"): ("the copied files do not fit: {tmpfs} gives more room", (), None),
     ("*", "unreachable"): ("the caller may not reach it; bring a file in with {copy}", (), None),
-    ("*", "run-directory"): ("as root mrunc keeps its lock file in /run/mrunc", ("sudo mount -t tmpfs tmpfs /run",), None),
-    ("*", "overlay"): ("an overlay needs the overlay module and Linux 6.6, where tmpfs keeps its marks (user xattrs)",
+    ("*", "run-directory"): ("as root mrunc keeps its lock file in /run/mrunc",
+                             ("sudo mount -t tmpfs tmpfs /run",), None),
+    ("*", "overlay"): ("an overlay needs the overlay module and Linux 6.6, where tmpfs keeps its "
+                       "marks (user xattrs)",
                        ("sudo modprobe overlay",), None),
-    ("*", "memfd"): ("vm.memfd_noexec forbids programs in memory", ("sudo sysctl -w vm.memfd_noexec=1",),
+    ("*", "memfd"): ("vm.memfd_noexec forbids programs in memory",
+                     ("sudo sysctl -w vm.memfd_noexec=1",),
                      "until the next boot; a line in /etc/sysctl.d keeps it"),
 
     # Second layers
-    ("*", "seccomp"): ("this kernel was built without seccomp filters, or an outer filter forbids them", (), None),
-    ("*", "seccomp-notify"): ("another supervisor listens already, or the kernel is older than 5.0", (), None),
-    ("*", "landlock-off"): ("Landlock is built in but not in the kernel's lsm= list: boot with %s" % LSM, (), None),
+    ("*", "seccomp"): ("this kernel was built without seccomp filters, or an outer filter forbids "
+                       "them", (), None),
+    ("*", "seccomp-notify"): ("another supervisor listens already, or the kernel is older than 5.0",
+                              (), None),
+    ("*", "landlock-off"): ("Landlock is built in but not in the kernel's lsm= list: boot with %s" %
+                            LSM, (), None),
     ("debian", "landlock-off"): ("Landlock is built in but not in the kernel's lsm= list",
                                  (GRUB.replace("{words}", LSM),), NEXT_BOOT),
     ("rhel", "landlock-off"): ("Landlock is built in but not in the kernel's lsm= list",
                                (GRUBBY.replace("{words}", LSM),), NEXT_BOOT),
-    ("*", "landlock-old"): ("this kernel has too old a Landlock or none (or an outer filter hides it): Linux 5.19 has ABI 2, "
+    ("*", "landlock-old"): ("this kernel has too old a Landlock or none (or an outer filter hides "
+                            "it): Linux 5.19 has ABI 2, "
                             "6.12 ABI 6", (), None),
 
     # cgroups
     ("*", "cgroup-v1"): ("this host runs cgroup v1: boot it with %s" % UNIFIED, (), None),
-    ("debian", "cgroup-v1"): ("this host runs cgroup v1", (GRUB.replace("{words}", UNIFIED),), NEXT_BOOT),
-    ("rhel", "cgroup-v1"): ("this host runs cgroup v1", (GRUBBY.replace("{words}", UNIFIED),), NEXT_BOOT),
-    ("*", "cgroup-none"): ("no cgroup2 file system is mounted", ("sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup",), None),
-    ("*", "cgroup-read-only"): ("run on the host, or give the container a writable cgroup mount and a group", (), None),
+    ("debian", "cgroup-v1"): ("this host runs cgroup v1", (GRUB.replace("{words}", UNIFIED),),
+                              NEXT_BOOT),
+    ("rhel", "cgroup-v1"): ("this host runs cgroup v1", (GRUBBY.replace("{words}", UNIFIED),),
+                            NEXT_BOOT),
+    ("*", "cgroup-none"): ("no cgroup2 file system is mounted",
+                           ("sudo mount -t cgroup2 cgroup2 /sys/fs/cgroup",), None),
+    ("*", "cgroup-read-only"): ("run on the host, or give the container a writable cgroup mount "
+                                "and a group", (), None),
     ("*", "cgroup-outside"): ("run on the host, or in a new session", (), None),
-    ("*", "cgroup-disabled"): ("boot with cgroup_enable={controller}, without cgroup_disable={controller}", (), None),
-    ("*", "cgroup-lacks"): ("in a container: it must be given the controller; else a kernel with it is needed", (), None),
+    ("*", "cgroup-disabled"): ("boot with cgroup_enable={controller}, without "
+                               "cgroup_disable={controller}", (), None),
+    ("*", "cgroup-lacks"): ("in a container: it must be given the controller; else a kernel with "
+                            "it is needed", (), None),
     ("*", "cgroup-user"): ("no group is delegated to this user; in a login session systemd does it",
                            ("systemd-run --user --scope -p Delegate=yes -- {start} ...",), None),
-    ("*", "cgroup-io"): ("systemd does not hand this controller to users (they must log in anew then)",
-                         ("sudo mkdir -p {units} && printf '%s\\n' '[Service]' 'Delegate=cpu cpuset io memory pids' | "
+    ("*", "cgroup-io"): ("systemd does not hand this controller to users (they must log in anew "
+                         "then)",
+                         ("sudo mkdir -p {units} && printf '%s\\n' '[Service]' 'Delegate=cpu "
+                          "cpuset io memory pids' | "
                           "sudo tee {units}/delegate.conf && sudo systemctl daemon-reload",), None),
 
     # Python
@@ -118,27 +162,35 @@ TABLE = {
                         None),
 
     # Around us
-    ("*", "wsl1"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",), None),
-    ("*", "yama"): ("Yama forbids tracing also inside", ("sudo sysctl -w kernel.yama.ptrace_scope=1",),
+    ("*", "wsl1"): ("WSL 1 is no Linux kernel", ("wsl.exe --set-version $WSL_DISTRO_NAME 2",),
+                    None),
+    ("*", "yama"): ("Yama forbids tracing also inside",
+                    ("sudo sysctl -w kernel.yama.ptrace_scope=1",),
                     "until the next boot"),
-    ("*", "core-pattern"): ("core dumps of this host go to a socket", ("sudo sysctl -w kernel.core_pattern=core",),
+    ("*", "core-pattern"): ("core dumps of this host go to a socket",
+                            ("sudo sysctl -w kernel.core_pattern=core",),
                             "other programs' core dumps are then files in their current directories"),
-    ("*", "core-limit"): ("the hard limit of core dumps must be at least 1 here", ("sudo prlimit --core=0:1 --pid $$",), None),
-    ("*", "in-flight"): ("programs of this user have more descriptors on their way through sockets than this process "
-                         "may have open: allow it more, or end them", ("sudo prlimit --nofile=65536:65536 --pid $$",),
+    ("*", "core-limit"): ("the hard limit of core dumps must be at least 1 here",
+                          ("sudo prlimit --core=0:1 --pid $$",), None),
+    ("*", "in-flight"): ("programs of this user have more descriptors on their way through sockets "
+                         "than this process "
+                         "may have open: allow it more, or end them",
+                         ("sudo prlimit --nofile=65536:65536 --pid $$",),
                          None),
     ("*", "profile"): ("a profile's file lies in /etc/apparmor.d", (), None),
     ("*", "outer"): ("set by what started mrunc (a service, a container, a sandbox)", (), None),
 }
 #: What is forbidden by what is around us is changed there, not on the host.
-AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "maps", "proc-sys",
+AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "maps",
+          "proc-sys",
           "seccomp")
 for _cause in AROUND:
     TABLE["container", _cause] = (CONTAINER, (), "the options open the container, not mrunc")
     TABLE["lxc", _cause] = (NESTING, ("lxc config set NAME security.nesting true",), None)
     TABLE["kubernetes", _cause] = (POD, (), None)
 TABLE["container", "proc-masked"] = (UNMASKED, ("python3 {door} run --proc none -- CMD",), None)
-for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1", "cgroup-read-only", "cgroup-outside",
+for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup-v1",
+                        "cgroup-read-only", "cgroup-outside",
                         "proc-masked", "memfd", "kernel-old", "namespaces-max", "run-directory"):
     TABLE["sandbox", _cause] = (OUTSIDE, (), None)
 
@@ -163,7 +215,8 @@ class Remedy:
     def as_dict(self):
         """The JSON object."""
         narrower = self.narrower and {"why": self.narrower[0], "commands": list(self.narrower[1])}
-        return {"cause": self.cause, "why": self.why, "commands": list(self.commands), "warning": self.warning,
+        return {"cause": self.cause, "why": self.why, "commands": list(self.commands),
+                "warning": self.warning,
                 "narrower": narrower}
 
 
@@ -175,7 +228,8 @@ def find(cause, seen=None, **words):
     seen = seen or vantage.Vantage.read()
     for place in seen.places() + ["*"]:
         row = TABLE.get((place, cause))
-        if row is not None and not (any(GRUB_FILE in command for command in row[1]) and not os.path.exists(GRUB_FILE)):
+        if row is not None and not (any(GRUB_FILE in command for command in row[1]) and
+                                    not os.path.exists(GRUB_FILE)):
             break  # a host that another loader boots has no such file to change
     else:
         return None
@@ -183,7 +237,8 @@ def find(cause, seen=None, **words):
     words.update(_words())
     commands = [_command(command, words) for command in row[1]]
     narrower = row[3] if len(row) > 3 else None
-    narrower = narrower and (_fill(narrower[0], words), [_command(command, words) for command in narrower[1]])
+    narrower = narrower and (_fill(narrower[0], words),
+                             [_command(command, words) for command in narrower[1]])
     return Remedy(cause, _fill(row[0], words), commands, row[2] and _fill(row[2], words), narrower)
 
 
@@ -195,7 +250,8 @@ def line(cause, **words):
 
 def describe(kind):
     """A vantage's kind for people."""
-    return {"mrunc": "an mrunc sandbox", "sandbox": "a sandbox", "container": "a container", None: "a sandbox",
+    return {"mrunc": "an mrunc sandbox", "sandbox": "a sandbox", "container": "a container",
+            None: "a sandbox",
             "namespace": "a user namespace", "chroot": "a chroot"}.get(kind, "a %s %s" % (
                 kind, "sandbox" if kind in vantage.SANDBOXES else "container"))
 
@@ -215,10 +271,13 @@ def _words():
         binary = os.readlink("/proc/self/exe")
     except OSError:
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
-    return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary), "binary": binary, "door": door(),
+    return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary),
+            "binary": binary, "door": door(),
             "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
-            "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"), "copy": option("copy"),
-            "lsm": ",".join(["landlock"] + [name for name in modules if name not in ("capability", "landlock")]),
+            "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"),
+            "copy": option("copy"),
+            "lsm": ",".join(["landlock"] +
+                            [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder(), os.W_OK) else "sudo "}
 
 
@@ -252,7 +311,8 @@ def namespace_cause(number):
     label = vantage.apparmor_profile() if number == 13 else ""
     if label:
         return "userns-profile", {"label": label}
-    return {1: "userns-forbidden", 13: "userns-lsm", 38: "kernel-old", 87: "userns-depth"}.get(number), {}
+    return {1: "userns-forbidden", 13: "userns-lsm", 38: "kernel-old",
+            87: "userns-depth"}.get(number), {}
 
 
 def capabilities_cause(number=None):

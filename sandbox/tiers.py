@@ -32,7 +32,8 @@ class Tier:
     not_held: sentences for people.
     """
 
-    __slots__ = ("name", "summary", "userns", "own_tree", "real_id", "landlock", "scopes", "probe", "death", "lacks",
+    __slots__ = ("name", "summary", "userns", "own_tree", "real_id", "landlock", "scopes", "probe",
+                 "death", "lacks",
                  "lacks_without_scope", "lacks_for_user", "refuses", "vital", "not_held")
 
     def __init__(self, name, summary, userns=True, own_tree=True, real_id=False, landlock=2,
@@ -52,14 +53,20 @@ OWN_POLICY = "the process tier has a system call policy of its own, and stands o
 #: {name: Tier}, the strongest first.
 TIERS = dict((tier.name, tier) for tier in (
     Tier("full", "user, mount, pid and all other namespaces, a tree of its own"),
-    Tier("rootns", "root on a host without user namespaces: all other namespaces, a tree of its own", userns=False,
+    Tier("rootns",
+         "root on a host without user namespaces: all other namespaces, a tree of its own",
+         userns=False,
          real_id=True,
          refuses=(
-             ("--overlay", lambda spec: spec.overlay, "without a user namespace the tree can't be mapped to its owner", None),
-             ("--rw", lambda spec: spec.rw, "without a user namespace a source can't be mapped to its owner",
+             ("--overlay", lambda spec: spec.overlay,
+              "without a user namespace the tree can't be mapped to its owner", None),
+             ("--rw", lambda spec: spec.rw,
+              "without a user namespace a source can't be mapped to its owner",
               "bring files in with --copy"),
-             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None)),
+             ("--user", lambda spec: spec.user is not None,
+              "without a user namespace the id inside is the host's", None),
+             ("--cap-add", lambda spec: spec.cap_add,
+              "without a user namespace it would be a capability over the host", None)),
          not_held=(
              "The set-up runs as the host's root, with its rights over mounts. In the full tier it "
              "runs as an unprivileged id of the host.",
@@ -67,28 +74,42 @@ TIERS = dict((tier.name, tier) for tier in (
              "A capability won back would be one over the host: no user namespace surrounds the "
              "other namespaces.",
              "The id inside is the host's own number, as `id` shows. Nothing is root inside.")),
-    Tier("process", "no namespaces: Landlock, a system call filter of its own, limits", userns=False, own_tree=False,
-         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
+    Tier("process", "no namespaces: Landlock, a system call filter of its own, limits",
+         userns=False, own_tree=False,
+         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL,
+         probe=b"/proc/version", death=SIGIO,
          refuses=(
-             ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro if os.path.abspath(source) != place], NO_TREE,
+             ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro
+                                            if os.path.abspath(source) != place], NO_TREE,
               "without DST it is shown at its own place"),
-             ("--copy SRC:DST", lambda spec: [1 for _, place in spec.copy if not place.startswith(b"/box/")],
-              "a copy lies in the private directory, for which /box stands", "--copy SRC:/box/NAME"),
-             ("--rw", lambda spec: spec.rw, "only the private directory can be written: modes, owners and attributes of other "
+             ("--copy SRC:DST",
+              lambda spec: [1 for _, place in spec.copy if not place.startswith(b"/box/")],
+              "a copy lies in the private directory, for which /box stands",
+              "--copy SRC:/box/NAME"),
+             ("--rw", lambda spec: spec.rw,
+              "only the private directory can be written: modes, owners and attributes of other "
               "files can't be kept from the program by Landlock", "bring files in with --copy"),
              ("--here", lambda spec: spec.here, NO_TREE, "--ro . --chdir \"$PWD\""),
              ("--tmpfs", lambda spec: spec.tmpfs, "mounts need a mount namespace", None),
              ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
              ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
              ("--overlay", lambda spec: spec.overlay, NO_TREE, None),
-             ("--changes", lambda spec: spec.changes, "it has no writable file systems of its own to look at", None),
-             ("--export", lambda spec: spec.export is not None, "it has no writable file systems of its own to look at", None),
-             ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's", None),
-             ("--user", lambda spec: spec.user is not None, "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add, "without a user namespace it would be a capability over the host", None),
-             ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own", None),
-             ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed", None),
-             ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY, None),
+             ("--changes", lambda spec: spec.changes,
+              "it has no writable file systems of its own to look at", None),
+             ("--export", lambda spec: spec.export is not None,
+              "it has no writable file systems of its own to look at", None),
+             ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's",
+              None),
+             ("--user", lambda spec: spec.user is not None,
+              "without a user namespace the id inside is the host's", None),
+             ("--cap-add", lambda spec: spec.cap_add,
+              "without a user namespace it would be a capability over the host", None),
+             ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own",
+              None),
+             ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed",
+              None),
+             ("--seccomp", lambda spec: spec.seccomp not in ("default", "process"), OWN_POLICY,
+              None),
              ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
          not_held=(
              "The program can query each host file by name: size, times and links (stat, readlink, "
@@ -135,7 +156,8 @@ def refusal(tier, spec):
     for name in sorted(spec.require & set(tier.lacks)):
         return _refused(tier, "require", name, reason=tier.lacks[name])
     for name in sorted(tier.vital & spec.unsafe_without):
-        return _refused(tier, "unsafe_without", name, reason="everything else stands on it, it can't be left out")
+        return _refused(tier, "unsafe_without", name,
+                        reason="everything else stands on it, it can't be left out")
     return None
 
 

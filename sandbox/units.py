@@ -38,7 +38,8 @@ def size(value, name, key=None):
             unit = unit[:-2] if unit.endswith("ib") else unit[:-1] if len(unit) == 2 and unit[1] == "b" else unit
             whole, _, fraction = number.partition(".")
             scale = SIZES[unit]
-            result = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction) if fraction else 0)
+            result = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction)
+                                                  if fraction else 0)
         except (ValueError, KeyError, AttributeError, TypeError):
             raise _wrong(name, shown, "not a size; write it like 256M or 1.5G")
     if result <= 0:
@@ -65,7 +66,8 @@ def duration(value, name, zero=False):
     except (ValueError, KeyError, AttributeError, TypeError, OverflowError):
         raise _wrong(name, value, "not a time; write it like 1.5s, with ms, s, m, h or d")
     if result < 0 or result == 0 and not zero or result != result:
-        raise _wrong(name, value, "a time can't be less than 0" if zero else "a time must be more than 0")
+        raise _wrong(name, value,
+                     "a time can't be less than 0" if zero else "a time must be more than 0")
     if result > LONGEST:
         raise _wrong(name, value, "too long; the longest time is ten years")
     return result

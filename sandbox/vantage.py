@@ -6,8 +6,10 @@ import os
 
 from . import proc
 
-#: The inodes of the namespaces that the kernel makes at boot.  include/uapi/linux/nsfs.h (before 6.18 linux/proc_ns.h)
-FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe, "ipc": 0xefffffff}
+#: The inodes of the namespaces that the kernel makes at boot.  include/uapi/linux/nsfs.h (before
+#: 6.18 linux/proc_ns.h)
+FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe,
+                    "ipc": 0xefffffff}
 #: What is there only inside: (path, kind).
 MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"))
 #: A tmpfs inside; outside firejail leaves an empty directory there.
@@ -133,7 +135,8 @@ def distributions():
     out.append(name)
     for like in found.get("ID_LIKE", "").split():
         # The clones count as RHEL does; other derivatives have numbers of their own.
-        out += [like + "-" + version.partition(".")[0]] * (like == "rhel" and bool(version)) + [like]
+        out += [like + "-" +
+                version.partition(".")[0]] * (like == "rhel" and bool(version)) + [like]
     return [item for position, item in enumerate(out) if item and item not in out[:position]]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of files: listed in pieces, renamed over nothing, and opened and removed below a directory.
+"""Lists, renames, opens and removes files below a directory's descriptor.
 
-What takes a directory's descriptor goes over no symlink and to no place outside: for trees that
-somebody else may have made, and may be changing while they are looked at.
+Other programs may have made these trees, and may change them meanwhile. So no symbolic link is
+followed, and no path leads out of the directory.
 """
 import errno
 import os
@@ -13,7 +13,7 @@ from .libc import bind, buffer, c_bytes, c_int, c_pointer, c_uint
 RENAME_NOREPLACE = 1
 O_PATH_DIRECTORY = mount.O_PATH_DIRECTORY
 NO_LINKS = mount.RESOLVE_BENEATH | mount.RESOLVE_NO_SYMLINKS | mount.RESOLVE_NO_MAGICLINKS
-#: So many bytes of a directory are read at a time; an entry has at most 280.
+#: Bytes of a directory that are read at a time.  An entry has at most 280.
 DIRECTORY_ROOM = 32768
 
 _getdents64 = bind("getdents64", c_int, c_pointer, c_uint)
@@ -21,14 +21,18 @@ _renameat2 = bind("renameat2", c_int, c_bytes, c_int, c_bytes, c_uint)
 
 
 def directory_room():
-    """A buffer for `next_names`."""
+    """Returns a buffer for `next_names`."""
     return buffer(DIRECTORY_ROOM)
 
 
 def next_names(fd, room):
-    """The next names (list of bytes) in a directory opened for reading, in its own order; [] at its end.  getdents64(2)
+    """Returns the next names of a directory, a list of bytes; [] at its end.  getdents64(2)
 
-    room: of `directory_room`.  A program can put a million names into one directory: they never lie in memory together.
+    fd: the directory, opened for reading.
+    room: of `directory_room`.
+
+    The names come in the directory's own order, without "." and "..". A program can put a million
+    names into one directory: they never lie in memory together. Raises OSError.
     """
     while True:
         size = _getdents64(fd, room, DIRECTORY_ROOM)
@@ -43,28 +47,42 @@ def next_names(fd, room):
 
 
 def rename_exclusive(directory, old, new):
-    """Renames `old` to `new` (bytes) below the directory (fd), and never over anything.  renameat2(2), Linux 3.15
+    """Renames a file and never replaces another.  renameat2(2), Linux 3.15
 
-    EEXIST: `new` is there; EINVAL: the file system does not know the flag.
+    directory: descriptor of the directory.
+    old, new: names in it, bytes.
+
+    Raises OSError: EEXIST if `new` exists; EINVAL if the file system lacks RENAME_NOREPLACE.
     """
     _renameat2(directory, old, directory, new, RENAME_NOREPLACE)
 
 
 def open_beneath(root, path, flags, mode=0):
-    """A descriptor of `path` (bytes, relative, b"" for the directory itself) below the directory `root` (fd).
+    """Opens a path below a directory and returns the descriptor.
 
-    Raises OSError: ELOOP or ENOTDIR where a component is a symlink, EXDEV or EINVAL where it would lead out.
+    root: descriptor of the directory.
+    path: relative, bytes; b"" for the directory itself.
+    flags, mode: as of open(2).
+
+    Raises OSError: ELOOP or ENOTDIR if a component is a symbolic link; EXDEV or EINVAL if the path
+    leads out.
     """
     return mount.open_in_root(root, path or b".", flags | os.O_NOFOLLOW, mode, NO_LINKS)
 
 
 def names(fd):
-    """The names (bytes) in the directory behind a descriptor, sorted."""
+    """Returns the names in a directory (descriptor) as sorted bytes."""
     return sorted(os.fsencode(name) for name in os.listdir(fd))
 
 
 def remove(parent, name):
-    """Removes `name` (bytes) below the directory `parent` (fd): a file, a link, or a whole tree.  Raises OSError."""
+    """Removes a file, a link or a whole tree.
+
+    parent: descriptor of the directory that holds it.
+    name: bytes.
+
+    Raises OSError.
+    """
     try:
         os.unlink(name, dir_fd=parent)
         return
@@ -90,10 +108,10 @@ def remove(parent, name):
 
 
 def _empty(top, path):
-    """Removes what is no directory from a directory; returns the directories in it."""
+    """Removes everything but directories from a directory; returns the paths of these."""
     fd = open_beneath(top, path, O_PATH_DIRECTORY)
     try:
-        os.chmod("/proc/self/fd/%d" % fd, 0o700)  # ours; its mode may bar us
+        os.chmod("/proc/self/fd/%d" % fd, 0o700)  # its mode may keep even its owner out
         listing = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
         try:
             inner = names(listing)

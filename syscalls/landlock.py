@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Landlock.  landlock(7), Documentation/userspace-api/landlock.rst"""
+"""Makes and enters Landlock domains.  landlock(7), Documentation/userspace-api/landlock.rst"""
 import os
 import struct
 
@@ -19,12 +19,15 @@ _restrict_self = bind("landlock_restrict_self", c_int, c_uint)
 
 
 def version():
-    """The Landlock ABI of this kernel.  ENOSYS: not built in; EOPNOTSUPP: not in the lsm= list."""
+    """Returns the Landlock ABI of this kernel, 1 or more.
+
+    Raises OSError: ENOSYS if the kernel has no Landlock; EOPNOTSUPP if it is not in the lsm= list.
+    """
     return _create_ruleset(None, 0, 1)
 
 
 def abi():
-    """`version`, 0 where there is none."""
+    """Returns `version`, or 0 on a kernel without Landlock."""
     try:
         return version()
     except OSError:
@@ -32,37 +35,54 @@ def abi():
 
 
 def handled_rights(version):
-    """The file system rights that an ABI knows, as a bit mask.  1: 5.13; 2 (REFER): 5.19; 3 (TRUNCATE): 6.2;
-    5 (IOCTL_DEV): 6.10."""
+    """Returns the file system rights of an ABI, a bit mask.
+
+    ABI 1: Linux 5.13; 2 (REFER): 5.19; 3 (TRUNCATE): 6.2; 5 (IOCTL_DEV): 6.10.
+    """
     return 0x1fff | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0) | \
         (IOCTL_DEV if version >= 5 else 0)
 
 
 def describe(rights):
-    """Rights in three words at most: read, write, execute.  They are those over contents, and over names with write."""
+    """Returns the rights over contents as words: read, write, execute, joined by commas.
+
+    The rights over names come with write.
+    """
     words = ((READ_FILE, "read"), (WRITE_FILE, "write"), (EXECUTE, "execute"))
     return ",".join(word for right, word in words if rights & right)
 
 
 def create_ruleset(version, rights=0, tcp=False, scopes=0):
-    """A new ruleset (fd, close-on-exec) that handles these rights: what no rule allows is then refused.
+    """Makes a ruleset and returns its descriptor, close-on-exec.
 
-    version: the kernel's ABI, which decides how long the structure may be; tcp: bind and connect (ABI 4, 6.7);
-    scopes: SCOPE_* bits (ABI 6, 6.12).  EINVAL: a right unknown to the kernel; ENOMSG: nothing handled.
+    version: the ABI of this kernel, which decides how long the structure may be.
+    rights: bit mask of the file system rights that are refused unless a rule allows them.
+    tcp: whether bind and connect are refused (ABI 4, Linux 6.7).
+    scopes: SCOPE_* bits (ABI 6, Linux 6.12).
+
+    Raises OSError: EINVAL for a right that the kernel does not know; ENOMSG if nothing is handled.
     """
-    attr = struct.pack("=3Q", rights, 3 if tcp and version >= 4 else 0, scopes if version >= 6 else 0)
+    attr = struct.pack("=3Q", rights, 3 if tcp and version >= 4 else 0,
+                       scopes if version >= 6 else 0)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     return _create_ruleset(attr, size, 0)
 
 
 def allow_beneath(ruleset, fd, rights):
-    """Allows rights on the file or below the directory behind `fd`.  EBADFD: a pipe or socket; EINVAL: rights that the
-    ruleset does not handle, or directory rights on a file."""
+    """Allows rights on a file, or below a directory.
+
+    ruleset: descriptor of the ruleset.
+    fd: descriptor of the file or directory.
+    rights: bit mask.
+
+    Raises OSError: EBADFD for a pipe or socket; EINVAL for rights that the ruleset does not handle,
+    or for directory rights on a file.
+    """
     _add_rule(ruleset, 1, struct.pack("=Qi", rights, fd), 0)
 
 
 def allow_path(ruleset, path, rights):
-    """`allow_beneath` for a path (bytes)."""
+    """Allows rights as `allow_beneath`, on a path (bytes)."""
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
         allow_beneath(ruleset, fd, rights)
@@ -71,5 +91,8 @@ def allow_path(ruleset, path, rights):
 
 
 def restrict_self(ruleset):
-    """Enters the domain.  From then on mount(2) is EPERM.  EPERM: no no_new_privs; E2BIG: 16 domains already."""
+    """Enters the domain of a ruleset (descriptor).  mount(2) is then EPERM.
+
+    Raises OSError: EPERM without no_new_privs; E2BIG in 16 domains already.
+    """
     _restrict_self(ruleset, 0)

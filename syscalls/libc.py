@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One libc handle, one error check, and `bind`, which turns a system call's name into a Python function.
+"""Turns the names of system calls into Python functions, with one error check.
 
-Every call goes through syscall(2) by number.  glibc's own wrappers are avoided on purpose: setresuid and friends signal
-every thread that glibc believes to exist (nptl/setxid.c), and after clone3 those threads are not there; and many of
-the calls used here have no wrapper in older libcs.  dlopen(NULL) finds the libc that the interpreter itself runs on,
-glibc or musl; ctypes.util.find_library would start helper processes.
+Every call goes through syscall(2) by number. glibc's own wrappers are avoided: setresuid and the
+like signal every thread that glibc believes to exist (nptl/setxid.c), and after clone3 those
+threads do not exist. Many of the calls also have no wrapper in older libcs. dlopen(NULL) finds the
+libc of the interpreter, glibc or musl. ctypes.util.find_library would start helper processes.
 
-All private C modules of CPython that mrunc uses are here, each with the public module to fall
-back on.  A start with the public ones takes so many times as long (Python 3.13, 40 interleaved
+All private C modules of CPython that mrunc uses are in this file, each with the public module as a
+fallback. A start with the public ones takes so many times as long (Python 3.13, 40 interleaved
 rounds of `run -- true`):
 
                          python3 mrunc.py   python3 -I -S mrunc.py
@@ -28,18 +28,20 @@ except ImportError:
 
 sockets = _socket
 signals = _signal
-#: All but those that C libraries keep for themselves and let nobody block: 32 and 33, musl 34 too.
+#: Without those that C libraries reserve and never let a program block: 32 and 33, musl 34 too.
 SIGNALS = [number for number in range(1, 65) if number not in (32, 33, 34)]
 
-#: cdecl; PYTHONAPI keeps the interpreter lock across the call: the child of clone3 is then the owner of it; USE_ERRNO.
+#: FUNCFLAG_CDECL, PYTHONAPI, USE_ERRNO.  PYTHONAPI keeps the interpreter lock across the call, so
+#: the child of clone3 owns it.
 _FLAGS = 0x1 | 0x4 | 0x8
 
 
 def bare():
-    """What is needed of ctypes, taken from the C module that it is made of: the package costs ten times as much to import.
+    """Returns the needed parts of ctypes from its C module; the package costs ten times as much.
 
-    Returns (types by code of the struct module, function factory, get_errno, addressof, sizeof).  The module is CPython's own
-    business: raises ImportError, AttributeError or TypeError where it isn't what it has been from 3.6 to 3.13.
+    Returns (types by code of the struct module, function factory, get_errno, addressof, sizeof).
+    The module is private to CPython. Raises ImportError, AttributeError or TypeError if it is not
+    as in 3.6 to 3.13.
     """
     import _ctypes
 
@@ -48,7 +50,8 @@ def bare():
         _flags_ = _FLAGS
         _restype_ = type(_ctypes._SimpleCData)("c_long", (_ctypes._SimpleCData,), {"_type_": "l"})
 
-    types = dict((code, type(_ctypes._SimpleCData)("c_" + code, (_ctypes._SimpleCData,), {"_type_": code}))
+    types = dict((code, type(_ctypes._SimpleCData)("c_" + code, (_ctypes._SimpleCData,),
+                                                   {"_type_": code}))
                  for code in "iILzPc")
     types["l"] = Function._restype_
     address = _ctypes.dlsym(_ctypes.dlopen(None, 0), "syscall")
@@ -56,9 +59,10 @@ def bare():
 
 
 def public():
-    """The same from ctypes itself."""
+    """Returns what `bare` returns, from ctypes."""
     import ctypes
-    types = {"i": ctypes.c_int, "I": ctypes.c_uint, "l": ctypes.c_long, "L": ctypes.c_ulong, "z": ctypes.c_char_p,
+    types = {"i": ctypes.c_int, "I": ctypes.c_uint, "l": ctypes.c_long, "L": ctypes.c_ulong,
+             "z": ctypes.c_char_p,
              "P": ctypes.c_void_p, "c": ctypes.c_char}
     libc = ctypes.PyDLL(None, use_errno=True)
 
@@ -80,11 +84,11 @@ c_size = c_ulong
 
 MACHINE = os.uname().machine
 BITS = sizeof(c_pointer) * 8
-#: The architecture whose numbers and filters are used, or None where mrunc has none (a 32-bit interpreter included: its
-#: calls would arrive under another architecture than the workload's).
+#: The architecture whose numbers and filters are used, or None if mrunc has none.  Also None for a
+#: 32-bit interpreter: its calls would have another architecture than the program's.
 ARCH = MACHINE if MACHINE in ("x86_64", "aarch64") and BITS == 64 else None
 
-#: That whose numbers are asked for: a tool that makes no call works on any machine.
+#: The architecture of the table of numbers: a tool that makes no call works on any machine.
 TABLE = ARCH or "x86_64"
 
 if TABLE == "aarch64":
@@ -97,16 +101,19 @@ AT_EMPTY_PATH = 0x1000
 
 
 def number(name):
-    """The number of a system call, -1 where this architecture has no such call."""
+    """Returns the number of a system call, or -1 if this architecture lacks it."""
     return NR.get(name, -1)
 
 
 def bind(name, *argtypes):
-    """A function that makes the system call `name` with arguments of these ctypes types.
+    """Returns a function that makes one system call.
 
-    c_pointer takes None, an address, `buffer` objects, and bytes that the kernel only reads.  Returns: callable(*args) ->
-    int; raises OSError(errno, text, name) where the kernel returns -1, and ENOSYS where the call does not exist on this
-    architecture.
+    name: of the call.
+    argtypes: ctypes types of its arguments. c_pointer takes None, an address, a Buffer, and bytes
+        that the kernel only reads.
+
+    The function returns an int. It raises OSError(errno, text, name) if the kernel returns -1, and
+    ENOSYS if this architecture lacks the call.
     """
     known, syscall = number(name), function()
     syscall.argtypes = (c_long,) + argtypes
@@ -121,7 +128,10 @@ def bind(name, *argtypes):
 
 
 def answers(calls):
-    """[errno, 0 for none] of system calls that are no deed: (name, integer arguments and None for a null pointer)."""
+    """Probes system calls with harmless arguments; returns the errno of each, 0 for success.
+
+    calls: [(name, arguments)], each argument an int or None for a null pointer.
+    """
     syscall, out = function(), []
     for name, arguments in calls:
         out.append(get_errno() if syscall(number(name), *arguments) == -1 else 0)
@@ -129,38 +139,52 @@ def answers(calls):
 
 
 class Buffer:
-    """Memory that the kernel may write to, an argument of system calls by its address.  room: bytearray; raw: its contents.
+    """Memory that the kernel may write to.  It is an argument of system calls, by its address.
 
-    An array of ctypes would be the same; but the type of each size is another, and takes 50 us and 3 kB to make.
+    room: bytearray.
+    raw: its contents as bytes.
+
+    A ctypes array would do the same, but making an array type for each size takes 50 us and 3 kB.
     """
 
     __slots__ = ("room", "held", "_as_parameter_")
 
     def __init__(self, room):
-        self.room, self.held = room, c_char.from_buffer(room)  # as long as it is held, the room stays where it is
+        # `held` keeps the room at its address.
+        self.room, self.held = room, c_char.from_buffer(room)
         self._as_parameter_ = c_pointer(_addressof(self.held))
 
     @property
     def raw(self):
-        """The bytes."""
+        """Returns the contents as bytes."""
         return bytes(self.room)
 
 
 def addressof(made):
-    """Where a Buffer lies."""
+    """Returns the address of a Buffer."""
     return made._as_parameter_.value
 
 
 def buffer(init, size=None):
-    """A Buffer: zeroed, of so many bytes, or holding the bytes `init` in `size` bytes (one more than there are unless said)."""
+    """Returns a Buffer, of zeros or of given bytes.
+
+    init: the number of zeros, or bytes.
+    size: of the memory for bytes; one more than there are unless given.
+    """
     if isinstance(init, int):
         return Buffer(bytearray(init))
     return Buffer(bytearray(init) + bytes(1 if size is None else size - len(init)))
 
 
 def string_array(strings):
-    """A NULL-terminated char *[] of byte strings (Buffer), as execve(2) takes them; keep a reference while it is in use."""
+    """Returns a NULL-terminated char *[] as execve(2) takes it, a Buffer.
+
+    strings: list of bytes.
+
+    The kernel reads it later: keep a reference while it is in use.
+    """
     words = [buffer(string) for string in strings]
-    made = buffer(struct.pack("=%dQ" % (len(words) + 1), *[addressof(word) for word in words] + [0]))
+    made = buffer(struct.pack("=%dQ" % (len(words) + 1),
+                              *[addressof(word) for word in words] + [0]))
     made.held = made.held, words
     return made

@@ -3,9 +3,10 @@
 
 
 def table(arch):
-    """The module nr_<arch>: NR {name: number}, ascending; AUDIT_ARCH; LAST, the highest number.
+    """Returns the module nr_<arch>.
 
-    Raises KeyError for an architecture that has no table.
+    Its names: NR, {name: number} in ascending order; AUDIT_ARCH; LAST, the highest number. Raises
+    KeyError for an architecture without a table.
     """
     if arch == "x86_64":
         from . import nr_x86_64 as found
@@ -17,6 +18,6 @@ def table(arch):
 
 
 def native():
-    """The table of the calls that libc.bind makes."""
+    """Returns the table of the calls that `libc.bind` makes."""
     from .libc import TABLE  # here: tables of numbers need no ctypes
     return table(TABLE)

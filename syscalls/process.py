@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes: creation in namespaces, identity, prctl(2), descriptors, exec, and the handles a supervisor needs."""
+"""Makes, changes, signals and watches processes."""
 import _thread
 import os
 import struct
@@ -8,10 +8,14 @@ from .libc import AT_EMPTY_PATH, addressof, bind, buffer, c_bytes, c_int, c_long
     c_size, c_uint, c_ulong, sockets
 
 CLONE_NEWTIME = 0x80
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET, CLONE_PIDFD = 0x10000000, 0x20000000, 0x40000000, 0x1000
-#: (name in /proc/PID/ns, flag) of what clone3 makes; a time namespace is entered after it.
-NAMESPACES = (("user", CLONE_NEWUSER), ("mnt", CLONE_NEWNS), ("pid", CLONE_NEWPID), ("uts", CLONE_NEWUTS),
+CLONE_NEWNS, CLONE_NEWCGROUP = 0x00020000, 0x02000000
+CLONE_NEWUTS, CLONE_NEWIPC = 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+CLONE_PIDFD = 0x1000
+#: (name in /proc/PID/ns, flag) of the namespaces that clone3 makes.  A time namespace is entered
+#: after it.
+NAMESPACES = (("user", CLONE_NEWUSER), ("mnt", CLONE_NEWNS), ("pid", CLONE_NEWPID),
+              ("uts", CLONE_NEWUTS),
               ("ipc", CLONE_NEWIPC), ("net", CLONE_NEWNET), ("cgroup", CLONE_NEWCGROUP))
 CLONE_INTO_CGROUP = 0x200000000
 SIGCHLD = 17
@@ -23,21 +27,23 @@ MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_EXEC = 0x1, 0x2, 0x10
 F_ADD_SEALS, F_GET_SEALS, ALL_SEALS = 1033, 1034, 0xf
 F_GETFL, F_SETFL, F_SETOWN, F_GETOWN, O_ASYNC = 3, 4, 8, 9, 0o20000
 ETOOMANYREFS = 109
-#: Held while the soft limit of descriptors is another one for a moment: two threads would restore each other's.
+#: Held while `send` raises the soft limit: two threads would restore each other's value.
 _raising = _thread.allocate_lock()
 SFD_FLAGS = 0o2004000  # SFD_CLOEXEC | SFD_NONBLOCK
 
 _clone3 = bind("clone3", c_pointer, c_size)
 #: flags, stack, parent_tid; the order of the other two differs between architectures: not used.
 _clone = bind("clone", c_ulong, c_ulong, c_pointer, c_ulong, c_ulong)
-_unshare = bind("unshare", c_int)
+#: (CLONE_NEW* bits).  Raises the errors of `clone3`.  unshare(2)
+unshare = bind("unshare", c_int)
 _setns = bind("setns", c_int, c_int)
 _setgroups = bind("setgroups", c_int, c_pointer)
 _setresuid = bind("setresuid", c_uint, c_uint, c_uint)
 _setresgid = bind("setresgid", c_uint, c_uint, c_uint)
 _setfsuid = bind("setfsuid", c_uint)
 _setfsgid = bind("setfsgid", c_uint)
-_setsid = bind("setsid")
+#: ().  EPERM: already the leader of a process group.  setsid(2)
+setsid = bind("setsid")
 _prctl_number = bind("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _prctl_pointer = bind("prctl", c_int, c_pointer, c_ulong, c_ulong, c_ulong)
 _close_range = bind("close_range", c_uint, c_uint, c_uint)
@@ -47,7 +53,8 @@ _pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
 _pidfd_open = bind("pidfd_open", c_int, c_uint)
 _signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
 _sethostname = bind("sethostname", c_bytes, c_size)
-_kill = bind("kill", c_int, c_int)
+#: (pid, signal), without Python's audit and signal checks.  kill(2)
+kill = bind("kill", c_int, c_int)
 _getpid = bind("getpid")
 _fcntl = bind("fcntl", c_int, c_int, c_long)
 _prlimit64 = bind("prlimit64", c_int, c_int, c_pointer, c_pointer)
@@ -55,34 +62,40 @@ _getrusage = bind("getrusage", c_int, c_pointer)
 _ioctl = bind("ioctl", c_int, c_ulong, c_pointer)
 _process_vm_readv = bind("process_vm_readv", c_int, c_pointer, c_ulong, c_pointer, c_ulong, c_ulong)
 _wait4 = bind("wait4", c_int, c_pointer, c_int, c_pointer)
-#: asm-generic/resource.h, in its order
-LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
+#: Names of limits, in the order of their numbers.  asm-generic/resource.h
+LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
+          "locks", "sigpending",
           "msgqueue", "nice", "rtprio", "rttime")
 _UNLIMITED = (1 << 64) - 1
-#: An int, and struct rusage, aligned as what init sends.
+#: An int and a struct rusage, aligned as in init's packet.
 _ENDED = struct.Struct("=i4x4q14q")
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # linux/pidfd.h
-#: struct pidfd_info: mask first, exit_code last
+#: struct pidfd_info: mask first, exit_code last.  linux/pidfd.h
 _PIDFD_INFO = struct.Struct("=Q52xi")
 PAGE = 4096
 _IOVEC = struct.Struct("=QQ").pack_into
 
 
 def clone3(namespaces, cgroup=-1):
-    """A child in new namespaces (CLONE_NEW* bits): (pid, pidfd), and (0, -1) in the child.  clone3(2), Linux 5.3
+    """Makes a child in new namespaces.  clone3(2), Linux 5.3
 
-    cgroup: the descriptor of the cgroup2 directory that it is born in, -1 for the caller's (CLONE_INTO_CGROUP, Linux 5.7);
-    a new cgroup namespace is then rooted there.  Without clone3 it is clone(2), which knows no cgroup (ENOSYS then); before
-    Linux 5.2 there is no pidfd (-1).
+    namespaces: CLONE_NEW* bits.
+    cgroup: descriptor of the cgroup2 directory that the child is born in (CLONE_INTO_CGROUP, Linux
+        5.7), where a new cgroup namespace has its root; -1 for the caller's.
 
-    The child runs on a copy of this process, like fork(2); no atfork handler runs, so it must be left by exec or
-    os._exit.  EPERM: user namespaces are switched off; ENOSPC: user.max_user_namespaces is used up (or 0);
-    EACCES: an AppArmor rule; EUSERS: nested too deeply.  Of the group: EACCES: no right to move there; EBUSY: it hands
-    controllers to children; EAGAIN: pids.max; EINVAL, E2BIG: a kernel without this.
+    Returns (pid, pidfd), and (0, -1) in the child. Without clone3 it calls `clone`, which knows no
+    cgroup (ENOSYS then). Before Linux 5.2 the pidfd is -1.
+
+    The child runs on a copy of this process, as after fork(2). No atfork handler runs, so it must
+    end by exec or os._exit. Raises OSError: EPERM if user namespaces are off; ENOSPC if
+    user.max_user_namespaces is used up; EACCES by an AppArmor rule; EUSERS if nested too deeply.
+    About the cgroup: EACCES without the right to move there; EBUSY if it hands controllers to
+    children; EAGAIN by pids.max; EINVAL or E2BIG on a kernel without the flag.
     """
     pidfd = buffer(struct.pack("=i", -1), 4)
     flags = namespaces | CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup >= 0 else 0)
-    arguments = struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, max(cgroup, 0))
+    arguments = struct.pack("=11Q", flags, addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0,
+                            max(cgroup, 0))
     try:
         pid = _clone3(arguments, 88 if cgroup >= 0 else 80)  # the field came with the flag
     except OSError as error:
@@ -93,11 +106,10 @@ def clone3(namespaces, cgroup=-1):
 
 
 def clone(namespaces):
-    """As clone3 without a control group, for Linux before 5.3 and filters that hide clone3.  clone(2)
+    """Makes a child as `clone3` without a cgroup, if clone3 is missing or hidden.  clone(2)
 
-    With no stack of its own the child goes on where the parent is, on a copy, as after fork(2).
-    The pidfd comes with the call (Linux 5.2; older kernels ignore the flag), or by pidfd_open, or
-    is -1.
+    Without a stack of its own the child goes on on a copy, as after fork(2). The pidfd comes with
+    the call (Linux 5.2; older kernels ignore the flag) or by pidfd_open, or is -1.
     """
     pidfd = buffer(struct.pack("=i", -1), 4)
     try:
@@ -117,15 +129,14 @@ def clone(namespaces):
     return pid, number
 
 
-def unshare(namespaces):
-    """unshare(2).  The errors of clone3."""
-    _unshare(namespaces)
-
-
 def enter_namespace(path, kind):
-    """Enters the namespace behind `path`; kind: its CLONE_NEW* bit.  setns(2); a time namespace: Linux 5.6
+    """Enters the namespace behind a path.  setns(2); a time namespace: Linux 5.6
 
-    EUSERS: a time namespace, and this process has threads; EPERM: no CAP_SYS_ADMIN over it.
+    path: a file of /proc/PID/ns.
+    kind: its CLONE_NEW* bit.
+
+    Raises OSError: EUSERS for a time namespace if this process has threads; EPERM without
+    CAP_SYS_ADMIN over it.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -135,9 +146,13 @@ def enter_namespace(path, kind):
 
 
 def set_identity(uid, gid, groups=True):
-    """Becomes uid and gid, real, effective and saved; groups: also drops all supplementary groups.  setresuid(2)
+    """Sets the real, effective and saved ids.  setresuid(2), setresgid(2), setgroups(2)
 
-    EPERM: no CAP_SETUID/CAP_SETGID, or setgroups is denied in this user namespace; EINVAL: the id has no mapping.
+    uid, gid: the new ids.
+    groups: whether to drop all supplementary groups first.
+
+    Raises OSError: EPERM without CAP_SETUID and CAP_SETGID, or if setgroups is denied in this user
+    namespace; EINVAL for an id without a mapping.
     """
     if groups:
         _setgroups(0, None)
@@ -146,60 +161,73 @@ def set_identity(uid, gid, groups=True):
 
 
 def set_file_identity(uid, gid):
-    """Makes uid and gid those by which files are opened and made.  setfsuid(2)
+    """Sets the ids by which files are opened and made.  setfsuid(2), setfsgid(2)
 
-    Drops the supplementary groups, too; capabilities over files go with it.  EPERM: it had no effect
-    (the call itself never says so), or setgroups is not allowed.
+    uid, gid: the new ids.
+
+    It drops the supplementary groups too, and capabilities over files go with the uid. Raises
+    OSError: EPERM if it had no effect (the call itself never says so), or if setgroups is not
+    allowed.
     """
     _setgroups(0, None)
-    nobody = 0xffffffff  # is no id, and asks for the present one
+    nobody = 0xffffffff  # no id: the call changes nothing and returns the present one
     for change, number in ((_setfsgid, gid), (_setfsuid, uid)):
         change(number)
         if change(nobody) & 0xffffffff != number:
             raise OSError(1, os.strerror(1), "setfsuid")
 
 
-def setsid():
-    """setsid(2).  EPERM: already the leader of a process group."""
-    _setsid()
-
-
 def set_parent_death_signal(number):
-    """prctl(PR_SET_PDEATHSIG).  Sent when the *thread* that created us ends; cleared by any change of credentials."""
+    """Sets the signal that this process gets when its parent ends.  prctl(PR_SET_PDEATHSIG)
+
+    The parent is the *thread* that made it. Any change of credentials clears it.
+    """
     _prctl_number(PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def get_parent_death_signal():
-    """prctl(PR_GET_PDEATHSIG): the signal's number, 0 for none."""
+    """Returns the parent death signal, 0 for none.  prctl(PR_GET_PDEATHSIG)"""
     out = buffer(4)
     _prctl_pointer(PR_GET_PDEATHSIG, addressof(out), 0, 0, 0)
     return struct.unpack("=i", out.raw)[0]
 
 
 def set_child_subreaper(value):
-    """prctl(PR_SET_CHILD_SUBREAPER), 0 or 1: whether orphans among our descendants become our children.  Linux 3.4"""
+    """Sets whether (0 or 1) orphaned descendants become our children.  Linux 3.4
+
+    prctl(PR_SET_CHILD_SUBREAPER)
+    """
     _prctl_number(PR_SET_CHILD_SUBREAPER, value, 0, 0, 0)
 
 
 def get_child_subreaper():
-    """prctl(PR_GET_CHILD_SUBREAPER): 0 or 1."""
+    """Returns 0 or 1.  prctl(PR_GET_CHILD_SUBREAPER)"""
     out = buffer(4)
     _prctl_pointer(PR_GET_CHILD_SUBREAPER, addressof(out), 0, 0, 0)
     return struct.unpack("=i", out.raw)[0]
 
 
 def set_dumpable(value):
-    """prctl(PR_SET_DUMPABLE), 0 or 1: whether /proc/PID belongs to the process's own user.  exec sets it to 1."""
+    """Sets whether (0 or 1) /proc/PID belongs to the process's own user.  exec sets it to 1.
+
+    prctl(PR_SET_DUMPABLE)
+    """
     _prctl_number(PR_SET_DUMPABLE, value, 0, 0, 0)
 
 
 def set_no_new_privs():
-    """prctl(PR_SET_NO_NEW_PRIVS): exec can never grant privileges again.  Irrevocable.  Linux 3.5"""
+    """Makes exec grant no privileges from now on, irrevocably.  Linux 3.5
+
+    prctl(PR_SET_NO_NEW_PRIVS)
+    """
     _prctl_number(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def inheritable():
-    """[descriptor] from 3 on that exec would keep, where cloexec_from does not work.  Needs /proc."""
+    """Returns the descriptors from 3 on that exec would keep, a list.
+
+    Stands in for `cloexec_from` on older kernels. Needs /proc.
+    """
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -211,25 +239,35 @@ def inheritable():
 
 
 def cloexec_from(first):
-    """Marks every descriptor from `first` on close-on-exec.  close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11"""
+    """Marks every descriptor from `first` on close-on-exec.  close_range(2), Linux 5.11
+
+    Raises OSError: EINVAL before Linux 5.11, ENOSYS before 5.9.
+    """
     _close_range(first, 0xffffffff, CLOSE_RANGE_CLOEXEC)
 
 
 def execveat(fd, argv, envp):
-    """Executes the file behind `fd`; argv, envp from libc.string_array.  Returns only by raising.  execveat(2), 3.19
+    """Executes the file behind a descriptor; returns only by raising.  execveat(2), Linux 3.19
 
-    E2BIG: arguments and environment too long; EACCES: the file's mount is noexec.
+    fd: of the file.
+    argv, envp: of `libc.string_array`.
+
+    Raises OSError: E2BIG if arguments and environment are too long; EACCES if the mount is noexec.
     """
     _execveat(fd, b"", argv, envp, AT_EMPTY_PATH)
 
 
 def send(sock, data, fds=()):
-    """Sends one packet, with descriptors; returns how many bytes went.  unix(7)
+    """Sends one packet, with descriptors; returns the number of bytes sent.  unix(7)
 
-    The kernel refuses descriptors with ETOOMANYREFS while all processes of our uid together have more of them on
-    their way than our own soft RLIMIT_NOFILE (net/unix/scm.c, too_many_unix_fds).  Other programs of the user can
-    bring that about, so the limit is raised to the hard one for this call.  Raises OSError: ETOOMANYREFS, more
-    than that are on their way.
+    sock: a socket.
+    data: bytes.
+    fds: descriptors.
+
+    The kernel refuses descriptors (ETOOMANYREFS) while the processes of our uid together have more
+    in flight than our soft RLIMIT_NOFILE (net/unix/scm.c, too_many_unix_fds). Other programs of the
+    user can cause that, so this call raises the soft limit to the hard one. Raises OSError:
+    ETOOMANYREFS if more than that are in flight.
     """
     if not fds:
         return sock.send(data)
@@ -250,9 +288,11 @@ def send(sock, data, fds=()):
 
 
 def sealed_program(image):
-    """`image` (bytes of a static program) as a sealed, executable memfd.  memfd_create(2), Linux 3.17
+    """Returns the descriptor of a sealed, executable memfd.  memfd_create(2), Linux 3.17
 
-    EACCES: vm.memfd_noexec is 2.
+    image: bytes of a static program.
+
+    Raises OSError: EACCES if vm.memfd_noexec is 2; EPERM if the seals had no effect.
     """
     try:
         fd = _memfd_create(b"init", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC)
@@ -270,7 +310,10 @@ def sealed_program(image):
 
 
 def get_limit(name):
-    """(soft, hard) of our own limit of this name of LIMITS; -1: none.  prlimit(2)"""
+    """Returns (soft, hard) of a resource limit of this process, -1 for none.  prlimit(2)
+
+    name: of LIMITS.
+    """
     out = buffer(16)
     _prlimit64(0, LIMITS.index(name), None, addressof(out))
     soft, hard = struct.unpack("=2Q", out.raw)
@@ -278,16 +321,21 @@ def get_limit(name):
 
 
 def set_limit(name, soft, hard, pid=0):
-    """Sets our own, or those of the process `pid`; from 1 << 63 on, and -1, none.  prlimit(2)
+    """Sets a resource limit.  prlimit(2)
 
-    EPERM: above the hard limit that is, or another user's process; EINVAL: soft is above hard.
+    name: of LIMITS.
+    soft, hard: the values; -1, and from 1 << 63 on, mean none.
+    pid: of the process, 0 for this one.
+
+    Raises OSError: EPERM above the present hard limit, or for another user's process; EINVAL if
+    soft is above hard.
     """
     words = [_UNLIMITED if value >= 1 << 63 or value < 0 else value for value in (soft, hard)]
     _prlimit64(pid, LIMITS.index(name), struct.pack("=2Q", *words), None)
 
 
 def usage():
-    """Seconds of processor time that this process has used, (user, system).  getrusage(2)"""
+    """Returns this process's processor time, (user, system) in seconds.  getrusage(2)"""
     out = buffer(144)
     _getrusage(0, addressof(out))
     user, user_us, system, system_us = struct.unpack_from("=4q", out.raw)
@@ -295,32 +343,39 @@ def usage():
 
 
 class Usage(tuple):
-    """The sixteen numbers of a struct rusage, times in seconds: as resource.struct_rusage, which is one more file to load."""
+    """The sixteen numbers of a struct rusage, times in seconds.
 
-    ru_utime, ru_stime, ru_maxrss, ru_inblock, ru_oublock = [property(lambda self, at=at: self[at]) for at in (0, 1, 2, 9, 10)]
+    As resource.struct_rusage, without loading that module.
+    """
+
+    ru_utime, ru_stime, ru_maxrss, ru_inblock, ru_oublock = [
+        property(lambda self, at=at: self[at]) for at in (0, 1, 2, 9, 10)]
 
 
 def ended(record):
-    """(wait status, Usage) of 152 bytes."""
+    """Returns (wait status, Usage) of the 152 bytes that wait4 or init gives."""
     status, user, user_us, system, system_us, *counts = _ENDED.unpack(record)
     return status, Usage([user + user_us / 1e6, system + system_us / 1e6] + counts)
 
 
 def wait(pid):
-    """Waits until a child has ended: (wait status, Usage).  ECHILD: it is none of ours.  wait4(2)"""
+    """Waits until a child has ended; returns (wait status, Usage).  wait4(2)
+
+    Raises OSError: ECHILD if it is no child of ours.
+    """
     out = buffer(_ENDED.size)
     while True:
         try:
             _wait4(pid, addressof(out), 0, addressof(out) + 8)
             return ended(out.raw)
         except InterruptedError:
-            pass  # by a signal that a handler of Python's has had by now
+            pass  # a handler of Python's has taken the signal by now
 
 
 def notify_io(sock):
-    """Has SIGIO sent to this process when something happens on the socket; survives exec.  fcntl(2), F_SETOWN
+    """Makes the kernel send SIGIO to this process when something happens on a socket.
 
-    Returns whether the kernel says that it is so.
+    It survives exec. Returns whether the kernel confirms it. fcntl(2), F_SETOWN
     """
     fd = sock.fileno()
     _fcntl(fd, F_SETOWN, _getpid())
@@ -329,60 +384,75 @@ def notify_io(sock):
 
 
 def pidfd_open(pid):
-    """A descriptor (close-on-exec) for a process, readable when it has ended.  ESRCH: there is none.  pidfd_open(2), 5.3"""
+    """Returns a pidfd, close-on-exec, readable when the process has ended.  pidfd_open(2), 5.3
+
+    Raises OSError: ESRCH if there is no such process.
+    """
     return _pidfd_open(pid, 0)
 
 
 def pidfd_kill(pidfd, number):
-    """Sends a signal to the process behind a pidfd.  ESRCH: it has ended.  pidfd_send_signal(2), Linux 5.1"""
+    """Sends a signal to the process behind a pidfd.  pidfd_send_signal(2), Linux 5.1
+
+    Raises OSError: ESRCH if it has ended.
+    """
     _pidfd_send_signal(pidfd, number, None, 0)
 
 
 def pidfd_status(pidfd):
-    """Returns the wait status behind a pidfd once the parent has taken it, else None.  Linux 6.15
+    """Returns the wait status behind a pidfd once the parent has taken it, else None.
 
-    OSError (ENOTTY, ESRCH): a kernel that tells it to nobody but the parent.  ioctl PIDFD_GET_INFO
+    ioctl PIDFD_GET_INFO, Linux 6.15. Raises OSError: ENOTTY or ESRCH on a kernel that tells it only
+    to the parent.
     """
     info = buffer(_PIDFD_INFO.pack(PIDFD_INFO_EXIT, 0), _PIDFD_INFO.size)
     try:
         _ioctl(pidfd, PIDFD_GET_INFO, info)
     except ProcessLookupError:
-        # Linux 6.15 to 6.18 look for the status first and for the process afterwards: taken in
-        # between, it has neither.
+        # Linux 6.15 to 6.18 look for the status first and for the process afterwards.  A parent
+        # that takes the status in between leaves neither.
         _ioctl(pidfd, PIDFD_GET_INFO, info)
     mask, found = _PIDFD_INFO.unpack(info.raw)
     return found if mask & PIDFD_INFO_EXIT else None
 
 
 def has_ended(pid):
-    """Whether a child has ended, whatever signal that sends; it is not waited for.  waitid(2)"""
+    """Returns whether a child has ended, and does not reap it.  waitid(2)
+
+    It finds also a child that ends without SIGCHLD (__WALL).
+    """
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL) is not None
 
 
-def kill(pid, number):
-    """kill(2) without Python's audit and signal checks."""
-    _kill(pid, number)
-
-
 def signal_descriptor(numbers):
-    """A non-blocking signalfd(2) for these signal numbers, which must be blocked.  Each read gives 128 bytes; the first
-    four are the number."""
+    """Returns a non-blocking signalfd(2) for signals, which must be blocked.
+
+    numbers: of the signals.
+
+    Each read gives 128 bytes; the first four are the number.
+    """
     mask = sum(1 << (number - 1) for number in numbers)
     return _signalfd4(-1, struct.pack("=Q", mask), 8, SFD_FLAGS)
 
 
 def set_hostname(name):
-    """sethostname(2), bytes of at most 64.  EPERM: no CAP_SYS_ADMIN in the owner of the uts namespace."""
+    """Sets the host name, at most 64 bytes.  sethostname(2)
+
+    Raises OSError: EPERM without CAP_SYS_ADMIN in the owner of the uts namespace.
+    """
     _sethostname(name, len(name))
 
 
 def control_pair():
-    """Two ends of a SOCK_SEQPACKET socket pair, close-on-exec.  unix(7)"""
+    """Returns two ends of a SOCK_SEQPACKET socket pair, close-on-exec.  unix(7)"""
     return sockets.socketpair(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
 
 
 class Reader:
-    """Reads up to a page of a process's memory into one buffer; for one thread.  process_vm_readv(2)"""
+    """Reads a process's memory into one buffer, up to a page; for one thread.
+
+    process_vm_readv(2)
+    """
 
     def __init__(self):
         self._page = buffer(PAGE)
@@ -391,11 +461,14 @@ class Reader:
         self._at = addressof(self._own), addressof(self._other)
 
     def read(self, pid, address, size):
-        """Returns size bytes (at most PAGE) at an address; fewer where the memory ends.
+        """Returns the bytes at an address; fewer where the memory ends.
 
         pid: of a process or thread.
-        EPERM: no right (ptrace(2), "Ptrace access mode checking"); EFAULT: nothing is mapped there;
-        ESRCH: it is gone; ENOSYS: a kernel without the call.
+        address: in its memory.
+        size: in bytes, at most PAGE.
+
+        Raises OSError: EPERM without the right (ptrace(2), "Ptrace access mode checking"); EFAULT
+        if nothing is mapped there; ESRCH if it is gone; ENOSYS on a kernel without the call.
         """
         _IOVEC(self._own.room, 0, self._here, size)
         _IOVEC(self._other.room, 0, address, size)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any system call by name or number, as hostile code makes it, and machine code: what the probes of `selftest` are made of."""
+"""Makes any system call as hostile code does, and runs machine code, for `selftest`."""
 import ctypes
 import mmap
 import os
@@ -23,9 +23,12 @@ def _word(value):
 
 
 def call(what, *arguments):
-    """One system call.  what: name or number; arguments: int, bytes, None (0) or buffers.
+    """Makes one system call and returns an int.
 
-    Returns: int.  Raises OSError(errno, text, name), also ENOSYS for a name that this architecture has no number for.
+    what: its name or number.
+    arguments: int, bytes, None (0) or Buffer.
+
+    Raises OSError(errno, text, name); ENOSYS for a name that this architecture lacks.
     """
     known = what if isinstance(what, int) else number(what)
     result = _syscall(ctypes.c_long(known), *[_word(argument) for argument in arguments])
@@ -36,7 +39,7 @@ def call(what, *arguments):
 
 
 def wide(number):
-    """A value whose low 32 bits are `number` and whose upper half is not empty: the kernel drops the half of an int."""
+    """Returns a number with bit 32 set.  The kernel drops the upper half of an int."""
     return number | 1 << 32
 
 
@@ -48,21 +51,25 @@ def _code(code, flags):
 
 
 def execute(code, *arguments):
-    """Runs machine code (bytes) as a C function of longs; returns its result."""
+    """Runs machine code (bytes) as a C function of longs and returns its result."""
     area, address = _code(code, 0)
     return ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * len(arguments))(address)(*arguments)
 
 
 #: push rbx; eax, ebx, ecx, edx = arguments; int 0x80; sign-extend; pop rbx; ret
-_INT80 = bytes(bytearray((0x53, 0x89, 0xf8, 0x89, 0xf3, 0x49, 0x89, 0xd0, 0x89, 0xca, 0x44, 0x89, 0xc1, 0xcd, 0x80,
+_INT80 = bytes(bytearray((0x53, 0x89, 0xf8, 0x89, 0xf3, 0x49, 0x89, 0xd0, 0x89, 0xca, 0x44, 0x89,
+                          0xc1, 0xcd, 0x80,
                           0x48, 0x98, 0x5b, 0xc3)))
 
 
 def int80(number, first=0, second=0, third=0):
-    """A system call of the 32-bit table from 64-bit code; returns what the kernel returned, -errno included."""
+    """Makes a 32-bit system call from 64-bit code; returns the kernel's value, also -errno."""
     return execute(_INT80, number, first, second, third)
 
 
 def low_memory(data):
-    """(keeper, address below 4 GiB) of a copy of the bytes: what a 32-bit call can point to."""
+    """Returns (object that keeps it, address below 4 GiB) of a copy of the bytes.
+
+    A 32-bit call can point only there.
+    """
     return _code(data, MAP_32BIT)

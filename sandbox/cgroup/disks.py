@@ -9,7 +9,8 @@ from ..proc import MOUNTS, mounts, read
 
 #: How often a layer may lie on a layer before the search ends.
 DEEPEST = 8
-#: File systems whose writes from the page cache belong to the group that made them.  cgroup-v2.rst, "Writeback"
+#: File systems whose writes from the page cache belong to the group that made them.  cgroup-v2.rst,
+#: "Writeback"
 WRITEBACK = (b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs")
 
 
@@ -41,8 +42,11 @@ class Disks:
         if os.major(found.st_dev):
             return self.whole(found.st_dev), kind
         if kind == b"overlay" and depth < DEEPEST:
-            layers = [word.partition(b"=")[2] for word in words if word.startswith((b"upperdir=", b"lowerdir="))]
-            layers = [layer.split(b":")[0] for layer in sorted(layers, key=lambda layer: b"upperdir=" + layer not in words)]
+            layers = [word.partition(b"=")[2] for word in words
+                      if word.startswith((b"upperdir=", b"lowerdir="))]
+            layers = [layer.split(b":")[0]
+                      for layer in sorted(layers, key=lambda layer: b"upperdir=" +
+                                          layer not in words)]
             for layer in layers:
                 if layer.startswith(b"/") and os.path.exists(layer):
                     return self.find(layer, depth + 1)
@@ -58,7 +62,8 @@ class Disks:
                                   "limit" % show(kind),
                            remedy="name a disk: %s%s" % (
                                option("io_write", "/dev/NAME:BPS"),
-                               "; what the program writes to a tmpfs is memory, which %s bounds" % option("memory")
+                               "; what the program writes to a tmpfs is memory, which %s bounds" %
+                               option("memory")
                                if kind in (b"tmpfs", b"ramfs") else ""))
 
     def whole(self, device):
@@ -94,7 +99,8 @@ def rates(reads, writes, sources, written=(), disks=None):
                 raise usage(option(name), "no source of the host is shown, so no disk is meant",
                             "name it: " + option(name, "/dev/NAME:BPS"))
             for place in sources if device is None else [device]:
-                disk = _named(place, disks, name) if device is not None else disks.below(os.path.abspath(place))
+                disk = _named(place, disks,
+                              name) if device is not None else disks.below(os.path.abspath(place))
                 found = out.setdefault(disk, {})
                 found[key] = min(rate, found.get(key, rate))
     for place in written if writes else ():
@@ -112,7 +118,8 @@ def _held(place, disks, limited):
         return  # no disk below it
     if "wbps" in limited.get(name, ()) and kind not in WRITEBACK:
         raise SandboxError("limits", show(place), control="limits.io",
-                           reason="what is written on %s is not counted by control group, so %s would not hold" % (
+                           reason="what is written on %s is not counted by control group, so %s "
+                                  "would not hold" % (
                                   show(kind), option("io_write")),
                            remedy="write to one of: " + show(b" ".join(WRITEBACK)))
 

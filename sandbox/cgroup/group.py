@@ -19,7 +19,8 @@ from ..part import Part
 
 SIGKILL = 9
 LOCK = 2 | 4  # LOCK_EX | LOCK_NB
-#: How long the end may take: an uninterruptible process is waited for, then left to the next run's sweep.
+#: How long the end may take: an uninterruptible process is waited for, then left to the next run's
+#: sweep.
 END_DEADLINE = 10.0
 NAME_TRIES = 20
 #: At most so often the split of the memory is read while the limit is being touched.
@@ -54,10 +55,13 @@ class Group:
                 self.settings.append(setting)
             elif setting.control in best_effort:
                 self.notes[setting.control] = why
-                self.settings = [other for other in self.settings if other.control != setting.control]
+                self.settings = [other for other in self.settings
+                                 if other.control != setting.control]
             else:
-                raise SandboxError("limits", named(setting.control), reason=why, control=setting.control,
-                                   remedy="%s runs without this limit" % option("best_effort", setting.control))
+                raise SandboxError("limits", named(setting.control), reason=why,
+                                   control=setting.control,
+                                   remedy="%s runs without this limit" %
+                                   option("best_effort", setting.control))
 
     def take(self, pid):
         """Moves a process in that could not be cloned into the group; it must not have done anything yet.  Raises OSError."""
@@ -79,7 +83,8 @@ class Group:
         if not inside or os.path.basename(own) != os.path.basename(self.path):
             return False, "pid 1 of the sandbox is not in the group"
         wrong = [(setting, value) for setting, value in values if not setting.shown_by(value)]
-        shown = ", ".join("%s %s" % (setting.file, value.replace("\n", "; ")) for setting, value in wrong or values)
+        shown = ", ".join("%s %s" % (setting.file, value.replace("\n", "; "))
+                          for setting, value in wrong or values)
         return bool(values) and not wrong, "cgroup v2, %s (%s)" % (shown or "no file", self.mechanism)
 
     def start_counting(self):
@@ -114,7 +119,8 @@ class Group:
     def sample(self):
         """Remembers how the memory is made up when it is the most so far."""
         counts = self.counts("memory.stat")
-        seen = dict((key, counts.get(key, 0)) for key in ("anon", "file", "shmem", "kernel", "sock"))
+        seen = dict((key, counts.get(key, 0))
+                    for key in ("anon", "file", "shmem", "kernel", "sock"))
         if counts and sum(seen.values()) - seen["shmem"] >= sum(self.split.values()) - self.split.get("shmem", 0):
             self.split = seen
 
@@ -140,7 +146,8 @@ class Group:
             write(os.path.join(self.path, "cgroup.freeze"), "1")
             while not self.wait_empty(0) and time.monotonic() < end:
                 for pid in text(os.path.join(self.path, "cgroup.procs")).split():
-                    if pid != "0":  # a process outside our pid namespace; kill(0) would be ourselves
+                    # A process outside our pid namespace; kill(0) would be ourselves.
+                    if pid != "0":
                         _signal(int(pid))
                 self.wait_empty(0.01)
         except OSError:
@@ -190,9 +197,12 @@ class Group:
 
     def _read_evidence(self):
         memory, pids, cpu = self.counts("memory.events"), self.counts("pids.events"), self.counts("cpu.stat")
-        found = {"oom": memory.get("oom"), "oom_kill": memory.get("oom_kill"), "memory_max": memory.get("max"),
-                 "pids_max": pids.get("max"), "memory_peak": self.number("memory.peak"), "pids_peak": self.number("pids.peak"),
-                 "throttled": cpu.get("nr_throttled"), "throttled_usec": cpu.get("throttled_usec"), "split": self.split,
+        found = {"oom": memory.get("oom"), "oom_kill": memory.get("oom_kill"),
+                 "memory_max": memory.get("max"),
+                 "pids_max": pids.get("max"), "memory_peak": self.number("memory.peak"),
+                 "pids_peak": self.number("pids.peak"),
+                 "throttled": cpu.get("nr_throttled"), "throttled_usec": cpu.get("throttled_usec"),
+                 "split": self.split,
                  "user_s": None, "system_s": None, "read_bytes": None, "write_bytes": None}
         if "user_usec" in cpu:
             found["user_s"] = (cpu["user_usec"] - self.before[0]) / 1e6
@@ -215,7 +225,8 @@ class Group:
             pass
         if self.place.ours:
             try:
-                os.rmdir(self.place.directory)  # the last one turns off the light; EBUSY where others run
+                # The last one turns off the light; EBUSY where others run.
+                os.rmdir(self.place.directory)
             except OSError:
                 pass
         return gone
@@ -291,7 +302,8 @@ def enter(settings, best_effort, notes):
         if group is not None:
             group.remove()
         if isinstance(error, OSError):
-            raise SandboxError("limits", "control group", error.errno, "%s: %s" % (error.filename, error.strerror))
+            raise SandboxError("limits", "control group", error.errno,
+                               "%s: %s" % (error.filename, error.strerror))
         raise
     return group, group.notes
 

@@ -10,7 +10,8 @@ from ..caller import option
 from ..controls import CONTROLS
 
 #: control -> controller of the kernel
-OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids", "limits.io": "io"}
+OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids",
+            "limits.io": "io"}
 PERIOD = 100000  # microseconds, the kernel's own default of cpu.max
 
 
@@ -57,7 +58,8 @@ def settings(spec, devices):
     """[Setting] for a Spec.  devices: {`MAJOR:MINOR`: {"rbps" or "wbps": bytes per second}}."""
     out = []
     if spec.memory is not None:
-        out += [Setting("limits.memory", "memory.max", "%d" % spec.memory), Setting("limits.memory", "memory.swap.max", "0"),
+        out += [Setting("limits.memory", "memory.max", "%d" % spec.memory),
+                Setting("limits.memory", "memory.swap.max", "0"),
                 Setting("limits.memory", "memory.oom.group", "1")]
     if spec.pids is not None:
         out.append(Setting("limits.pids", "pids.max", "%d" % spec.pids))
@@ -72,7 +74,8 @@ def settings(spec, devices):
 def sources(spec):
     """[path] of the host whose disks the I/O limits mean when none is named: everything of the host's that was asked for."""
     found = [source for source, _ in spec.ro + spec.rw]
-    return found + ([os.getcwdb()] if spec.here else []) + ([spec.rootfs] if spec.rootfs is not None else [])
+    return found + ([os.getcwdb()] if spec.here
+                    else []) + ([spec.rootfs] if spec.rootfs is not None else [])
 
 
 def plan(spec):
@@ -86,7 +89,8 @@ def plan(spec):
     if spec.io_read or spec.io_write:
         from . import disks
         try:
-            devices = disks.rates(spec.io_read, spec.io_write, sources(spec), [source for source, _ in spec.rw])
+            devices = disks.rates(spec.io_read, spec.io_write, sources(spec),
+                                  [source for source, _ in spec.rw])
         except SandboxError as error:
             if error.control not in spec.best_effort:
                 raise

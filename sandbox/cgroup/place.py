@@ -11,7 +11,8 @@ from ..caller import option
 from ..errors import SandboxError
 from ..proc import MOUNTS, parse, text
 
-#: Root's subtree.  Controllers that it hands on can't be taken from the root group by others meanwhile.
+#: Root's subtree.  Controllers that it hands on can't be taken from the root group by others
+#: meanwhile.
 SUBTREE = "mrunc"
 #: Where the processes of a delegated group go, for a group with children may hold none.
 LEAF = "mrunc-super"
@@ -92,7 +93,8 @@ def own_group(text):
 
 def v1_controllers(text):
     """{name} of the controllers that hang in a v1 hierarchy.  text: /proc/self/cgroup"""
-    return {name for line in text.splitlines() if not line.startswith("0::") for name in line.split(":", 2)[1].split(",")
+    return {name for line in text.splitlines() if not line.startswith("0::")
+            for name in line.split(":", 2)[1].split(",")
             if name and not name.startswith("name=")}
 
 
@@ -161,9 +163,11 @@ def look(host, need):
         raise Unavailable("%s: %s" % (error.filename, error.strerror), "cgroup-none")
     for name in sorted(need - here):
         if OLD_NAMES.get(name, name) in host.v1:
-            raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name, "cgroup-v1")
+            raise Unavailable("the %s controller belongs to cgroup v1 here (a hybrid host)" % name,
+                              "cgroup-v1")
         if name in host.disabled or OLD_NAMES.get(name, name) in host.disabled:
-            raise Unavailable("the kernel was started without the %s controller" % name, "cgroup-disabled", controller=name)
+            raise Unavailable("the kernel was started without the %s controller" % name,
+                              "cgroup-disabled", controller=name)
         if host.uid == 0:
             raise Unavailable("the %s controller is not in %s" % (name, point), "cgroup-lacks")
 
@@ -205,7 +209,8 @@ def find(host, need):
             return Place(directory, how)
         except OSError as error:
             tried.append("%s: %s" % (directory[len(point):] or "/", error.strerror))
-    raise Unavailable("no group was delegated that has %s (%s)" % (" ".join(sorted(need)) or "children", "; ".join(tried)),
+    raise Unavailable("no group was delegated that has %s (%s)" %
+                      (" ".join(sorted(need)) or "children", "; ".join(tried)),
                       "cgroup-user")
 
 
@@ -230,11 +235,13 @@ def _hand_down(directory, need, leave=False):
     """Has a group's children get the controllers, and reads it back.  leave: its processes move to a leaf first."""
     missing = need - handed_down(directory)
     if missing - controllers(directory):
-        raise OSError(errno.ENOENT, "not handed down to it: %s" % " ".join(sorted(missing - controllers(directory))))
+        raise OSError(errno.ENOENT, "not handed down to it: %s" %
+                      " ".join(sorted(missing - controllers(directory))))
     if leave:
         _move_to_leaf(directory)
     if missing:
-        write(directory + "/cgroup.subtree_control", " ".join("+" + name for name in sorted(missing)))
+        write(directory + "/cgroup.subtree_control",
+              " ".join("+" + name for name in sorted(missing)))
         if need - handed_down(directory):
             raise OSError(errno.EIO, "controllers were not handed down", directory)
 
@@ -278,7 +285,8 @@ def choose(settings, best_effort, host=None):
             if control not in best_effort:
                 if place is not None and place.ours:
                     _leave(place)
-                raise SandboxError("limits", limits.named(control), reason=error.why, control=control,
+                raise SandboxError("limits", limits.named(control), reason=error.why,
+                                   control=control,
                                    remedy=_or_without(error.remedy, control))
             notes[control] = error.why
     return place, have, notes

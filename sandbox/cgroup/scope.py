@@ -45,7 +45,8 @@ def decide(facts, need):
     if facts.handed is not None and need - facts.handed:
         lacking = " ".join(sorted(need - facts.handed))
         from .. import remedies
-        raise SandboxError("limits", "the user's systemd manager", remedy=remedies.line("cgroup-io"),
+        raise SandboxError("limits", "the user's systemd manager",
+                           remedy=remedies.line("cgroup-io"),
                            reason="systemd does not delegate %s to users here" % lacking)
     return [facts.systemd_run, "--user", "--scope", "--quiet", "--collect",
             "--unit=" + unit(facts.pid, os.urandom(4).hex()), "-p", "Delegate=yes", "--"], None
@@ -76,15 +77,18 @@ def _rehearse(words):
     """Its failure after we have become it would look like the program's own exit status."""
     import subprocess
     name = [word for word in words if word.startswith("--unit=")][0]
-    rehearsal = [word if word != name else name.replace(".scope", "-try.scope") for word in words] + ["/bin/true"]
+    rehearsal = [word if word != name else name.replace(".scope", "-try.scope")
+                 for word in words] + ["/bin/true"]
     try:
-        done = subprocess.run(rehearsal, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        done = subprocess.run(rehearsal, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE,
                               timeout=PATIENCE)
         why = done.stderr.decode("utf-8", "replace").strip() if done.returncode else None
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
     if why is not None:
-        raise SandboxError("limits", "systemd-run --user --scope", reason=why or "failed without a word",
+        raise SandboxError("limits", "systemd-run --user --scope",
+                           reason=why or "failed without a word",
                            remedy="in a login session: systemctl --user status; or run as root")
 
 
@@ -115,11 +119,14 @@ def read_facts(own, point, environ):
     except OSError:
         pass
     return Facts(uid=uid, pid=os.getpid(), own=own, runtime=runtime, handed=handed,
-                 manager=bool(runtime) and any(os.path.exists(runtime + name) for name in ("/systemd/private", "/bus")),
-                 systemd_run=_which("systemd-run", ("/usr/bin", "/bin", "/run/current-system/sw/bin")))
+                 manager=bool(runtime) and
+                 any(os.path.exists(runtime + name) for name in ("/systemd/private", "/bus")),
+                 systemd_run=_which("systemd-run",
+                                    ("/usr/bin", "/bin", "/run/current-system/sw/bin")))
 
 
 def _which(name, places):
     """Never by PATH: the caller's may lead to a sample's directory."""
-    found = [os.path.join(place, name) for place in places if os.access(os.path.join(place, name), os.X_OK)]
+    found = [os.path.join(place, name) for place in places
+             if os.access(os.path.join(place, name), os.X_OK)]
     return found[0] if found else None

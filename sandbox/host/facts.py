@@ -9,7 +9,8 @@ ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")
 #: Of st_mode.  inode(7); the module `stat` and the one behind it are two more to load
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IROTH = 0o170000, 0o040000, 0o100000, 0o120000, 0o004
-KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket", 0o010000: "FIFO",
+KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket",
+         0o010000: "FIFO",
          0o020000: "character device", 0o060000: "block device"}
 #: Of /etc, without secrets or identity: (name, reason).  A name may end in `*`; nothing else of it
 #: is shown.
@@ -66,9 +67,11 @@ class Host:
                 self.layout[name] = b""
         stores = [store for store in STORES if os.path.isdir(store)]
         paths = [os.path.realpath(os.fsencode(entry)) + b"/"
-                 for entry in (os.environ if environ is None else environ).get("PATH", "").split(":")
+                 for entry in (os.environ if environ is None
+                               else environ).get("PATH", "").split(":")
                  if stores and os.path.isdir(entry)]
-        self.stores = [store for store in stores if any(path.startswith(store + b"/") for path in paths)]
+        self.stores = [store for store in stores
+                       if any(path.startswith(store + b"/") for path in paths)]
         self.etc = [(b"/etc/" + name, directory) for name, directory in _etc_entries()]
         self.cpu = {}
         for name in CPU_FILES:
@@ -76,7 +79,8 @@ class Host:
                 self.cpu[name] = read("/sys/devices/system/cpu/" + name)
             except OSError:
                 self.cpu[name] = b"0\n"
-        self.hard_limits = dict((name, process.get_limit(name)) for name in ("nofile", "nproc", "cpu"))
+        self.hard_limits = dict((name, process.get_limit(name))
+                                for name in ("nofile", "nproc", "cpu"))
         self.mounts = mounts()
         return self
 
@@ -104,7 +108,8 @@ def _etc_entries():
             mode = os.stat(b"/etc/" + name).st_mode
         except OSError:
             continue
-        # The sandbox's identity is nobody's: what is not for everybody to read would only be an empty mount.
+        # The sandbox's identity is nobody's: what is not for everybody to read would only be an
+        # empty mount.
         if mode & S_IROTH and mode & S_IFMT in (S_IFDIR, S_IFREG):
             yield name, mode & S_IFMT == S_IFDIR
 

@@ -8,17 +8,25 @@ from ..controls import CONTROLS
 #: (feature, since, what is lost without it)
 TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
-    ("landlock-signals", "6.12 (ABI 6)", "the workload can send signals to pid 1, which ignores or forwards them"),
+    ("landlock-signals", "6.12 (ABI 6)",
+     "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
-    ("mount_setattr", "5.12", "mounts are restricted one by one; a root caller's sources aren't mapped to their "
-                              "owner: --rw is refused, and what isn't for everybody to read; no --overlay"),
-    ("mount API", "5.2", "mounts are made and restricted by mount(2); the sandbox's id must reach a root caller's sources by "
+    ("mount_setattr", "5.12",
+     "mounts are restricted one by one; a root caller's sources aren't mapped to their "
+                              "owner: --rw is refused, and what isn't for everybody to read; no "
+                              "--overlay"),
+    ("mount API", "5.2",
+     "mounts are made and restricted by mount(2); the sandbox's id must reach a root caller's "
+     "sources by "
                          "path; and what is lost without mount_setattr"),
     ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
-    ("openat2", "5.6", "a trace has no digests; paths are walked one component at a time, over no link"),
+    ("openat2", "5.6",
+     "a trace has no digests; paths are walked one component at a time, over no link"),
     ("clone3", "5.3", "nothing: the child is made by clone"),
-    ("pidfd_open", "5.3", "nothing: a child is known by its pid, which is its own until it is waited for"),
-    ("pidfd_send_signal", "5.1", "signals go to the pid, which is the child's until it is waited for; without a control "
+    ("pidfd_open", "5.3",
+     "nothing: a child is known by its pid, which is its own until it is waited for"),
+    ("pidfd_send_signal", "5.1",
+     "signals go to the pid, which is the child's until it is waited for; without a control "
                                  "group only pid 1 is killed at a deadline"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
@@ -27,7 +35,8 @@ TABLE = (
 EPERM, EBADF, EINVAL = 1, 9, 22
 #: One without the others is of no use.
 MOUNT_API = ("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount")
-#: Each system call that a run has a way round for: arguments that make it no deed, and what it then says where it is there.
+#: Each system call that a run has a way round for: arguments that make it no deed, and what it then
+#: says where it is there.
 CALLS = (
     ("clone3", (None, 0), (EINVAL, EPERM)),
     ("pidfd_open", (-1, 0), (EINVAL,)),
@@ -43,7 +52,8 @@ CALLS = (
 )
 #: What a kernel without Landlock says: not built in; not in its lsm= list.
 ENOSYS, EOPNOTSUPP = 38, 95
-#: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG; or where it is not there.
+#: What clone3 says where it does not know CLONE_INTO_CGROUP: EINVAL, E2BIG; or where it is not
+#: there.
 NO_INTO_CGROUP = (22, 7, ENOSYS)
 
 
@@ -63,7 +73,8 @@ class Features:
     something else keeps it from us, or None; timens: bool; missing: (name) of CALLS; mount_api, mount_setattr (not without the
     former), cloexec_range: bool."""
 
-    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing", "mount_api", "mount_setattr",
+    __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing",
+                 "mount_api", "mount_setattr",
                  "cloexec_range")
 
     def __init__(self):

@@ -13,12 +13,15 @@ from ...syscalls.numbers import native
 NR = native().NR
 _FDS = range(3, 9)  # stages.become_init
 _SOME = 0x7FFC0A0B1000
-#: What the child calls with the filter in force until init runs, beside filters.STARTER: it would wait for an answer that
-#: nobody can give yet.  (call, argument vectors)
-HANDOVER = (("sendmsg", [(fd, _SOME, 0x4000) for fd in _FDS]), ("sendto", [(fd, _SOME, 9, 0, 0, 0) for fd in _FDS]),
-            ("brk", [(_SOME,)]), ("mmap", [(0, 1 << 20, 3, 0x22, 0xFFFFFFFFFFFFFFFF, 0)]), ("munmap", [(_SOME, 1 << 20)]),
+#: What the child calls with the filter in force until init runs, beside filters.STARTER: it would
+#: wait for an answer that nobody can give yet.  (call, argument vectors)
+HANDOVER = (("sendmsg", [(fd, _SOME, 0x4000) for fd in _FDS]),
+            ("sendto", [(fd, _SOME, 9, 0, 0, 0) for fd in _FDS]),
+            ("brk", [(_SOME,)]), ("mmap", [(0, 1 << 20, 3, 0x22, 0xFFFFFFFFFFFFFFFF, 0)]),
+            ("munmap", [(_SOME, 1 << 20)]),
             ("futex", [(_SOME, 0x81, 1, 0, 0, 0)]))
-#: What --trace exec asks about where the policy allows it: what is to be executed, and the first call of most new programs.
+#: What --trace exec asks about where the policy allows it: what is to be executed, and the first
+#: call of most new programs.
 TRACED = ("execve", "execveat", "set_tid_address")
 
 
@@ -36,7 +39,8 @@ class Listening:
 
     def describe(self):
         """One line for people."""
-        parts = ["each refused call but " + " ".join(self._names(self.quiet))] if self.record else []
+        parts = ["each refused call but " +
+                 " ".join(self._names(self.quiet))] if self.record else []
         if self.trace:
             parts.append("allowed calls of " + " ".join(self._names(self.trace)))
         if self.kill:
@@ -45,8 +49,10 @@ class Listening:
 
     def as_dict(self):
         """The JSON object of --print-plan."""
-        return {"record": self.record, "trace": self._names(self.trace), "kill": self._names(self.kill),
-                "quiet": self._names(self.quiet) if self.record else [], "instructions": len(self.program) // 8}
+        return {"record": self.record, "trace": self._names(self.trace),
+                "kill": self._names(self.kill),
+                "quiet": self._names(self.quiet) if self.record else [],
+                "instructions": len(self.program) // 8}
 
     def how(self, listener, tier):
         """The receipt's phrase.  listener: what it can do, or why there is none."""
@@ -64,7 +70,8 @@ def arm(plan):
     named = [name for name, _ in plan.filters if name not in shipped_filters.BESIDE]
     if not named:
         if spec.ledger is True or spec.seccomp_action is not None or spec.trace:
-            raise usage(option("ledger" if spec.ledger is True else "trace" if spec.trace else "seccomp_action"),
+            raise usage(option("ledger" if spec.ledger is True else "trace" if spec.trace
+                               else "seccomp_action"),
                         "contradicts " + option("unsafe_without", "seccomp"))
         if spec.ledger:
             plan.warnings.append("no ledger: without seccomp no filter asks")
@@ -75,19 +82,24 @@ def arm(plan):
     out = Listening(bool(spec.ledger) and not plan.left_out("ledger"),
                     arms.numbers_of(arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" and not
                     plan.left_out("ledger") else frozenset(),
-                    arms.numbers_of(arms.QUIET if spec.learn is None else arms.BLIND, NR), _audit_arch())
+                    arms.numbers_of(arms.QUIET if spec.learn is None else arms.BLIND, NR),
+                    _audit_arch())
     if traced:
         out.trace = frozenset(NR[name] for name in TRACED)
     if not (out.record or out.trace or out.kill):
         return
-    # A shipped policy lets the hand-over pass; any other is looked at.
-    shipped = spec.learn is None and named[0] in policy.NAMES and plan.policy_digest == shipped_filters.digest(named[0], ARCH)
-    missing = [] if shipped or not (out.record or traced) else _refused(plan.filters[0][1], out.audit_arch)
+    # A shipped policy allows the calls of HANDOVER.
+    shipped = spec.learn is None and named[0] in policy.NAMES and \
+        plan.policy_digest == shipped_filters.digest(named[0], ARCH)
+    missing = []
+    if not shipped and (out.record or traced):
+        missing = _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
             from ..seccomp.choose import to_add
             raise usage(option("ledger") if out.record else option("trace", "exec"),
-                        "policy %s refuses %s, over which the listener is handed over" % (named[0], ", ".join(missing)),
+                        "policy %s refuses %s, over which the listener is handed over" %
+                        (named[0], ", ".join(missing)),
                         "allow them: " + to_add(missing), stage="policy")
         _compose(plan, out, named[0])
     except SandboxError as error:
@@ -122,9 +134,11 @@ def _compose(plan, out, name):
             out.program = arms.combine(out.programs, arms.asking_about(out.audit_arch, out.kill)
                                        if out.kill else arms.unchanged)
         if out.trace:
-            out.program = arms.combine([out.program], arms.asking_when_allowed(out.audit_arch, out.trace))
+            out.program = arms.combine([out.program],
+                                       arms.asking_when_allowed(out.audit_arch, out.trace))
     except ValueError as error:
-        asked = ("ledger",) if out.record else ("trace", "exec") if out.trace else ("seccomp_action", "kill")
+        asked = ("ledger",) if out.record else ("trace",
+                                                "exec") if out.trace else ("seccomp_action", "kill")
         raise usage(option(*asked), "policy %s: %s" % (name, error), stage="policy")
 
 
@@ -133,7 +147,8 @@ def _refused(program, audit_arch):
     from ... import seccomp_bpf as bpf
     code = bpf.decode(program)
     return [call for call, vectors in HANDOVER if any(
-        bpf.run(code, NR[call], audit_arch, vector + (0,) * (6 - len(vector)))[0] & arms.ACTION not in (arms.ALLOW, arms.LOG)
+        bpf.run(code, NR[call], audit_arch,
+                vector + (0,) * (6 - len(vector)))[0] & arms.ACTION not in (arms.ALLOW, arms.LOG)
         for vector in vectors)]
 
 

@@ -12,19 +12,23 @@ from ...syscalls.libc import ARCH, BITS, MACHINE
 #: [(control, kind, flag of clone3)].
 NAMESPACES = [(row.name, kind, flag) for kind, flag in process.NAMESPACES
               for row in CONTROLS.values() if row.kind == kind]
-#: A sandbox that shares its caller's uid leaves the caller so many descriptors to pass on.  The kernel counts those in
-#: flight for each uid and refuses a sender when there are more than its soft RLIMIT_NOFILE; it looks before it adds those
-#: of one message, at most 253 (SCM_MAX_FD).  The other 131 are for the host's own.  net/unix/scm.c, too_many_unix_fds
+#: A sandbox that shares its caller's uid leaves the caller so many descriptors to pass on.  The
+#: kernel counts those in flight for each uid and refuses a sender when there are more than its soft
+#: RLIMIT_NOFILE; it looks before it adds those of one message, at most 253 (SCM_MAX_FD).  The other
+#: 131 are for the host's own.  net/unix/scm.c, too_many_unix_fds
 IN_FLIGHT = 253 + 131
-#: Fewer are of no use; the caller's soft limit is then below 448, and a sandbox can use up what is in flight.
+#: Fewer are of no use; the caller's soft limit is then below 448, and a sandbox can use up what is
+#: in flight.
 LEAST_FILES = 64
-#: name: (soft, hard).  core: at exactly 1 the kernel aborts a dump to a piped handler, of which 0 starts one; a file
-#: wants at least a page (core(5), fs/coredump.c).  nofile: select(2) breaks above 1024, so the program must ask for more.
+#: name: (soft, hard).  core: at exactly 1 the kernel aborts a dump to a piped handler, of which 0
+#: starts one; a file wants at least a page (core(5), fs/coredump.c).  nofile: select(2) breaks
+#: above 1024, so the program must ask for more.
 DEFAULT_LIMITS = {"core": (1, 1), "nofile": (1024, 4096), "nproc": (512, 512)}
 #: The policies of --seccomp by name that run in this tier as they are.
 SHIPPED = ("default", "strict", "process", "debug")
 #: File systems that know no id mapping.  mount_setattr(2), FS_ALLOW_IDMAP
-OWNERLESS = frozenset((b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devtmpfs", b"devpts", b"debugfs", b"tracefs", b"bpf",
+OWNERLESS = frozenset((b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devtmpfs", b"devpts", b"debugfs",
+                       b"tracefs", b"bpf",
                        b"securityfs", b"mqueue"))
 
 
@@ -39,9 +43,12 @@ class Plan:
     `operations`, once for all runs of the plan; held: [source.Source], of everything that
     the user named; shown: {path: Source} of a tier without a tree."""
 
-    __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges", "namespaces", "operations",
-                 "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home", "cap_mask", "nested", "mounts",
-                 "writes_host_files", "watched", "policy_digest", "warnings", "group", "group_notes", "listening", "plain",
+    __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges",
+                 "namespaces", "operations",
+                 "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home",
+                 "cap_mask", "nested", "mounts",
+                 "writes_host_files", "watched", "policy_digest", "warnings", "group",
+                 "group_notes", "listening", "plain",
                  "readable", "held", "shown")
 
     def again(self, argv):
@@ -78,7 +85,8 @@ def check_machine():
     if ARCH is None:
         name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
         from .. import remedies
-        raise SandboxError("machine", "no filter for %s" % name, control="seccomp", remedy=remedies.line("machine"))
+        raise SandboxError("machine", "no filter for %s" % name, control="seccomp",
+                           remedy=remedies.line("machine"))
 
 
 def make(spec, host, id_ranges=(), tier=tiers.FULL):
@@ -177,7 +185,8 @@ def _policy(plan, spec):
         plan.policy_digest = shipped.digest(name, ARCH)
         return name, shipped.program(name, ARCH)
     from ..seccomp import choose
-    name, program, plan.warnings = choose.choose(spec, ARCH, landlock.abi() >= 6 and not plan.left_out("landlock-signals"))
+    name, program, plan.warnings = choose.choose(spec, ARCH, landlock.abi() >= 6 and
+                                                 not plan.left_out("landlock-signals"))
     plan.policy_digest = shipped.digest_of(program)
     return name, program
 
@@ -194,19 +203,22 @@ def _limits(spec, host, plan):
         if plan.left_out("limits." + name):
             continue
         most = host.hard_limits[name][1] if name in host.hard_limits else hard
-        if name == "nproc" and spec.pids:  # --pids decides then, and says so; this would only refuse
+        # --pids decides then, and says so; this would only refuse.
+        if name == "nproc" and spec.pids:
             soft = hard = max(hard, spec.pids + 16)
         most = hard if most == -1 else most
         if name == "nofile" and not plan.root:
             soft_outside = host.hard_limits.get(name, (-1, -1))[0]
-            most = min(most, max(LEAST_FILES, soft_outside - IN_FLIGHT)) if soft_outside != -1 else most
+            most = min(most, max(LEAST_FILES,
+                                 soft_outside - IN_FLIGHT)) if soft_outside != -1 else most
         limits[name] = (min(soft, most), min(hard, most))
     limits.update(spec.rlimit)
     if spec.cpu_time is not None and "cpu" not in spec.rlimit:
         # A backstop for each process alone, and later than ours: by then we have missed something.
         seconds = int(spec.cpu_time + spec.grace) + 2
         most = host.hard_limits.get("cpu", (-1, -1))[1]
-        limits["cpu"] = (seconds, seconds + 1) if most == -1 else (min(seconds, most), min(seconds + 1, most))
+        limits["cpu"] = (seconds, seconds +
+                         1) if most == -1 else (min(seconds, most), min(seconds + 1, most))
     return limits
 
 

@@ -14,12 +14,15 @@ def adapt(plan, host):
     if plan.root:
         plan.uid = plan.gid = plan.id_ranges[0][0]
     elif host.uid == 0 and (plan.tier.own_tree or root_is_root("/proc/self/uid_map")):
-        raise SandboxError("identity", "no unprivileged id", control="uidmap", reason="this root's user namespace holds no "
-                           "other id, and the %s tier never runs a program as root" % plan.tier.name,
+        raise SandboxError("identity", "no unprivileged id", control="uidmap",
+                           reason="this root's user namespace holds no "
+                           "other id, and the %s tier never runs a program as root" %
+                           plan.tier.name,
                            remedy="run mrunc as an ordinary user")
     elif plan.tier.own_tree:
         from ..caller import option
-        raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name, control="mountns",
+        raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name,
+                           control="mountns",
                            reason="an ordinary user makes namespaces only within a user namespace",
                            remedy="%s runs without namespaces" % option("tier", "process"))
     else:

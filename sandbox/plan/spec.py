@@ -31,17 +31,26 @@ class Spec:
     asks for; trace: frozenset of what is recorded: "exec".
     """
 
-    __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user", "cap_add", "rlimit",
-                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden", "writable", "overlay", "changes",
-                 "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
-                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples", "trace", "learn",
+    __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user",
+                 "cap_add", "rlimit",
+                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden",
+                 "writable", "overlay", "changes",
+                 "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory",
+                 "cpus", "pids", "io_read",
+                 "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples",
+                 "trace", "learn",
                  "follow_links")
 
-    def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None, hostname=None,
-                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None, grace=GRACE, max_output=None,
-                 proc=None, harden=False, writable=(), overlay=(), changes=False, export=None, tty=False, seccomp=None,
-                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(), io_write=(),
-                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False, trace=(),
+    def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None,
+                 hostname=None,
+                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None,
+                 grace=GRACE, max_output=None,
+                 proc=None, harden=False, writable=(), overlay=(), changes=False, export=None,
+                 tty=False, seccomp=None,
+                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None,
+                 io_read=(), io_write=(),
+                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False,
+                 trace=(),
                  follow_links=False, environ=None):
         """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  argv: None where `begin` names
         the program later; environ: the caller's environment, for `--env NAME` and TERM.  Raises SandboxError with exit status
@@ -131,7 +140,8 @@ class Spec:
     @property
     def wants_group(self):
         """Whether a limit was asked for that a control group enforces."""
-        return (self.memory, self.cpus, self.pids) != (None, None, None) or bool(self.io_read or self.io_write)
+        return (self.memory, self.cpus,
+                self.pids) != (None, None, None) or bool(self.io_read or self.io_write)
 
     @property
     def home(self):
@@ -147,4 +157,5 @@ def known(options):
     """Refuses names that are no option's.  Raises SandboxError (2)."""
     unknown = sorted(set(options).difference(NAMES))
     if unknown:
-        raise usage("unknown option %s%s" % (unknown[0], nearest(unknown[0], NAMES)), remedy="help(mrunc.run) lists them")
+        raise usage("unknown option %s%s" % (unknown[0], nearest(unknown[0], NAMES)),
+                    remedy="help(mrunc.run) lists them")

@@ -107,11 +107,13 @@ def command(argv):
         raise usage("the command", "must be a list of arguments, not one text")
     out = [as_bytes(word, "argument") for word in argv]
     if not out:
-        raise usage("no command", "nothing to run", "it follows the options: run [options] -- CMD [ARG...]")
+        raise usage("no command", "nothing to run",
+                    "it follows the options: run [options] -- CMD [ARG...]")
     for number, word in enumerate(out):
         if len(word) >= LONGEST_STRING:
             raise usage("argument %d" % number, "%d bytes long; the kernel takes at most %d" %
-                        (len(word), LONGEST_STRING - 1), "put it into a file and bring it in with " + named("copy"))
+                        (len(word), LONGEST_STRING - 1),
+                        "put it into a file and bring it in with " + named("copy"))
     return out
 
 
@@ -141,7 +143,8 @@ def addition(value, name):
 
 def tiers(value):
     """Tuple of tier names, ("full",) where none is given."""
-    names = tuple(name for part in listed(value, "tier") for name in str(part).replace(",", " ").split())
+    names = tuple(name for part in listed(value, "tier")
+                  for name in str(part).replace(",", " ").split())
     for name in names:
         if name not in TIERS:
             raise mistake("tier", name, "no such tier", "the tiers are: " + " ".join(TIERS))
@@ -157,14 +160,17 @@ def left_out(value):
         names += [name for name in str(part).replace(",", " ").split()]
     for name in names:
         if name not in CONTROLS:
-            raise mistake("unsafe_without", name, "no such control", "the names are: " + " ".join(CONTROLS))
+            raise mistake("unsafe_without", name, "no such control",
+                          "the names are: " + " ".join(CONTROLS))
         row = CONTROLS[name]
         needed = [other for other in row.needed_by if other not in names]
         if needed:
             raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
-                        "leave them out too: " + named("unsafe_without", ",".join((name,) + row.needed_by)))
+                        "leave them out too: " +
+                          named("unsafe_without", ",".join((name,) + row.needed_by)))
         if not row.removable:
-            raise mistake("unsafe_without", name, "everything else stands on it, it can't be left out")
+            raise mistake("unsafe_without", name,
+                          "everything else stands on it, it can't be left out")
     return names
 
 
@@ -176,7 +182,8 @@ def _env(data):
 def environment(env, environ, home):
     """{name: value}, as bytes, of the whole environment inside."""
     term = environ.get("TERM", "")
-    out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8", b"TERM": as_bytes(term, "TERM") if term in PLAIN_TERMS
+    out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8",
+           b"TERM": as_bytes(term, "TERM") if term in PLAIN_TERMS
            else b"dumb"}
     out.update(variables(env, environ))
     return out
@@ -194,14 +201,16 @@ def variables(env, environ):
         if not equals:
             value = environ.get(show(name)) if name else b""
             if value is None:
-                raise usage(_env(name), "the caller's environment has no such variable", "to set it: " + _env(name + b"=VALUE"))
+                raise usage(_env(name), "the caller's environment has no such variable",
+                            "to set it: " + _env(name + b"=VALUE"))
         pairs.append((name, value))
     for name, value in pairs:
         name, value = as_bytes(name, "env"), as_bytes(value, "env")
         if not name or b"=" in name:
             raise usage(_env(name), "a variable needs a name without =")
         if len(name) + len(value) + 2 >= LONGEST_STRING:
-            raise usage(_env(name), "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
+            raise usage(_env(name),
+                        "longer than the kernel takes (%d bytes)" % (LONGEST_STRING - 1))
         yield name, value
 
 
@@ -209,7 +218,8 @@ def export(value, name):
     """The path of --export as bytes, without slashes at its end."""
     path = as_bytes(value, "export").rstrip(b"/")
     if not path:
-        raise mistake("export", show(as_bytes(value, "export")), "name a directory of its own, or a file in .tar")
+        raise mistake("export", show(as_bytes(value, "export")),
+                      "name a directory of its own, or a file in .tar")
     return path
 
 
@@ -266,7 +276,8 @@ def destination_inside(value, name):
     top = path.split(b"/")[1]
     if path == b"/":
         raise mistake(name, "/", "the root itself can't be a destination")
-    if top in (b"proc", b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
+    if top in (b"proc",
+               b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
         raise mistake(name, show(path), "/proc, /sys and /dev are mrunc's own")
     return path
 
@@ -286,7 +297,8 @@ def _cwd(name):
     try:
         return os.getcwdb()
     except OSError as error:
-        raise usage("%s with a relative path" % named(name), "the current directory is gone (%s)" % error.strerror)
+        raise usage("%s with a relative path" % named(name),
+                    "the current directory is gone (%s)" % error.strerror)
 
 
 def copy(value, name):
@@ -337,7 +349,8 @@ def user(value, name):
             raise ValueError
     except (ValueError, TypeError):
         raise mistake("user", value, "write it as numbers: UID or UID:GID")
-    if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff for number in ids) or 65534 in ids:
+    if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff
+                                     for number in ids) or 65534 in ids:
         raise mistake("user", value, "ids are 0 to 4294967294, but not 65534 (nobody)")
     return ids[0], ids[-1]
 
@@ -367,7 +380,9 @@ def rlimit(value, option):
     if name not in RLIMITS:
         raise mistake(option, name, "no such limit", "the names are: " + " ".join(RLIMITS))
     if name == "core":
-        raise mistake(option, "core", "core dumps are always off: the host's handler would get them, at any limit but 1")
+        raise mistake(option, "core",
+                      "core dumps are always off: the host's handler would get them, at any limit "
+                      "but 1")
     parts = limit if isinstance(limit, (tuple, list)) else str(limit).split(":")
     if not 1 <= len(parts) <= 2:
         raise mistake(option, "%s=%s" % (name, limit), "write it as VALUE or SOFT:HARD")
@@ -404,7 +419,8 @@ def controls(value, asking):
     for name in names:
         if name not in CONTROLS:
             near = "limits." + name if "limits." + name in CONTROLS else None
-            raise usage(option(asking, name), "no such control%s" % (" (did you mean %s?)" % near if near else ""),
+            raise usage(option(asking, name),
+                        "no such control%s" % (" (did you mean %s?)" % near if near else ""),
                         "the names are: " + " ".join(CONTROLS))
     return names
 
@@ -416,7 +432,8 @@ def cpus(value, name):
         if isinstance(value, bool) or not FEWEST_CPUS <= number <= MOST_CPUS:
             raise ValueError
     except (ValueError, TypeError, OverflowError):
-        raise usage(option(name, value), "a number of processors, %g at least, such as 0.5 or 2" % FEWEST_CPUS)
+        raise usage(option(name, value),
+                    "a number of processors, %g at least, such as 0.5 or 2" % FEWEST_CPUS)
     return number
 
 
@@ -427,7 +444,8 @@ def pids(value, name):
         if isinstance(value, bool) or not FEWEST_PIDS <= number <= MOST_PIDS:
             raise ValueError
     except ValueError:
-        raise usage(option(name, value), "a whole number from %d to %d; pid 1 of the sandbox is one of them" %
+        raise usage(option(name, value),
+                    "a whole number from %d to %d; pid 1 of the sandbox is one of them" %
                     (FEWEST_PIDS, MOST_PIDS))
     return number
 
@@ -488,24 +506,31 @@ def check_hardening(spec, seccomp):
     """Refuses options that contradict --harden.  seccomp: the policy that was named, or None."""
     if not spec.harden:
         if spec.writable:
-            raise usage(option("writable"), "goes with %s, where nothing else is writable" % option("harden"),
+            raise usage(option("writable"),
+                        "goes with %s, where nothing else is writable" % option("harden"),
                         "without it: " + option("tmpfs", "PATH[=SIZE]"))
         return
     if spec.unsafe_without:
         raise usage(option("harden"), "contradicts " + option("unsafe_without"))
     if spec.proc == "full":
-        raise usage(option("harden"), "contradicts %s, which shows and takes more than programs need" % option("proc", "full"))
+        raise usage(option("harden"),
+                    "contradicts %s, which shows and takes more than programs need" %
+                    option("proc", "full"))
     if spec.overlay:
-        raise usage(option("harden"), "contradicts %s: nothing of the tree is to be changed" % option("overlay"))
+        raise usage(option("harden"),
+                    "contradicts %s: nothing of the tree is to be changed" % option("overlay"))
     if spec.tmpfs:
-        raise usage(option("harden"), "contradicts %s, which may execute what is written there" % option("tmpfs"),
+        raise usage(option("harden"),
+                    "contradicts %s, which may execute what is written there" % option("tmpfs"),
                     "a writable place that may not: " + option("writable", "PATH[=SIZE]"))
     if seccomp not in (None, HARDENED_POLICY):
-        raise usage(option("harden"), "contradicts %s: it brings the policy %s" % (option("seccomp", seccomp), HARDENED_POLICY),
+        raise usage(option("harden"), "contradicts %s: it brings the policy %s" %
+                    (option("seccomp", seccomp), HARDENED_POLICY),
                     "one call more: " + option("seccomp_add", "RULE"))
     for place, _ in spec.writable:
         for _, destination in spec.copy:
             if destination.startswith(place + b"/"):
-                raise usage(option("copy"), "the copy may execute, and %s may not hold such a file" %
+                raise usage(option("copy"),
+                            "the copy may execute, and %s may not hold such a file" %
                             option("writable", show(place)),
                             "choose another destination for it")

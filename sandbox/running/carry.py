@@ -156,7 +156,8 @@ class Spliced(Flow):
             Flow.serve(self, events)
             return
         at_sink = events.get(self.sink, 0)
-        if self.source_open and (self.last or events.get(self.source, 0) & READABLE or at_sink & select.POLLOUT):
+        if self.source_open and (self.last or events.get(self.source, 0) & READABLE or
+                                 at_sink & select.POLLOUT):
             self.move()
         if self.source_open and self.splices and at_sink & GONE:
             self.lost()
@@ -281,8 +282,11 @@ class Inward(Spliced):
             self.socket = sockets.socket(fileno=os.dup(self.given))
             self.read = lambda: self.socket.recv(CHUNK, MSG_DONTWAIT)
         elif kind == FIFO:
-            try:  # a description of our own: the flag on the caller's would change it for everybody who shares it
-                self.reopened = os.open("/proc/self/fd/%d" % self.given, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            # A description of our own: the flag on the caller's would change it for everybody who
+            # shares it.
+            try:
+                self.reopened = os.open("/proc/self/fd/%d" % self.given,
+                                        os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 self.source = self.reopened
                 self.read = lambda: os.read(self.reopened, CHUNK)
             except OSError:

@@ -19,8 +19,9 @@ from ..errors import SandboxError, stage
 from ..proc import read
 from ..part import Part
 
-#: Seconds between two readings; the share of one processor that reading may cost where there are many processes; and of the
-#: time, where reading waits: for a processor, or for a lock that a program holds.
+#: Seconds between two readings; the share of one processor that reading may cost where there are
+#: many processes; and of the time, where reading waits: for a processor, or for a lock that a
+#: program holds.
 INTERVAL, SHARE, WAITED = 0.02, 0.05, 0.2
 SIGKILL = 9
 
@@ -30,7 +31,8 @@ def open_proc(pid, own):
 
     Raises OSError.
     """
-    return os.open("/proc/%d/root/proc" % pid if own else "/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open("/proc/%d/root/proc" % pid if own else "/proc",
+                   os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class MeterPart(Part):
@@ -129,7 +131,8 @@ class Meter:
         self.seen = {}  # pid -> (start, user, system)
         self.strangers = {}  # pid -> start, of the adopter's children that are not the sandbox's
         if adopter is not None:
-            self.strangers = dict((pid, row[0]) for pid, row in self._rows().items() if row[5] == adopter and pid != init)
+            self.strangers = dict((pid, row[0]) for pid, row in self._rows().items()
+                                  if row[5] == adopter and pid != init)
         self.vanished, self.base = (0, 0), (0, 0)
         self.split = (0.0, 0.0)
         self.resident, self.page = 0, os.sysconf("SC_PAGE_SIZE")
@@ -141,7 +144,8 @@ class Meter:
     def control(self):
         """The line of the receipt: the first reading has been made."""
         return Control("limits.cpu-time", True, True, "the supervisor adds up %s every %d ms" % (
-            "the processes of the pid namespace" if self.own else "the descendants of pid 1", INTERVAL * 1000))
+            "the processes of the pid namespace" if self.own else "the descendants of pid 1",
+            INTERVAL * 1000))
 
     def watchdog(self, run, reaper):
         """Returns the watchdog.Watchdog of a launch.Run with a deadline, else None.  Raises OSError.
@@ -182,7 +186,8 @@ class Meter:
         self.vanished = _add(self.vanished, *[row[1:] for row in dead])
         self.seen = found
         self.resident = sum(rows[pid][6] for pid in members)
-        # What the dead were last seen with and what was handed on are both too little, and partly the same.
+        # What the dead were last seen with and what was handed on are both too little, and partly
+        # the same.
         handed_on = _add((0, 0), *[rows[pid][3:5] for pid in members])
         return _add(max(self.vanished, handed_on, key=sum), *[row[1:] for row in found.values()])
 
@@ -202,7 +207,8 @@ class Meter:
             children.setdefault(row[5], []).append(pid)
         pending = [self.init] if self.init in rows else []
         pending += [pid for pid, row in self.seen.items() if pid in rows and rows[pid][0] == row[0]]
-        pending += [pid for pid in children.get(self.adopter, ()) if self.strangers.get(pid) != rows[pid][0]]
+        pending += [pid for pid in children.get(self.adopter, ())
+                    if self.strangers.get(pid) != rows[pid][0]]
         while pending:
             pid = pending.pop()
             if pid not in out:
@@ -230,7 +236,8 @@ class GroupMeter:
 
     def control(self):
         """The line of the receipt."""
-        return Control("limits.cpu-time", True, True, "cgroup v2, cpu.stat, read every %d ms" % (INTERVAL * 1000))
+        return Control("limits.cpu-time", True, True,
+                       "cgroup v2, cpu.stat, read every %d ms" % (INTERVAL * 1000))
 
     def watchdog(self, run, reaper):
         """Returns None: to read the group's files waits for nobody."""

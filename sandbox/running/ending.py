@@ -14,7 +14,8 @@ from ..proc import read
 from ...syscalls import process
 
 SIGKILL = 9
-#: Seconds until the first look at an end that should have come by itself, which then come more seldom.
+#: Seconds until the first look at an end that should have come by itself, which then come more
+#: seldom.
 FIRST, LONGEST = 0.05, 1.0
 #: Where no descriptor tells of an end, one looks again after so many seconds.
 LOOK_AGAIN = 0.002
@@ -49,7 +50,8 @@ class Ending:
                 run.held.keep(self.proc)
         if self.proc >= 0:
             kill_listed(self.proc)
-        if self.proc < 0 or not self.first:  # it hides a process whose program only root may read.  proc(5), hidepid
+        # It hides a process whose program only root may read.  proc(5), hidepid.
+        if self.proc < 0 or not self.first:
             kill_below(run.pid)
         self.first = False
 
@@ -79,7 +81,8 @@ def give_way(pid):
     """
     for change, arguments in ((os.sched_setaffinity, (pid, os.sched_getaffinity(0))),
                               (os.sched_setscheduler, (pid, os.SCHED_OTHER, os.sched_param(0))),
-                              (os.setpriority, (os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0)))):
+                              (os.setpriority,
+                               (os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0)))):
         try:
             change(*arguments)
         except OSError:
@@ -168,12 +171,14 @@ def kill_below(root):
     A number is its process's own while a directory of /proc that was opened before still answers.  So who names a parent
     that answers afterwards is its child.  What loses its parent meanwhile is found by the next look.
     """
-    seen, held = {root}, [(root, opened("/proc/%d" % root), None)]  # number, directory, those of its children to look at
+    # Number, directory, those of its children to look at.
+    seen, held = {root}, [(root, opened("/proc/%d" % root), None)]
     while held:
         pid, directory, left = held.pop()
         left = children(directory) if left is None else left
         some, left = [child for child in left[:BATCH] if child not in seen], left[BATCH:]
-        found = [(child, fd, parent(fd)) for child, fd in [(child, opened("/proc/%d" % child)) for child in some]]
+        found = [(child, fd, parent(fd))
+                 for child, fd in [(child, opened("/proc/%d" % child)) for child in some]]
         still = pid == root or parent(directory) >= 0
         below = []
         for child, fd, above in found:

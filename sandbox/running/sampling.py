@@ -67,9 +67,11 @@ class Sampler:
         except OSError:  # the sandbox is gone
             self.due = None
             return
-        if self.rows:  # what was seen of a process that is being reaped may be counted twice for a moment
+        # What was seen of a process that is being reaped may be counted twice for a moment.
+        if self.rows:
             cpu = max(cpu, self.rows[-1]["cpu_s"])
-        self.rows.append({"t_s": round(now - self.begun, 3), "cpu_s": round(cpu, 3), "memory_bytes": memory,
+        self.rows.append({"t_s": round(now - self.begun, 3), "cpu_s": round(cpu, 3),
+                          "memory_bytes": memory,
                           "processes": processes})
         if len(self.rows) >= MOST:
             del self.rows[1::2]

@@ -75,7 +75,8 @@ class Stdio:
     def _same(self, one, other):
         """Whether what is written first must arrive first."""
         fds = self.given[one], self.given[other]
-        return os.path.samestat(*map(os.fstat, fds)) and len(set(fcntl.fcntl(fd, fcntl.F_GETFL) for fd in fds)) == 1
+        return os.path.samestat(*map(os.fstat,
+                                     fds)) and len(set(fcntl.fcntl(fd, fcntl.F_GETFL) for fd in fds)) == 1
 
     @property
     def has_terminal(self):
@@ -136,8 +137,10 @@ class Stdio:
             else:
                 fits = self.ids[number] == (found.st_dev, found.st_ino)
             right = right and fits
-            words.append("%d %s" % (number, ("a private %s" % kind if kind in ("pipe", "terminal") else
-                                             "/dev/null" if kind == "null" else "a pipe of this run") if fits else "NOT OURS"))
+            words.append("%d %s" %
+                         (number, ("a private %s" % kind if kind in ("pipe", "terminal") else
+                                             "/dev/null" if kind == "null"
+                                   else "a pipe of this run") if fits else "NOT OURS"))
         return right, ", ".join(words)
 
 

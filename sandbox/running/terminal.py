@@ -83,7 +83,8 @@ class Terminal(Carrier):
         self.insisted = self.suspends = False
         given, kinds = places.given, places.kinds
         self.given, self.budget = given, places.budget
-        self.terminals = [fd for fd, kind in zip(given, kinds) if kind == "terminal" and os.isatty(fd)]
+        self.terminals = [fd for fd, kind in zip(given, kinds) if kind == "terminal" and
+                          os.isatty(fd)]
         self.types = kinds[0] == "terminal"
         self.is_console = self.types and os.isatty(given[0])
         shows = [fd for fd in (given[1], given[2], given[0]) if fd in self.terminals]
@@ -123,7 +124,8 @@ class Terminal(Carrier):
                 return os.tcgetpgrp(self.given[0]) == os.getpgrp()
             fields = read("/proc/%d/stat" % self.host).rpartition(b") ")[2].split()
             device = int.from_bytes(fcntl.ioctl(self.given[0], TIOCGDEV, b"\0\0\0\0"), "little")
-            return int(fields[4]) != device or fields[2] == fields[5]  # tty_nr, pgrp, tpgid.  proc_pid_stat(5)
+            # Tty_nr, pgrp, tpgid.  proc_pid_stat(5).
+            return int(fields[4]) != device or fields[2] == fields[5]
         except OSError:  # not our controlling terminal: nobody's job control is in the way
             return True
 
@@ -134,7 +136,8 @@ class Terminal(Carrier):
         self.screen = Screen(self.master, self.output.fd, self.output.write, self.budget, most=4096)
         self.flows = self.outward = (self.screen,)
         if self.types:
-            # A line discipline takes at most 4095 bytes of a line; small writes let it refuse instead of dropping.
+            # A line discipline takes at most 4095 bytes of a line; small writes let it refuse
+            # instead of dropping.
             self.keys = Keys(self, self.given[0])
             self.flows = (self.keys, self.screen)
             self.take()
@@ -155,7 +158,8 @@ class Terminal(Carrier):
         try:
             self.saved = self.saved or termios.tcgetattr(self.given[0])
             mode = termios.tcgetattr(self.given[0])
-            mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+            mode[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP |
+                         termios.IXON)
             if self.full:  # else others write to it as well
                 mode[1] &= ~termios.OPOST
             mode[2] = mode[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
@@ -279,7 +283,8 @@ class Keys(Flow):
         """Counts what is typed on the caller's terminal."""
         now = time.monotonic()
         count = data.count(self.terminal.saved[6][termios.VINTR])
-        self.interrupts = [at for at in self.interrupts if now - at < INSISTENCE_SECONDS] + [now] * count
+        recent = [at for at in self.interrupts if now - at < INSISTENCE_SECONDS]
+        self.interrupts = recent + [now] * count
         self.terminal.insisted = self.terminal.insisted or len(self.interrupts) >= INSISTENCE
         self.terminal.typed(data)
 

@@ -30,7 +30,8 @@ class Writer:
             return
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         try:
-            self.fd = os.open("/proc/self/fd/%d" % fd, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            self.fd = os.open("/proc/self/fd/%d" % fd,
+                              os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError:
             self.pipe = _pipe_to(fd) if kind == FIFO else None
             if self.pipe is None and not flags & os.O_NONBLOCK:

@@ -8,18 +8,21 @@ import struct
 
 ALLOW, LOG, TRACE, NOTIFY, ERRNO, KILL = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000, 0x00050000, 0x80000000
 ACTION = 0xffff0000
-SKIPPED = 0xffffffff  # a call's number -1: an outer filter or a tracer took it away, and nothing is left to ask about
+# A call's number -1: an outer filter or a tracer took it away, and nothing is left to ask about.
+SKIPPED = 0xffffffff
 PASSES = ALLOW, LOG
 _LD, _JEQ, _JA, _RET, _RET_A = 0x20, 0x15, 0x05, 0x06, 0x16
 _NR, _ARCH = 0, 4  # offsets in struct seccomp_data
 LONGEST = 4096  # BPF_MAXINSNS
 _RECORD = struct.Struct("=HBBI")
 
-#: (reason, names) of refused calls that ordinary programs make all the time: they stay plain errno arms with the ledger on, or
-#: each new thread would pay for a record that tells nothing.  Never one that an attack begins with.
+#: (reason, names) of refused calls that ordinary programs make all the time: they stay plain errno
+#: arms with the ledger on, or each new thread would pay for a record that tells nothing.  Never one
+#: that an attack begins with.
 QUIET = (
     ("libc asks at each new thread and process, and then makes clone, which is recorded", "clone3"),
-    ("runtimes ask where memory lies", "get_mempolicy set_mempolicy mbind set_mempolicy_home_node move_pages"),
+    ("runtimes ask where memory lies",
+     "get_mempolicy set_mempolicy mbind set_mempolicy_home_node move_pages"),
     ("allocators give pages back with it", "process_madvise"),
     ("locks of a newer libc", "futex_wait futex_wake futex_requeue rseq_slice_yield"),
     ("tools ask for mount tables, and then read /proc", "statmount listmount"),
@@ -30,14 +33,18 @@ QUIET = (
 #: The same for a run behind a learned policy, whose every other refusal is a gap in it.
 BLIND = (("refused while learning too", "clone3 io_uring_setup io_uring_enter io_uring_register"),)
 
-#: (reason, names) of what only an attack calls in a sandbox.  None of the workload suite's programs makes one of these.
+#: (reason, names) of what only an attack calls in a sandbox.  None of the workload suite's programs
+#: makes one of these.
 HIGH_RISK = (
-    ("loads code into the kernel", "init_module finit_module delete_module kexec_load kexec_file_load"),
+    ("loads code into the kernel",
+     "init_module finit_module delete_module kexec_load kexec_file_load"),
     ("loads programs into the kernel", "bpf"),
     ("opens files past the mounts", "open_by_handle_at"),
     ("takes over another process", "ptrace process_vm_writev pidfd_getfd"),
     ("stops the kernel in the middle of a copy", "userfaultfd"),
-    ("changes the mounts", "mount umount2 pivot_root open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig fsmount"
+    ("changes the mounts",
+     "mount umount2 pivot_root open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig "
+     "fsmount"
                            " fspick"),
     ("enters another namespace", "setns"),
     ("reaches keys that no namespace separates", "add_key request_key keyctl"),
@@ -92,12 +99,15 @@ def unchanged(value):
 def _tail(value, audit_arch, numbers, listed, others, killed):
     """The instructions that end a call which the policy answers with `value`, or None to leave it as it is.  listed, others,
     killed: the answer for one of the numbers, for the rest, and where the policy kills."""
-    if value == KILL and killed != KILL:  # the numbers of a foreign architecture would be read wrong
-        return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed), (_RET, 0, 0, value)]
+    # The numbers of a foreign architecture would be read wrong.
+    if value == KILL and killed != KILL:
+        return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed),
+                (_RET, 0, 0, value)]
     if value & ACTION != ERRNO or value == ERRNO:  # success that is pretended is no refusal
         return None
     numbers = sorted(numbers)
-    return [(_LD, 0, 0, _NR)] + [(_JEQ, len(numbers) - at, 0, number) for at, number in enumerate(numbers)] + [
+    return [(_LD, 0, 0, _NR)] + [(_JEQ, len(numbers) - at, 0, number)
+                                 for at, number in enumerate(numbers)] + [
         (_RET, 0, 0, others), (_RET, 0, 0, listed)]
 
 

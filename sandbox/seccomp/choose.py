@@ -18,8 +18,9 @@ from ...syscalls import seccomp
 _FDS = range(3, 9)       # stages.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
 
-#: What has to pass for a program to be started and ended: (call, argument vectors, the condition that is enough).
-#: The launcher's last call, then those of the docstring of init, with the arguments of its listings.
+#: What has to pass for a program to be started and ended: (call, argument vectors, the condition
+#: that is enough). The launcher's last call, then those of the docstring of init, with the
+#: arguments of its listings.
 STARTER = (
     ("execveat", [(fd, _SOME, _SOME, _SOME, 0x1000) for fd in _FDS], "arg4 == 0x1000"),
     ("write", [(fd, _SOME, size) for fd in _FDS for size in (4, 152)], None),
@@ -28,7 +29,8 @@ STARTER = (
     ("prctl", [(4, 0)], "arg0 == 4"),
     ("clone", [(0x4111,)], "arg0 == 0x4111"),
     ("rt_sigtimedwait", [(_SOME, 0, 0, 8)], None),
-    ("kill", [(pid, signal) for pid in (0xFFFFFFFE, 0xFFFFF060) for signal in (1, 2, 3, 9, 10, 12, 15, 18, 19)], None),
+    ("kill", [(pid, signal) for pid in (0xFFFFFFFE, 0xFFFFF060)
+              for signal in (1, 2, 3, 9, 10, 12, 15, 18, 19)], None),
     ("recvfrom", [(fd, _SOME, 4, 0x40) for fd in _FDS], None),
     ("wait4", [(0xFFFFFFFF, _SOME, 1, _SOME)], None),
     ("setsid", [()], None),
@@ -54,7 +56,9 @@ def choose(spec, arch, signals):
     warnings = []
     if spec.seccomp_add:
         if model is None:
-            raise usage(option("seccomp_add"), "%s is a finished program, to which nothing can be added" % name, stage="policy")
+            raise usage(option("seccomp_add"),
+                        "%s is a finished program, to which nothing can be added" % name,
+                        stage="policy")
         reasons = policy.decisions(name if name in policy.NAMES else "default", arch)
         for text in spec.seccomp_add:
             warnings.append(_add(model, text, arch, reasons))
@@ -97,10 +101,12 @@ def _check_actions(name, program):
     answers = sorted(set(k & 0xFFFF0000 for op, _, _, k in bpf.decode(program) if op == bpf.RET))
     for action in answers:
         if action == bpf.NOTIFY:
-            raise usage(name, "asks a listener about calls (notify), and mrunc has none", stage="policy")
+            raise usage(name, "asks a listener about calls (notify), and mrunc has none",
+                        stage="policy")
         if not seccomp.action_available(action):
             word = [key for key, value in bpf.ACTIONS.items() if value == action]
-            raise SandboxError("policy", name, reason="this kernel does not know the filter action %s" % (
+            raise SandboxError("policy", name,
+                               reason="this kernel does not know the filter action %s" % (
                 word[0] if word else "%#x" % action), control="seccomp")
 
 
@@ -111,7 +117,8 @@ def lacking(program, arch, tty=True, signals=True, warm=True):
     for call, vectors, enough in STARTER:
         if call == "ioctl" and not tty or call == "landlock_restrict_self" and not signals or call == "dup3" and not warm:
             continue
-        answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH, vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
+        answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH,
+                           vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
         if any(answer & 0xFFFF0000 not in (bpf.ALLOW, bpf.LOG) for answer in answers):
             missing.append((call, enough))
     return missing
@@ -119,7 +126,9 @@ def lacking(program, arch, tty=True, signals=True, warm=True):
 
 def to_add(rules):
     """What adds these, to be pasted.  rules: list of text."""
-    return option("seccomp_add", rules, typed=" --seccomp-add ".join("'%s'" % rule if " " in rule else rule for rule in rules))
+    return option("seccomp_add", rules,
+                  typed=" --seccomp-add ".join("'%s'" % rule if " " in rule else rule
+                                               for rule in rules))
 
 
 def _check_starter(name, program, arch, spec, signals, finished):
@@ -132,5 +141,6 @@ def _check_starter(name, program, arch, spec, signals, finished):
     if finished:
         remedy = "make the program allow them: " + ", ".join(
             call + (" with %s" % enough if enough else "") for call, enough in missing)
-    raise usage(name, "refuses %s, which mrunc's own pid 1 needs to start and end the program behind this filter" %
+    raise usage(name, "refuses %s, which mrunc's own pid 1 needs to start and end the program "
+                      "behind this filter" %
                 ", ".join(call for call, _ in missing), remedy, stage="policy")

@@ -42,7 +42,8 @@ def _read_text(name, shown, data, arch, caps, kernel):
     try:
         text = Text(name, data.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise usage(name, "byte %d is not UTF-8: neither text nor a BPF program" % error.start, stage="policy")
+        raise usage(name, "byte %d is not UTF-8: neither text nor a BPF program" % error.start,
+                    stage="policy")
     if text.text.lstrip()[:1] in ("{", "[") and not _minijail_braces(text.text):
         from . import oci  # only what is read is loaded: json
         model = oci.parse(text, arch, caps, running_kernel() if kernel is None else kernel)
@@ -71,7 +72,8 @@ def raw(name, data):
                 except bpf.FilterError as error:
                     raise bpf.FilterError("instruction %d: returns %s" % (pc, error))
     except bpf.FilterError as error:
-        raise usage(name, "%sBPF program: %s" % ("" if len(data) % 8 == 0 else "it holds NUL bytes, so it must be a ", error),
+        raise usage(name, "%sBPF program: %s" %
+                    ("" if len(data) % 8 == 0 else "it holds NUL bytes, so it must be a ", error),
                     stage="policy")
     return bytes(data)
 

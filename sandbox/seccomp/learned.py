@@ -9,23 +9,28 @@ from . import arms, choose, policy
 from .tables import HOLDING_CORE
 from ... import seccomp_bpf as bpf
 
-#: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars, which a filter sees.
+#: call: the arguments whose values the policy holds on to.  All are int for the kernel: scalars,
+#: which a filter sees.
 HELD = {"ioctl": (1,), "socket": (0, 1), "clone": (0,), "prctl": (0,), "fcntl": (1,)}
-#: So many different values of one call; then it passes with any that the default policy lets pass, as the values are data
-#: more likely than a choice.  Never of clone and socket, where that would be all kinds of processes and sockets.
+#: So many different values of one call; then it passes with any that the default policy lets pass,
+#: as the values are data more likely than a choice.  Never of clone and socket, where that would be
+#: all kinds of processes and sockets.
 MOST_VALUES = 32
 WIDENED = ("ioctl", "prctl", "fcntl")
-#: What a call in HELD gets for other values: what the kernel says to one that it doesn't know; for clone, to one without the
-#: right to it.
-OTHERWISE = {"ioctl": "ENOTTY", "socket": "EAFNOSUPPORT", "clone": "EPERM", "prctl": "EINVAL", "fcntl": "EINVAL"}
-#: Refused while learning as by the default policy, ENOSYS: no filter can see into them, so that one that lets them pass
-#: holds nothing.  libc and libuv have another way.
+#: What a call in HELD gets for other values: what the kernel says to one that it doesn't know; for
+#: clone, to one without the right to it.
+OTHERWISE = {"ioctl": "ENOTTY", "socket": "EAFNOSUPPORT", "clone": "EPERM", "prctl": "EINVAL",
+             "fcntl": "EINVAL"}
+#: Refused while learning as by the default policy, ENOSYS: no filter can see into them, so that one
+#: that lets them pass holds nothing.  libc and libuv have another way.
 BLIND = tuple(arms.BLIND[0][1].split())
-#: With every learned policy: what mrunc's pid 1 needs to start and end the program, what the hand-over of --ledger does behind
-#: the filter, how the kernel comes back from signals, of which a run may have seen none, and read, without which no program is
-#: and which learning would mostly wait for.  (call, the condition that is enough or None)
+#: With every learned policy: what mrunc's pid 1 needs to start and end the program, what the
+#: hand-over of --ledger does behind the filter, how the kernel comes back from signals, of which a
+#: run may have seen none, and read, without which no program is and which learning would mostly
+#: wait for.  (call, the condition that is enough or None)
 BASE = tuple((call, enough) for call, _, enough in choose.STARTER if call != "ioctl") + tuple(
-    (call, None) for call in ("sendmsg", "sendto", "brk", "mmap", "munmap", "futex", "rt_sigreturn", "restart_syscall", "read"))
+    (call, None) for call in ("sendmsg", "sendto", "brk", "mmap", "munmap", "futex", "rt_sigreturn",
+                              "restart_syscall", "read"))
 #: The answer to calls without a rule.
 DEFAULT = "ENOSYS"
 #: Command lines that are kept.
@@ -54,7 +59,8 @@ class Learned:
                 self.see(call, values, count)
         self.outside |= other.outside
         self.runs += other.runs
-        self.lines = (self.lines + [line for line in other.lines if line not in self.lines])[-MOST_RUNS:]
+        self.lines = (self.lines +
+                      [line for line in other.lines if line not in self.lines])[-MOST_RUNS:]
 
     def wide(self, call):
         """Whether a call's values aren't held on to (any more)."""
@@ -88,7 +94,8 @@ class Judge:
         if call not in self.table.NR:  # of another architecture
             return True
         vector = tuple(args.get(index, 0) for index in range(6))
-        return bpf.run(self._code, self.table.NR[call], self.table.AUDIT_ARCH, vector)[0] == bpf.ALLOW
+        return bpf.run(self._code, self.table.NR[call], self.table.AUDIT_ARCH,
+                       vector)[0] == bpf.ALLOW
 
     def refuses(self, call):
         """The answer, an errno's name, to a call that it never lets pass; else None."""

@@ -47,17 +47,22 @@ def write(found, arch):
         if (call, None) in BASE or call in learned.BLIND:
             continue
         lines, beyond = _lines(call, found, judge, names)
-        (refused if beyond else sections.setdefault(place.get(call, len(SECTIONS)), [])).extend(lines)
+        (refused if beyond
+         else sections.setdefault(place.get(call, len(SECTIONS)), [])).extend(lines)
     parts = [_head(found)]
-    parts.append(["# Always there: what mrunc's pid 1 needs to start and end the program, --ledger, and returns from signals"] +
+    parts.append(["# Always there: what mrunc's pid 1 needs to start and end the program, "
+                  "--ledger, and returns from signals"] +
                  sorted("%s: %s" % (call, _base(call, enough, names)) for call, enough in BASE))
     titles = [title for title, _ in SECTIONS] + ["Others"]
-    parts += [["# " + titles[section]] + sections[section] for section in sorted(sections) if sections[section]]
+    parts += [["# " + titles[section]] + sections[section] for section in sorted(sections)
+              if sections[section]]
     if refused:
         parts.append(["# " + REFUSED] + refused)
-    held = [call for call in sorted(HELD) if (call in found.calls or any(call == name for name, _ in BASE)) and
+    held = [call for call in sorted(HELD)
+            if (call in found.calls or any(call == name for name, _ in BASE)) and
             not found.wide(call)]
-    parts.append(["# With anything else than above"] + ["%s: return %s" % (call, OTHERWISE[call]) for call in held])
+    parts.append(["# With anything else than above"] +
+                 ["%s: return %s" % (call, OTHERWISE[call]) for call in held])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -65,7 +70,8 @@ def _head(found):
     lines = ["# Learned in %d run%s. A rule for what was seen in one call only is marked `%s`." % (
         found.runs, "" if found.runs == 1 else "s", ONCE)]
     lines += ["# Run: " + line for line in found.lines[-learned.MOST_RUNS:]]
-    lines += ["# %s are refused while learning too: no filter can see what they do." % ", ".join(learned.BLIND),
+    lines += ["# %s are refused while learning too: no filter can see what they do." %
+              ", ".join(learned.BLIND),
               "@default return " + DEFAULT]
     return lines
 
@@ -73,8 +79,10 @@ def _head(found):
 def shown(argv):
     """A command line for the head of a file.  argv: list of bytes or str; it may hold anything."""
     words = [show(word) for word in argv]
-    text = " ".join(word if word and not set(word) & set(" \t\n'\"\\") else "'%s'" % word for word in words)
-    text = "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in text)
+    text = " ".join(word if word and not set(word) & set(" \t\n'\"\\") else "'%s'" % word
+                    for word in words)
+    text = "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode()
+                   for char in text)
     return text if len(text) <= LONGEST_RUN else text[:LONGEST_RUN - 3] + "..."
 
 
@@ -103,16 +111,19 @@ def _lines(call, found, judge, names):
             lines.append(_line(call, text, seen[values] == 1, not allowed))
         return lines, False
     once = sum(seen.values()) == 1
-    values_allowed = all(values is None or judge.allows(call, dict(zip(HELD[call], values))) for values in seen)
+    values_allowed = all(values is None or judge.allows(call, dict(zip(HELD[call], values)))
+                         for values in seen)
     note = "any value: only up to %d are held on to" % MOST_VALUES if call in HELD else None
     if judge.tested(call) and call not in found.outside and values_allowed:
         return [_line(call, _braces(judge.rule(call)), once, False, note)], False
     beyond = judge.refuses(call)
-    return [_line(call, "1", once, beyond is None and bool(judge.tested(call)), note)], beyond is not None
+    return [_line(call, "1", once, beyond is None and bool(judge.tested(call)),
+                  note)], beyond is not None
 
 
 def _line(call, text, once, refused, note=None):
-    marks = [ONCE] * once + ["the default policy refuses this" if text != "1" else "the default policy refuses some"] * refused
+    marks = [ONCE] * once + ["the default policy refuses this" if text != "1"
+                             else "the default policy refuses some"] * refused
     marks += [note] if note else []
     return "%s: %s%s" % (call, text, "  # " + "; ".join(marks) if marks else "")
 
@@ -120,7 +131,8 @@ def _line(call, text, once, refused, note=None):
 def _base(call, enough, names):
     if enough is None:
         return "1"
-    return " && ".join("%s == %s" % ("arg%d" % arg, "AT_EMPTY_PATH" if call == "execveat" else names.value(call, arg, value))
+    return " && ".join("%s == %s" % ("arg%d" % arg, "AT_EMPTY_PATH" if call == "execveat"
+                                     else names.value(call, arg, value))
                        for arg, _, value, _, _ in conditions_of(call, enough))
 
 
@@ -129,7 +141,8 @@ def _braces(rule):
     entries = []
     for entry in rule:
         action = "allow" if entry[0] == "allow" else "return " + entry[0]
-        tests = ["arg%d %s %#x" % test[:3] if test[3:] in ((), (None, True)) else "arg%d & %#x %s %#x" % (
+        tests = ["arg%d %s %#x" % test[:3] if test[3:] in ((), (None, True))
+                 else "arg%d & %#x %s %#x" % (
             test[0], test[3], test[1].lstrip("&"), test[2]) for test in entry[1:]]
         entries.append(" && ".join(tests) + "; " + action if tests else action)
     return "{ %s }" % ", ".join(entries)
@@ -160,7 +173,8 @@ def read(name, data, arch):
     reader = Reader(text, arch)
     reader.file()
     if reader.denylist or reader.default != bpf.errno(getattr(errno, DEFAULT)):
-        raise text.error(max(string.find("@d"), 0), "not a learned policy: expected @default return %s" % DEFAULT)
+        raise text.error(max(string.find("@d"), 0),
+                         "not a learned policy: expected @default return %s" % DEFAULT)
     runs = _RUNS.search(string)
     found = Learned(int(runs.group(1)) if runs else 1, _RUN.findall(string)[-learned.MOST_RUNS:])
     judge, statements = Judge(arch), []
@@ -171,7 +185,8 @@ def read(name, data, arch):
             statements.append((call, [(action, tests)], place))
     for call, entries, place in statements:
         if not _take(found, judge, arch, call, entries, _once(place)):
-            raise place[0].error(place[1], "a rule that learning does not write: merging would lose it",
+            raise place[0].error(place[1],
+                                 "a rule that learning does not write: merging would lose it",
                                  "leave the rule out, or join the two files by hand")
     return found
 
@@ -221,27 +236,33 @@ class Names:
         table = constants.table(arch)
 
         def values(chosen):
-            return {table[name]: name for name in sorted(chosen, reverse=True)}  # of several, the first
+            # Of several, the first.
+            return {table[name]: name for name in sorted(chosen, reverse=True)}
         self._ioctl = values(name for name in table if name.startswith(("TC", "TIOC", "FIO")) and
                              table[name] >= _FIRST_IOCTL)
         self._fcntl = values(name for name in _FCNTL if name in table)
         self._prctl = values([name for name in table if name.startswith(("PR_GET_", "PR_SET_")) and
                               not name.startswith(_NOT_AN_OPTION)] + [name for name in _PRCTL if name in table])
-        self._domains = values(name for name in table if name.startswith("AF_") and name not in _NOT_A_DOMAIN)
+        self._domains = values(name for name in table if name.startswith("AF_") and
+                               name not in _NOT_A_DOMAIN)
         self._types = values(_TYPES)
         self._type_flags = [(table[name], name) for name in ("SOCK_NONBLOCK", "SOCK_CLOEXEC")]
         # CLONE_NEWTIME lies in the signal's byte, and clone(2) takes it for that.
-        self._clone = sorted((table[name], name) for name in table if name.startswith("CLONE_") and table[name] > _CSIGNAL)
-        self._signals = values(name for name in table if name.startswith("SIG") and name not in _SIGNAL_ALIASES)
+        self._clone = sorted((table[name], name) for name in table if name.startswith("CLONE_") and
+                             table[name] > _CSIGNAL)
+        self._signals = values(name for name in table if name.startswith("SIG") and
+                               name not in _SIGNAL_ALIASES)
 
     def value(self, call, index, value):
         """A value of an argument as a policy's text has it: a name, names joined by |, or a number."""
         if call == "clone" and index == 0:
             number = value & _CSIGNAL
-            return self._flags(value & ~_CSIGNAL, self._clone, [], [self._signals.get(number, "%#x" % number)] * bool(number))
+            return self._flags(value & ~_CSIGNAL, self._clone, [],
+                               [self._signals.get(number, "%#x" % number)] * bool(number))
         if call == "socket" and index == 1:
             kind = value & 0xF
-            return self._flags(value & ~0xF, self._type_flags, [self._types.get(kind, "%#x" % kind)], [])
+            return self._flags(value & ~0xF, self._type_flags,
+                               [self._types.get(kind, "%#x" % kind)], [])
         known = {("socket", 0): self._domains, ("ioctl", 1): self._ioctl, ("prctl", 0): self._prctl,
                  ("fcntl", 1): self._fcntl}.get((call, index), {})
         return known.get(value, "%#x" % value if value > 9 else "%d" % value)

@@ -23,7 +23,8 @@ from ..errors import SandboxError, nearest, usage
 from .rules import MOST_RULES, Rules, TOO_MANY, Text, condition, known_call, load, misspelt
 from ... import seccomp_bpf as bpf
 
-ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS, "kill-thread": bpf.KILL_THREAD,
+ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS,
+           "kill-thread": bpf.KILL_THREAD,
            "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
 DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify", "return")
 ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
@@ -52,14 +53,18 @@ def parse(text, arch):
     default = reader.default
     if reader.denylist:
         if default is not None:
-            raise reader.text.error(reader.default_at, "@default can't go with @denylist, whose default is to allow")
+            raise reader.text.error(reader.default_at,
+                                    "@default can't go with @denylist, whose default is to allow")
         default = bpf.ALLOW
     rules = Rules(arch, bpf.KILL_PROCESS if default is None else default)
     for call, action, tests, place in reader.rules:
         earlier = rules.entries.get(call)
         if earlier and not earlier[-1][1]:
-            raise place[0].error(place[1], "conflicting rules: %s has one without conditions already, in %s, line %d" % (
-                call, earlier[-1][2][0].name, earlier[-1][2][0].text.count("\n", 0, earlier[-1][2][1]) + 1))
+            raise place[0].error(place[1],
+                                 "conflicting rules: %s has one without conditions already, in %s, "
+                                 "line %d" % (
+                call, earlier[-1][2][0].name,
+                earlier[-1][2][0].text.count("\n", 0, earlier[-1][2][1]) + 1))
         try:
             rules.add(call, action, tests, place)
         except bpf.FilterError as error:
@@ -142,7 +147,8 @@ class Reader:
                 raise self.text.error(self.place, "expected a path after %s" % token.text)
             self.place = found.end()
             self.next()
-            if token.text == "@include":  # a frequency file orders minijail's tests, and decides nothing
+            # A frequency file orders minijail's tests, and decides nothing.
+            if token.text == "@include":
                 self.include(found.group(1), found.start(1))
         elif token.text == "@default":
             self.next()
@@ -163,7 +169,8 @@ class Reader:
 
     def include(self, path, at):
         if self.nested:
-            raise self.text.error(at, "nested @include: a file that is included can't include another")
+            raise self.text.error(at, "nested @include: a file that is included can't include "
+                                      "another")
         self.included += 1
         if self.included > MOST_INCLUDES:
             raise self.text.error(at, "more than %d times @include" % MOST_INCLUDES)
@@ -203,8 +210,11 @@ class Reader:
             if self.now.kind == "argument":
                 found = self.expression()
                 if self.now.text == ";":
-                    raise self.text.error(self.now.at, "`CONDITION; ACTION` is read in two ways by minijail's two compilers",
-                                          "write { CONDITION; ACTION } for \"when it holds\", { CONDITION, ACTION } for "
+                    raise self.text.error(self.now.at,
+                                          "`CONDITION; ACTION` is read in two ways by minijail's "
+                                          "two compilers",
+                                          "write { CONDITION; ACTION } for \"when it holds\", { "
+                                          "CONDITION, ACTION } for "
                                           "\"otherwise\"")
                 if self.denylist:
                     self.expected("return: in a denylist every rule returns an errno")
@@ -247,7 +257,9 @@ class Reader:
         """A system call's name, with [arch=...] behind it."""
         token = self.next() if self.now.kind == "name" else self.expected("a system call's name")
         if "@" in token.text:
-            raise self.text.error(token.at, "groups of system calls come from minijail's own data; write the names")
+            raise self.text.error(token.at,
+                                  "groups of system calls come from minijail's own data; write the "
+                                  "names")
         if not known_call(token.text):
             raise self.text.error(token.at, misspelt(token.text))
         here = True
@@ -278,7 +290,8 @@ class Reader:
             self.expected("return: in a denylist every rule returns an errno")
         if token.text == "return":
             self.next()
-            number = getattr(errnos, self.now.text, None) if self.now.kind == "name" and self.now.text.isupper() else None
+            number = getattr(errnos, self.now.text,
+                             None) if self.now.kind == "name" and self.now.text.isupper() else None
             if number is None and self.now.kind == "number":
                 number = self.number(self.now)
             if number is None:
@@ -318,7 +331,8 @@ class Reader:
             self.next()
 
     def atom(self):
-        token = self.next() if self.now.kind == "argument" else self.expected("an argument: arg0 to arg5")
+        token = self.next() if self.now.kind == "argument" else self.expected("an argument: arg0 "
+                                                                              "to arg5")
         if token.text[3:] not in ("0", "1", "2", "3", "4", "5"):
             self.expected("an argument: arg0 to arg5", token)
         op = self.now.text
@@ -372,7 +386,8 @@ class Reader:
         digits = token.text.lstrip("-")
         try:
             if "_" in digits or len(digits) > 64:
-                raise ValueError  # Python's, not strtol's; and int() takes a time that grows with the square
+                # Python's, not strtol's; and int() takes a time that grows with the square.
+                raise ValueError
             value = int(digits, 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10)
         except ValueError:
             self.expected("a number", token)
@@ -398,5 +413,6 @@ def addition(text, arch):
         return call, [[]]
     where = Text(shown, " " * (len(name) + 1) + rest)
     if not rest.strip():
-        raise where.error(len(name) + 1, "expected a condition after the colon, like arg1 == 0x5413")
+        raise where.error(len(name) + 1,
+                          "expected a condition after the colon, like arg1 == 0x5413")
     return call, conditions(where, arch, call)

@@ -12,19 +12,25 @@ from .rules import Rules, condition, disjoint, known_call, misspelt, version
 from ... import seccomp_bpf as bpf
 from ...syscalls.caps import NAMES as CAPABILITIES
 
-ACTIONS = {"SCMP_ACT_ALLOW": bpf.ALLOW, "SCMP_ACT_ERRNO": bpf.ERRNO, "SCMP_ACT_KILL": bpf.KILL_THREAD,
-           "SCMP_ACT_KILL_THREAD": bpf.KILL_THREAD, "SCMP_ACT_KILL_PROCESS": bpf.KILL_PROCESS, "SCMP_ACT_TRAP": bpf.TRAP,
+ACTIONS = {"SCMP_ACT_ALLOW": bpf.ALLOW, "SCMP_ACT_ERRNO": bpf.ERRNO,
+           "SCMP_ACT_KILL": bpf.KILL_THREAD,
+           "SCMP_ACT_KILL_THREAD": bpf.KILL_THREAD, "SCMP_ACT_KILL_PROCESS": bpf.KILL_PROCESS,
+           "SCMP_ACT_TRAP": bpf.TRAP,
            "SCMP_ACT_TRACE": bpf.TRACE, "SCMP_ACT_LOG": bpf.LOG, "SCMP_ACT_NOTIFY": bpf.NOTIFY}
-OPERATORS = {"SCMP_CMP_EQ": "==", "SCMP_CMP_NE": "!=", "SCMP_CMP_LT": "<", "SCMP_CMP_LE": "<=", "SCMP_CMP_GT": ">",
+OPERATORS = {"SCMP_CMP_EQ": "==", "SCMP_CMP_NE": "!=", "SCMP_CMP_LT": "<", "SCMP_CMP_LE": "<=",
+             "SCMP_CMP_GT": ">",
              "SCMP_CMP_GE": ">=", "SCMP_CMP_MASKED_EQ": "&=="}
 #: Ours: (the OCI name, Go's name in includes and excludes).
 OWN = {"x86_64": ("SCMP_ARCH_X86_64", "amd64"), "aarch64": ("SCMP_ARCH_AARCH64", "arm64")}
 ARCHITECTURES = frozenset("SCMP_ARCH_" + word for word in (
-    "NATIVE X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC"
+    "NATIVE X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 "
+    "PPC64LE S390 S390X PARISC"
     " PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB").split())
-GO_NAMES = frozenset("amd64 arm64 x86 x32 386 arm loong64 mips mips64 mips64n32 mips64le mipsle mipsel mipsel64 mipsel64n32"
+GO_NAMES = frozenset("amd64 arm64 x86 x32 386 arm loong64 mips mips64 mips64n32 mips64le mipsle "
+                     "mipsel mipsel64 mipsel64n32"
                      " mips64p32 mips64p32le ppc ppc64 ppc64le riscv riscv64 s390 s390x".split())
-TOP = ("defaultAction defaultErrnoRet defaultErrno architectures archMap flags listenerPath listenerMetadata syscalls"
+TOP = ("defaultAction defaultErrnoRet defaultErrno architectures archMap flags listenerPath "
+       "listenerMetadata syscalls"
        " comment").split()
 RULE = "name names action errnoRet errno args comment includes excludes".split()
 #: Honoured: the filter is attached to a single thread, from which every other comes.
@@ -69,7 +75,8 @@ class Node:
         """Raises SandboxError for a key that isn't known: a misspelt `args` would make a rule without conditions."""
         for key, node in self.value.items():
             if key not in keys:
-                raise node.error("%s has no key %r%s" % (what, key, nearest(key, keys)), "the keys are: " + " ".join(keys))
+                raise node.error("%s has no key %r%s" % (what, key, nearest(key, keys)),
+                                 "the keys are: " + " ".join(keys))
 
 
 def parse(text, arch, caps, kernel):
@@ -102,18 +109,23 @@ def parse(text, arch, caps, kernel):
             tests = [_test(call, node) for node in nodes]
             indices = [node.value["index"].value for node in nodes]
             for node, index in zip(nodes, indices):
-                # runc libcontainer/seccomp/seccomp_linux.go matchCall, crun src/libcrun/seccomp.c libcrun_generate_seccomp
+                # runc libcontainer/seccomp/seccomp_linux.go matchCall, crun src/libcrun/seccomp.c
+                # libcrun_generate_seccomp
                 if indices.count(index) > 1:
-                    raise node.error("two tests of argument %d in one rule: runc and crun then take each test of the rule "
-                                     "for an alternative, libseccomp refuses them" % index, "write a rule for each alternative")
+                    raise node.error("two tests of argument %d in one rule: runc and crun then "
+                                     "take each test of the rule "
+                                     "for an alternative, libseccomp refuses them" % index,
+                                     "write a rule for each alternative")
             if applies:
                 try:
                     rules.add(call, action, tests, (names_node, rule))
                 except bpf.FilterError as error:
                     raise names_node.error(str(error))
-    pairs = sum(len(entries) ** 2 // 2 for entries in rules.entries.values() if len(set(entry[0] for entry in entries)) > 1)
+    pairs = sum(len(entries) ** 2 // 2 for entries in rules.entries.values()
+                if len(set(entry[0] for entry in entries)) > 1)
     if pairs > MOST_PAIRS:
-        raise top.error("too many rules of several actions for the same calls: any two must be seen to exclude each other")
+        raise top.error("too many rules of several actions for the same calls: any two must be "
+                        "seen to exclude each other")
     for call, entries in rules.entries.items():
         rules.entries[call] = _settled(call, entries)
     return rules.model()
@@ -143,18 +155,21 @@ def _architecture(top, arch):
     for node in listed:
         _known_architecture(node)
     if listed and not any(node.value in (wanted, "SCMP_ARCH_NATIVE") for node in listed):
-        raise listed[0].error("this profile is not for %s: expected %s among its architectures" % (arch, wanted))
+        raise listed[0].error("this profile is not for %s: expected %s among its architectures" %
+                              (arch, wanted))
 
 
 def _known_architecture(node):
     if node.value not in ARCHITECTURES:
-        raise node.error("architecture %r is unknown%s" % (node.value, nearest(node.value, sorted(ARCHITECTURES))))
+        raise node.error("architecture %r is unknown%s" %
+                         (node.value, nearest(node.value, sorted(ARCHITECTURES))))
 
 
 def _action(node, key, number_key, name_key):
     word = node.get(key, str)
     if word.value not in ACTIONS:
-        raise word.error("action %r is unknown%s" % (word.value, nearest(word.value, sorted(ACTIONS))),
+        raise word.error("action %r is unknown%s" %
+                         (word.value, nearest(word.value, sorted(ACTIONS))),
                          "the actions are: " + " ".join(sorted(ACTIONS)))
     kind = ACTIONS[word.value]
     number, name = node.get(number_key, int), node.get(name_key, str)
@@ -162,7 +177,9 @@ def _action(node, key, number_key, name_key):
         name = None
     if kind not in (bpf.ERRNO, bpf.TRACE):
         if number is not None or name is not None:
-            raise (number or name).error("an errno goes with SCMP_ACT_ERRNO and SCMP_ACT_TRACE only, not with %s" % word.value)
+            raise (number or
+                   name).error("an errno goes with SCMP_ACT_ERRNO and SCMP_ACT_TRACE only, not "
+                               "with %s" % word.value)
         return kind
     value = errnos.EPERM if number is None else number.value
     if name is not None:
@@ -193,7 +210,8 @@ def _applies(rule, arch, caps, kernel):
         arches = part.items("arches", str)
         for node in arches:
             if node.value not in GO_NAMES:
-                raise node.error("architecture %r is unknown%s" % (node.value, nearest(node.value, sorted(GO_NAMES))))
+                raise node.error("architecture %r is unknown%s" %
+                                 (node.value, nearest(node.value, sorted(GO_NAMES))))
         least = part.get("minKernel", str)
         since = version(least.value) if least is not None and least.value else None
         if least is not None and least.value and since is None:
@@ -201,7 +219,8 @@ def _applies(rule, arch, caps, kernel):
         held = [node.value in caps for node in named]
         here = OWN[arch][1] in [node.value for node in arches]
         if key == "includes":
-            answer = answer and all(held) and (not arches or here) and (since is None or kernel >= since)
+            answer = answer and all(held) and (not arches or
+                                               here) and (since is None or kernel >= since)
         else:
             answer = answer and not any(held) and not here and (since is None or kernel < since)
     return answer
@@ -214,7 +233,8 @@ def _test(call, node):
         raise node.error("expected index, value and op")
     two = node.get("valueTwo", int)
     if op.value not in OPERATORS:
-        raise op.error("operator %r is unknown%s" % (op.value, nearest(op.value, sorted(OPERATORS))),
+        raise op.error("operator %r is unknown%s" %
+                       (op.value, nearest(op.value, sorted(OPERATORS))),
                        "the operators are: " + " ".join(sorted(OPERATORS)))
     first, second = value.value if value else 0, two.value if two else 0
     for part in (first, second):
@@ -242,7 +262,8 @@ def _settled(call, entries):
             by_caps = not tests and not other_tests and (_depends(place[1]) or _depends(other_place[1]))
             if other != action and not by_caps and not disjoint(tests, other_tests):
                 earlier = other_place[0].text.text.count("\n", 0, other_place[0].at) + 1
-                raise place[0].error("conflicting rules for %s: %s here, %s in line %d, and both can apply" % (
+                raise place[0].error("conflicting rules for %s: %s here, %s in line %d, and both "
+                                     "can apply" % (
                     call, bpf.action_name(action), bpf.action_name(other), earlier))
     plain = [entry for entry in entries if not entry[1]]
     return plain[:1] or entries
@@ -308,8 +329,10 @@ def _value(text, at, depth):
         return Node(text, int(found.group()), start), found.end()
     found = _WORD.match(string, at)
     if found:
-        return Node(text, {"true": True, "false": False, "null": None}[found.group()], start), found.end()
-    raise text.error(at, "expected a value (a number must be whole)" if char else "the file ends in the middle")
+        return Node(text, {"true": True, "false": False, "null": None}[found.group()],
+                    start), found.end()
+    raise text.error(at, "expected a value (a number must be whole)" if char
+                     else "the file ends in the middle")
 
 
 def _string(text, at):

@@ -5,7 +5,8 @@ the programs of `frozen_filters` were compiled from.
 from ...syscalls.numbers import table as numbers
 from .shipped import ARCHES, NAMES
 
-PRETEND = 0x00050000  # SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing
+# SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing.
+PRETEND = 0x00050000
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
 
@@ -17,7 +18,8 @@ def decisions(name, arch):
     """
     from . import tables
     if name not in NAMES:
-        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
+        raise ValueError("no system call policy is called %r: there are %s" %
+                         (name, ", ".join(NAMES)))
     rules = _rules(tables.DEFAULT)
     changed = _rules(tables.POLICIES[name])
     if set(changed) - set(rules):
@@ -78,7 +80,8 @@ def _beside(rows, arch):
     """A filter that lets everything pass but what its rows refuse."""
     from ... import seccomp_bpf
     table = numbers(arch)
-    rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items() if call in table.NR}
+    rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items()
+             if call in table.NR}
     # A policy that lets x32 numbers pass would otherwise let chmod pass under its x32 number.
     rules[X32_BIT, 0xFFFFFFFF] = _action("ENOSYS")
     return seccomp_bpf.Policy(table.AUDIT_ARCH, seccomp_bpf.ALLOW, rules)
@@ -102,7 +105,8 @@ def _model(rule):
     from ... import seccomp_bpf
     if isinstance(rule, str):
         return _action(rule)
-    return [(_action(entry[0]), [seccomp_bpf.Condition(*test) for test in entry[1:]]) for entry in rule]
+    return [(_action(entry[0]), [seccomp_bpf.Condition(*test) for test in entry[1:]])
+            for entry in rule]
 
 
 def _action(text):

@@ -16,8 +16,8 @@ from ...syscalls.widths import WIDTHS
 
 #: Bytes of a policy file.  docker's default has 20,000.
 LIMIT = 1 << 20
-#: Rules of a file, alternatives and names counted apart, and of one call: docker's has 400 and 6, and a program of 4096
-#: instructions holds no more.
+#: Rules of a file, alternatives and names counted apart, and of one call: docker's has 400 and 6,
+#: and a program of 4096 instructions holds no more.
 MOST_RULES, MOST_OF_ONE = 20000, 2000
 TOO_MANY = "more than %d rules, each name counted for each alternative: no filter holds so many" % MOST_RULES
 
@@ -38,7 +38,8 @@ class Text:
         """The SandboxError for a mistake at an offset: exit status 2."""
         line = self.text.count("\n", 0, offset) + 1
         column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        return usage("%s, line %d, column %d" % (clipped(self.name), line, column), clipped(reason), remedy, stage="policy")
+        return usage("%s, line %d, column %d" % (clipped(self.name), line, column), clipped(reason),
+                     remedy, stage="policy")
 
 
 def clipped(text, most=300):
@@ -59,7 +60,8 @@ def load(name):
     except OSError as error:
         if error.errno == 2 and "/" not in name:
             raise usage(name, "no policy is called so, and there is no such file%s" % nearest(
-                name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES), stage="policy")
+                name, policy.NAMES), "the policies are: %s" % ", ".join(policy.NAMES),
+                        stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
         from ..caller import option
@@ -78,10 +80,12 @@ def load(name):
         os.close(fd)
     if data[:4] == b"\x7fELF":
         from ..caller import program_name
-        raise usage(name, "is a program (ELF) and no policy file", "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
+        raise usage(name, "is a program (ELF) and no policy file",
+                    "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
             forms(), program_name()), "policy")
     if len(data) > LIMIT:
-        raise usage(name, "%d bytes: a policy has at most %d" % (max(found.st_size, len(data)), LIMIT), stage="policy")
+        raise usage(name, "%d bytes: a policy has at most %d" %
+                    (max(found.st_size, len(data)), LIMIT), stage="policy")
     if not data.strip():
         raise usage(name, "is empty", remedy=forms(), stage="policy")
     return data
@@ -149,9 +153,12 @@ def refuse_unsure(call, action, tests):
     """
     safe = ("==", "<", "<=", "&==") if action in (bpf.ALLOW, bpf.LOG) else ("!=", ">", ">=", "&!=")
     for arg, op, value, mask, wide in (test for test in tests if test is not None):
-        if wide and _width(call, arg) == "?" and (mask is None or mask > _LOW) and (op not in safe or value > _LOW):
-            raise bpf.FilterError("a test %s of argument %d of %s can't be relied on: it is not certain whether the kernel "
-                                  "takes 32 or 64 bits of it; test bits below 32, argN & MASK, or the whole call" % (
+        if wide and _width(call, arg) == "?" and (mask is None or
+                                                  mask > _LOW) and (op not in safe or value > _LOW):
+            raise bpf.FilterError("a test %s of argument %d of %s can't be relied on: it is not "
+                                  "certain whether the kernel "
+                                  "takes 32 or 64 bits of it; test bits below 32, argN & MASK, or "
+                                  "the whole call" % (
                                       op, arg, call))
 
 
@@ -171,7 +178,8 @@ class Rules:
         found = self.entries.setdefault(call, [])
         self.count += 1
         if len(found) >= MOST_OF_ONE:
-            raise bpf.FilterError("more than %d rules for %s: no filter holds so many" % (MOST_OF_ONE, call))
+            raise bpf.FilterError("more than %d rules for %s: no filter holds so many" %
+                                  (MOST_OF_ONE, call))
         if self.count > MOST_RULES:
             raise bpf.FilterError(TOO_MANY)
         refuse_unsure(call, action, tests)
@@ -196,7 +204,8 @@ def disjoint(one, other):
         if len(set(test[4] for test in tests)) > 1:
             continue  # some look at 32 bits and some at 64
         for _, op, value, mask, wide in tests:
-            low = max(low, value + (op == ">")) if op in (">", ">=") else value if op == "==" else low
+            low = max(low, value +
+                      (op == ">")) if op in (">", ">=") else value if op == "==" else low
             high = min(high, value - (op == "<")) if op in ("<", "<=") else high
             if op == "==":
                 values.add(value)
@@ -212,5 +221,6 @@ def disjoint(one, other):
 def _holds(left, test):
     _, op, value, mask, _ = test
     left = left if mask is None else left & mask
-    return {"==": left == value, "!=": left != value, "<": left < value, ">": left > value, "<=": left <= value,
+    return {"==": left == value, "!=": left != value, "<": left < value, ">": left > value,
+            "<=": left <= value,
             ">=": left >= value}[op.lstrip("&")]

@@ -43,12 +43,14 @@ def core_program(arch):
 
 def _known(name):
     if name not in NAMES:
-        raise ValueError("no system call policy is called %r: there are %s" % (name, ", ".join(NAMES)))
+        raise ValueError("no system call policy is called %r: there are %s" %
+                         (name, ", ".join(NAMES)))
 
 
 def _frozen(name, arch):
     if arch not in ARCHES:
-        raise KeyError("no system call filter for architecture %r: there are %s" % (arch, ", ".join(ARCHES)))
+        raise KeyError("no system call filter for architecture %r: there are %s" %
+                       (arch, ", ".join(ARCHES)))
     return bytes.fromhex(_table(name).PROGRAMS[arch, name])
 
 
