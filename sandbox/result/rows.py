@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of `changes` in a result: as JSON text, in bounded memory.  A program decides how many there would be, and a
-dict takes three times as much.  Loaded before anything runs: half a json would only show at the end."""
+"""The rows of `changes` in a result, as JSON text in bounded memory.
+
+The program decides how many there would be, and dicts take three times as much memory.
+"""
 from json import dumps, loads
 
-#: So many rows are listed, and so many bytes of their JSON; what is more is counted.
+#: How many rows are kept, and how many bytes of their JSON.
 MOST_ROWS, MOST_BYTES = 100000, 16 << 20
 
 
 class Rows:
-    """A sequence of dicts.  texts: [bytes], one row each."""
+    """A sequence of dicts.
+
+    texts: [bytes], one row each.
+    size: the bytes of all of them that were added.
+    """
 
     __hash__ = None
 
@@ -16,7 +22,7 @@ class Rows:
         self.texts, self.size = list(texts), 0
 
     def add(self, row):
-        """Takes a dict, if there is room; returns whether there was."""
+        """Takes a dict if there is room.  Returns whether there was."""
         if len(self.texts) >= MOST_ROWS:
             return False
         text = dumps(row).encode("ascii")
@@ -27,7 +33,7 @@ class Rows:
         return True
 
     def sort(self, key):
-        """Sorts by what `key` makes of a row."""
+        """Sorts the rows.  key: function of a row."""
         self.texts.sort(key=lambda text: key(loads(text.decode("ascii"))))
 
     def __len__(self):

@@ -51,7 +51,7 @@ def test_the_files_are_made_from_the_table():
 def test_the_table_has_every_field_and_every_measure():
     assert list(schema.FIELDS) == list(result.FIELDS)
     assert list(schema.FIELDS["usage"]["properties"]) == list(result.USAGE)
-    assert verdict.TOLD < set(reasons.REASONS)
+    assert result.TOLD < set(reasons.REASONS)
 
 
 def test_an_empty_result_and_a_full_one_are_results():

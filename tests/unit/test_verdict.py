@@ -3,6 +3,7 @@
 import pytest
 
 from mrunc.sandbox.result import verdict
+from mrunc.sandbox.result.result import TOLD
 from mrunc.sandbox.result.verdict import Evidence, judge
 
 KILLED = 9
@@ -64,8 +65,8 @@ def test_a_sigsys_names_the_policy_that_sent_it():
 
 def test_what_mrunc_ended_is_told_and_what_the_program_did_is_not():
     told = {reason for reason, _ in (ends(status=0), ends(status=1 << 8), ends(status=KILLED))}
-    assert not told & verdict.TOLD
-    assert {"timeout-wall", "seccomp", "killed-by-caller", "lost"} <= verdict.TOLD
+    assert not told & TOLD
+    assert {"timeout-wall", "seccomp", "killed-by-caller", "lost"} <= TOLD
 
 
 def test_evidence_of_an_unknown_kind_is_a_mistake_of_ours():
