@@ -30,6 +30,8 @@ MARK = "/mrunc-calls/"
 def traced():
     """What strace follows: a run from its plan to its end, with marks between the phases."""
     from mrunc.sandbox.seccomp import shipped, shipped_bytes  # noqa: F401
+    from mrunc.sandbox import version  # noqa: F401
+    from mrunc.sandbox.tree import sockets  # noqa: F401
     from mrunc.sandbox.launch import gate  # noqa: F401
     from mrunc.sandbox.running import loop, supervise  # noqa: F401
     from mrunc.commands.run import plan_text  # noqa: F401
