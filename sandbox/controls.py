@@ -95,7 +95,7 @@ CONTROLS = dict((row.name, row) for row in (
         lacks={"process": NO_TREE}, asked=lambda plan: plan.spec.proc != "none"),
     Row("dev", "/dev holds null, zero, full, random, urandom, tty alone", "dev",
         removable=False, lacks={"process": NO_TREE}),
-    Row("hostname", "own host name", "hostname",
+    Row("hostname", "own host name, no NIS domain name", "hostname",
         lacks={"process": "the process tier has no uts namespace: the host's name"}),
     Row("session", "own session: not in the caller's process group", "session", vital=("process",)),
     Row("parent-death", "dies with the supervisor", "parent_death", lacks_without_scope={

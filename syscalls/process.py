@@ -53,6 +53,12 @@ _pidfd_send_signal = bind("pidfd_send_signal", c_int, c_int, c_pointer, c_uint)
 _pidfd_open = bind("pidfd_open", c_int, c_uint)
 _signalfd4 = bind("signalfd4", c_int, c_pointer, c_size, c_int)
 _sethostname = bind("sethostname", c_bytes, c_size)
+_setdomainname = bind("setdomainname", c_bytes, c_size)
+_uname = bind("uname", c_pointer)
+#: Bytes of one of the six fields of struct utsname.  uname(2)
+UTS_FIELD = 65
+#: The NIS domain name of the kernel's first UTS namespace.  init/version.c
+NO_DOMAIN = b"(none)"
 #: (pid, signal), without Python's audit and signal checks.  kill(2)
 kill = bind("kill", c_int, c_int)
 _getpid = bind("getpid")
@@ -441,6 +447,21 @@ def set_hostname(name):
     Raises OSError: EPERM without CAP_SYS_ADMIN in the owner of the uts namespace.
     """
     _sethostname(name, len(name))
+
+
+def set_domainname(name):
+    """Sets the NIS domain name, at most 64 bytes.  setdomainname(2)
+
+    Raises OSError: EPERM without CAP_SYS_ADMIN in the owner of the UTS namespace.
+    """
+    _setdomainname(name, len(name))
+
+
+def get_domainname():
+    """The NIS domain name as bytes: the last field of uname(2), which os.uname leaves out."""
+    fields = buffer(6 * UTS_FIELD)
+    _uname(fields)
+    return fields.raw[5 * UTS_FIELD:].partition(b"\0")[0]
 
 
 def control_pair():

@@ -173,3 +173,10 @@ def mounts():
             fields, last = head.split(" "), tail.split(" ")
             out.append((fields[3], fields[4], set(fields[5].split(",")), fields[6:], last[0], last[1], last[2]))
     return out
+
+
+def domain_name():
+    """The NIS domain name: the last field of uname(2), which os.uname leaves out."""
+    fields = buffer(6 * 65)
+    call("uname", fields)
+    return fields.raw[5 * 65:].partition(b"\0")[0].decode("utf-8", "replace")

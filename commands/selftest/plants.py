@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from .attempt import buffer, call
+from .attempt import buffer, call, domain_name
 from .given import Files, Terminal, testify
 
 IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0
@@ -33,7 +33,8 @@ class Plants:
 
     def __enter__(self):
         try:
-            self.facts.update(supervisor=os.getpid(), hostname=os.uname().nodename)
+            self.facts.update(supervisor=os.getpid(), hostname=os.uname().nodename,
+                              domainname=domain_name())
             for plant in (self._give,) + (() if self.terminal else (
                     self._seen, self._terminals, self._number, self._variable, self._files,
                     self._sockets, self._system_v, self._queue, self._key, self._descriptor)):

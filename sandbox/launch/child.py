@@ -284,11 +284,13 @@ def root_read_only(child):
 
 @named("host name", "hostname", optional=True, needs_capabilities=True)
 def hostname(child):
-    """Sets the host name.
+    """Sets the host name, and the NIS domain name to what the kernel starts with.
 
-    Before the second user namespace, which has no right to it.
+    A new UTS namespace has the host's.  Before the second user namespace, which has no right to
+    them.
     """
     process.set_hostname(child.plan.hostname)
+    process.set_domainname(process.NO_DOMAIN)
 
 
 @named("second user namespace", "userns-nested", needs_capabilities=True)
@@ -444,6 +446,7 @@ def self_check(child):
     facts["securebits"] = "%#x" % caps.get_securebits()
     facts["parent-death"] = "%d" % process.get_parent_death_signal()
     facts["hostname"] = os.uname().nodename
+    facts["domainname"] = os.fsdecode(process.get_domainname())
     facts["cwd"] = os.fsdecode(os.getcwdb())
     umask = os.umask(0o022)
     facts["umask"] = "%o" % umask

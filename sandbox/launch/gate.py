@@ -273,7 +273,8 @@ def _dev(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _hostname(name, plan, reading, facts, features, identity, control_fds):
-    right = facts.get("hostname") == show(plan.hostname)
+    right = facts.get("hostname") == show(plan.hostname) and \
+        facts.get("domainname") == show(process.NO_DOMAIN)
     return right, "as asked" if right else "the host's"
 
 

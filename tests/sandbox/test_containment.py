@@ -1040,3 +1040,24 @@ except ChildProcessError:
 """ % os.path.dirname(inside.tool)
     done = inside.outside([PYTHON, "-I", "-S", "-c", code])
     assert (done.returncode, done.stdout) == (0, "0\n127\n2\n124\n0\nno child\n"), done
+
+
+DOMAIN = """
+import ctypes
+fields = ctypes.create_string_buffer(6 * 65)
+ctypes.CDLL(None).uname(fields)
+print(fields.raw[5 * 65:].partition(b"\\0")[0].decode())
+"""
+
+
+def test_the_nis_domain_name_of_the_host_stays_outside(inside_as_root):
+    """A new UTS namespace begins with the host's names."""
+    script = 'echo secret-nis > /proc/sys/kernel/domainname; /usr/bin/python3 -c "$0"; exec "$@"'
+    command = inside_as_root.command("/usr/bin/python3", "-c", DOMAIN)
+    done = inside_as_root.outside(["unshare", "--uts", "sh", "-c", script, DOMAIN, *command])
+    assert done.stdout.split() == ["secret-nis", "(none)"], done
+
+
+def test_a_host_name_needs_its_control(inside):
+    done = inside.run("true", options=["-q", "--unsafe-without", "hostname", "--hostname", "x"])
+    assert done.rc == 2 and "contradicts --hostname" in done.err, done

@@ -81,6 +81,9 @@ seen["mounts"] = sorted(re.sub(r"^\d+ \d+ \S+ ", "", re.sub(r"\b([ug]id)=\d+", r
 seen["fds"] = sorted(name for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name))
 seen["processes"] = len([name for name in os.listdir("/proc") if name.isdigit()])
 seen["hostname"], seen["cwd"] = os.uname().nodename, os.getcwd()
+uts = ctypes.create_string_buffer(390)
+ctypes.CDLL(None).uname(uts)
+seen["domainname"] = uts.raw[325:].partition(b"\\0")[0].decode()
 seen["session"] = os.getsid(0) == own[0]
 prctl = ctypes.CDLL(None, use_errno=True).prctl
 seen["securebits"], seen["nnp"] = prctl(27, 0, 0, 0, 0), prctl(39, 0, 0, 0, 0)
@@ -108,10 +111,10 @@ SHELL = 'SIGIGN=$(grep SigIgn /proc/self/status) exec /usr/bin/python3 -I -S -c 
 #: The calls that build the sandbox, in the order of the story.  What is not here asks questions, or its answer is used at
 #: once by one that is.
 SETUP = ("setgroups setresgid setresuid prctl setsid rt_sigaction write mount fsconfig move_mount mount_setattr mkdirat "
-         "symlinkat umask fchdir pivot_root umount2 chdir sethostname unshare setns prlimit64 landlock_add_rule "
+         "symlinkat umask fchdir pivot_root umount2 chdir sethostname setdomainname unshare setns prlimit64 landlock_add_rule "
          "landlock_restrict_self capset fcntl dup2 close_range seccomp sendto getpid").split()
 #: An ordinary user's set-up is the same code: a sample of what differs, or matters most.
-SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname unshare setns prlimit64 landlock_restrict_self "
+SETUP_OF_USER = ("setresgid setresuid setsid mount pivot_root umount2 sethostname setdomainname unshare setns prlimit64 landlock_restrict_self "
                  "capset fcntl close_range seccomp").split()
 #: Controls that only an option asks for.
 ON_DEMAND = {"sweep", "trace", "setid-filter", "limits.rlimit", "limits.memory", "limits.cpu", "limits.pids", "limits.io"}

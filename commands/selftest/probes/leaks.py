@@ -6,7 +6,7 @@ import signal
 import struct
 import time
 
-from ..attempt import Unsuitable, blocked, buffer, call, exists, invisible, lists, mounts, \
+from ..attempt import Unsuitable, blocked, buffer, call, domain_name, exists, invisible, lists, mounts, \
     opens, reached, reads
 from .namespaces import FIRST
 from ..probe import HOST, INFO, Probe
@@ -34,8 +34,10 @@ def caller_names(facts):
 
 
 def host_name(facts):
-    """The host's name, from uname or the hosts file."""
+    """The host's name or NIS domain name, from uname or the hosts file."""
     name = facts["hostname"]
+    if domain_name() != "(none)" and domain_name() == facts.get("domainname"):
+        return reached("uname says the domain")
     if os.uname().nodename == name:
         return reached("uname says it")
     try:
