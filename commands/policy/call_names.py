@@ -95,7 +95,7 @@ def call_text(call, args):
 
 
 def test_text(call, test):
-    """One test of policy_tables, as (argument, operator, value) or with a mask."""
+    """One test of seccomp/tables.py, as (argument, operator, value) or with a mask."""
     index, sign, value = test[:3]
     name = argument(call, index)
     if test[3:] == (None, True):  # a pointer
@@ -109,7 +109,7 @@ def test_text(call, test):
 
 
 def rule_text(call, rule):
-    """A rule of policy_tables in words."""
+    """A rule of seccomp/tables.py in words."""
     if isinstance(rule, str):
         return rule
     parts, before = [], None

@@ -268,7 +268,7 @@ def _move_to_leaf(directory):
 def choose(settings, best_effort, host=None):
     """(Place or None, {controller}, {control: why not}) for the settings, less those of --best-effort that can't be.
 
-    settings: [cgroup_limits.Setting]; best_effort: control names.  Raises SandboxError (125).
+    settings: [limits.Setting]; best_effort: control names.  Raises SandboxError (125).
     """
     from . import limits
     asked = []

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the six numbers of a system call to its name and arguments, as a person would write them down.
 
-Pure: data of decode_tables in, and whatever `peek` can read of the caller's memory.  What is read is evidence of an attempt
+Pure: data of tables.py in, and whatever `peek` can read of the caller's memory.  What is read is evidence of an attempt
 and never a decision: another thread may have changed it.  No input makes it raise, and no input makes it read more than
 BUDGET bytes: paths up to 4096, other strings up to 256, argument vectors up to 32 entries of 2 KiB.
 """
@@ -263,7 +263,7 @@ class Call:
         return "buffer" if self.raw[at] else 0
 
 
-#: {kind of decode_tables: function(call, index, index of the other parameter or None)}
+#: {kind of tables.py: function(call, index, index of the other parameter or None)}
 KINDS = {
     "i": lambda call, at, _: call.signed(at), "u": lambda call, at, _: call.raw[at],
     "x": lambda call, at, _: "%#x" % call.raw[at],

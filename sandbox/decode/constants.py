@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's constants by family, for telling what a call was asked to do; beside those of policy_constants.
+"""The kernel's constants by family, for telling what a call was asked to do; beside those of seccomp/constants.py.
 
 {family: NAME=value ...}. A family that ends in `_` is the prefix of its names; the others hold whole names. Values from
 the kernel's headers (include/uapi, Linux 6.12), the same on x86_64 and aarch64 but for OWN.

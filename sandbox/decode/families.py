@@ -3,7 +3,7 @@
 from ..seccomp import constants
 from . import constants as named
 
-#: Families made of names of policy_constants: (beginnings, what is an alias or a number of another kind).
+#: Families made of names of seccomp/constants.py: (beginnings, what is an alias or a number of another kind).
 _SHARED = {
     "AF_": ("AF_", "AF_LOCAL AF_FILE AF_ROUTE AF_MAX"),
     "AT_": ("AT_", "AT_REMOVEDIR AT_HANDLE_FID AT_STATX_SYNC_TYPE AT_STATX_SYNC_AS_STAT"),
@@ -59,7 +59,7 @@ _NAMED = {
                 " OPEN_TREE_CLOEXEC=0x80000",
     "USERFAULT": "UFFD_USER_MODE_ONLY=1 O_NONBLOCK=0x800 O_CLOEXEC=0x80000",
 }
-#: What of an ioctl's name policy_constants knows.
+#: What of an ioctl's name seccomp/constants.py knows.
 _IOCTL = ("TC", "TIOC", "FIO")
 _ALIASES = ("TIOCINQ", "TIOCSER_TEMT")
 _known = {}

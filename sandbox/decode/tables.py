@@ -3,8 +3,8 @@
 
 One call a line: its name, and `parameter:kind` in the kernel's order.  Names as in the man-pages, section 2.  Kinds:
 i int, u unsigned, x hexadecimal, b a buffer (only whether there is one), fd, at (dirfd), path, str, mode, dev, sig, argv,
-|FAMILY flags, =FAMILY one of them (families of decode_constants and policy_constants), and the structures of
-decode_structs, which take the index of a parameter behind `@`.  A parameter without a kind has that of USUAL, else i.
+|FAMILY flags, =FAMILY one of them (families of constants.py and seccomp/constants.py), and the structures of
+structs.py, which take the index of a parameter behind `@`.  A parameter without a kind has that of USUAL, else i.
 """
 
 USUAL = {"fd": "fd", "dirfd": "at", "olddirfd": "at", "newdirfd": "at", "path": "path", "oldpath": "path", "newpath": "path",

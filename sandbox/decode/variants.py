@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls whose other parameters depend on one of them: prctl's by the option, keyctl's by the operation.  As decode_tables."""
+"""Calls whose other parameters depend on one of them: prctl's by the option, keyctl's by the operation.  As tables.py."""
 
 WHO, KEY = "option:=PRCTL", "operation:=KEYCTL_ key:=KEY_SPEC_"
 #: {(call, index of the telling parameter): {its value: the parameters then}}

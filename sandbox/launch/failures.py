@@ -38,7 +38,7 @@ def child_error(packet, plan):
 def child_cause(step, what, number):
     """Returns (cause of remedies.py or None, words) for a step of the child that failed.
 
-    step: of stages.STAGES, or None before the first one; what: a path or a call; number: the errno.
+    step: of child.STAGES, or None before the first one; what: a path or a call; number: the errno.
     """
     from .. import remedies
     from .. import vantage

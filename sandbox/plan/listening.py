@@ -11,7 +11,7 @@ from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
 
 NR = native().NR
-_FDS = range(3, 9)  # stages.become_init
+_FDS = range(3, 9)  # launch/child.become_init
 _SOME = 0x7FFC0A0B1000
 #: What the child calls with the filter in force until init runs, beside filters.STARTER: it would
 #: wait for an answer that nobody can give yet.  (call, argument vectors)

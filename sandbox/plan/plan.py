@@ -37,7 +37,7 @@ class Plan:
     host's own, the first of the range until one is taken); root: whether the caller has ids to give; operations: [Operation];
     limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)]; controls: name -> asked;
     hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
-    filters, None without one; warnings: lines for the user; group: [cgroup_limits.Setting] of the control group; group_notes:
+    filters, None without one; warnings: lines for the user; group: [cgroup/limits.Setting] of the control group; group_notes:
     {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
     listener; plain: of operations.plain_places; readable: what the gate makes of `mounts` and
     `operations`, once for all runs of the plan; held: [source.Source], of everything that
@@ -151,11 +151,11 @@ def _fill(plan, spec, host, id_ranges, tier):
 
 def _own_tree(plan, spec, host):
     own_files = default.own_files(plan.uid, plan.gid, plan.home, plan.hostname)
-    userland = None
+    programs = None
     if spec.rootfs is not None:
-        from ..tree import userland as rootfs_run
-        userland = rootfs_run.operations(rootfs_run.Userland(spec, plan.held), own_files, plan.home)
-    ops = default.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), userland)
+        from ..tree import userland
+        programs = userland.operations(userland.Userland(spec, plan.held), own_files, plan.home)
+    ops = default.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), programs)
     plan.operations = ops
     if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
         from ..tree import user_mounts

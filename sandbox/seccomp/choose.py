@@ -15,7 +15,7 @@ from .rules import refuse_unsure
 from ... import seccomp_bpf as bpf
 from ...syscalls import seccomp
 
-_FDS = range(3, 9)       # stages.become_init
+_FDS = range(3, 9)       # launch/child.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
 
 #: What has to pass for a program to be started and ended: (call, argument vectors, the condition

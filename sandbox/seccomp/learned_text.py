@@ -14,7 +14,7 @@ from .minijail import Reader
 from .rules import Text, condition
 from ... import seccomp_bpf as bpf
 
-#: (title, the first call of the part of policy_tables.DEFAULT that it stands for)
+#: (title, the first call of the part of tables.py.DEFAULT that it stands for)
 SECTIONS = (("Files", "read"), ("Memory", "mmap"), ("Processes, threads, signals", "fork"),
             ("Time, events, limits", "nanosleep"), ("Sockets and IPC", "socket"))
 REFUSED = "The default policy refuses these; `mrunc policy explain NAME` says why"
@@ -137,7 +137,7 @@ def _base(call, enough, names):
 
 
 def _braces(rule):
-    """A rule of policy_tables in the text's grammar."""
+    """A rule of tables.py in the text's grammar."""
     entries = []
     for entry in rule:
         action = "allow" if entry[0] == "allow" else "return " + entry[0]

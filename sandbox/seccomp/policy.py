@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped system call policies as models with reasons, from the tables (`policy_tables`): what tools ask for, and what
+"""The shipped system call policies as models with reasons, from the tables (`tables.py`): what tools ask for, and what
 the programs of `frozen_filters` were compiled from.
 """
 from ...syscalls.numbers import table as numbers
@@ -13,7 +13,7 @@ X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 def decisions(name, arch):
     """{system call: (rule, reason)} by ascending number, for every call that the architecture has.
 
-    A rule is as in policy_tables: an action (allow, kill, pretend, an errno name), or a tuple of (action, test, ...).
+    A rule is as in tables.py: an action (allow, kill, pretend, an errno name), or a tuple of (action, test, ...).
     Raises ValueError for an unknown policy.
     """
     from . import tables

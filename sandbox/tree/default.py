@@ -75,7 +75,7 @@ def base(host, own_files, proc, home, left_out=False, userland=None):
     """The default tree, root first: [Operation].
 
     host: facts; own_files: of `own_files`; proc: pid, full or none; left_out: whether the control
-    `proc` is; userland: operations in the place of the host's programs, of rootfs_run.
+    `proc` is; userland: operations in the place of the host's programs, of userland.py.
     """
     ops = [Root()]
     add = ops.append
