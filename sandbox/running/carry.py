@@ -236,6 +236,7 @@ class Outward(Spliced):
     def _let_go(self):
         """Whoever reads the caller's pipe learns now that the program writes no more.  2 is for our own messages."""
         if self.lets_go and self.given != 2:
+            self.sink_open = False  # its number is free now, and soon another file's
             self.close()
             become_null(self.given)
 

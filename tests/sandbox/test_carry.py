@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 
+import mrunc  # noqa: F401  registers the package
 from conftest import become
+from mrunc.sandbox.running import carry, output_limit
 
 LINE = "mrunc: it wrote more than %d bytes; allow more with --max-output\n"
 MUCH = ["--max-output", "1G"]
@@ -34,6 +36,19 @@ def test_the_budget_is_exact_and_for_both_streams_together(inside, size, rc):
     done = inside.run("/bin/sh", "-c", "printf abcd; printf efg >&2; sleep 0.1", options=["--max-output", str(size), "-q"])
     assert (done.rc, len(done.out + done.err)) == (rc, min(size, 7)), done
     assert done.result["limits_hit"] == ({} if rc == 0 else {"max_output": 6})
+
+
+def test_a_stream_that_was_cut_off_waits_for_no_descriptor():
+    """Its number is soon that of another run, which the same process serves."""
+    (source, write), (read, sink) = os.pipe(), os.pipe()
+    flow = carry.Outward(source, sink, output_limit.Budget(3))
+    flow.lets_go = True
+    os.write(write, b"more")
+    while flow.busy:
+        flow.serve({source: select.POLLIN, flow.sink: select.POLLOUT})
+    assert flow.wanted() == {} and os.read(read, 10) == b"mor"
+    for fd in (source, write, read, sink):
+        os.close(fd)
 
 
 def test_a_terminals_output_is_counted_too(inside):
