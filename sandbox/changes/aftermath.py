@@ -1,28 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--changes and --export of a run: prepared before the child, remembered at the gate, told last."""
+"""--changes and --export as a part of a run: read at the gate, compared after the end."""
 import os
 
-from . import compare
+from ...syscalls import libc, mount
 from ..errors import SandboxError
 from ..part import Part
 from ..tree.operations import Overlay
-from ...syscalls import libc, mount
+from . import compare
 
 NO_LINKS = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOLVE_NO_SYMLINKS
-
 ENDING = (1, 2, 3, 15)  # HUP INT QUIT TERM
-
-
-def writable_places(plan):
-    """[Operation] of the plan's mounts that can be written and are not the host's."""
-    return [op for op in plan.operations if op.writable]
 
 
 class Aftermath(Part):
     """What a run changes.
 
     uppers: {place: fd} of the upper layers that the child has handed over.
-    held: changes.Changes, from the gate on.
+    held: compare.Changes, from the gate on.
     exporter: what --export writes to, or None.
     """
 
@@ -32,34 +26,36 @@ class Aftermath(Part):
         self.exporter, self.held, self.handlers, self.uppers = None, None, [], {}
 
     def prepare(self, run):
-        """Opens the destination.  Raises SandboxError, exit 2."""
+        """Opens the destination of --export.  Raises SandboxError (2)."""
         plan = run.plan
         run.held.add(self.discard)
         if plan.spec.export is not None:
-            from . import export, shown
-            self.exporter = export.destination(plan.spec.export, shown.writable(plan),
-                                                 plan.spec.follow_links)
+            from . import export, shown  # hashlib and more, for --export alone
+            writable = shown.writable(plan)
+            self.exporter = export.destination(plan.spec.export, writable, plan.spec.follow_links)
 
     def packet(self, run, packet, fd):
-        """Takes over an upper layer."""
+        """Takes over an upper layer from the child."""
         if fd is None or packet[:1] != b"O":
             return False
         self.uppers[packet[1:]] = fd
         return True
 
     def before_program(self, run):
-        """Takes hold of every writable place and reads what is there.  Raises SandboxError."""
+        """Opens every writable place and reads what is there.  Raises SandboxError."""
         plan = run.plan
         places = []
         self.held = compare.Changes(places)
         try:
             root = os.open("/proc/%d/root" % run.pid, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                for op in writable_places(plan):
+                for op in plan.operations:
+                    if not op.writable:
+                        continue
                     below = [other for other in plan.mounts if other.startswith(op.dst + b"/")]
                     lower = None
                     if isinstance(op, Overlay):
-                        from .overlay import Lower
+                        from .overlay import Lower  # for overlays alone
                         lower = Lower(op)
                     fd = self.uppers.pop(op.dst) if lower else mount.open_in_root(
                         root, op.dst, os.O_RDONLY | os.O_DIRECTORY, resolve=NO_LINKS)
@@ -72,9 +68,9 @@ class Aftermath(Part):
                                error.errno)
 
     def over(self, run):
-        """From here on a signal that would end us ends the reading, and the result is still told.
+        """Lets signals end the reading, but not this process.
 
-        The reading may take long where the program wrote much.
+        The reading may take long if the program wrote much.  The result is told all the same.
         """
         run.held.drop(self.discard)
         signals = libc.signals
@@ -87,7 +83,7 @@ class Aftermath(Part):
             self.held.interrupted = True
 
     def finish(self, run, result, outcome):
-        """Tells what the program changed: the last process is dead.  Never raises."""
+        """Adds what the program changed: its last process is dead."""
         if outcome.exec_errno is not None:
             self.discard()
             return
@@ -110,7 +106,7 @@ class Aftermath(Part):
             libc.signals.signal(*self.handlers.pop())
 
     def discard(self):
-        """Forgets everything where nothing ran.  Never raises."""
+        """Closes everything if nothing ran."""
         self._deafen()
         try:
             while self.uppers:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the program changed: every added, modified and deleted path of what it could write, except host directories (--rw).
+"""What the program changed: each added, modified or deleted path that it could write.
 
-Each writable place is held by a descriptor that the supervisor takes at the gate, so it can still be read when the sandbox and
-its mounts are gone.  What is there before the program starts is read then; what is there afterwards is read when the last
-process is dead, by code that follows no link (`tree_walk`).  Names are bytes; as text, here and in JSON, a byte that is no
-UTF-8 is the lone surrogate U+DC00 + byte (Python's surrogateescape), so that nothing is lost.
+Host directories (--rw) are not looked at.  Each writable place is held by a descriptor that the
+supervisor takes at the gate, so it can be read when the sandbox and its mounts are gone.  It is
+read before the program starts, and again when the last process is dead, by code that follows no
+link (walk.py).  Names are bytes; as text, here and in JSON, a byte that is no UTF-8 is the lone
+surrogate U+DC00 + byte (Python's surrogateescape).
 """
 import os
 import stat
 
-from . import contents
 from ..errors import raw, show
 from ..host.facts import kind_of
+from . import contents
 from .walk import Walk, covered
 
 CHANGES = ("added", "modified", "deleted")
@@ -19,13 +20,22 @@ SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class State:
-    """One path at one time.  kind: as host.kind_of, or whiteout; mode: permission bits; size: bytes; sha256, why: as
-    contents.digest; magic: as contents.magic; target: of a link, bytes; blocks: bytes occupied; links: hard links."""
+    """One path at one time.
+
+    kind: as of host.kind_of, or whiteout.
+    mode: permission bits.
+    size, blocks: length and occupied space, in bytes.
+    sha256, why: as of contents.digest.
+    magic: as of contents.magic.
+    target: of a link, bytes.
+    links: hard links.
+    """
 
     __slots__ = ("kind", "mode", "size", "sha256", "why", "magic", "target", "blocks", "links")
 
     def __init__(self, found):
-        self.kind, self.mode, self.size = kind_of(found.st_mode), stat.S_IMODE(found.st_mode), found.st_size
+        self.kind, self.mode = kind_of(found.st_mode), stat.S_IMODE(found.st_mode)
+        self.size = found.st_size
         self.blocks, self.links = found.st_blocks * 512, found.st_nlink
         self.sha256 = self.why = self.magic = self.target = None
 
@@ -33,14 +43,15 @@ class State:
         """Whether nothing that is reported differs."""
         if (self.kind, self.mode, self.target) != (other.kind, other.mode, other.target):
             return False
-        return self.kind != "file" or (self.size, self.sha256) == (other.size, other.sha256) and self.sha256 is not None
+        return self.kind != "file" or self.sha256 is not None and \
+            (self.size, self.sha256) == (other.size, other.sha256)
 
 
 def read_state(entry, budget):
-    """The State of a tree_walk.Entry, its content read."""
+    """Returns the State of a walk.Entry, its content included.  budget: contents.Budget."""
     state, found = State(entry.found), entry.found
     shared = state.kind == "file" and state.links > 1
-    known = budget.shared(found) if shared else None  # one file may have as many names as there are inodes
+    known = budget.shared(found) if shared else None
     if known is not None:
         state.magic, state.sha256, state.why = known
         return state
@@ -62,50 +73,59 @@ def read_state(entry, budget):
 
 
 class Place:
-    """A writable place.  path: where it is inside (bytes); fd: its directory; below: other places in it; lower: what an overlay
-    lies on (an `overlay.Lower`), None for a tmpfs."""
+    """A writable place.
+
+    path: where it is inside, bytes.
+    fd: its directory.
+    lower: overlay.Lower if it is an overlay, None for a tmpfs.
+    skip: as of Walk.
+    before: {relative path: State} before the program.
+    """
 
     def __init__(self, path, fd, below, lower=None):
+        """below: paths of the other places in it."""
         self.path, self.fd, self.lower = path, fd, lower
         self.skip = dict((other[len(path) + 1:], None) for other in below)
         self.before = {}
 
     def inside(self, path):
-        """The absolute path inside of a relative one."""
+        """Returns the absolute path inside of a relative one."""
         return self.path + b"/" + path if path else self.path
-
-    def walk(self):
-        """A Walk over it."""
-        return Walk(self.fd, self.skip)
 
 
 class Changes:
-    """Before and after.  places: [Place], whose descriptors are closed by `close`; interrupted: may be set at any moment, and
-    ends the reading."""
+    """The writable places before and after the program.
+
+    places: [Place], whose descriptors `close` closes.
+    rows: rows.Rows; omitted: how many changes they do not hold, by kind.
+    interrupted: may be set at any moment, and ends the reading.
+    notes: [str] for people.
+    """
 
     def __init__(self, places):
-        from ..result.rows import Rows  # not above: an overlay without --changes needs no json
+        from ..result.rows import Rows  # json, which an overlay without --changes does not need
         self.places, self.rows = places, Rows()
         self.omitted = dict.fromkeys(("count",) + CHANGES, 0)
         self.interrupted = False
         self.notes = []
 
     def remember(self):
-        """At the gate: what is there already.  Raises OSError."""
+        """Reads what is there before the program.  Raises OSError."""
         budget = contents.Budget()
         for place in self.places:
             budget.forget()
             if place.lower is None:
-                place.before = dict((entry.path, read_state(entry, budget)) for entry in place.walk())
+                walk = Walk(place.fd, place.skip)
+                place.before = dict((entry.path, read_state(entry, budget)) for entry in walk)
                 place.skip = covered(place.fd, place.skip)
             else:
                 place.skip = {}  # nothing is mounted on an upper layer itself
 
     def compare(self, exporter=None):
-        """The rows.Rows of changes, as `record` makes them, by path.
+        """Returns the changes as rows.Rows (`record`), sorted by path.
 
-        exporter: of copy_out, which takes each file that is new or has another content.  Never raises: what could not be
-        read is said in `notes`.
+        exporter: export.Exporter that takes each file whose content is new, or None.  Never raises
+        an Exception: `notes` says what could not be read.
         """
         budget = contents.Budget()
         for place in self.places:
@@ -126,8 +146,9 @@ class Changes:
             self.notes.append("interrupted: not everything that the program changed is listed")
         if self.omitted["count"]:
             from ..result.rows import MOST_BYTES, MOST_ROWS
-            self.notes.append("%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
-                self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
+            self.notes.append(
+                "%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
+                    self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
         self.rows.sort(lambda row: raw(row["path"]))
         return self.rows
 
@@ -137,7 +158,7 @@ class Changes:
             self.omitted[change] += 1
 
     def close(self):
-        """Lets the places go."""
+        """Closes the places."""
         for place in self.places:
             os.close(place.fd)
             if place.lower is not None:
@@ -146,9 +167,9 @@ class Changes:
 
 
 def compare_tmpfs(place, budget, notes):
-    """Yields (Entry or None, relative path, change, State before, State after)."""
+    """Yields (Entry or None, relative path, change, State before, State after) of a tmpfs."""
     before = dict(place.before)
-    walk = place.walk()
+    walk = Walk(place.fd, place.skip)
     for entry in walk:
         after = read_state(entry, budget)
         old = before.pop(entry.path, None)
@@ -162,12 +183,12 @@ def compare_tmpfs(place, budget, notes):
         notes.append("%s: %d entries with too long a path, %d unreadable directories" % (
             show(place.path), walk.too_long, walk.unreadable))
     for path in walk.moved:
-        notes.append("%s: a directory above this mount was moved; what is listed below may lie elsewhere" %
-                     show(place.inside(path)))
+        notes.append("%s: a directory above this mount was moved; what is listed below may lie "
+                     "elsewhere" % show(place.inside(path)))
 
 
 def is_new_content(before, after):
-    """Whether a change leaves a regular file with a content that was not there.  States or None."""
+    """Whether a change leaves a regular file with new content.  before, after: State or None."""
     if after is None or after.kind != "file":
         return False
     return before is None or before.kind != "file" or after.sha256 is None or \
@@ -175,18 +196,22 @@ def is_new_content(before, after):
 
 
 def record(path, change, before, after):
-    """One change as a JSON object.  path: absolute, as seen from inside.
+    """Returns a change as a JSON object.
 
-    change: added, modified or deleted; kind, mode (octal text), size, sha256 (None: `sha256_missing` says why), magic,
-    target: of what is there now, for deleted of what was; was: {kind, mode, size, sha256} before a modification; set_id:
-    its mode has a set-user-ID or set-group-ID bit, which was without effect.
+    path: absolute, as seen from inside.
+    change: added, modified or deleted.
+    kind, mode (octal text), size, sha256 (None: `sha256_missing` says why), magic, target: of what
+        is there now, or was deleted.
+    was: {kind, mode, size, sha256} before a modification.
+    set_id: the mode has a set-user-ID or set-group-ID bit, which was without effect.
     """
     state = after or before
     out = {"path": show(path), "change": change,
            "kind": "symlink" if state.kind == "link" else state.kind,
            "mode": "%04o" % state.mode}
     if state.kind == "file":
-        out.update(size=state.size, blocks_bytes=state.blocks, sha256=state.sha256, magic=state.magic)
+        out.update(size=state.size, blocks_bytes=state.blocks, sha256=state.sha256,
+                   magic=state.magic)
         if state.why:
             out["sha256_missing"] = state.why
         if state.links > 1:
@@ -196,16 +221,22 @@ def record(path, change, before, after):
     if after is not None and after.kind != "link" and after.mode & SET_ID:
         out["set_id"] = True
     if change == "modified":
-        out["was"] = {"kind": "symlink" if before.kind == "link" else before.kind, "mode": "%04o" % before.mode}
+        out["was"] = {"kind": "symlink" if before.kind == "link" else before.kind,
+                      "mode": "%04o" % before.mode}
         if before.kind == "file":
             out["was"].update(size=before.size, sha256=before.sha256)
     return out
 
 
 def summary(changes, omitted=None):
-    """One line for people: how many of each.  omitted: `changes_omitted` of a result."""
+    """Returns how many changes of each kind there are, as text.
+
+    changes: rows; omitted: `changes_omitted` of a result.
+    """
     counts = {}
     for row in changes:
         counts[row["change"]] = counts.get(row["change"], 0) + 1
     words = ["%d %s" % (counts[word], word) for word in CHANGES if word in counts]
-    return ", ".join(words + (["%d more not listed" % omitted["count"]] if omitted and omitted["count"] else [])) or "nothing"
+    if omitted and omitted["count"]:
+        words.append("%d more not listed" % omitted["count"])
+    return ", ".join(words) or "nothing"

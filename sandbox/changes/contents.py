@@ -1,30 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies in a file that a hostile program wrote: its SHA-256 and its kind by the first bytes.  Bounded by what it
-occupies and not by its length: a file of a terabyte may be one hole."""
+"""The SHA-256 of a hostile program's files, and their kind by the first bytes.
+
+The work is bounded by the space that a file takes, not by its length: a terabyte may be one hole.
+"""
 import errno
 import hashlib
 import os
 
 CHUNK = 1 << 20
 HEAD = 4096
-#: So many bytes of holes are read as zeros in one report; longer ones are left unhashed and said to be.
+#: Bytes of holes that one report reads as zeros.  A file with more is not hashed, and says so.
 HOLES = 1 << 30
-#: Of so many files with several names it is remembered that they have been read; the content of more is not told.
+#: How many files with several names are remembered.  The content of more is not told.
 MOST_SHARED = 100000
 _ZEROS = bytes(CHUNK)
 
 #: (offset, first bytes, what it is)
-MAGIC = ((0, b"\x7fELF", "ELF"), (0, b"#!", "script"), (0, b"PK\x03\x04", "archive"), (0, b"PK\x05\x06", "archive"),
+MAGIC = ((0, b"\x7fELF", "ELF"), (0, b"#!", "script"),
+         (0, b"PK\x03\x04", "archive"), (0, b"PK\x05\x06", "archive"),
          (0, b"\x1f\x8b", "archive"), (0, b"BZh", "archive"), (0, b"\xfd7zXZ\0", "archive"),
          (0, b"\x28\xb5\x2f\xfd", "archive"),
-         (0, b"7z\xbc\xaf\x27\x1c", "archive"), (0, b"Rar!\x1a\x07", "archive"), (0, b"!<arch>\n", "archive"),
+         (0, b"7z\xbc\xaf\x27\x1c", "archive"), (0, b"Rar!\x1a\x07", "archive"),
+         (0, b"!<arch>\n", "archive"),
          (0, b"\xed\xab\xee\xdb", "archive"), (0, b"070701", "archive"), (0, b"MSCF", "archive"),
          (0, b"\x04\x22\x4d\x18", "archive"),
          (257, b"ustar", "archive"), (0, b"MZ", "PE"), (0, b"%PDF-", "PDF"))
 
 
 def magic(head):
-    """empty, ELF, script, archive, PE, PDF, text or data.  head: the first 4 KiB at least, where there are so many."""
+    """Returns empty, ELF, script, archive, PE, PDF, text or data.
+
+    head: the first bytes of the file, HEAD or more, or all that it has.
+    """
     if not head:
         return "empty"
     for offset, mark, word in MAGIC:
@@ -32,7 +39,7 @@ def magic(head):
             return word
     if any(byte < 32 and byte not in (8, 9, 10, 12, 13, 27) for byte in head[:HEAD]):
         return "data"
-    for cut in range(4):  # a character may be cut in two at the end
+    for cut in range(4):  # HEAD may end within a character
         try:
             head[:len(head) - cut if len(head) >= HEAD else len(head)].decode("utf-8")
             return "text"
@@ -43,7 +50,10 @@ def magic(head):
 
 
 class Budget:
-    """How many bytes of holes may still be read; and what was found in files with several names, so that each is read once."""
+    """Bytes of holes that may still be read, and the contents of files with several names.
+
+    left: the bytes; known: {device and inode: (magic, SHA-256, why not)}.
+    """
 
     __slots__ = ("left", "known")
 
@@ -51,11 +61,15 @@ class Budget:
         self.left, self.known = left, {}
 
     def forget(self):
-        """In another file system no file of this one has a name."""
+        """Forgets the files: the next file system has others."""
         self.known.clear()
 
     def shared(self, found):
-        """(magic, SHA-256, why not) of a file with several names (os.stat_result); None where it is to be read."""
+        """Returns (magic, SHA-256, why not) of a file that was read by another name.
+
+        found: os.stat_result.  None: it is to be read.  One file may have as many names as there
+        are inodes.
+        """
         magic, value, why = self.known.get(found.st_dev << 64 | found.st_ino, (None, None, None))
         if magic is None and why is None:
             if len(self.known) < MOST_SHARED:
@@ -64,11 +78,11 @@ class Budget:
         return magic, value and value.hex(), why
 
     def share(self, found, magic, value, why):
-        """Remembers it."""
+        """Remembers a file.  found: os.stat_result; the others as `shared` returns them."""
         self.known[found.st_dev << 64 | found.st_ino] = magic, value and bytes.fromhex(value), why
 
     def take(self, size):
-        """Whether so many may be; then they are gone."""
+        """Returns whether so many bytes may be read; they are then counted."""
         if size > self.left:
             return False
         self.left -= size
@@ -76,7 +90,10 @@ class Budget:
 
 
 def extents(fd, size):
-    """[(start, end)] of the data of a file of `size` bytes.  lseek(2), SEEK_DATA, Linux 3.1; 3.8 on tmpfs"""
+    """Yields (start, end) of the data of a file of `size` bytes.
+
+    lseek(2), SEEK_DATA: Linux 3.1; 3.8 on tmpfs.  Another file system's file is one extent.
+    """
     position = 0
     while position < size:
         try:
@@ -94,7 +111,7 @@ def extents(fd, size):
 
 
 def pieces(fd, size):
-    """[(offset, bytes)] of the data of an open file."""
+    """Yields (offset, bytes) of the data of an open file.  Raises OSError."""
     for start, end in extents(fd, size):
         while start < end:
             data = os.pread(fd, min(CHUNK, end - start), start)
@@ -105,12 +122,15 @@ def pieces(fd, size):
 
 
 def holes(fd, size):
-    """How many bytes of a file lie in no extent."""
+    """Returns how many bytes of a file lie in no extent."""
     return size - sum(end - start for start, end in extents(fd, size))
 
 
 def digest(fd, size, budget):
-    """(SHA-256 in hex, None), or (None, why not).  Raises OSError."""
+    """Returns (SHA-256 in hex, None), or (None, why not).  Raises OSError.
+
+    fd: open for reading; size: bytes; budget: Budget.
+    """
     if not budget.take(holes(fd, size)):
         return None, "sparse"
     value, position = hashlib.sha256(), 0

@@ -1,33 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
 """--export: regular files that the program added or changed, brought out to a directory or a tar.
 
-Everything about them is hostile: names, number, length.  Each name is made below a descriptor of a directory that is ours
-and was empty, no link is followed or made, no mode bit of the program's comes along, and what would be too much is left
-out and said.  Nothing of the destination is there while the program runs, which may be shown the directory that it lies in.
+Everything about them is hostile: names, number, length.  Each is made below the descriptor of a
+directory that is ours and was empty.  No link is followed or made, no mode bit of the program's is
+kept, and what would be too much is left out and told.  The destination is not there while the
+program runs: the program may see the directory that it lies in.
 """
 import errno
 import os
 import shlex
 import stat
 
-from . import contents, shown
-from ..caller import option
-from .drafts import Draft, Target, way_round
-from ..errors import SandboxError, show, usage
 from ...syscalls.files import directory_room, next_names
+from ..caller import option
+from ..errors import SandboxError, show, usage
+from . import contents, shown
+from .drafts import Draft, Target, way_round
 
 MOST_FILES = 100000
 MOST_BYTES = 8 << 30
-#: Would be taken for one that is compressed, and be a directory.
-OTHER_ARCHIVES = (b".tar.gz", b".tgz", b".tar.xz", b".txz", b".tar.bz2", b".tar.zst", b".zip", b".7z")
+#: Names of compressed archives, which would become directories.
+OTHER_ARCHIVES = (b".tar.gz", b".tgz", b".tar.xz", b".txz", b".tar.bz2", b".tar.zst", b".zip",
+                  b".7z")
 DIRECTORY_MODE, FILE_MODE = 0o700, 0o600
 
 
 def destination(path, places, follow_links=False):
-    """The exporter for a path: bytes, a name in `.tar` is an archive.
+    """Returns the Exporter for a path, an Archive for a name in `.tar`.
 
-    places: host directories that the program can write, as shown.writable has them; follow_links: as of Target.
-    Raises SandboxError (exit 2) for what can't be made, before anything runs."""
+    path: bytes.
+    places: host directories that the program can write (shown.writable).
+    follow_links: as of Target.
+    Raises SandboxError (2) if it can't be made, before anything runs.
+    """
     named = option("export", show(path))
     target = None
     try:
@@ -37,12 +42,14 @@ def destination(path, places, follow_links=False):
         if kind is not None and stat.S_ISLNK(kind):
             raise usage(named, "is a symlink", "name the place itself")
         if path.lower().endswith(OTHER_ARCHIVES) and (kind is None or not stat.S_ISDIR(kind)):
-            raise usage(named, "of archives there is .tar alone", "name a file in .tar, or a directory")
+            raise usage(named, "of archives there is .tar alone",
+                        "name a file in .tar, or a directory")
         exporter = (Archive if path.endswith(b".tar") else Folder)(target)
         holder = holder or exporter.fd >= 0 and shown.holder(exporter.fd, places)
         if holder:
             exporter.discard()
-            raise usage(named, "lies in a directory that the program can write (%s)" % os.fsdecode(holder))
+            raise usage(named, "lies in a directory that the program can write (%s)" %
+                        os.fsdecode(holder))
         return exporter
     except (OSError, SandboxError) as error:
         if target is not None:
@@ -52,28 +59,39 @@ def destination(path, places, follow_links=False):
         other = way_round(error, path)
         if error.errno == errno.ENOTEMPTY:
             new = os.fsdecode(path.rstrip(b"/") + b".new")
-            raise usage(named, "is not empty", "remove it, or name another: " + option("export", new, typed=shlex.quote(new)))
-        raise usage(named, error.strerror,
-                    other and "name the path that it leads to: " + option("export", other, typed=shlex.quote(other)))
+            raise usage(named, "is not empty", "remove it, or name another: " +
+                        option("export", new, typed=shlex.quote(new)))
+        raise usage(named, error.strerror, other and "name the path that it leads to: " +
+                    option("export", other, typed=shlex.quote(other)))
 
 
 class Exporter:
-    """Takes files one by one.  left_out: {the reason in short: [how many, the first path, its reason in full]}."""
+    """A destination that takes files one by one.
+
+    fd: of the destination, -1 while it is not made.
+    files, bytes: how many were taken.
+    left_out: {short reason: [how many files, the first path, the whole reason]}.
+    """
 
     def __init__(self, target):
-        """target: drafts.Target, taken over.  Raises OSError where it can't be made."""
+        """target: drafts.Target, taken over.  Raises OSError if it can't be made."""
         self.target, self.fd = target, -1
         self.files = self.bytes = 0
         self.budget = contents.Budget()
         self.left_out = {}
 
     def leave_out(self, path, why):
-        """Counts a file (path as of `take`) that does not come along.  why: `REASON` or `REASON: DETAILS`."""
+        """Counts a file that is left out.
+
+        path: as of `take`; why: `REASON` or `REASON: DETAILS`.
+        """
         self.left_out.setdefault(why.partition(":")[0], [0, path, why])[0] += 1
 
     def finish(self):
-        """Nothing more comes.  Returns lines for people about what was left out; raises SandboxError where the destination
-        fails."""
+        """Completes the destination.  Returns [str] about what was left out.
+
+        Raises SandboxError if the destination fails.
+        """
         try:
             self.complete()
         except OSError as error:
@@ -84,7 +102,7 @@ class Exporter:
                 for count, path, why in self.left_out.values()]
 
     def take(self, path, entry):
-        """One file.  path: absolute inside, bytes; entry: tree_walk.Entry.  Never raises."""
+        """Takes one file.  path: absolute inside, bytes; entry: walk.Entry.  Never raises."""
         try:
             fd = entry.open()
         except OSError as error:
@@ -105,7 +123,10 @@ class Exporter:
             os.close(fd)
 
     def put(self, path, fd, size):
-        """Writes one file.  path: relative, bytes; fd: of the file; size: its length.  Raises OSError."""
+        """Writes one file.  Raises OSError.
+
+        path: relative, bytes; fd: of the file; size: its length in bytes.
+        """
         raise NotImplementedError
 
     def complete(self):
@@ -113,7 +134,7 @@ class Exporter:
         raise NotImplementedError
 
     def discard(self):
-        """Lets go of everything; of what is not complete nothing is left.  Never raises."""
+        """Closes everything, and removes a destination without a name.  Never raises."""
         raise NotImplementedError
 
     def _why_not(self, fd, found):
@@ -129,7 +150,7 @@ class Exporter:
 
 
 class Folder(Exporter):
-    """Into a directory, made where it isn't there when the program is dead."""
+    """A directory, which is made when the program is dead if it is not there."""
 
     def __init__(self, target):
         Exporter.__init__(self, target)
@@ -142,19 +163,20 @@ class Folder(Exporter):
             self._open()
 
     def _open(self):
-        fd = os.open(self.target.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.target.fd)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self.target.name, flags, dir_fd=self.target.fd)
         if next_names(fd, directory_room()):
             os.close(fd)
             raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         self.fd = fd
 
     def _make(self):
-        """The directory, when it is first needed."""
+        """Makes the directory if it is not open yet.  Raises OSError."""
         if self.fd >= 0:
             return
         os.mkdir(self.target.name, DIRECTORY_MODE, dir_fd=self.target.fd)
         self._open()
-        # Its name is not ours where somebody else may write the directory above.
+        # Others may write the directory above, and so take the name.
         if os.fstat(self.fd).st_uid != os.geteuid():
             os.close(self.fd)
             self.fd = -1
@@ -172,13 +194,14 @@ class Folder(Exporter):
                     os.mkdir(step, DIRECTORY_MODE, dir_fd=parent)
                 except FileExistsError:
                     made = False
-                below = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                below = os.open(step, flags, dir_fd=parent)
                 os.close(parent)
                 parent = below
                 if made:
                     self.target.give(parent)
-            out = os.open(steps[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE,
-                          dir_fd=parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            out = os.open(steps[-1], flags, FILE_MODE, dir_fd=parent)
             try:
                 for start, data in contents.pieces(fd, size):
                     while data:
@@ -192,13 +215,15 @@ class Folder(Exporter):
             os.close(parent)
 
     def complete(self):
-        """The directory is there, also where nothing was to be brought out; and given away last: what is in it was closed to
-        others until now."""
+        """Makes the directory if no file did, and gives it to its owner last.
+
+        Until now it was closed to others.  Raises OSError.
+        """
         self._make()
         self.target.give(self.fd)
 
     def discard(self):
-        """Lets the directories go."""
+        """Closes the directories."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -206,19 +231,20 @@ class Folder(Exporter):
 
 
 class Archive(Exporter):
-    """Into a new tar (pax), which takes its name when it is whole."""
+    """A new tar (pax), which takes its name when it is complete."""
 
     def __init__(self, target):
         Exporter.__init__(self, target)
-        import tarfile
+        import tarfile  # before the program runs, and for an archive alone
         self.draft, self.tar = Draft(target, FILE_MODE), None
         self.module = tarfile
 
     def _open(self):
         if self.tar is None:
             self.stream = os.fdopen(os.dup(self.draft.begin()), "wb")
-            self.tar = self.module.open(fileobj=self.stream, mode="w", format=self.module.PAX_FORMAT, encoding="utf-8",
-                                        errors="surrogateescape")
+            self.tar = self.module.open(
+                fileobj=self.stream, mode="w", format=self.module.PAX_FORMAT, encoding="utf-8",
+                errors="surrogateescape")
 
     def put(self, path, fd, size):
         """Adds one file.  Raises OSError."""
@@ -228,16 +254,16 @@ class Archive(Exporter):
         with os.fdopen(os.dup(fd), "rb") as stream:
             stream.seek(0)
             self.tar.addfile(info, stream)
-        self.tar.members = []  # tarfile keeps a kilobyte for each
+        self.tar.members = []  # tarfile would keep a kilobyte for each
 
     def complete(self):
-        """Closes it and gives it its name.  Raises OSError."""
+        """Completes the tar and gives it its name.  Raises OSError."""
         self._open()
         self.tar.close()
         self.stream.close()
         self.draft.publish()
 
     def discard(self):
-        """Lets go of it; nothing is left of what has no name yet."""
+        """Closes the tar, and removes it if it has no name yet."""
         self.draft.discard()
         self.target.close()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the upper layer of an overlay with the layer below, as it was before the program and still is."""
+"""Compares the upper layer of an overlay with the lower one, which the program could not change."""
 import os
 import stat
 
@@ -10,19 +10,25 @@ from .walk import Entry, Walk
 
 
 class Lower:
-    """The supervisor's side: the layer below, as it was before the program and still is."""
+    """The lower layer of an overlay, as the supervisor reads it.
+
+    fd: its directory; device: of its file system.
+    """
 
     def __init__(self, op):
-        """op: the overlay operation.  Raises OSError."""
+        """op: operations.Overlay.  Raises OSError."""
         self.fd = op.source.open(os.O_RDONLY | os.O_DIRECTORY)
         self.device = os.fstat(self.fd).st_dev
 
     def close(self):
-        """Lets it go."""
+        """Closes the directory."""
         os.close(self.fd)
 
     def state(self, path, budget=None):
-        """The State of a path in it, or None.  budget: of contents, to read the content too."""
+        """Returns the State of a path in it, or None.
+
+        budget: contents.Budget, to read the content too.
+        """
         parent, name = os.path.split(path)
         try:
             holder = open_beneath(self.fd, parent, os.O_PATH | os.O_DIRECTORY)
@@ -40,7 +46,7 @@ class Lower:
             os.close(holder)
 
     def below(self, path, budget):
-        """Yields (path, State) of everything below a directory of it."""
+        """Yields (path, State) of everything below a directory of it.  budget: contents.Budget."""
         try:
             fd = open_beneath(self.fd, path, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
@@ -48,14 +54,18 @@ class Lower:
         try:
             for entry in Walk(fd, ours=False):
                 if entry.path and entry.found.st_dev == self.device:
-                    yield path + b"/" + entry.path if path else entry.path, read_state(entry, budget)
+                    its = path + b"/" + entry.path if path else entry.path
+                    yield its, read_state(entry, budget)
         finally:
             os.close(fd)
 
     def compare(self, place, budget, notes):
-        """Yields (Entry or None, relative path, change, State before, State after) for an upper layer (a changes.Place)."""
-        opaque = []  # those among the directories above
-        walk = place.walk()
+        """Yields (Entry or None, relative path, change, State before, State after).
+
+        place: compare.Place of the upper layer; budget: contents.Budget; notes: [str] to add to.
+        """
+        opaque = []  # the opaque directories above
+        walk = Walk(place.fd, place.skip)
         for entry in walk:
             path = entry.path
             while opaque and not path.startswith(opaque[-1] + b"/"):
@@ -81,11 +91,11 @@ class Lower:
                     opaque.append(path)
                     try:
                         yield from self._hidden(place, path, budget)
-                    except OSError:  # the layer below may be closed to us where it was open to the program's root
+                    except OSError:  # the program's root could read it, this process can't
                         walk.unreadable += 1
         if walk.too_long or walk.unreadable:
-            notes.append("%d entries with too long a path, %d unreadable directories in the upper layer" % (
-                walk.too_long, walk.unreadable))
+            notes.append("%d entries with too long a path, %d unreadable directories in the upper "
+                         "layer" % (walk.too_long, walk.unreadable))
 
     def _gone(self, path, before, budget):
         if before.kind == "directory":
@@ -93,7 +103,7 @@ class Lower:
                 yield None, lost, "deleted", state, None
 
     def _hidden(self, place, path, budget):
-        """What an opaque directory hides: the entries below that the upper one does not have."""
+        """Yields what an opaque directory hides: entries below that the upper one does not have."""
         fds = []
         try:
             for layer in (place.fd, self.fd):
@@ -118,7 +128,7 @@ class Lower:
 
 
 def _has(directory, name):
-    """Whether a directory (fd) has an entry of a name."""
+    """Whether a directory has an entry of a name.  directory: descriptor.  Raises OSError."""
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

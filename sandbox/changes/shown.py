@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of the host's directories a sandbox shows: what mrunc writes while the program runs must lie in none of them."""
+"""The host's directories that a sandbox shows: no file that mrunc writes may lie in one."""
 import os
 
 from ..proc import mounts as rows
@@ -9,18 +9,24 @@ DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def directories(plan):
-    """The host's directories that the program can read, for `holder`: {(device, inode): path (bytes)}, and where they and the
-    mounts in them lie in their file systems, {(device as mountinfo has it, path there): path}."""
+    """Returns the host's directories that the program can read, for `holder`.
+
+    The dict has two kinds of keys: (device, inode) of a directory, and (device as in mountinfo,
+    path in its file system), also for each mount below.  The values are paths, bytes.  Raises
+    OSError.
+    """
     places = _held(list(plan.shown.values()) +
                    [op.source for op in plan.operations if op.source is not None])
-    system = [op.src for op in plan.operations if op.system and op.source is None] \
-        if plan.tier.own_tree else [path for path, _ in plan.landlock_rules if path not in plan.shown]
+    if plan.tier.own_tree:
+        system = [op.src for op in plan.operations if op.system and op.source is None]
+    else:
+        system = [path for path, _ in plan.landlock_rules if path not in plan.shown]
     mounts = _mounts() if system else {}
     for path in system:
         try:
             fd = os.open(path, DIRECTORY)
         except OSError:
-            continue  # then it isn't shown, either, or it is a file
+            continue  # it is not shown either, or it is a file
         try:
             _add(places, fd, os.path.realpath(path), mounts)
         finally:
@@ -29,12 +35,12 @@ def directories(plan):
 
 
 def writable(plan):
-    """The same of those that it can write."""
+    """Returns the same for those that the program can write."""
     return _held([op.source for op in plan.operations if op.rw])
 
 
 def _held(sources):
-    """Of sources, which were opened once and are not looked up again."""
+    """Returns the same for sources, by their descriptors: no path is resolved again."""
     places = {}
     mounts = _mounts() if sources else {}
     for source in sources:
@@ -55,12 +61,15 @@ def _add(places, fd, path, mounts):
 
 
 def _mounts():
-    """{number of a mount: (device, which directory of the file system, mount point)}, bytes.  proc(5)"""
+    """Returns {mount id: (device, directory of the file system, mount point)}, bytes."""
     return dict((row.number, (row.device, row.root, row.point)) for row in rows())
 
 
 def _location(fd, mounts):
-    """(device, path in its file system) of a directory, the same wherever a part of that is mounted; None: not told."""
+    """Returns (device, path in its file system) of a directory, or None if it is not known.
+
+    It is the same wherever a part of that file system is mounted.
+    """
     device, root, point = mounts.get(mount_id(fd), (None, b"", b""))
     path = os.readlink(b"/proc/self/fd/%d" % fd)
     if device is None or not (path + b"/").startswith(point.rstrip(b"/") + b"/"):
@@ -69,10 +78,11 @@ def _location(fd, mounts):
 
 
 def holder(fd, places):
-    """The value that `places` (as of `directories`) has for the directory fd or the nearest one above it, or None.
+    """Returns the value of `places` for a directory or the nearest one above it, or None.
 
-    By device and inode all the way up: a path may lead there through any links.  By where it lies in its file system too: one
-    directory may be mounted at several places, and what is above it is not the same at all of them.
+    fd: of the directory; places: as of `directories`.  Two ways are gone up: by device and inode,
+    since a path may lead there through any links, and by the place in the file system, since a
+    directory may be mounted at several places that lie in different ones.
     """
     if not places:
         return None
@@ -103,7 +113,7 @@ def _above(fd, places):
             try:
                 above = os.open(b"..", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=current)
             except PermissionError:
-                return None  # nothing above can be searched by us, nor shown
+                return None  # this process can search nothing above, nor could it be shown
             os.close(current)
             current = above
     finally:

@@ -1,25 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Walks a tree that a hostile program made, when the program is gone: below one descriptor, without following anything, with a
-bounded number of open descriptors however deep it is, and in bounded memory however many names a directory has.
+"""Walks a tree that a hostile program made, when the program is dead.
 
-What is read is evidence and nothing else; no name of it is ever used on the host but below a descriptor of ours.
+It stays below one descriptor and follows no link.  It holds a bounded number of descriptors,
+however deep the tree is, and bounded memory, however many names a directory has.  Names from it are
+used on the host only below a descriptor of ours.
 """
+import errno
 import os
 import stat
 
-from ..host.facts import kind_of
 from ...syscalls.files import directory_room, next_names, open_beneath
+from ..host.facts import kind_of
 
-#: So many directories are held open at a time; a tree may be as deep as it has inodes.
+#: How many directories are held open at a time; a tree may be as deep as it has inodes.
 HELD = 48
-#: Longer paths are counted and not listed: a list of nested ones would grow with the square of the depth.
+#: Bytes.  Longer paths are only counted: a list of them would grow with the square of the depth.
 LONGEST_PATH = 4096
 QUIET = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Entry:
-    """One file.  path: bytes relative to the walk's root, b"" for the root; name: its last part; found: os.stat_result; parent:
-    fd of its directory, valid until the walk goes on; ours: whether the tree is, and mode bits may be lent."""
+    """One file of the tree.
+
+    path: bytes relative to the walk's root, b"" for the root.
+    name: its last part.
+    found: os.stat_result.
+    parent: descriptor of its directory, valid until the walk goes on.
+    ours: whether the tree is ours, so that mode bits may be added for a moment.
+    """
 
     __slots__ = ("path", "name", "found", "parent", "ours")
 
@@ -27,30 +35,35 @@ class Entry:
         self.path, self.name, self.found, self.parent, self.ours = path, name, found, parent, ours
 
     def open(self, flags=os.O_RDONLY):
-        """A descriptor of it, never through a link.  Raises OSError."""
+        """Returns a descriptor of it, never through a link.  Raises OSError."""
         if self.ours:
             return _open_as_owner(self, flags)
         return os.open(self.name, flags | QUIET, dir_fd=self.parent)
 
     @property
     def kind(self):
-        """As host.kind_of."""
+        """As of host.kind_of."""
         return kind_of(self.found.st_mode)
 
     @property
     def directory(self):
-        """Whether it is one."""
+        """Whether it is a directory."""
         return stat.S_ISDIR(self.found.st_mode)
 
 
 class _Level:
-    """A directory that is being read, a part at a time.  path: None where it is too long; start: where in the directory the
-    part begins; names: of the part, None where it has to be read again; done: how many of them have been taken."""
+    """A directory that is being read, a part of its names at a time.
+
+    fd: -1 while something far below is read.
+    path: relative to the root, None if it is too long.
+    start: where in the directory the part begins.
+    names: of the part, None if it must be read again; done: how many of them have been taken.
+    """
 
     __slots__ = ("fd", "device", "inode", "path", "start", "names", "done")
 
     def __init__(self, fd, path, room):
-        """fd: taken over, also where OSError is raised."""
+        """fd: taken over, also if OSError is raised."""
         try:
             found = os.fstat(fd)
             self.fd, self.device, self.inode, self.path = fd, found.st_dev, found.st_ino, path
@@ -60,7 +73,7 @@ class _Level:
             raise
 
     def next_name(self, room):
-        """The next name, None after the last one.  Raises OSError."""
+        """Returns the next name, None after the last one.  Raises OSError."""
         if self.names is None:
             os.lseek(self.fd, self.start, os.SEEK_SET)
             self.names = sorted(next_names(self.fd, room))
@@ -73,18 +86,24 @@ class _Level:
         return self.names[self.done - 1]
 
     def let_go(self):
-        """Keeps the place and nothing else, while something far below is read."""
+        """Closes the directory and keeps the position in it."""
         os.close(self.fd)
         self.fd, self.names = -1, None
 
 
 class Walk:
-    """Iterates over the Entries below (and with) `root` (fd), parents before children; names in byte order, where a directory
-    has no more of them than one part holds.
+    """Iterates over the Entries below and including a root, parents before children.
 
-    skip: {relative path of a mount point, which is walked on its own: number of the inode that the mount lies on, None while it
-    is mounted}; ours: as of Entry.  too_long, unreadable, and moved, [path] of `skip` where something else was found or
-    nothing, are valid afterwards.
+    Names come in byte order if one part holds all names of the directory.
+
+    root: descriptor of the directory.
+    skip: {relative path of a mount point, walked on its own: inode that the mount lies on, None
+        while it is mounted}.
+    ours: as of Entry.
+
+    After the walk:
+    too_long, unreadable: how many paths were too long, and directories unreadable.
+    moved: [path] of `skip` where something else or nothing was found.
     """
 
     def __init__(self, root, skip=(), ours=True):
@@ -111,7 +130,7 @@ class Walk:
                 if path in self.skip and self.skip[path] is None:
                     continue
                 found = os.stat(name, dir_fd=level.fd, follow_symlinks=False)
-                # By name alone a program could put something of its own there: who moves a directory moves the mounts in it.
+                # The name is not enough: a program that moves a directory moves the mounts in it.
                 if path in self.skip and found.st_ino == self.skip[path]:
                     self.moved.remove(path)
                     continue
@@ -133,7 +152,8 @@ class Walk:
 
     def _descend(self, entry):
         try:
-            self.levels.append(_Level(entry.open(os.O_RDONLY | os.O_DIRECTORY), entry.path, self.room))
+            fd = entry.open(os.O_RDONLY | os.O_DIRECTORY)
+            self.levels.append(_Level(fd, entry.path, self.room))
         except OSError:
             self.unreadable += 1
             return
@@ -144,46 +164,53 @@ class Walk:
         level = self.levels.pop()
         if self.levels and self.levels[-1].fd < 0:
             above = self.levels[-1]
-            # Everybody who could rename a directory is dead; that it is the same one is checked all the same.
-            above.fd = os.open(b"..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=level.fd)
+            # Everybody who could rename a directory is dead; it is checked all the same.
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            above.fd = os.open(b"..", flags, dir_fd=level.fd)
             found = os.fstat(above.fd)
             if (found.st_dev, found.st_ino) != (above.device, above.inode):
-                raise OSError(116, "a directory moved while it was read")
+                raise OSError(errno.ESTALE, "a directory moved while it was read")
         os.close(level.fd)
 
 
 def covered(root, paths):
-    """{path: number of the inode that a mount lies on} for those of the mount points `paths` (relative) that lie in the file
-    system of the directory `root` (fd) itself.  Raises OSError."""
+    """Returns {path: inode that a mount lies on} of mount points in one file system.
+
+    root: descriptor of a directory in that file system; paths: of mount points, relative to it.
+    Raises OSError.
+    """
     out, device = {}, os.fstat(root).st_dev
     for path in paths:
         folder, name = os.path.split(path)
         try:
             fd = open_beneath(root, folder, os.O_PATH | os.O_DIRECTORY)
         except OSError:
-            continue  # below a directory of the host that is closed to us, and not in this file system
+            continue  # below a directory of the host that is closed to us: another file system
         try:
             if os.fstat(fd).st_dev == device:
-                # What a directory lists is what lies under the mount.  readdir(3); scandir takes a descriptor from 3.7 on
-                out.update((path, entry.inode()) for entry in os.scandir(b"/proc/self/fd/%d" % fd) if entry.name == name)
+                # A directory lists what lies under the mount.  readdir(3); os.scandir takes a
+                # descriptor since Python 3.7.
+                entries = os.scandir(b"/proc/self/fd/%d" % fd)
+                out.update((path, entry.inode()) for entry in entries if entry.name == name)
         finally:
             os.close(fd)
     return out
 
 
 def _open_as_owner(entry, flags):
-    """Opens an entry also where its owner, who we may be, took the mode bits away.
+    """Opens an entry even if its owner, who may be this process's user, took the mode bits away.
 
-    The tree is ours alone by now, so lending a bit changes nothing that anybody else sees.  From a file it is taken back,
-    because it may have another name that is still to be read; a directory has none, and what lies in it needs the bit.
+    The tree is ours alone by now, so nobody else sees the bit.  It is taken back from a file, which
+    may have another name that is still to be read.  A directory has none, and reading in it needs
+    the bit.
     """
     mode = stat.S_IMODE(entry.found.st_mode)
     need = 0o500 if entry.directory else 0o400
     if mode & need == need:
         return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)
-    if entry.name == b".":  # without the right to search it has no name in itself
+    if entry.name == b".":  # a directory that can't be searched has no name in itself
         os.fchmod(entry.parent, mode | need)
-    else:  # by name, which would follow a link: lstat said that it is none, and nobody is left to change that
+    else:  # a link would be followed, but lstat found none, and nobody is left to change that
         os.chmod(entry.name, mode | need, dir_fd=entry.parent)
     try:
         return os.open(entry.name, flags | QUIET, dir_fd=entry.parent)

@@ -302,7 +302,8 @@ def _rlimit_cpu(evidence, verdict):
     if verdict.signal not in (SIGXCPU, SIGKILL) or "cpu" not in evidence.rlimits:
         return False
     limit = evidence.rlimits["cpu"][verdict.signal == SIGKILL]
-    if evidence.cpu_used is None or evidence.cpu_used < (0.75 if verdict.signal == SIGKILL else 0.5) * limit:
+    least = (0.75 if verdict.signal == SIGKILL else 0.5) * limit
+    if evidence.cpu_used is None or evidence.cpu_used < least:
         return False
     if evidence.cpu_time is not None:
         return _cpu_time(evidence.cpu_time, verdict)
