@@ -63,9 +63,7 @@ docs:  ## manual pages and completions from the option tables, the tables in doc
 	$(PYTHON) mrunc.py --man mrunc-policy > docs/mrunc-policy.5
 	$(PYTHON) mrunc.py --completion bash > docs/completion.bash
 	$(PYTHON) mrunc.py --completion zsh > docs/completion.zsh
-	$(PYTHON) .ci/generate_policy_doc.py
-	$(PYTHON) .ci/generate_tiers_doc.py
-	$(PYTHON) .ci/generate_schemas.py
+	$(PYTHON) .ci/docs.py
 
 dist:  ## wheel, source archive, zipapp and SHA256SUMS, in OUT=dist
 	$(PYTHON) .ci/dist.py $(OUT)

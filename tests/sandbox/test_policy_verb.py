@@ -353,7 +353,7 @@ def test_the_document_lists_what_strict_breaks():
 
 
 def test_the_document_is_in_step():
-    done = subprocess.run([PYTHON, os.path.join(ROOT, ".ci", "generate_policy_doc.py"), "--check"], stderr=subprocess.PIPE)
+    done = subprocess.run([PYTHON, os.path.join(ROOT, ".ci", "docs.py"), "--check"], stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
 
 

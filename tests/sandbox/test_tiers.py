@@ -52,7 +52,7 @@ def test_what_is_no_tier(inside, value, words):
 
 
 def test_the_documentation_is_in_step():
-    done = subprocess.run([PYTHON, os.path.join(ROOT, ".ci", "generate_tiers_doc.py"), "--check"], stderr=subprocess.PIPE)
+    done = subprocess.run([PYTHON, os.path.join(ROOT, ".ci", "docs.py"), "--check"], stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
 
 
