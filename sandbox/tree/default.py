@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default tree, as operations: the host's programs, an /etc without secrets, our own places.
+"""Makes the default tree's operations: host programs, an /etc without secrets, our own places.
 
 Mount points are only ever made on our own tmpfs.
 """
@@ -9,14 +9,15 @@ from ...syscalls import landlock
 from .operations import (NODEV, NOEXEC, NOSUID, READ, RO, Bind, Device, Devpts, Directory, File,
                          Proc, Root, Symlink, Tmpfs, proc_masks)
 
-DEVICES = tuple(b"/dev/" + name for name in (b"null", b"zero", b"full", b"random", b"urandom", b"tty"))
+DEVICES = tuple(b"/dev/" + name
+                for name in (b"null", b"zero", b"full", b"random", b"urandom", b"tty"))
 #: Landlock's rights below the directories of our own root.
 RIGHTS = ((b"/etc", READ), (b"/sys", READ), (b"/var", READ),
           (b"/dev", READ | landlock.WRITE_FILE | landlock.IOCTL_DEV))
 
 
 def own_files(uid, gid, home, hostname):
-    """[(name below /etc, bytes)] of the files that mrunc writes itself.
+    """Returns [(name below /etc, bytes)] of the files that mrunc writes itself.
 
     uid, gid: the identity inside; home, hostname: bytes.  No line tells anything of the host.
     """
@@ -40,7 +41,10 @@ def own_files(uid, gid, home, hostname):
 
 
 def host_userland(host, own_files):
-    """[Operation] of the host's programs, and of an /etc without its secrets."""
+    """Returns [Operation] of the host's programs, and of an /etc without its secrets.
+
+    host: facts.Host; own_files: of the function of that name.
+    """
     ops = []
     add = ops.append
     for name in ("usr", "etc", "var", "var/lib", "srv", "mnt", "opt", "home", "root", "lib"):
@@ -72,10 +76,14 @@ def host_userland(host, own_files):
 
 
 def base(host, own_files, proc, home, left_out=False, userland=None):
-    """The default tree, root first: [Operation].
+    """Returns the default tree, root first: [Operation].
 
-    host: facts; own_files: of `own_files`; proc: pid, full or none; left_out: whether the control
-    `proc` is; userland: operations in the place of the host's programs, of userland.py.
+    host: facts.Host
+    own_files: of the function of that name
+    proc: "pid", "full" or "none"
+    home: the home directory inside (bytes)
+    left_out: whether the control `proc` is left out
+    userland: [Operation] of userland.py in the place of the host's programs, or None
     """
     ops = [Root()]
     add = ops.append
@@ -94,9 +102,9 @@ def base(host, own_files, proc, home, left_out=False, userland=None):
     for path in DEVICES:
         add(File(path, mode=0o666))
         add(Device(path))
-    for name, target in ((b"fd", b"/proc/self/fd"), (b"stdin", b"/proc/self/fd/0"), (b"stdout", b"/proc/self/fd/1"),
-                         (b"stderr", b"/proc/self/fd/2")):
-        add(Symlink(b"/dev/" + name, target))
+    add(Symlink(b"/dev/fd", b"/proc/self/fd"))
+    for number, name in enumerate((b"stdin", b"stdout", b"stderr")):
+        add(Symlink(b"/dev/" + name, b"/proc/self/fd/%d" % number))
     add(Directory(b"/dev/pts"))
     add(Symlink(b"/dev/ptmx", b"pts/ptmx"))
     add(Devpts(b"/dev/pts"))

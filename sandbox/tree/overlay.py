@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--overlay: trees that can be changed as on a real system, while nothing reaches the host.
+"""--overlay: lets a program change trees as on a real system, while nothing reaches the host.
 
-A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  What the upper layer then
-holds says what was changed (changes/overlay.py).  Both layers are mounted by the sandbox's own root, so only files whose
-owner is mapped can be changed: root's sources are mapped to their owner (Linux 5.19), a user's must be the user's own.
+A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  The
+upper layer tells afterwards what was changed (changes/overlay.py).  The sandbox's own root mounts
+both layers, so only files whose owner is mapped can be changed.  Sources of a root caller are
+mapped to their owner (Linux 5.19); those of a user must belong to that user.
 """
 import os
 import stat
@@ -15,18 +16,20 @@ from .operations import INODES, NODEV, NOEXEC, NOSUID, Bind, Directory, Overlay,
 from ..host.facts import STORES
 from .source import open_path
 
+#: Bytes of an upper layer.
 SIZE = 1 << 30
-#: The attribute of a directory that hides what lies below it.  overlayfs of the kernel's docs
+#: The attribute of a directory that hides the one below it.  Documentation/filesystems/overlayfs.rst
 OPAQUE = "user.overlay.opaque"
-#: Of the host's userland these lie on our own root; with an overlay of everything they can be written too.
+#: Of the host's userland these lie on our own root.  --overlay of everything makes them writable.
 OWN_PLACES = (b"/etc", b"/var", b"/srv", b"/mnt", b"/opt", b"/run")
 
 
 def apply(operations, spec, host, held):
-    """The operations with overlays in place of binds.  held: list that gets each Source.
+    """Returns the operations with overlays in the place of binds.
 
-    Raises SandboxError: exit 2 for a place that holds no bind, 125 for
-    a tree that this caller can't change."""
+    operations: [Operation]; spec: Spec; host: facts.Host; held: list that gets each Source.  Raises
+    SandboxError: exit 2 for a place that holds no bind, 125 for a tree that this caller can't change.
+    """
     by_place = dict((op.dst, op) for op in operations if isinstance(op, Bind))
     turned = {}
     for place in spec.overlay:
@@ -39,6 +42,7 @@ def apply(operations, spec, host, held):
 
 
 def _single(op, place, host, held):
+    """Returns the Overlay for a place that the user named.  op: its Bind, or None."""
     shown = show(place)
     named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
@@ -46,14 +50,17 @@ def _single(op, place, host, held):
     if op.rw:
         raise usage(named, "is shown by %s already: it writes to the host" % option("rw"))
     if not op.directory:
-        raise usage(named, "is a file; an overlay lies over a directory", "bring a file in with " + option("copy"))
+        raise usage(named, "is a file; an overlay lies over a directory",
+                    "bring a file in with " + option("copy"))
     return _turned(op, host, named, held)
 
 
 def _everything(operations, host, held):
-    out, mounted = [], set(op.dst for op in operations if isinstance(op, (Bind, Tmpfs, Overlay)))
+    """Returns the operations with the whole userland as overlays, and OWN_PLACES as tmpfs."""
+    out = []
+    mounted = set(op.dst for op in operations if isinstance(op, (Bind, Tmpfs, Overlay)))
     for op in operations:
-        # Mapped to its owner, a store would show what only root may read, and it may hold secrets.
+        # Mapped to its owner, a store would show what only root may read, and that may be secret.
         userland = isinstance(op, Bind) and (not op.user and op.dst not in STORES or op.top)
         if userland and op.directory and not op.flags & NOEXEC:
             op = _turned(op, host, option("overlay"), held)
@@ -64,9 +71,9 @@ def _everything(operations, host, held):
 
 
 def _turned(op, host, named, held):
-    """The Overlay in the place of a Bind.  Raises SandboxError."""
+    """Returns the Overlay for a Bind.  named: the option, for messages.  Raises SandboxError."""
     source = op.source
-    if source is None:  # a part of the host's userland: known to be what it is, and never searched
+    if source is None:  # a part of the host's userland, which the plan opens no Source for
         try:
             source = open_path(op.src)
         except OSError as error:
@@ -75,31 +82,39 @@ def _turned(op, host, named, held):
     if host.uid != 0 and source.found.st_uid != host.uid:
         raise SandboxError(
             "overlay", show(op.dst), control="mounts",
-            reason="belongs to uid %d, and files that are not the caller's own can't be changed, not even in an overlay" %
-            source.found.st_uid,
-            remedy="%s rootfs build TREE --from-host PROGRAMS makes a tree of your own: %s" % (
-                program_name(), "rootfs=TREE, overlay=True" if library() else "--rootfs TREE --overlay"))
+            reason="belongs to uid %d, and files that are not the caller's own can't be changed, "
+                   "not even in an overlay" % source.found.st_uid,
+            remedy="%s rootfs build TREE --from-host PROGRAMS makes a tree of your own: %s" %
+                   (program_name(), "rootfs=TREE, overlay=True" if library()
+                    else "--rootfs TREE --overlay"))
     return Overlay(op, source, SIZE)
 
 
 class Uppers:
-    """The child's side: mounts overlays.  made: [(place, fd of the upper directory)]."""
+    """Mounts overlays, in the child.
+
+    made: [(place, fd of the upper directory)]
+    """
 
     def __init__(self):
         self.made = []
 
     def mount(self, root, place, lower, size, flags):
-        """The detached overlay mount (fd) for a place.
+        """Makes the overlay for a place; returns the fd of its detached mount.
 
-        root: fd of the new root; lower: detached mount fd of its source, taken over; size: bytes
-        of the upper layer; flags: MOUNT_ATTR_* bits.
+        root: fd of the new root
+        place: path inside (bytes)
+        lower: fd of the detached mount of its source, which this closes
+        size: bytes of the upper layer
+        flags: MOUNT_ATTR_* bits
 
-        Both layers are attached for the moment, because overlayfs takes layers of the caller's mount namespace only
-        (fs/namespace.c, clone_private_mount), and leave no mount point behind.  Raises OSError.
+        Both layers are attached for the moment, because overlayfs takes layers of the caller's
+        mount namespace only (fs/namespace.c, clone_private_mount).  They leave no mount point
+        behind.  Raises OSError.
         """
         lower = _attached(root, b".lower", lower)
-        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, [(b"size", b"%d" % size),
-                                                                (b"nr_inodes", b"%d" % INODES), (b"mode", b"700")])
+        options = [(b"size", b"%d" % size), (b"nr_inodes", b"%d" % INODES), (b"mode", b"700")]
+        store = mount.new_filesystem(b"tmpfs", NOSUID | NODEV, options)
         store = _attached(root, b".upper", store)
         try:
             mode = stat.S_IMODE(os.fstat(lower).st_mode)
@@ -108,11 +123,13 @@ class Uppers:
             os.chmod(b"upper", mode, dir_fd=store)
             upper, work = (os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=store)
                            for name in (b"upper", b"work"))
-            # overlayfs only warns where the upper layer can't hold its marks, and then loses deletions; tmpfs can from 6.6 on.
+            # overlayfs only warns where the upper layer can't hold its marks, and then loses
+            # deletions.  A tmpfs can from Linux 6.6 on.
             os.setxattr("/proc/self/fd/%d" % upper, OPAQUE, b"n")
             os.removexattr("/proc/self/fd/%d" % upper, OPAQUE)
             made = mount.new_filesystem(b"overlay", flags, [
-                (b"lowerdir", b"/proc/self/fd/%d" % lower), (b"upperdir", b"/proc/self/fd/%d" % upper),
+                (b"lowerdir", b"/proc/self/fd/%d" % lower),
+                (b"upperdir", b"/proc/self/fd/%d" % upper),
                 (b"workdir", b"/proc/self/fd/%d" % work), (b"userxattr", None)])
             os.close(work)
             self.made.append((place, upper))
@@ -127,6 +144,7 @@ class Uppers:
 
 
 def _attached(root, name, tree):
+    """Attaches a detached mount at a new directory of the root; returns the fd of its directory."""
     os.mkdir(name, 0o700, dir_fd=root)
     target = mount.open_in_root(root, name)
     mount.move_mount(tree, target, b"")

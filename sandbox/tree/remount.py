@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mount_setattr(2) does, by remounting: for Linux before 5.12, and under filters that hide the call.
+"""Restricts mounts by remounting: before Linux 5.12, and under filters that hide mount_setattr(2).
 
-A detached mount can't be remounted, so here it is attached first and restricted then; nobody but the child lives between.
-MS_REMOUNT reaches one mount and not those below it, and takes away what its flags do not repeat (EPERM where that is locked):
-each new mount is found in mountinfo, opened, and keeps the flags that it has.  The gate reads all of them back.  mount(2)
+A detached mount can't be remounted.  So it is attached first and restricted then; nobody but the
+child lives between.  MS_REMOUNT reaches one mount and not those below it.  It takes away what its
+flags do not repeat, and fails with EPERM where that is locked.  So each new mount is found in
+mountinfo, opened, and keeps the flags that it has.  The gate reads all of them back.  mount(2)
 """
 import errno
 import os
@@ -18,13 +19,15 @@ KEPT = 0xf
 def restrict(root, before, attributes):
     """Adds MOUNT_ATTR_* bits to every mount that was not there before, and makes it private.
 
-    root: fd of the new tree's root; before: what table() said.  Needs the caller's /proc.  Raises OSError; EBUSY where a new
-    mount covers another one: that one can't be reached, and would be there again when the upper one is gone.
+    root: fd of the new tree's root; before: the table() of that time.  Needs the caller's /proc.
+    Raises OSError; EBUSY where a new mount covers another one.  The covered one can't be reached,
+    and would be there again without the upper one.
     """
     new = dict((number, row) for number, row in table().items() if number not in before)
     for number, (parent, point) in new.items():
         for other, (below, place) in new.items():
-            if (below == number and place == point) or (below == parent and point.startswith(place + b"/")):
+            if (below == number and place == point) or \
+                    (below == parent and point.startswith(place + b"/")):
                 raise OSError(errno.EBUSY, "one mount covers another", point)
         fd = mount.open_in_root(root, point)
         try:
@@ -36,10 +39,13 @@ def restrict(root, before, attributes):
 
 
 def add(path, attributes):
-    """Adds MOUNT_ATTR_* bits to the one mount whose root is at `path` (bytes).  Access times stay as they are."""
+    """Adds MOUNT_ATTR_* bits to the one mount whose root is at a path.
+
+    path: bytes.  Access times stay as they are.  Raises OSError.
+    """
     mount.remount(path, os.statvfs(path).f_flag & KEPT | attributes)
 
 
 def table():
-    """{id: (id of the mount that it is mounted on, mount point)}.  Raises OSError."""
+    """Returns {id: (id of the mount that it is mounted on, mount point)}.  Raises OSError."""
     return dict((row.number, (row.parent, row.point)) for row in mounts())

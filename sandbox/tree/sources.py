@@ -42,14 +42,14 @@ def refuse_sockets(source):
             raise _talks(source, path, "can't be searched for sockets")
     try:
         for place in entries(source, closed) if source.directory else ():
-            kind = talks(place)
+            kind = channel(place)
             if kind is not None:
                 raise _talks(source, place.path, "is a %s, and a program inside could talk to its owner" % kind)
     except OSError as error:
         raise _talks(source, error.filename or b"", "can't be searched for sockets: %s" % error.strerror)
 
 
-def talks(place):
+def channel(place):
     """"socket" or "FIFO" for a Place that is one, else None."""
     entry = place.entry
     if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`run --rootfs DIR`: the tree's own top-level entries in the place of the host's /usr and /etc.
+"""--rootfs: shows a tree's own top-level entries in the place of the host's /usr and /etc.
 
-Each is bound by itself onto our own tmpfs root, because mount points may be made nowhere else: /proc, /sys, /dev, /tmp, /box,
-/run and the home stay ours.  /etc is the tree's, with what names the host or its network covered by ours.
+Each is bound by itself onto our own tmpfs root, because mount points may be made nowhere else.
+/proc, /sys, /dev, /tmp, /box, /run and the home stay ours.  /etc is the tree's; files in it that
+name the host or its network are covered by ours.
 """
 import os
 import shlex
@@ -13,25 +14,36 @@ from ..errors import show, usage
 from ..host.facts import kind_of
 from .user_mounts import open_source
 
+#: Top-level names that a tree can't bring: ours stand there.
 OURS = (b"proc", b"sys", b"dev", b"tmp", b"box", b"run", b".landlock", b".cover")
-#: Of our own files, those that say who the host is; the tree keeps its users and everything else.
+#: Of our own files, those that name the host.  The tree keeps its users and everything else.
 COVERED = ("hosts", "hostname", "resolv.conf")
 MOST_ENTRIES = 256
 
 
 class Userland:
-    """The facts of a tree.  top: its Source; entries: [(name, kind, link's target, Source or None)]; covered: names in /etc;
-    var_tmp: whether /var/tmp is a directory of the tree."""
+    """Holds what was found in a tree.
+
+    top: its Source
+    entries: [(name, kind, link's target or None, Source or None)] of its top level
+    covered: the names of COVERED that its /etc has
+    var_tmp: whether its /var/tmp is a directory
+    """
 
     __slots__ = ("top", "entries", "covered", "var_tmp")
 
     def __init__(self, spec, held):
-        """Opens the tree of spec.rootfs as it is now.  held: list that gets each Source.  Raises SandboxError, exit 2."""
+        """Opens the tree of spec.rootfs as it is now.
+
+        held: list that gets each Source.  Raises SandboxError (exit 2) for a tree that can't be used.
+        """
         shown = show(spec.rootfs)
         self.top = open_source(spec.rootfs, "rootfs", spec, held)
         if not self.top.directory:
-            raise usage(option("rootfs", shown), "is a %s; a directory is needed" % kind_of(self.top.found.st_mode),
-                        "%s rootfs build DIR --from %s makes one" % (program_name(), shlex.quote(shown)))
+            raise usage(option("rootfs", shown),
+                        "is a %s; a directory is needed" % kind_of(self.top.found.st_mode),
+                        "%s rootfs build DIR --from %s makes one" %
+                        (program_name(), shlex.quote(shown)))
         if os.path.samestat(self.top.found, os.stat("/")):
             raise usage(option("rootfs", shown), "is the host's own root",
                         "without %s its programs are there" % option("rootfs"))
@@ -42,16 +54,19 @@ class Userland:
             finally:
                 os.close(listing)
             if len(names) > MOST_ENTRIES:
-                raise usage(option("rootfs", shown), "holds %d entries; a root file system has a few" % len(names))
+                raise usage(option("rootfs", shown),
+                            "holds %d entries; a root file system has a few" % len(names))
             self.entries = [self._entry(name, shown, held) for name in names]
         except OSError as error:
             raise usage(option("rootfs", shown), error.strerror)
         kinds = dict((name, kind) for name, kind, _, _ in self.entries)
         self.covered = [name for name in COVERED if kinds.get(b"etc") == "directory" and
-                        self._lies("file", b"etc", name.encode())]
-        self.var_tmp = kinds.get(b"var") == "directory" and self._lies("directory", b"var", b"tmp")
+                        self._is("file", b"etc", name.encode())]
+        self.var_tmp = kinds.get(b"var") == "directory" and \
+            self._is("directory", b"var", b"tmp")
 
     def _entry(self, name, shown, held):
+        """Returns the entry of a name at the top level; what is to be bound is opened."""
         mode = self.top.mode_of(name)
         kind = "nothing any more" if mode is None else kind_of(mode)
         if kind == "link":
@@ -64,15 +79,16 @@ class Userland:
         held.append(source)
         return name, kind, None, source
 
-    def _lies(self, kind, *steps):
+    def _is(self, kind, *steps):
+        """Returns whether a path of the tree is a "file" or a "directory", and no link."""
         mode = self.top.mode_of(*steps)
         return mode is not None and kind_of(mode) == kind
 
 
 def operations(userland, own_files, home):
-    """[Operation] of the tree's part.
+    """Returns [Operation] of the tree's part.
 
-    own_files: of default.own_files; home: the home directory inside (bytes).
+    userland: Userland; own_files: of default.own_files; home: the home directory inside (bytes).
     """
     ops, seen = [], set()
     for name, kind, target, source in userland.entries:
