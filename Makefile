@@ -33,7 +33,7 @@ pythons:  ## the suite by every Python from 3.6 on: ten minutes for each; writes
 musl:  ## build a Python with musl instead of glibc, which the tests of every Python then try too
 	.ci/musl
 
-mutants:  ## one mistake at a time in a copy, which tests must see (needs root): half an hour, or NAME=of some
+mutants:  ## one mistake at a time in a copy, which tests must see (needs root): a quarter of an hour, NAME=of some
 	.ci/test --version
 	"$${XDG_CACHE_HOME:-$${HOME:-/tmp}/.cache}/mrunc-venv/bin/python" tests/mutants/run.py $(NAME)
 
