@@ -22,10 +22,10 @@ from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
 from mrunc.sandbox.proc import Mount
-from mrunc.syscalls import files
+from mrunc.syscalls import files, process
 from mrunc.syscalls.numbers import native
 
-NR = native().NR
+NR, NO_DOMAIN = native().NR, process.NO_DOMAIN.decode()
 
 
 # The gate: what /proc could say of an init
@@ -278,8 +278,10 @@ def test_gate_compares_all_four_ids(uids, right):
         ("userns-limit", {}, {"userns-limit": "1"}, True),
         ("userns-limit", {}, {"userns-limit": "15000"}, False),
         ("userns-limit", {}, {}, False),
-        ("hostname", {}, {"hostname": "box"}, True),
-        ("hostname", {}, {"hostname": "host"}, False),
+        ("hostname", {}, {"hostname": "box", "domainname": NO_DOMAIN}, True),
+        ("hostname", {}, {"hostname": "host", "domainname": NO_DOMAIN}, False),
+        ("hostname", {}, {"hostname": "box", "domainname": "example"}, False),
+        ("hostname", {}, {"hostname": "box"}, False),
         ("limits.nofile", {"Max open files": ("1024", "4096")}, {}, True),
         ("limits.nofile", {"Max open files": ("1024", "1048576")}, {}, False),
         ("limits.nofile", {}, {}, False),
