@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a path to the disk under it, as io.max wants it: whole disks only.  cgroup-v2.rst of the kernel, "IO"; proc(5)"""
+"""Finds the disk under a path: io.max takes whole disks only.  cgroup-v2.rst, "IO"; proc(5)"""
 import os
 import stat
 
@@ -7,28 +7,36 @@ from ..caller import option
 from ..errors import SandboxError, show, USAGE, usage
 from ..proc import MOUNTS, mounts, read
 
-#: How often a layer may lie on a layer before the search ends.
+#: Nested overlays that are followed.
 DEEPEST = 8
-#: File systems whose writes from the page cache belong to the group that made them.  cgroup-v2.rst,
+#: File systems whose page cache is written in the name of the group that filled it.  cgroup-v2.rst,
 #: "Writeback"
 WRITEBACK = (b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"f2fs")
 
 
 class Disks:
-    """The lookup on one host.  mountinfo, sys: paths; stat: a function like os.stat.  A test gives made-up ones."""
+    """Looks up disks on one host.
+
+    mountinfo, sys: paths.
+    stat_path: a function like os.stat.
+    """
 
     def __init__(self, mountinfo=MOUNTS, sys="/sys", stat_path=os.stat):
         self.sys, self.stat = sys, stat_path
         self.mounts = mounts(mountinfo)
 
     def below(self, path):
-        """`MAJOR:MINOR` of the whole disk that holds a path, or that a block device is or is part of.  Raises SandboxError."""
+        """Returns `MAJOR:MINOR` of the whole disk below a path or block device, as `find`."""
         return self.find(path)[0]
 
     def find(self, path, depth=0):
-        """(`MAJOR:MINOR` of the disk, the type of the file system on it, b"" for a device itself).
+        """Returns (`MAJOR:MINOR` of the whole disk, type of the file system on it).
 
-        Raises SandboxError: exit 2 where there is no such path, 125 where no disk is below it (tmpfs, network).
+        path: a file, or a block device; the type is b"" then.
+        depth: of the overlays around it.
+
+        Raises SandboxError: exit 2 if the path does not exist, 125 if no disk is below it (tmpfs,
+        network).
         """
         try:
             found = self.stat(path)
@@ -44,10 +52,8 @@ class Disks:
         if kind == b"overlay" and depth < DEEPEST:
             layers = [word.partition(b"=")[2] for word in words
                       if word.startswith((b"upperdir=", b"lowerdir="))]
-            layers = [layer.split(b":")[0]
-                      for layer in sorted(layers, key=lambda layer: b"upperdir=" +
-                                          layer not in words)]
-            for layer in layers:
+            layers.sort(key=lambda layer: b"upperdir=" + layer not in words)
+            for layer in [layer.split(b":")[0] for layer in layers]:
                 if layer.startswith(b"/") and os.path.exists(layer):
                     return self.find(layer, depth + 1)
         if source.startswith(b"/"):
@@ -67,7 +73,7 @@ class Disks:
                                if kind in (b"tmpfs", b"ramfs") else ""))
 
     def whole(self, device):
-        """`MAJOR:MINOR` of the disk that a device number is or is a partition of."""
+        """Returns `MAJOR:MINOR` of the disk that a device number is, or is a partition of."""
         name = "%d:%d" % (os.major(device), os.minor(device))
         place = "%s/dev/block/%s" % (self.sys, name)
         if os.path.exists(place + "/partition"):
@@ -75,7 +81,10 @@ class Disks:
         return name
 
     def _mount(self, path):
-        """(type, source, super options) of the mount that holds a path: the last of those with the longest mount point."""
+        """Returns (type, source, super options) of the mount that holds a path.
+
+        It is the last of those with the longest mount point.
+        """
         best = (b"", b"an unknown file system", b"", [])
         for row in self.mounts:
             above = (path.rstrip(b"/") + b"/").startswith(row.point.rstrip(b"/") + b"/")
@@ -85,11 +94,16 @@ class Disks:
 
 
 def rates(reads, writes, sources, written=(), disks=None):
-    """{`MAJOR:MINOR`: {"rbps", "wbps": bytes per second}} for --io-read and --io-write.
+    """Returns the limits of --io-read and --io-write for each disk.
 
-    reads, writes: [(device or None, bytes per second)], a device being a path or `MAJOR:MINOR` (bytes); sources: paths of
-    the host that a limit without a device means; written: those of them that can be written.  Where two limits meet on a disk,
-    the lower holds.  Raises SandboxError: exit 2 for a device that is none, 125 where a limit would not hold.
+    reads, writes: [(device or None, bytes per second)]; a device is a path or `MAJOR:MINOR`, as
+        bytes.
+    sources: host paths that a limit without a device means.
+    written: those of them that can be written.
+    disks: Disks, made now unless given.
+
+    Returns {`MAJOR:MINOR`: {"rbps", "wbps": bytes per second}}. If two limits meet on a disk, the
+    lower holds. Raises SandboxError: exit 2 for what is no device, 125 if a limit would not hold.
     """
     disks = disks or Disks()
     out = {}
@@ -99,8 +113,8 @@ def rates(reads, writes, sources, written=(), disks=None):
                 raise usage(option(name), "no source of the host is shown, so no disk is meant",
                             "name it: " + option(name, "/dev/NAME:BPS"))
             for place in sources if device is None else [device]:
-                disk = _named(place, disks,
-                              name) if device is not None else disks.below(os.path.abspath(place))
+                disk = disks.below(os.path.abspath(place)) if device is None else \
+                    _named(place, disks, name)
                 found = out.setdefault(disk, {})
                 found[key] = min(rate, found.get(key, rate))
     for place in written if writes else ():
@@ -109,7 +123,7 @@ def rates(reads, writes, sources, written=(), disks=None):
 
 
 def _held(place, disks, limited):
-    """On other file systems the kernel writes the page cache out in the name of the root group."""
+    """Refuses a file system whose page cache the kernel writes in the root group's name."""
     try:
         name, kind = disks.find(os.path.abspath(place))
     except SandboxError as error:
@@ -118,18 +132,18 @@ def _held(place, disks, limited):
         return  # no disk below it
     if "wbps" in limited.get(name, ()) and kind not in WRITEBACK:
         raise SandboxError("limits", show(place), control="limits.io",
-                           reason="what is written on %s is not counted by control group, so %s "
-                                  "would not hold" % (
+                           reason="writes to %s are not counted by control group, so %s would not "
+                                  "hold" % (
                                   show(kind), option("io_write")),
                            remedy="write to one of: " + show(b" ".join(WRITEBACK)))
 
 
 def _named(device, disks, name):
-    """The disk that the user named."""
+    """Returns the disk that the user named."""
     major, colon, minor = device.partition(b":")
     if colon and major.isdigit() and minor.isdigit():
         if not os.path.exists("%s/dev/block/%s" % (disks.sys, show(device))):
-            # Naming a loop device that does not exist would make it.
+            # To write its number to io.max would make a loop device that does not exist.
             raise usage(option(name, show(device)), "no such block device")
         return disks.whole(os.makedev(int(major), int(minor)))
     try:

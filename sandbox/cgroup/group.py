@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of a sandbox's control group: made and locked, limited, entered, watched, killed, read, removed.
+"""Makes, locks, limits, enters, watches, kills, reads and removes a sandbox's control group.
 
-The limits sit on the very group that the processes are in: before Linux 6.11 pids.events counts in the group of the one who
-forks.  The directory's lock says that the run lives; a group whose lock can be had was left by a crash.  cgroup-v2.rst
+The limits are on the group of the processes itself: before Linux 6.11 pids.events counts in the
+group of the process that forks. The directory's lock says that the run lives. A group whose lock is
+free was left by a crash. cgroup-v2.rst
 """
 import errno
 import os
@@ -19,36 +20,54 @@ from ..part import Part
 
 SIGKILL = 9
 LOCK = 2 | 4  # LOCK_EX | LOCK_NB
-#: How long the end may take: an uninterruptible process is waited for, then left to the next run's
-#: sweep.
+#: Seconds.  An uninterruptible process is waited for so long, then left to the next run's sweep.
 END_DEADLINE = 10.0
 NAME_TRIES = 20
-#: At most so often the split of the memory is read while the limit is being touched.
+#: Seconds between two readings of memory.stat while the limit is being touched.
 SAMPLE_EVERY = 0.05
 
 
 class Group:
-    """One group, made and locked.  path; fd: its directory, for CLONE_INTO_CGROUP; place; notes: {control: why it could not
-    be}, of --best-effort; mechanism: how it was entered; evidence: dict, read at the end, None before."""
+    """One group, made and locked.
+
+    place: place.Place.
+    path: its directory.
+    fd: of the directory, for CLONE_INTO_CGROUP.
+    notes: {control: why it can't be in force}, of those that --best-effort names.
+    mechanism: how the child was put into it.
+    settings: [limits.Setting] that were written.
+    before: (user, system) in microseconds that the set-up used.
+    split: {kind: bytes} of the memory when it was the most.
+    evidence: dict of `finish`, None before.
+    """
 
     def __init__(self, place, notes=()):
-        self.place, self.notes, self.mechanism, self.evidence = place, dict(notes), "CLONE_INTO_CGROUP", None
+        self.place, self.notes, self.evidence = place, dict(notes), None
+        self.mechanism = "CLONE_INTO_CGROUP"
         self.settings, self.before, self.split = [], (0, 0), {}
         self.path, self.fd = _make(place)
 
-    # -- before the start ----------------------------------------------------------------------------------------
+    # -- before the start ------------------------------------------------------------------------
 
     def limit(self, settings, best_effort=()):
-        """Writes each limit and reads it back.  Raises SandboxError (125) for one that can't be."""
+        """Writes each limit and reads it back.
+
+        settings: [limits.Setting].
+        best_effort: names of controls that may fail.
+
+        Raises SandboxError (125) for any other that fails.
+        """
         for setting in settings:
             if setting.control in self.notes:
                 continue
             try:
                 write(os.path.join(self.path, setting.file), setting.value)
                 got = text(os.path.join(self.path, setting.file))
-                why = None if setting.shown_by(got) else "%s reads %r, not %r" % (setting.file, got.strip(), setting.value)
+                why = None if setting.shown_by(got) else "%s reads %r, not %r" % (
+                    setting.file, got.strip(), setting.value)
             except OSError as error:
-                if error.errno == errno.ENOENT and setting.file == "memory.swap.max" and not _swap():
+                if error.errno == errno.ENOENT and setting.file == "memory.swap.max" and \
+                        not _swap():
                     continue  # no swap accounting in this kernel, and no swap
                 why = "%s %s: %s" % (setting.file, setting.value, error.strerror)
             if why is None:
@@ -59,17 +78,23 @@ class Group:
                                  if other.control != setting.control]
             else:
                 raise SandboxError("limits", named(setting.control), reason=why,
-                                   control=setting.control,
-                                   remedy="%s runs without this limit" %
+                                   control=setting.control, remedy="%s runs without this limit" %
                                    option("best_effort", setting.control))
 
     def take(self, pid):
-        """Moves a process in that could not be cloned into the group; it must not have done anything yet.  Raises OSError."""
+        """Moves a process in that could not be born in the group.  Raises OSError.
+
+        pid: of a process that has done nothing yet.
+        """
         write(os.path.join(self.path, "cgroup.procs"), "%d" % pid)
         self.mechanism = "moved in before it ran anything"
 
     def holds(self, control, pid):
-        """(in force?, how): the files read back, and that the process really is in this group."""
+        """Reads a limit back; returns (whether it is in force, the evidence).
+
+        control: its name.
+        pid: of a process that must be in this group.
+        """
         if control in self.notes:
             return False, self.notes[control]
         settings = [setting for setting in self.settings if setting.control == control]
@@ -85,24 +110,26 @@ class Group:
         wrong = [(setting, value) for setting, value in values if not setting.shown_by(value)]
         shown = ", ".join("%s %s" % (setting.file, value.replace("\n", "; "))
                           for setting, value in wrong or values)
-        return bool(values) and not wrong, "cgroup v2, %s (%s)" % (shown or "no file", self.mechanism)
+        how = "cgroup v2, %s (%s)" % (shown or "no file", self.mechanism)
+        return bool(values) and not wrong, how
 
     def start_counting(self):
-        """From here on, the processor time is the program's: what the set-up used is left out."""
+        """Counts processor time from here on: what the set-up used is not the program's."""
         self.before = self._cpu()
 
-    # -- while it runs -------------------------------------------------------------------------------------------
+    # -- while it runs ---------------------------------------------------------------------------
 
     def _cpu(self):
         counts = self.counts("cpu.stat")
         return counts.get("user_usec", 0), counts.get("system_usec", 0)
 
     def cpu_seconds(self):
-        """Processor time of everything in the group since start_counting, in seconds: user and system together."""
+        """Returns the group's processor time since `start_counting`, user and system, in seconds.
+        """
         return (sum(self._cpu()) - sum(self.before)) / 1e6
 
     def counts(self, name):
-        """{key: int} of a file of `KEY VALUE` lines; empty where the kernel or the controller does not have it."""
+        """Returns {key: int} of a file of `KEY VALUE` lines; {} without the file."""
         try:
             lines = [line.split() for line in text(os.path.join(self.path, name)).splitlines()]
             return dict((line[0], int(line[1])) for line in lines if len(line) == 2)
@@ -110,7 +137,7 @@ class Group:
             return {}
 
     def number(self, name):
-        """A file of one number, None where there is none (or it says max)."""
+        """Returns the number in a file; None if it says max or does not exist."""
         try:
             return int(text(os.path.join(self.path, name)))
         except (OSError, ValueError):
@@ -121,13 +148,14 @@ class Group:
         counts = self.counts("memory.stat")
         seen = dict((key, counts.get(key, 0))
                     for key in ("anon", "file", "shmem", "kernel", "sock"))
-        if counts and sum(seen.values()) - seen["shmem"] >= sum(self.split.values()) - self.split.get("shmem", 0):
+        most = sum(self.split.values()) - self.split.get("shmem", 0)
+        if counts and sum(seen.values()) - seen["shmem"] >= most:
             self.split = seen
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------
 
     def kill(self):
-        """Ends everything in it, also what is being forked meanwhile.  Never raises."""
+        """Kills everything in the group, also what is being forked meanwhile.  Never raises."""
         try:
             if any(setting.file == "cpu.max" for setting in self.settings):
                 write(os.path.join(self.path, "cpu.max"), "max")  # dying takes a processor, too
@@ -140,13 +168,17 @@ class Group:
                 self._kill_frozen()
 
     def _kill_frozen(self):
-        """SIGKILL ends the frozen too; thawed at the end, or whoever enters the group later would hang."""
+        """Freezes the group and kills it, before Linux 5.14.
+
+        SIGKILL ends frozen processes, too. It is thawed at the end, or a process that enters it
+        later would hang.
+        """
         end = time.monotonic() + END_DEADLINE
         try:
             write(os.path.join(self.path, "cgroup.freeze"), "1")
             while not self.wait_empty(0) and time.monotonic() < end:
                 for pid in text(os.path.join(self.path, "cgroup.procs")).split():
-                    # A process outside our pid namespace; kill(0) would be ourselves.
+                    # 0 is a process outside our pid namespace; kill(0) would reach ourselves.
                     if pid != "0":
                         _signal(int(pid))
                 self.wait_empty(0.01)
@@ -158,7 +190,7 @@ class Group:
             pass
 
     def wait_empty(self, seconds):
-        """Whether nothing is in the group or below it, waiting that long for it."""
+        """Waits up to so many seconds; returns whether nothing is in the group or below it."""
         end = time.monotonic() + seconds
         try:
             fd = os.open(os.path.join(self.path, "cgroup.events"), os.O_RDONLY | os.O_CLOEXEC)
@@ -177,7 +209,7 @@ class Group:
             os.close(fd)
 
     def finish(self):
-        """Kills what is left, waits until nothing is there, and reads the evidence.  Never raises."""
+        """Kills what is left, waits for its end and reads the evidence.  Never raises."""
         if self.evidence is not None:
             return
         self.kill()
@@ -185,24 +217,23 @@ class Group:
         self.evidence = self._read_evidence()
 
     def killed(self):
-        """Whether the kernel killed something in it for memory, at the end."""
+        """Returns whether the kernel killed something in it for memory, after `finish`."""
         return bool((self.evidence or {}).get("oom_kill"))
 
     def too_small(self, error):
-        """What stands for an error of the set-up that ran out of memory."""
+        """Returns the SandboxError for a set-up that ran out of memory.  error: what it raised."""
         asked = [setting.value for setting in self.settings if setting.file == "memory.max"]
         return SandboxError("limits", option("memory", "".join(asked)), control="limits.memory",
                             remedy="allow it more memory, written like 256M",
                             reason="the set-up itself was killed for memory (%s)" % error)
 
     def _read_evidence(self):
-        memory, pids, cpu = self.counts("memory.events"), self.counts("pids.events"), self.counts("cpu.stat")
+        memory, cpu = self.counts("memory.events"), self.counts("cpu.stat")
         found = {"oom": memory.get("oom"), "oom_kill": memory.get("oom_kill"),
-                 "memory_max": memory.get("max"),
-                 "pids_max": pids.get("max"), "memory_peak": self.number("memory.peak"),
-                 "pids_peak": self.number("pids.peak"),
+                 "memory_max": memory.get("max"), "memory_peak": self.number("memory.peak"),
+                 "pids_max": self.counts("pids.events").get("max"),
+                 "pids_peak": self.number("pids.peak"), "split": self.split,
                  "throttled": cpu.get("nr_throttled"), "throttled_usec": cpu.get("throttled_usec"),
-                 "split": self.split,
                  "user_s": None, "system_s": None, "read_bytes": None, "write_bytes": None}
         if "user_usec" in cpu:
             found["user_s"] = (cpu["user_usec"] - self.before[0]) / 1e6
@@ -216,7 +247,7 @@ class Group:
         return found
 
     def remove(self):
-        """Removes the group, with what is below it.  Whether it is gone."""
+        """Removes the group and everything below it.  Returns whether it is gone."""
         self.finish()
         gone = _remove(self)
         try:
@@ -225,8 +256,7 @@ class Group:
             pass
         if self.place.ours:
             try:
-                # The last one turns off the light; EBUSY where others run.
-                os.rmdir(self.place.directory)
+                os.rmdir(self.place.directory)  # EBUSY while others run in it
             except OSError:
                 pass
         return gone
@@ -235,7 +265,7 @@ class Group:
 class ControlGroup(Part):
     """The control group of a run.
 
-    group: Group; None before it is made, and where --best-effort leaves nothing to limit.
+    group: Group; None before it is made, and if --best-effort leaves nothing to limit.
     """
 
     tells = True
@@ -272,12 +302,12 @@ class ControlGroup(Part):
         supervision.listeners.append(Watch(self.group))
 
     def kill_all(self):
-        """Kills everything in the group, which forks can't outrun."""
+        """Kills everything in the group; forks can't outrun it."""
         if self.group is not None:
             self.group.kill()
 
     def finish(self, run, result, outcome):
-        """Tells what the group has counted."""
+        """Passes on what the group has counted."""
         outcome.counted = self.group.evidence
 
     def explain(self, error):
@@ -287,8 +317,15 @@ class ControlGroup(Part):
 
 
 def enter(settings, best_effort, notes):
-    """The Group for a sandbox with its limits in force, or None where --best-effort leaves nothing to limit; and the notes
-    {control: why it could not be}.  Raises SandboxError (125); nothing is left then."""
+    """Makes the group of a sandbox with its limits.
+
+    settings: [limits.Setting].
+    best_effort: names of controls that may fail.
+    notes: {control: why it can't be in force}, as known so far.
+
+    Returns (Group, notes); (None, notes) if --best-effort leaves nothing to limit. Raises
+    SandboxError (125) and leaves nothing behind.
+    """
     place, _, found = cgroup_place.choose(settings, best_effort)
     notes = dict(notes, **found)
     if place is None:
@@ -309,12 +346,12 @@ def enter(settings, best_effort, notes):
 
 
 def _make(place):
-    """(path, descriptor) of a new, locked group.  Raises OSError."""
+    """Makes and locks a group; returns (path, descriptor).  Raises OSError."""
     import fcntl
     for _ in range(NAME_TRIES):
         path = os.path.join(place.directory, "mrunc-%d-%s" % (os.getpid(), os.urandom(4).hex()))
         os.mkdir(path, 0o755)
-        # Between mkdir and flock a sweeper may take it for a leftover.
+        # Between mkdir and flock a sweep of another run may take it for a leftover.
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -330,7 +367,10 @@ def _make(place):
 
 
 def sweep(directory):
-    """Removes what crashed runs left: every group of ours whose lock can be had.  Returns how many."""
+    """Removes the groups of crashed runs, whose locks are free.  Returns how many.
+
+    directory: of a Place.
+    """
     import fcntl
     count = 0
     for name in os.listdir(directory):
@@ -357,7 +397,7 @@ def sweep(directory):
 
 
 def _remove(group):
-    """rmdir, again while the kernel still takes the last process out of the group."""
+    """Removes a group's directories; tries again while the kernel still takes a process out."""
     end = time.monotonic() + END_DEADLINE
     while True:
         group.wait_empty(max(0.0, end - time.monotonic()))
@@ -386,7 +426,7 @@ def _signal(pid):
 
 
 def _swap():
-    """Whether this host has swap, in use or not."""
+    """Returns whether this host has swap, in use or not."""
     try:
         return len(text("/proc/swaps").splitlines()) > 1
     except OSError:
@@ -394,7 +434,7 @@ def _swap():
 
 
 class Watch:
-    """While the program runs: looks at the memory whenever the limit is touched."""
+    """Reads the memory whenever its limit is touched, while the program runs."""
 
     def __init__(self, group):
         self.group, self.due = group, 0.0
@@ -406,14 +446,14 @@ class Watch:
         os.read(self.fd, 512)  # an event is a change since the last read
 
     def wanted(self):
-        """{fd: events} to wait for."""
+        """Returns {fd: poll events} to wait for."""
         return {self.fd: select.POLLPRI} if self.fd >= 0 else {}
 
     def wait(self):
-        """Nothing is ever due."""
+        """Returns None: nothing is ever due."""
 
     def serve(self, events):
-        """Takes what poll said: {fd: event}."""
+        """Handles {fd: poll events}."""
         if self.fd >= 0 and self.fd in events:
             os.pread(self.fd, 512, 0)
             if time.monotonic() >= self.due:
@@ -421,6 +461,6 @@ class Watch:
                 self.due = time.monotonic() + SAMPLE_EVERY
 
     def close(self):
-        """Ends it."""
+        """Closes its descriptor."""
         if self.fd >= 0:
             os.close(self.fd)

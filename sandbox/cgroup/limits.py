@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files of a control group say what was asked: the limits as data.  cgroup-v2.rst of the kernel
+"""Turns the limits by control group into files to write, as data.  cgroup-v2.rst
 
-Loaded only when such a limit was asked for; the other modules of it are cgroup_place (where a group can be made),
-cgroup (its life), cgroup_scope (a user's systemd manager), disks.
+Loaded only for such a limit. The other modules: place (where a group can be made), group (its
+life), scope (a user's systemd manager), disks.
 """
 import os
 
 from ..caller import option
 from ..controls import CONTROLS
 
-#: control -> controller of the kernel
+#: {control: controller of the kernel}
 OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids",
             "limits.io": "io"}
 PERIOD = 100000  # microseconds, the kernel's own default of cpu.max
 
 
 def controllers(control):
-    """{controller} that a control takes.  What is written through the page cache is known to be a group's by its memory:
-    where the memory controller is not in v2, a limit on writing would not hold (cgroup-v2.rst, Writeback)."""
+    """Returns the names of the controllers that a control takes, a set.
+
+    The kernel knows by its memory which group a page-cache write belongs to. Without the v2 memory
+    controller a limit on writing would not hold (cgroup-v2.rst, Writeback).
+    """
     return {OF_GROUP[control]} | ({"memory"} if control == "limits.io" else set())
 
 
 def named(control):
-    """The options that ask for a control, as whoever called us writes them."""
+    """Returns the options that ask for a control, as the caller writes them."""
     return "/".join(option(name) for name in CONTROLS[control].options)
 
 
 class Setting:
-    """One file to write.  control; file: its name in the group; value: text."""
+    """One file to write.
+
+    control: that it belongs to.
+    file: its name in the group.
+    value: the text.
+    """
 
     __slots__ = ("control", "file", "value")
 
@@ -35,9 +43,9 @@ class Setting:
         self.control, self.file, self.value = control, file, value
 
     def shown_by(self, text):
-        """Whether this is what the file says when it is read back.  text: its content.
+        """Returns whether a file's content (text) is this setting, as the kernel prints it.
 
-        memory.max is rounded down to a page, io.max lists every device with all four keys.
+        memory.max is rounded down to a page; io.max lists every device with all four keys.
         """
         lines = text.strip().split("\n")
         if self.file == "memory.max":
@@ -50,12 +58,15 @@ class Setting:
         return lines == [self.value]
 
     def as_dict(self):
-        """The JSON object of --print-plan."""
+        """Returns the JSON object of --print-plan."""
         return {"control": self.control, "file": self.file, "value": self.value}
 
 
 def settings(spec, devices):
-    """[Setting] for a Spec.  devices: {`MAJOR:MINOR`: {"rbps" or "wbps": bytes per second}}."""
+    """Returns [Setting] for a Spec.
+
+    devices: of `disks.rates`.
+    """
     out = []
     if spec.memory is not None:
         out += [Setting("limits.memory", "memory.max", "%d" % spec.memory),
@@ -72,17 +83,16 @@ def settings(spec, devices):
 
 
 def sources(spec):
-    """[path] of the host whose disks the I/O limits mean when none is named: everything of the host's that was asked for."""
+    """Returns the host paths whose disks an I/O limit means if it names none."""
     found = [source for source, _ in spec.ro + spec.rw]
-    return found + ([os.getcwdb()] if spec.here
-                    else []) + ([spec.rootfs] if spec.rootfs is not None else [])
+    return found + [os.getcwdb()] * bool(spec.here) + [spec.rootfs] * (spec.rootfs is not None)
 
 
 def plan(spec):
-    """([Setting], {control: why it can't be}) on this host.
+    """Returns ([Setting], {control: why it can't be in force}) on this host.
 
-    Raises SandboxError: exit 2 where no disk is meant, or a device does not exist; 125 where a path has no disk and the
-    limit is not one of --best-effort.
+    Raises SandboxError: exit 2 if no disk is meant or a device does not exist; 125 if a path has no
+    disk, unless --best-effort names the limit.
     """
     from ..errors import SandboxError
     devices, notes = {}, {}

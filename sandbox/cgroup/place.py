@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a control group for a sandbox can be made: found by trying, with the reason of each place that is not ours.
+"""Finds where a sandbox's control group can be made, by trying, with the reason of failures.
 
-Root makes a subtree of its own at the mount of cgroup2.  A user needs a group that was delegated: a sibling of the own group
-where the parent is the user's, else the own group takes children, once everything in it has moved to a leaf.  cgroups(7)
+Root makes a subtree at the mount point of cgroup2. A user needs a delegated group: a sibling of the
+own group if the parent is the user's. Otherwise the own group takes children, once its processes
+have moved to a leaf. cgroups(7)
 """
 import errno
 import os
@@ -14,13 +15,19 @@ from ..proc import MOUNTS, parse, text
 #: Root's subtree.  Controllers that it hands on can't be taken from the root group by others
 #: meanwhile.
 SUBTREE = "mrunc"
-#: Where the processes of a delegated group go, for a group with children may hold none.
+#: The leaf for the processes of a delegated group: a group with children may hold none.
 LEAF = "mrunc-super"
+#: {controller: its name in cgroup v1}, where that differs.
 OLD_NAMES = {"io": "blkio"}
 
 
 class Unavailable(Exception):
-    """why: a phrase; cause: of the table of remedies, or None; words: for its commands."""
+    """No place can be had.
+
+    why: a phrase.
+    cause: of the table of remedies, or None.
+    words: for its commands.
+    """
 
     def __init__(self, why, cause=None, **words):
         Exception.__init__(self, why)
@@ -28,13 +35,18 @@ class Unavailable(Exception):
 
     @property
     def remedy(self):
-        """One line or None."""
+        """Returns one line or None."""
         from .. import remedies
         return remedies.line(self.cause, **self.words)
 
 
 class Place:
-    """directory: where groups are made; how: root, parent or self; ours: the directory itself goes when it is empty."""
+    """A place for groups.
+
+    directory: where they are made.
+    how: root, parent or self.
+    ours: whether the directory itself is removed when it is empty.
+    """
 
     __slots__ = ("directory", "how", "ours")
 
@@ -43,8 +55,14 @@ class Place:
 
 
 class Host:
-    """What the search has to know.  uid; mounts: [(point, root, writable)]; own: path of the own group in the hierarchy, or
-    None; v1: names of the controllers in v1 hierarchies; disabled: of those that the kernel was told to do without."""
+    """Facts for the search.
+
+    uid: of the caller.
+    mounts: [(mount point, root of the mount, writable)] of cgroup2.
+    own: path of the own group in the hierarchy, or None.
+    v1: names of the controllers in v1 hierarchies.
+    disabled: names of those that the kernel was started without.
+    """
 
     __slots__ = ("uid", "mounts", "own", "v1", "disabled")
 
@@ -57,7 +75,7 @@ class Host:
 
     @classmethod
     def read(cls):
-        """This process's."""
+        """Returns the facts of this process.  Raises OSError."""
         table = ""
         try:
             table = text("/proc/cgroups")
@@ -67,7 +85,7 @@ class Host:
 
 
 def write(path, text):
-    """One write(2), the kernel's errno untouched."""
+    """Writes a text by one write(2).  Raises OSError with the kernel's errno."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
@@ -76,14 +94,20 @@ def write(path, text):
 
 
 def mounts(mountinfo):
-    """[(mount point, root of the mount, writable)] of the cgroup2 mounts.  mountinfo: its text."""
+    """Returns [(mount point, root of the mount, writable)] of the cgroup2 mounts.
+
+    mountinfo: its text.
+    """
     return [(os.fsdecode(row.point), os.fsdecode(row.root),
              b"rw" in row.options and b"rw" in row.super_options)
             for row in parse(os.fsencode(mountinfo)) if row.kind == b"cgroup2"]
 
 
 def own_group(text):
-    """The path of the `0::` line; None without one, and where the group was removed or lies outside our cgroup namespace."""
+    """Returns the path of the `0::` line in /proc/PID/cgroup.
+
+    None without one, or if the group was removed or lies outside our cgroup namespace.
+    """
     for line in text.splitlines():
         if line.startswith("0::"):
             path = line[3:]
@@ -92,24 +116,24 @@ def own_group(text):
 
 
 def v1_controllers(text):
-    """{name} of the controllers that hang in a v1 hierarchy.  text: /proc/self/cgroup"""
+    """Returns the names of controllers in v1 hierarchies.  text: of /proc/self/cgroup."""
     return {name for line in text.splitlines() if not line.startswith("0::")
             for name in line.split(":", 2)[1].split(",")
             if name and not name.startswith("name=")}
 
 
 def controllers(directory):
-    """{name} that the group has."""
+    """Returns the names of a group's controllers.  Raises OSError."""
     return set(text(directory + "/cgroup.controllers").split())
 
 
 def handed_down(directory):
-    """{name} that its children get."""
+    """Returns the names of the controllers that a group's children get.  Raises OSError."""
     return set(text(directory + "/cgroup.subtree_control").split())
 
 
 def own_directory(host):
-    """(mount point, own group's directory).  Raises Unavailable."""
+    """Returns (mount point, directory of the own group).  Raises Unavailable."""
     if not host.mounts:
         if host.v1:
             raise Unavailable("this host has cgroup v1 only", "cgroup-v1")
@@ -129,7 +153,7 @@ def own_directory(host):
 
 
 def candidates(host):
-    """[(how, directory)], best first.  Raises Unavailable."""
+    """Returns [(how, directory)], best first.  Raises Unavailable."""
     point, here = own_directory(host)
     out = [("root", point)] if host.uid == 0 else []
     above, parents = here, []
@@ -141,21 +165,28 @@ def candidates(host):
 
 
 def managed(directory):
-    """Whether a group is the user's systemd manager's own business: writable, but not known to be handed over (Delegate=yes
-    leaves no mark there).  Its slices lose a controller again when no unit of it needs that one."""
+    """Returns whether a group is managed by the user's systemd manager itself.
+
+    It is writable, but maybe not delegated (Delegate=yes leaves no mark there). Its slices lose a
+    controller again when no unit needs it.
+    """
     above = directory
     while os.path.dirname(above) != above:
         name = os.path.basename(above)
         if name.startswith("user@") and name.endswith(".service"):
             return True
         if name.startswith("mrunc-") and name.endswith(".scope"):
-            return False  # of cgroup_scope's making
+            return False  # made by scope.py
         above = os.path.dirname(above)
     return False
 
 
 def look(host, need):
-    """Raises Unavailable where no place can give these controllers for a reason that no place changes."""
+    """Raises Unavailable if no place can give these controllers.
+
+    host: Host.
+    need: names of controllers.
+    """
     point, _ = own_directory(host)
     try:
         here = controllers(point)
@@ -173,15 +204,17 @@ def look(host, need):
 
 
 def open_to_us(directory):
-    """Raises OSError where groups can't be made below a directory, or no process be moved there."""
+    """Raises OSError if groups can't be made in a directory, or no process moved there."""
     for path in (directory, directory + "/cgroup.procs"):
         if not os.access(path, os.W_OK):
             raise OSError(errno.EACCES, "not ours", path)
 
 
 def promising(host, need):
-    """Whether some place looks ours, without an effect on it; not one that the user's systemd manager has not handed over.
-    Raises Unavailable as `look` does."""
+    """Returns whether some place looks usable, and changes nothing.
+
+    Places that the user's systemd manager manages do not count. Raises Unavailable as `look`.
+    """
     look(host, need)
     for _, directory in candidates(host):
         if managed(directory):
@@ -196,7 +229,7 @@ def promising(host, need):
 
 
 def find(host, need):
-    """The Place below which a group gets the controllers `need`.  Raises Unavailable."""
+    """Returns the Place whose groups get the controllers `need`.  Raises Unavailable."""
     look(host, need)
     tried = []
     point = own_directory(host)[0]
@@ -215,7 +248,7 @@ def find(host, need):
 
 
 def _subtree(point, need):
-    """Root's own subtree; others may remove it at any moment while it is empty."""
+    """Makes root's subtree and returns its path; others may remove it while it is empty."""
     _hand_down(point, need)
     path = os.path.join(point, SUBTREE)
     for _ in range(20):
@@ -232,7 +265,10 @@ def _subtree(point, need):
 
 
 def _hand_down(directory, need, leave=False):
-    """Has a group's children get the controllers, and reads it back.  leave: its processes move to a leaf first."""
+    """Gives a group's children controllers and reads that back.  Raises OSError.
+
+    leave: whether the group's processes move to a leaf first.
+    """
     missing = need - handed_down(directory)
     if missing - controllers(directory):
         raise OSError(errno.ENOENT, "not handed down to it: %s" %
@@ -247,7 +283,7 @@ def _hand_down(directory, need, leave=False):
 
 
 def _move_to_leaf(directory):
-    """Everything in a group of ours goes to a child of it.  Processes may be born meanwhile."""
+    """Moves all processes of a group to its leaf; more may be born meanwhile."""
     leaf = os.path.join(directory, LEAF)
     try:
         os.mkdir(leaf, 0o755)
@@ -266,9 +302,13 @@ def _move_to_leaf(directory):
 
 
 def choose(settings, best_effort, host=None):
-    """(Place or None, {controller}, {control: why not}) for the settings, less those of --best-effort that can't be.
+    """Returns (Place or None, {controller}, {control: why not}) for settings.
 
-    settings: [limits.Setting]; best_effort: control names.  Raises SandboxError (125).
+    settings: [limits.Setting].
+    best_effort: names of controls that may be left out.
+    host: Host, read now unless given.
+
+    Raises SandboxError (125).
     """
     from . import limits
     asked = []
@@ -286,19 +326,16 @@ def choose(settings, best_effort, host=None):
                 if place is not None and place.ours:
                     _leave(place)
                 raise SandboxError("limits", limits.named(control), reason=error.why,
-                                   control=control,
-                                   remedy=_or_without(error.remedy, control))
+                                   control=control, remedy="%s; or %s to run without this limit" % (
+                                       error.remedy or "another host",
+                                       option("best_effort", control)))
             notes[control] = error.why
     return place, have, notes
 
 
 def _leave(place):
-    """Takes away the subtree of our own that nothing will be made in; others may be in it."""
+    """Removes root's subtree if it is empty."""
     try:
         os.rmdir(place.directory)
     except OSError:
         pass
-
-
-def _or_without(remedy, control):
-    return "%s; or %s to run without this limit" % (remedy or "another host", option("best_effort", control))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ordinary user without a delegated group: whether the user's systemd manager can give one, decided on plain data.
+"""Gets a control group for an ordinary user from the user's systemd manager.
 
-`systemd-run --user --scope` starts the rest of its command line in a new scope and then *becomes* it, so mrunc starts once
-more, in a group that is its own.  systemd-run(1), systemd.resource-control(5)
+`systemd-run --user --scope` starts a command in a new scope and then *becomes* it. So mrunc starts
+once more, in a group of its own. systemd-run(1), systemd.resource-control(5)
 """
 import os
 
@@ -14,8 +14,15 @@ PATIENCE = 20
 
 
 class Facts:
-    """uid, pid: int; own: path of the own group; runtime: XDG_RUNTIME_DIR or None; manager: the user manager answers there;
-    systemd_run: path or None; handed: controllers that the user's manager has, None where it has no group here."""
+    """Plain data to decide on.
+
+    uid, pid: of this process.
+    own: path of its group.
+    runtime: XDG_RUNTIME_DIR or None.
+    manager: whether the user's manager answers there.
+    systemd_run: path or None.
+    handed: controllers of the user's manager; None if it has no group here.
+    """
 
     __slots__ = ("uid", "pid", "own", "runtime", "manager", "systemd_run", "handed")
 
@@ -25,14 +32,20 @@ class Facts:
 
 
 def unit(pid, random=""):
-    """The scope's name.  systemd-run keeps its pid when it becomes mrunc, so mrunc knows its own scope again."""
+    """Returns the scope's name, or its beginning without `random`.
+
+    systemd-run keeps its pid when it becomes mrunc, so mrunc knows its own scope.
+    """
     return "mrunc-%d-%s" % (pid, random + ".scope" if random else "")
 
 
 def decide(facts, need):
-    """(command to put before mrunc's own, None), or (None, why the user's manager can't help).
+    """Returns (words to put before mrunc's command line, None), or (None, why not).
 
-    need: controllers.  Raises SandboxError where the manager is there and lacks a controller.
+    facts: Facts.
+    need: controllers.
+
+    Raises SandboxError if the manager exists and lacks a controller.
     """
     if any(part.startswith(unit(facts.pid)) for part in facts.own.split("/")):
         return None, "this already is a scope of the user's systemd manager"
@@ -41,7 +54,8 @@ def decide(facts, need):
     if not facts.systemd_run:
         return None, "there is no systemd-run here"
     if not facts.runtime or not facts.manager:
-        return None, "no systemd manager of the user runs (su, sudo and cron start none; loginctl enable-linger starts one)"
+        return None, "no systemd manager of the user runs (su, sudo and cron start none; " \
+                     "loginctl enable-linger starts one)"
     if facts.handed is not None and need - facts.handed:
         lacking = " ".join(sorted(need - facts.handed))
         from .. import remedies
@@ -53,9 +67,12 @@ def decide(facts, need):
 
 
 def prefix(asked, best_effort, environ):
-    """The command to put before mrunc's own, [] where none is needed or none helps: the run itself then says why.
+    """Returns the words to put before mrunc's command line, [] if none are needed or help.
 
-    asked, best_effort: control names.  Raises SandboxError (125) where systemd is there and does not do it.
+    asked, best_effort: names of controls.
+    environ: dict.
+
+    With [] the run itself says why. Raises SandboxError (125) if systemd exists and fails.
     """
     from . import place as cgroup_place
     from .limits import controllers
@@ -74,15 +91,14 @@ def prefix(asked, best_effort, environ):
 
 
 def _rehearse(words):
-    """Its failure after we have become it would look like the program's own exit status."""
+    """Tries the scope first: a later failure would look like the program's exit status."""
     import subprocess
     name = [word for word in words if word.startswith("--unit=")][0]
     rehearsal = [word if word != name else name.replace(".scope", "-try.scope")
                  for word in words] + ["/bin/true"]
     try:
         done = subprocess.run(rehearsal, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.PIPE,
-                              timeout=PATIENCE)
+                              stderr=subprocess.PIPE, timeout=PATIENCE)
         why = done.stderr.decode("utf-8", "replace").strip() if done.returncode else None
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
@@ -93,9 +109,12 @@ def _rehearse(words):
 
 
 def become(asked, best_effort, arguments):
-    """Starts this command line once more in a scope, where that is how a group can be had; then never returns.
+    """Runs this command line again in a scope and never returns, if that is needed and helps.
 
-    arguments: of the command line, where this process is nothing but it.  Raises SandboxError.
+    asked, best_effort: names of controls.
+    arguments: of the command line, which must be all that this process does.
+
+    Raises SandboxError.
     """
     import sys
     from ..caller import door
@@ -109,7 +128,12 @@ def become(asked, best_effort, arguments):
 
 
 def read_facts(own, point, environ):
-    """The Facts of this process.  own: path of its group; point: where cgroup2 is mounted."""
+    """Returns the Facts of this process.
+
+    own: path of its group.
+    point: mount point of cgroup2.
+    environ: dict.
+    """
     runtime = environ.get("XDG_RUNTIME_DIR")
     uid = os.geteuid()
     handed = None
@@ -126,7 +150,7 @@ def read_facts(own, point, environ):
 
 
 def _which(name, places):
-    """Never by PATH: the caller's may lead to a sample's directory."""
+    """Returns the path of a program or None; not by PATH, which may lead to a sample."""
     found = [os.path.join(place, name) for place in places
              if os.access(os.path.join(place, name), os.X_OK)]
     return found[0] if found else None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes between the caller's descriptors and the workload's, through the supervisor's one poll.
+"""Carries bytes between the caller's descriptors and the program's, in one poll loop.
 
-A Flow is one direction.  Nothing ever blocks: a reader that takes nothing fills the pipe, and then the
-source is not read any more, so that the writer waits as it would without us.  What goes wrong at one end
-is told to the other: the end of a source when all of it has been handed over, a lost sink by closing the
-source, which its writer sees as EPIPE.
+A Flow is one direction. Nothing ever blocks: if a reader stops, the pipe fills, and the source is
+not read any more. So the writer waits as it would without mrunc. Each end learns what happens at
+the other. The end of a source is passed on once all of it is delivered. If the sink is lost, the
+source is closed, which its writer sees as EPIPE.
 """
 import fcntl
 import os
@@ -13,17 +13,17 @@ import select
 from ...syscalls.splice import splice
 
 CHUNK = 65536
-#: So much may wait for a reader before the other side is not read any more.
+#: Bytes that may wait for a reader before the source is not read any more.
 BACKLOG = 1 << 18
 READABLE = select.POLLIN | select.POLLHUP | select.POLLERR
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 FIFO, REGULAR, BLOCK, SOCKET = 0o010000, 0o100000, 0o060000, 0o140000
-#: The most that splice moves at once, and the size of a private pipe that much goes through.
+#: Bytes that splice moves at once, and the size of a private pipe that carries much.
 PIPE = 1 << 20
-#: So many moves of one flow before others have their turn.
+#: Moves of one flow before the others have their turn.
 TURNS = 16
 SEEK_CUR, MSG_DONTWAIT, FIONREAD, F_SETPIPE_SZ = 1, 0x40, 0x541B, 1031
-#: splice(2) is refused: by a file with O_APPEND, a file system without it, a kernel or a filter.
+#: Errors of splice(2) for a file with O_APPEND, a file system without it, a kernel or a filter.
 NO_SPLICE = (1, 22, 38, 95)  # EPERM EINVAL ENOSYS EOPNOTSUPP
 EPIPE, ECONNRESET = 32, 104
 
@@ -31,14 +31,15 @@ EPIPE, ECONNRESET = 32, 104
 class Flow:
     """One direction.
 
-    source, sink: descriptors to wait for
-    read: returns what there is of the source, b"" at its end; os.read by default
-    write: hands bytes to the sink and returns how many it took; os.write by default
-    budget: a Budget or None
-    backlog: bytes that may wait here
-    most: the size of one write
-    moved: bytes that were handed over
-    error: errno of a sink that was lost other than by its reader's end, or 0
+    source, sink: descriptors to wait for.
+    read: returns the next bytes of the source, b"" at its end; os.read by default.
+    write: takes bytes for the sink and returns how many it took; os.write by default.
+    budget: output_limit.Budget or None.
+    backlog: bytes that may wait here.
+    most: bytes of one write.
+    moved: bytes that were delivered.
+    error: errno of a sink that was lost for another reason than its reader's end, or 0.
+    last: every possible writer is dead, so an empty source has ended.
     """
 
     def __init__(self, source, sink, write=None, budget=None, backlog=BACKLOG, most=CHUNK):
@@ -48,15 +49,18 @@ class Flow:
         self.write = write or (lambda data: os.write(sink, data))
         self.data, self.moved, self.error = bytearray(), 0, 0
         self.source_open = self.sink_open = True
-        self.last = False  # whoever could write is dead: a source that is empty has ended
+        self.last = False
 
     @property
     def room(self):
-        """Whether the source is to be read."""
+        """Returns whether the source is to be read."""
         return self.source_open and len(self.data) < self.backlog
 
     def wanted(self):
-        """{fd: poll events} to wait for.  A sink is watched also without data: a reader that goes away is noticed then."""
+        """Returns {fd: poll events} to wait for.
+
+        A sink is watched also without data, to notice a reader that goes away.
+        """
         out = {}
         if self.room:
             out[self.source] = select.POLLIN
@@ -65,7 +69,7 @@ class Flow:
         return out
 
     def serve(self, events):
-        """Moves what can be moved.  events: dict fd -> poll events."""
+        """Moves as much as possible.  events: {fd: poll events}."""
         if self.room and events.get(self.source, 0) & READABLE:
             self.pull()
         while self.last and self.room:
@@ -76,7 +80,7 @@ class Flow:
             self.lost()
 
     def pull(self):
-        """Reads once."""
+        """Reads once from the source."""
         try:
             data = self.read()
         except BlockingIOError:
@@ -93,7 +97,7 @@ class Flow:
             self.ended()
 
     def push(self):
-        """Writes once."""
+        """Writes once to the sink."""
         try:
             count = self.write(bytes(self.data[:self.most]))
             del self.data[:count]
@@ -104,43 +108,48 @@ class Flow:
             self.failed(error)
 
     def failed(self, error):
-        """The sink refuses what it is given.  error: OSError"""
+        """Handles an OSError of the sink."""
         if error.errno not in (EPIPE, ECONNRESET):
             self.error = error.errno
         self.lost()
 
     def ended(self):
-        """The source gives nothing any more."""
+        """Notes that the source has ended."""
         self.source_open = False
 
     def lost(self):
-        """The sink takes nothing any more."""
+        """Notes that the sink takes nothing any more."""
         self.data.clear()
         self.source_open = self.sink_open = False
 
     @property
     def busy(self):
-        """Whether there is, or may be, something left to hand over."""
+        """Returns whether something is left to deliver, or may come."""
         return self.source_open or bool(self.data)
 
     def close(self):
-        """Gives back what it made of the caller's descriptors."""
+        """Closes what it made of the caller's descriptors."""
 
 
 class Spliced(Flow):
-    """A Flow with a pipe of ours at one end, by splice(2); by reading and writing where that is refused.
+    """A Flow by splice(2), with a private pipe at one end; by read and write where that fails.
 
-    pipe: our end of it, which becomes larger when much comes
-    lets_go: the caller's descriptor is closed when the other end has gone, so that its other end learns it
-    full: whether the sink is waited for, or the source
+    pipe: our end of it, which grows when much comes.
+    lets_go: whether to close the caller's descriptor when the other end is gone, so that its other
+        end learns it.
+    full: whether to wait for the sink; else for the source.
     """
 
     def __init__(self, source, sink, pipe, budget=None):
         Flow.__init__(self, source, sink, budget=budget)
-        self.pipe, self.splices, self.full, self.enlarged, self.lets_go = pipe, True, False, False, False
+        self.pipe, self.splices = pipe, True
+        self.full = self.enlarged = self.lets_go = False
 
     def wanted(self):
-        """As of Flow.  Only one end is waited for: the other one may be ready all the time."""
+        """Returns {fd: poll events}, as Flow.
+
+        Only one end is waited for: the other may be ready all the time.
+        """
         if not self.splices:
             return Flow.wanted(self)
         out = {}
@@ -151,7 +160,7 @@ class Spliced(Flow):
         return out
 
     def serve(self, events):
-        """As of Flow."""
+        """Moves as much as possible, as Flow."""
         if not self.splices:
             Flow.serve(self, events)
             return
@@ -163,7 +172,7 @@ class Spliced(Flow):
             self.lost()
 
     def move(self):
-        """Moves what there is."""
+        """Moves what the source has."""
         for _ in range(TURNS):
             try:
                 count = splice(self.source, self.sink, PIPE)
@@ -182,7 +191,7 @@ class Spliced(Flow):
         return None
 
     def _wait(self):
-        """Nothing moves: the source is empty, or the sink is full."""
+        """Chooses the end to wait for: the source is empty, or the sink is full."""
         self.full = self.always_ready or waiting(self.source) > 0
         if self.last and not self.full:
             self.ended()
@@ -190,7 +199,10 @@ class Spliced(Flow):
     always_ready = False
 
     def enlarge(self):
-        """Fewer and larger moves.  Not before there is something to move: a user's pipes have a bound together."""
+        """Makes the pipe larger, for fewer moves.
+
+        Not before there is something to move: the kernel bounds the pipes of a user together.
+        """
         self.enlarged = True
         try:
             fcntl.fcntl(self.pipe, F_SETPIPE_SZ, PIPE)
@@ -198,70 +210,83 @@ class Spliced(Flow):
             pass  # EPERM: the user has so many already
 
     def copy(self):
-        """From now on it is read and written."""
+        """Changes from splice to read and write."""
 
 
 class Outward(Spliced):
-    """A stream of the workload's to a descriptor of the caller's."""
+    """Carries a stream of the program to a descriptor of the caller."""
 
     def __init__(self, pipe, fd, budget=None):
         Spliced.__init__(self, pipe, fd, pipe, budget)
         self.given, self.writer = fd, None
         kind = os.fstat(fd).st_mode & 0o170000
         appends = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND
-        # What a budget counts is read at once: how much is written does not depend on the reader.
+        # With a budget everything is read at once: the reader must not decide how much is counted.
         if kind not in (FIFO, REGULAR, BLOCK) or appends and kind != FIFO or budget is not None:
             self.splices = False
             self.copy()
 
     def copy(self):
-        """As of Spliced."""
+        """Changes to read and write, as Spliced."""
         from .writer import Writer
         os.set_blocking(self.source, False)
         self.writer = Writer(self.given)
         self.sink, self.write = self.writer.fd, self.writer.write
 
     def push(self):
-        """The caller's end is let go when all has been handed over."""
+        """Writes once; releases the caller's end after the last byte."""
         Flow.push(self)
         if not self.source_open and not self.data and self.sink_open:
             self._let_go()
 
     def ended(self):
-        """As of Flow."""
+        """Notes the source's end, as Flow."""
         Flow.ended(self)
         if not self.data:
             self._let_go()
 
     def _let_go(self):
-        """Whoever reads the caller's pipe learns now that the program writes no more.  2 is for our own messages."""
+        """Releases the caller's pipe, so that its reader learns that the program writes no more.
+
+        Never 2, which mrunc's own messages need.
+        """
         if self.lets_go and self.given != 2:
             self.sink_open = False  # its number is free now, and soon another file's
             self.close()
             become_null(self.given)
 
     def lost(self):
-        """Without a read end there is EPIPE.  The number stays ours, so that nobody else gets it."""
+        """Closes the read end, so that the program gets EPIPE.
+
+        The descriptor keeps its number: no other file may get it.
+        """
         Flow.lost(self)
         become_null(self.source)
 
     def close(self):
-        """As of Flow."""
+        """Closes its writer, as Flow."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
 
 
 class Inward(Spliced):
-    """The caller's stdin to the workload's.
+    """Carries the caller's stdin to the program.
 
-    At its end, or when nobody reads any more, the workload's pipe gets an end of file, and who writes to the
-    caller's a broken pipe.  What nobody has read of a file is given back by the file's offset.
+    At its end, or when no reader is left, the program's pipe gets an end of file, and a writer to
+    the caller's stdin gets EPIPE. Bytes of a file that the program has not read are given back by
+    the file's offset.
+
+    writes_there: whether what the program writes moves the same offset.
     """
 
     def __init__(self, fd, pipe, reader):
-        """fd: the caller's; pipe, reader: the two ends of the private pipe.  The reader becomes ours; it is closed now where
-        its presence would hide that nobody else reads."""
+        """fd: of the caller.
+        pipe, reader: write and read end of the private pipe.
+
+        The reader becomes ours. It is closed now if its presence would hide that no other reader is
+        left.
+        """
         Spliced.__init__(self, fd, pipe, pipe)
         self.given, self.socket, self.reopened, self.reader = fd, None, -1, reader
         kind = os.fstat(fd).st_mode & 0o170000
@@ -274,17 +299,17 @@ class Inward(Spliced):
             self.copy()
 
     def copy(self):
-        """As of Spliced."""
+        """Changes to read and write, as Spliced."""
         os.set_blocking(self.sink, False)
-        self.backlog = 1  # what is read ahead is lost to the caller's next program
+        self.backlog = 1  # bytes that are read ahead are lost to the caller's next program
         kind = os.fstat(self.given).st_mode & 0o170000
         if kind == SOCKET:
             from ...syscalls.libc import sockets
             self.socket = sockets.socket(fileno=os.dup(self.given))
             self.read = lambda: self.socket.recv(CHUNK, MSG_DONTWAIT)
         elif kind == FIFO:
-            # A description of our own: the flag on the caller's would change it for everybody who
-            # shares it.
+            # A new open file description: O_NONBLOCK on the caller's would change it for every
+            # process that shares it.
             try:
                 self.reopened = os.open("/proc/self/fd/%d" % self.given,
                                         os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -294,19 +319,19 @@ class Inward(Spliced):
                 pass
 
     def push(self):
-        """The end comes after the last byte."""
+        """Writes once; passes the end on after the last byte."""
         Flow.push(self)
         if not self.source_open and not self.data and self.sink_open:
             self.lost()
 
     def ended(self):
-        """End of file on the caller's side."""
+        """Notes the end of the caller's stdin."""
         Flow.ended(self)
         if not self.data:
             self.lost()
 
     def lost(self):
-        """End of file for the workload, a broken pipe for who writes to the caller's."""
+        """Gives the program an end of file, and a writer to the caller's stdin EPIPE."""
         left = len(self.data)
         Flow.lost(self)
         become_null(self.sink)
@@ -318,7 +343,7 @@ class Inward(Spliced):
             self._give_back(left)
 
     def close_source(self):
-        """Closes what was made of the caller's descriptor."""
+        """Closes what it made of the caller's descriptor."""
         if self.reopened >= 0:
             os.close(self.reopened)
             self.reopened = -1
@@ -326,7 +351,6 @@ class Inward(Spliced):
             self.socket.close()
             self.socket = None
 
-    #: Whether what the program writes moves the same offset.
     writes_there = False
 
     def _give_back(self, count):
@@ -338,7 +362,7 @@ class Inward(Spliced):
             pass
 
     def close(self):
-        """What the program has not read is the next one's."""
+        """Gives back the bytes that the program has not read."""
         self.close_source()
         if self.reader >= 0:
             left = min(waiting(self.reader), self.moved) + len(self.data)
@@ -350,12 +374,17 @@ class Inward(Spliced):
 
 
 def waiting(fd):
-    """How many bytes wait in a pipe."""
+    """Returns how many bytes wait in a pipe."""
     return int.from_bytes(fcntl.ioctl(fd, FIONREAD, b"\0\0\0\0"), "little")
 
 
 def writes_there(given):
-    """Whether 1 or 2 may be 0's open file: given back, its offset would lie before what they wrote."""
+    """Returns whether 1 or 2 may be the same open file as 0.
+
+    given: three descriptors of the caller.
+
+    Then the offset must not be set back to before what they wrote.
+    """
     flags = [fcntl.fcntl(fd, fcntl.F_GETFL) for fd in given]
     found = os.fstat(given[0])
     return flags[0] & os.O_ACCMODE == os.O_RDWR and any([
@@ -364,51 +393,67 @@ def writes_there(given):
 
 
 def become_null(fd):
-    """Closes what the descriptor leads to and keeps its number."""
+    """Points a descriptor to /dev/null and keeps its number."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, fd, inheritable=False)
     os.close(null)
 
 
 class Carrier:
-    """Flows that belong together.  flows: all of them; outward: those to the caller, which go on to the end."""
+    """Flows that belong together.
+
+    flows: all of them.
+    outward: those to the caller, which go on to the end.
+    """
 
     flows = outward = ()
     is_last = False
 
     def last(self):
-        """Whoever could write inside is dead."""
+        """Tells the flows that every possible writer inside is dead."""
         self.is_last = True
         for flow in self.outward:
             flow.last = True
 
     def serve(self, events, over):
-        """Moves what can be moved.  events: dict fd -> poll events; over: the workload has ended."""
+        """Moves as much as possible.
+
+        events: {fd: poll events}.
+        over: whether the program has ended.
+        """
         for flow in self.outward if over else self.flows:
             flow.serve(events)
 
     def wait(self):
-        """Seconds until something is due, or None."""
+        """Returns the seconds until something is due, or None."""
         return None
 
     def close(self):
-        """Gives everything back."""
+        """Closes and restores everything."""
 
     def resize(self):
-        """The caller's terminal has another size."""
+        """Takes on the new size of the caller's terminal."""
 
     def give_back(self):
-        """Gives the caller's terminal back while this process is stopped.  Never raises."""
+        """Restores the caller's terminal while this process is stopped.  Never raises."""
 
     def take(self):
         """Takes the caller's terminal again."""
 
 
 class Streams(Carrier):
-    """The private pipes of one run.  errors: [(1 or 2, errno)] of what could not be handed over."""
+    """The private pipes of one run.
+
+    errors: [(1 or 2, errno)] of streams that could not be delivered.
+    """
 
     def __init__(self, given, pipes, reader, budget, lets_go):
-        """given: three descriptors of the caller's; pipes: {number: our end}; reader: the other end of 0's, or -1."""
+        """given: three descriptors of the caller.
+        pipes: {number: our end}.
+        reader: the other end of 0's pipe, or -1.
+        budget: output_limit.Budget or None.
+        lets_go: as Spliced.
+        """
         self.errors, self.numbers = [], {}
         for number, fd in sorted(pipes.items()):
             flow = Outward(fd, given[number], budget) if number else Inward(given[0], fd, reader)
@@ -419,7 +464,7 @@ class Streams(Carrier):
         self.outward = tuple(flow for flow in self.flows if self.numbers[flow])
 
     def close(self):
-        """As of Carrier.  Never raises."""
+        """Closes all flows and pipes.  Never raises."""
         for flow in self.flows:
             if flow.error:
                 self.errors.append((self.numbers[flow], flow.error))

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much processor time the whole sandbox has used, where no cgroup counts it: the sum over its processes.
+"""Measures the processor time of a sandbox without a control group, process by process.
 
-Read through the sandbox's own /proc, opened from outside before anything runs: it lists the processes of its pid namespace
-and no others, and the workload can neither unmount it nor hide in it (whoever made the user namespace may see all in it,
-proc(5) hidepid, ptrace(2)).  Without one (--proc none, the process tier) the caller's /proc, and the descendants of pid 1
-in it, and of the supervisor where that adopts the orphans.
+The sandbox's own /proc is opened from outside before anything runs. It lists only the processes of
+its pid namespace. The program can neither unmount it nor hide in it: the maker of the user
+namespace may see every process in it (proc(5) hidepid, ptrace(2)). Without such a /proc (--proc
+none, the process tier) the caller's /proc is read: the descendants of pid 1, and of the supervisor
+if it adopts the orphans.
 
-What a process has used goes over to its parent when that waits for it.  Nobody gets it where the parent ignores SIGCHLD:
-then what was last seen of it is kept.  So the sum never says too much, up to a process that is reaped between two looks
-of one reading, and too little by what such an orphaned process used after it was last seen, and by the clock tick that
-stat(5) rounds to, up to 20 ms for each process.
+A process's time goes to its parent when that waits for it. It goes nowhere if the parent ignores
+SIGCHLD: then the last value that was seen counts. So the sum is never too large, except for a
+process that is reaped between two looks of one reading. It is too small by what such an orphan used
+after it was last seen, and by the clock tick of stat(5), up to 20 ms for each process.
 """
 import os
 import time
@@ -19,27 +20,30 @@ from ..errors import SandboxError, stage
 from ..proc import read
 from ..part import Part
 
-#: Seconds between two readings; the share of one processor that reading may cost where there are
-#: many processes; and of the time, where reading waits: for a processor, or for a lock that a
-#: program holds.
-INTERVAL, SHARE, WAITED = 0.02, 0.05, 0.2
+#: Seconds between two readings.
+INTERVAL = 0.02
+#: The share of one processor that reading may cost, if there are many processes; and of the time,
+#: if a reading waits for a processor or for a lock that a program holds.
+SHARE, WAITED = 0.05, 0.2
 SIGKILL = 9
 
 
 def open_proc(pid, own):
-    """A descriptor of the directory to read.  pid: of the sandbox's init at the gate; own: whether the sandbox has a /proc.
+    """Opens the /proc to read and returns its descriptor.  Raises OSError.
 
-    Raises OSError.
+    pid: of the sandbox's init, at the gate.
+    own: whether the sandbox has a /proc.
     """
     return os.open("/proc/%d/root/proc" % pid if own else "/proc",
                    os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 class MeterPart(Part):
-    """Measures the processor time of a run, and keeps its limit.
+    """Measures the processor time of a run, and enforces its limit.
 
-    group: cgroup.ControlGroup, reaper: reaper.Reaper of the run, or None.
-    meter: Meter or GroupMeter from the gate on; None where samples alone ask for what can't be had.
+    group: cgroup.group.ControlGroup of the run, or None.
+    reaper: reaper.Reaper of the run, or None.
+    meter: Meter or GroupMeter from the gate on; None if only samples asked and nothing can be read.
     watchdog: watchdog.Watchdog or None.
     """
 
@@ -77,14 +81,14 @@ class MeterPart(Part):
             run.result.controls.append(self.meter.control().as_dict())
 
     def watch(self, run, supervision):
-        """Reads again and again whether the time is used up."""
+        """Schedules the readings."""
         if run.plan.spec.cpu_time is not None:
             supervision.schedule(lambda: self._look(supervision), self.meter.interval)
 
     def _look(self, supervision):
-        """Ends the program when all has been used.
+        """Ends the program if the time is used up.
 
-        It is asked twice: a process that is reaped while one looks shows twice.
+        It reads twice: a process that is reaped during a reading may count double.
         """
         if supervision.ending or supervision.over:
             return
@@ -96,7 +100,7 @@ class MeterPart(Part):
             supervision.schedule(lambda: self._look(supervision), self.meter.interval)
 
     def program_ended(self, supervision):
-        """Notices that the watchdog has kept the deadline."""
+        """Notices that the watchdog has enforced the deadline."""
         outcome = supervision.outcome
         if self.watchdog is None or supervision.ending or outcome.status not in (None, SIGKILL):
             return
@@ -105,27 +109,34 @@ class MeterPart(Part):
             supervision.due = []
 
     def finish(self, run, result, outcome):
-        """Tells what was read last."""
+        """Passes on the last reading."""
         if self.meter is not None:
             outcome.measured.append(self.meter.split)
 
 
 def pause(begun, share):
-    """Seconds until the next reading.  begun: time.monotonic() and time.process_time() before the last; share: of one
-    processor."""
+    """Returns the seconds until the next reading.
+
+    begun: time.monotonic() and time.process_time() before the last one.
+    share: of one processor that reading may cost.
+    """
     return max((time.process_time() - begun[1]) / share, (time.monotonic() - begun[0]) / WAITED)
 
 
 class Meter:
-    """proc: descriptor from open_proc; init: the number of the sandbox's pid 1 there; own: whether it is the sandbox's;
-    adopter: the number of the process to which its orphans go, None where that is pid 1.
+    """Adds up the processor time of a sandbox's processes.
 
-    split: seconds used since the meter was made, (user, system), as of the last reading; resident: pages in memory then;
-    interval: seconds until the next one.
+    proc: descriptor of `open_proc`.
+    init: the number of the sandbox's pid 1 there.
+    own: whether it is the sandbox's own /proc.
+    adopter: pid of the process that gets the sandbox's orphans; None if that is pid 1.
+    split: (user, system) in seconds since the meter was made, as of the last reading.
+    resident: pages in memory at the last reading.
+    interval: seconds until the next reading.
     """
 
     def __init__(self, proc, init, own, adopter=None):
-        """Takes what is used so far, mrunc's own set-up, as zero.  Raises OSError where it can't be read."""
+        """Starts to count at the present use, mrunc's own set-up.  Raises OSError."""
         self.proc, self.init, self.own, self.adopter = proc, init, own, adopter
         self.tick = os.sysconf("SC_CLK_TCK")
         self.seen = {}  # pid -> (start, user, system)
@@ -142,15 +153,19 @@ class Meter:
             raise OSError(2, "pid 1 of the sandbox is not there", "/proc")
 
     def control(self):
-        """The line of the receipt: the first reading has been made."""
+        """Returns the receipt's Control: the first reading has been made."""
         return Control("limits.cpu-time", True, True, "the supervisor adds up %s every %d ms" % (
             "the processes of the pid namespace" if self.own else "the descendants of pid 1",
             INTERVAL * 1000))
 
     def watchdog(self, run, reaper):
-        """Returns the watchdog.Watchdog of a launch.Run with a deadline, else None.  Raises OSError.
+        """Returns the watchdog.Watchdog of a run with a deadline, else None.  Raises OSError.
 
-        Before Linux 5.2 there is no pidfd; the lock that a reading may wait for is younger.  execve(2)
+        run: launch.run.Run.
+        reaper: reaper.Reaper or None.
+
+        Before Linux 5.2 there is no pidfd, but the lock that a reading may wait for is younger.
+        execve(2)
         """
         if run.plan.spec.timeout is None or run.pidfd < 0:
             return None
@@ -161,7 +176,7 @@ class Meter:
         return made
 
     def read(self):
-        """Seconds used since the meter was made, user and system together."""
+        """Returns the seconds used since the meter was made, user and system together."""
         begun = time.monotonic(), time.process_time()
         user, system = self._look()
         user, system = (user - self.base[0]) / self.tick, (system - self.base[1]) / self.tick
@@ -170,15 +185,18 @@ class Meter:
         return user + system
 
     def sample(self):
-        """(seconds used so far, bytes of memory, processes without pid 1).  The memory is the sum of the resident sets: pages
-        that processes share count several times.  Raises OSError."""
+        """Returns (seconds used, bytes of memory, processes without pid 1).
+
+        The memory is the sum of the resident sets: shared pages count several times. Raises
+        OSError: ESRCH if the sandbox has ended.
+        """
         used = self.read()
         if self.init not in self.seen:
             raise OSError(3, "the sandbox has ended")
         return used, self.resident * self.page, len(self.seen) - 1
 
     def _look(self):
-        """Reads every process of the sandbox; returns what they and the dead have used, (user, system), in ticks."""
+        """Reads every process; returns the ticks of the living and the dead, (user, system)."""
         rows = self._rows()
         members = rows if self.own else self._descendants(rows)
         found = dict((pid, rows[pid][:3]) for pid in members)
@@ -186,13 +204,13 @@ class Meter:
         self.vanished = _add(self.vanished, *[row[1:] for row in dead])
         self.seen = found
         self.resident = sum(rows[pid][6] for pid in members)
-        # What the dead were last seen with and what was handed on are both too little, and partly
-        # the same.
+        # The last values of the dead, and the values that parents got from their children: both
+        # are too small, and partly the same.
         handed_on = _add((0, 0), *[rows[pid][3:5] for pid in members])
         return _add(max(self.vanished, handed_on, key=sum), *[row[1:] for row in found.values()])
 
     def _rows(self):
-        """{pid: _stat} of all processes."""
+        """Returns {pid: _stat} of all processes."""
         rows = {}
         for name in os.listdir(self.proc):
             row = self._stat(name) if name.isdigit() else None
@@ -201,7 +219,10 @@ class Meter:
         return rows
 
     def _descendants(self, rows):
-        """The numbers of pid 1 and all that come from it.  Once in, always in: an orphan is read while it changes hands."""
+        """Returns the numbers of pid 1 and its descendants.
+
+        A member stays one: an orphan may be read while it changes parents.
+        """
         children, out = {}, set()
         for pid, row in rows.items():
             children.setdefault(row[5], []).append(pid)
@@ -217,8 +238,11 @@ class Meter:
         return out
 
     def _stat(self, name):
-        """(start, user, system, user and system of the children waited for, parent, resident pages), times in ticks; None where
-        it is gone.  proc_pid_stat(5)"""
+        """Returns a row of numbers for a process, or None if it is gone.  proc_pid_stat(5)
+
+        The row: start, user, system, user and system of the reaped children, parent, resident
+        pages. Times are in ticks.
+        """
         try:
             fields = read(name + "/stat", self.proc, first=4096).rpartition(b")")[2].split()
         except OSError:
@@ -227,7 +251,10 @@ class Meter:
 
 
 class GroupMeter:
-    """Where a control group counts: exactly, and everything that was ever in it.  group: cgroup.Group."""
+    """Reads the processor time from a control group, which counts exactly.
+
+    group: cgroup.group.Group.
+    """
 
     interval, split = INTERVAL, (0.0, 0.0)
 
@@ -235,20 +262,23 @@ class GroupMeter:
         self.group = group
 
     def control(self):
-        """The line of the receipt."""
+        """Returns the receipt's Control."""
         return Control("limits.cpu-time", True, True,
                        "cgroup v2, cpu.stat, read every %d ms" % (INTERVAL * 1000))
 
     def watchdog(self, run, reaper):
-        """Returns None: to read the group's files waits for nobody."""
+        """Returns None: a read of the group's files never waits."""
 
     def read(self):
-        """Seconds used since the gate opened, user and system together."""
+        """Returns the seconds used since the gate opened, user and system together."""
         return self.group.cpu_seconds()
 
     def sample(self):
-        """As Meter.sample; the memory with cached files, threads and pid 1 among the processes.  None: the controller is not
-        on."""
+        """Returns (seconds used, bytes of memory, tasks), as `Meter.sample`.
+
+        The memory includes cached files, the tasks include threads and pid 1. Each is None if its
+        controller is off.
+        """
         return self.read(), self.group.number("memory.current"), self.group.number("pids.current")
 
 

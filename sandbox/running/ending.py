@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a sandbox that does not end by itself: everything inside is killed, and not pid 1 alone.
+"""Kills a sandbox that does not end by itself, every process and not only pid 1.
 
-Pid 1 takes its namespace apart, and needs a processor for it.  A program that keeps it from one would go on as long as
-that lasts.  So the supervisor kills the control group, or without one every process that it finds in the sandbox, again
-and again until pid 1 has ended.  No number is trusted: each process is opened first, and killed through what was opened
-if that belongs to the sandbox.  pid_namespaces(7), pidfd_send_signal(2)
+Pid 1 takes its namespace apart, and needs a processor for that. A program that keeps it from one
+would go on meanwhile. So the supervisor kills the control group, or without one every process that
+it finds in the sandbox, again and again until pid 1 has ended. No process number is trusted: each
+process is opened first, and killed through its descriptor if it belongs to the sandbox.
+pid_namespaces(7), pidfd_send_signal(2)
 """
 import os
 import select
@@ -14,49 +15,55 @@ from ..proc import read
 from ...syscalls import process
 
 SIGKILL = 9
-#: Seconds until the first look at an end that should have come by itself, which then come more
-#: seldom.
+#: Seconds until the first look at an end that should have come by itself, and the longest pause
+#: between two looks.
 FIRST, LONGEST = 0.05, 1.0
-#: Where no descriptor tells of an end, one looks again after so many seconds.
+#: Seconds between two looks where no descriptor tells of an end.
 LOOK_AGAIN = 0.002
-#: A sandbox cannot have more: RLIMIT_NPROC is 512 unless it was raised.
+#: Processes that are looked at.  RLIMIT_NPROC is 512 unless it was raised.
 MOST = 1 << 16
-#: So many are looked at together, and so many descriptors held of others whose turn comes.
+#: Processes that are looked at together, and descriptors held of others that wait.
 BATCH, MOST_HELD = 32, 96
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Ending:
-    """When and how a sandbox is killed until it has ended.  It does not hold the launch.Run, which holds it."""
+    """Decides when and how a sandbox is killed until it has ended.
+
+    It does not keep the launch.run.Run, which keeps it.
+    """
 
     def __init__(self):
         self.proc, self.pause, self.first = -1, FIRST, True
         self.due = time.monotonic() + FIRST
 
     def wait(self):
-        """Seconds until the next look is due."""
+        """Returns the seconds until the next look."""
         return max(0.0, self.due - time.monotonic())
 
     def serve(self, run):
-        """Looks, if that is due."""
+        """Looks if a look is due."""
         if self.due <= time.monotonic():
             self.look(run)
 
     def spare_init(self, run):
-        """Kills everything but pid 1, which then gets a processor and reports the end.  Never raises."""
+        """Kills everything but pid 1, which then gets a processor and reports the end.
+
+        Never raises.
+        """
         if self.first and run.plan.tier.own_tree and run.plan.spec.proc != "none":
             self.proc = own_proc(run.pid)
             if self.proc >= 0:
                 run.held.keep(self.proc)
         if self.proc >= 0:
             kill_listed(self.proc)
-        # It hides a process whose program only root may read.  proc(5), hidepid.
+        # The sandbox's /proc hides a process whose program only root may read.  proc(5), hidepid
         if self.proc < 0 or not self.first:
             kill_below(run.pid)
         self.first = False
 
     def look(self, run):
-        """Kills everything that is there now.  Never raises."""
+        """Kills everything that exists now.  Never raises."""
         if run.pid <= 0:
             return
         for part in run.parts:
@@ -74,10 +81,12 @@ class Ending:
 
 
 def give_way(pid):
-    """Gives a process that is to end our processors, class and priority, as far as we may.  Never raises.
+    """Gives a process our processors, scheduling class and priority.  Never raises.
 
-    Out of SCHED_IDLE it comes with CAP_SYS_NICE alone; a busy host can hold up the end of one that an ordinary user's
-    program has put there, if no filter kept it from that.  sched_setscheduler(2)
+    pid: of a process that is to end.
+
+    Leaving SCHED_IDLE takes CAP_SYS_NICE. So a busy host can delay the end of a process that an
+    ordinary user's program has put there, if no filter prevented that. sched_setscheduler(2)
     """
     for change, arguments in ((os.sched_setaffinity, (pid, os.sched_getaffinity(0))),
                               (os.sched_setscheduler, (pid, os.SCHED_OTHER, os.sched_param(0))),
@@ -90,7 +99,10 @@ def give_way(pid):
 
 
 def finish(run):
-    """Kills pid 1 and waits for its end.  Never raises."""
+    """Kills pid 1 and waits for its end.  Never raises.
+
+    run: launch.run.Run.
+    """
     try:
         run.signal_init(SIGKILL)
     except OSError:
@@ -107,7 +119,7 @@ def finish(run):
 
 
 def _has_ended(run, seconds):
-    """Whether pid 1 has ended, waiting so long for it."""
+    """Returns whether pid 1 has ended, after waiting up to so many seconds."""
     if run.pidfd >= 0:
         poll = select.poll()
         poll.register(run.pidfd, select.POLLIN)
@@ -128,10 +140,13 @@ def _has_ended(run, seconds):
 
 
 def own_proc(init):
-    """A descriptor of the sandbox's own /proc, -1 where that can't be had.  init: pid 1's number in our /proc.
+    """Returns a descriptor of the sandbox's own /proc, or -1.
 
-    Until pivot_root the root of pid 1 is the host's, and so is its /proc, which lists every process of the host.  So it
-    is taken only if its number 1 and `init` are in one pid namespace that is not ours.  pid_namespaces(7)
+    init: pid 1's number in our /proc.
+
+    Until pivot_root the root of pid 1 is the host's, and so is its /proc, which lists every process
+    of the host. So it is used only if its number 1 and `init` are in one pid namespace, and that is
+    not ours. pid_namespaces(7)
     """
     proc = opened("/proc/%d/root/proc" % init)
     if proc < 0:
@@ -149,9 +164,12 @@ def own_proc(init):
 
 
 def kill_listed(proc):
-    """Kills all that a sandbox's own /proc lists, but for pid 1.  proc: its descriptor.
+    """Kills all processes in a sandbox's own /proc but pid 1.
 
-    It shows the processes of its pid namespace and no others, so what is opened there is the sandbox's.  Linux 5.1
+    proc: its descriptor.
+
+    It lists only the processes of its pid namespace, so everything opened there is the sandbox's.
+    Linux 5.1
     """
     try:
         names = os.listdir(proc)
@@ -165,13 +183,15 @@ def kill_listed(proc):
 
 
 def kill_below(root):
-    """Kills all that descends from a process, looked for in our own /proc.  root: the number of one that is not waited for
-    meanwhile: pid 1 of a sandbox, or a child.
+    """Kills all descendants of a process, found in our own /proc.
 
-    A number is its process's own while a directory of /proc that was opened before still answers.  So who names a parent
-    that answers afterwards is its child.  What loses its parent meanwhile is found by the next look.
+    root: pid 1 of a sandbox, or a child; it must not be reaped meanwhile.
+
+    A number stays a process's own while its directory in /proc, opened before, still answers. So a
+    process that names a parent which answers afterwards is its child. The next look finds processes
+    that lose their parent meanwhile.
     """
-    # Number, directory, those of its children to look at.
+    # (number, directory, children that are still to be looked at)
     seen, held = {root}, [(root, opened("/proc/%d" % root), None)]
     while held:
         pid, directory, left = held.pop()
@@ -201,8 +221,12 @@ def kill_below(root):
 
 
 def children(directory):
-    """The numbers of the children of the process behind a directory of /proc, the eldest first; [] where it has ended.  Needs
-    CONFIG_PROC_CHILDREN.  proc_pid_task(5)"""
+    """Returns the numbers of a process's children, the eldest first; [] if it has ended.
+
+    directory: descriptor of its directory in /proc.
+
+    Needs CONFIG_PROC_CHILDREN. proc_pid_task(5)
+    """
     found = []
     tasks = opened("task", directory) if directory >= 0 else -1
     if tasks >= 0:
@@ -216,10 +240,13 @@ def children(directory):
 
 
 def status(directory):
-    """`status` of the process behind a directory of /proc, b"" where it has been waited for.  proc_pid_status(5)
+    """Returns `status` of a process, b"" if it was reaped.  proc_pid_status(5)
 
-    `stat` may wait for a process that executes a program: on newer kernels (seen on 6.18.44) it takes exec_update_lock, under
-    which execve(2) frees the old memory, as slowly as a program likes.
+    directory: descriptor of its directory in /proc.
+
+    A read of `stat` may wait for a process that executes a program: on newer kernels (seen on
+    6.18.44) it takes exec_update_lock, under which execve(2) frees the old memory, as slowly as a
+    program likes.
     """
     try:
         return read("status", directory, first=1 << 16) if directory >= 0 else b""
@@ -228,13 +255,16 @@ def status(directory):
 
 
 def parent(directory):
-    """The number of its parent, -1 where it has been waited for."""
+    """Returns the number of a process's parent, -1 if it was reaped.
+
+    directory: descriptor of its directory in /proc.
+    """
     words = status(directory).partition(b"\nPPid:")[2].split(None, 1)
     return int(words[0]) if words else -1
 
 
 def opened(path, directory=None):
-    """A descriptor of the directory, -1 where there is none."""
+    """Returns a descriptor of a directory, -1 if it does not exist."""
     try:
         return os.open(path, DIRECTORY, dir_fd=directory)
     except OSError:
@@ -242,7 +272,7 @@ def opened(path, directory=None):
 
 
 def kill(fd):
-    """SIGKILL to the process behind a directory of /proc, which is closed."""
+    """Kills the process behind a directory of /proc and closes the descriptor."""
     try:
         process.pidfd_kill(fd, SIGKILL)
     except OSError:

@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One poll for everything that one process waits for: the command line's one run, or all the runs of a launcher.
+"""One poll for everything that a process waits for: one run, or all the runs of a launcher.
 
-A member has four methods.  `wanted()` -> {fd: poll events}; `wait()` -> seconds until it wants to be served without an event,
-or None; `serve(events)` gets {fd: poll events} of its own descriptors, possibly empty; `failed(error)` is told of an
-exception that left one of the three, so that a member's mistake is its own end and nobody else's.
+A member has four methods.
+
+wanted(): returns {fd: poll events}.
+wait(): returns the seconds until it wants to be served without an event, or None.
+serve(events): handles {fd: poll events} of its own descriptors, possibly empty.
+failed(error): is told of an exception of the other three. So a member's mistake ends only that
+    member.
 """
 import select
 import time
 
 
 class Loop:
-    """Members are asked anew what they want after each time they were served, and at no other time: `ask` does it."""
+    """Asks its members what they want only after it served them, or by `ask`."""
 
     def __init__(self):
         self.poll = select.poll()
@@ -18,18 +22,21 @@ class Loop:
         self.owners = {}  # fd -> member
 
     def add(self, member):
-        """From now on the member is served.  An exception of its own goes to its `failed`."""
+        """Serves a member from now on."""
         self.members[member] = [{}, None]
         self.ask(member)
 
     def remove(self, member):
-        """Forgets a member and its descriptors; before these are closed, or their numbers may already be another's."""
+        """Forgets a member and its descriptors.
+
+        Call it before these are closed: their numbers may then belong to another member.
+        """
         held = self.members.pop(member, None)
         for fd in held[0] if held else ():
             self._drop(fd, member)
 
     def ask(self, member):
-        """What does it want now?  For a member whose state was changed from outside."""
+        """Asks a member what it wants now, after its state was changed from outside."""
         held = self.members.get(member)
         if held is None:
             return
@@ -57,7 +64,7 @@ class Loop:
             self.poll.unregister(fd)
 
     def turn(self):
-        """Waits for the next event or deadline, and serves whom it concerns."""
+        """Waits for the next event or deadline and serves the members concerned."""
         due = [at for _, at in self.members.values() if at is not None]
         if due:
             ready = self.poll.poll(max(0.0, min(due) - time.monotonic()) * 1000 + 1)
@@ -74,7 +81,7 @@ class Loop:
                 if at is not None and at <= now:
                     told.setdefault(member, {})
         for member, events in told.items():
-            if member in self.members:  # and not removed by another one that was served before it
+            if member in self.members:  # a member that was served before may have removed it
                 try:
                     member.serve(events)
                 except Exception as error:

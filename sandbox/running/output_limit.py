@@ -7,7 +7,7 @@ class OutputLimit(Part):
     """Ends a run that writes too much."""
 
     def served(self, supervision):
-        """Looks whether the budget of the caller's 1 and 2 is used up."""
+        """Ends the run if the budget of the caller's 1 and 2 is used up."""
         outcome = supervision.outcome
         if supervision.run.places.budget.exceeded and not outcome.overflow:
             outcome.overflow = True
@@ -19,7 +19,8 @@ class OutputLimit(Part):
 class Budget:
     """Counts the bytes that all flows of a run may still carry together.
 
-    left: how many; exceeded: more came, and was dropped.
+    left: how many.
+    exceeded: whether more came, and was dropped.
     """
 
     __slots__ = ("left", "exceeded")

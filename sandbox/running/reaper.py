@@ -10,7 +10,7 @@ import select
 import time
 
 from ...syscalls import process
-from .ending import BATCH, children, kill, kill_below, opened, parent, status
+from .ending import BATCH, LOOK_AGAIN, children, kill, kill_below, opened, parent, status
 from ..errors import stage
 from ..host.facts import own_filters
 from ..part import Part
@@ -19,8 +19,6 @@ SIGKILL, ESRCH = 9, 3
 WALL = 0x40000000  # __WALL: children that end without SIGCHLD, too
 #: Seconds.  Below ABI 6 a program that forks without a pause could outrun a sweep for ever.
 PATIENCE = 5.0
-#: Seconds between two looks for an end that no descriptor tells.
-LOOK_AGAIN = 0.002
 
 
 class Reaper(Part):

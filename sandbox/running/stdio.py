@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What takes the places of the caller's descriptors 0, 1 and 2: none of them is inside.
+"""Replaces the caller's descriptors 0, 1 and 2: the program gets none of them.
 
-Whoever holds a descriptor can change the mode, times, flags and locks of what it leads to, and open it
-again through /proc/self/fd with other rights.  So a file, pipe or socket is carried through a pipe of
-ours, a terminal becomes a terminal of the sandbox's own, and /dev/null is opened anew inside.
+A holder of a descriptor can change the mode, times, flags and locks of its file, and open it again
+through /proc/self/fd with other rights. So a private pipe carries a file, pipe or socket, a
+terminal becomes a terminal of the sandbox's own, and /dev/null is opened anew inside.
 """
 import fcntl
 import os
@@ -18,24 +18,27 @@ TIOCGDEV, TIOCGPTN, TIOCSPTLCK = 0x80045432, 0x80045430, 0x40045431
 #: Opens the slave without its path.  Linux 4.13
 TIOCGPTPEER = 0x5441
 NAMES = ("stdin", "stdout", "stderr")
-
-
-#: Before the program comes: /dev/null, for reading and writing.
+#: The places of a warm sandbox before its program comes: /dev/null, for reading and writing.
 NOTHING = [("null", os.O_RDWR)] * 3
 
 
 class Stdio:
-    """The workload's 0, 1 and 2.
+    """The program's 0, 1 and 2.
 
-    given: three descriptors of the caller's
-    kinds: for each "pipe", "null", "terminal", or "own", a pipe that was made for this run alone
-    theirs: {number: fd} for the workload's places, until `release`
-    budget: carry.Budget of what 1 and 2 may get, or None
+    given: three descriptors of the caller.
+    kinds: for each "pipe", "null", "terminal", or "own", a pipe that was made for this run alone.
+    theirs: {number: fd} for the program's places, until `release`.
+    budget: output_limit.Budget of 1 and 2, or None.
     """
 
     def __init__(self, given, own=(), tty=False, max_output=None, owner=None):
-        """own: which of the three were made for this run; tty: all are the terminal; max_output: bytes, or None;
-        owner: (uid, gid) that the pipes are given to, or None.  Raises OSError."""
+        """own: which of the three were made for this run.
+        tty: whether all are the terminal.
+        max_output: bytes, or None.
+        owner: (uid, gid) that the pipes are given to, or None.
+
+        Raises OSError.
+        """
         self.given, self.kinds, self.theirs, self.ours, self.ids = tuple(given), [], {}, {}, {}
         self.budget, self.carrier, main = None, None, None
         if max_output is not None:
@@ -73,32 +76,40 @@ class Stdio:
         self.theirs[number], self.ours[number] = (write, read) if number else (read, write)
 
     def _same(self, one, other):
-        """Whether what is written first must arrive first."""
+        """Returns whether two streams must keep their order: both lead to one open file."""
         fds = self.given[one], self.given[other]
-        return os.path.samestat(*map(os.fstat,
-                                     fds)) and len(set(fcntl.fcntl(fd, fcntl.F_GETFL) for fd in fds)) == 1
+        return os.path.samestat(*map(os.fstat, fds)) and \
+            len(set(fcntl.fcntl(fd, fcntl.F_GETFL) for fd in fds)) == 1
 
     @property
     def has_terminal(self):
-        """Whether one of the three is the private terminal."""
+        """Returns whether one of the three is the private terminal."""
         return "terminal" in self.kinds
 
     def places(self):
-        """[(kind, value)] for the child: ("pipe", fd), ("null", access mode), ("terminal", None)."""
+        """Returns the child's places, [(kind, value)].
+
+        ("pipe", fd), ("null", access mode) or ("terminal", None).
+        """
         return [("null", fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE) if kind == "null" else
                 ("terminal", None) if kind == "terminal" else ("pipe", self.theirs[number])
                 for number, (kind, fd) in enumerate(zip(self.kinds, self.given))]
 
     def release(self):
-        """Closes the child's ends in this process: only then does the workload's end show."""
+        """Closes the child's ends in this process: only then is the program's end noticed."""
         reader = self.theirs.pop(0, None) if 0 in self.ours else None
         for fd in self.theirs.values():
             os.close(fd)
         self.theirs = {} if reader is None else {0: reader}
 
     def start(self, lets_go):
-        """The carry.Carrier of the pipes, after the child has been made; None where there is nothing to carry.
-        lets_go: nobody else in this process uses 0 and 1: they may be closed when one end has gone."""
+        """Returns the carry.Carrier of the pipes, or None without pipes.
+
+        lets_go: whether 0 and 1 may be closed when one end is gone: nothing else in this process
+            uses them.
+
+        Call it after the child was made.
+        """
         if self.ours:
             from .carry import Streams
             ours, self.ours = self.ours, {}
@@ -106,11 +117,14 @@ class Stdio:
         return self.carrier
 
     def carried(self):
-        """The numbers of those that are carried, or proxied, to the end."""
+        """Returns the numbers of those that are carried to the end."""
         return [number for number, kind in enumerate(self.kinds) if kind in ("pipe", "terminal")]
 
     def complain(self, result):
-        """What the caller's descriptors refused to take or give is no success.  result: Result"""
+        """Adds to the result the streams that could not be read or written.
+
+        result: result.result.Result. A program's success becomes a failure then.
+        """
         for number, error in () if self.carrier is None else self.carrier.errors:
             deed = "written" if number else "read"
             sentence = "%s could not be %s: %s" % (NAMES[number], deed, os.strerror(error))
@@ -119,45 +133,51 @@ class Stdio:
                 result.returncode, result.detail = CANNOT_CONTAIN, sentence
 
     def abandon(self):
-        """Closes what is open of the pipes."""
+        """Closes the pipes."""
         for fd in list(self.theirs.values()) + list(self.ours.values()):
             os.close(fd)
         self.theirs, self.ours = {}, {}
 
     def holds(self, pid, terminal):
-        """Whether 0, 1 and 2 of a process lead to these: (bool, how).  terminal: fd of the pty's master, or -1."""
+        """Compares 0, 1 and 2 of a process with these; returns (whether they fit, the evidence).
+
+        pid: of the process.
+        terminal: fd of the pty's master, or -1.
+        """
         right, words = True, []
         for number, kind in enumerate(self.kinds):
             found = os.stat("/proc/%d/fd/%d" % (pid, number))
             if kind == "terminal":
                 index = int.from_bytes(fcntl.ioctl(terminal, TIOCGPTN, b"\0\0\0\0"), "little")
-                fits = found.st_mode & 0o170000 == CHARACTERS and found.st_rdev == os.makedev(PTS_MAJOR, index)
+                fits = found.st_mode & 0o170000 == CHARACTERS and \
+                    found.st_rdev == os.makedev(PTS_MAJOR, index)
             elif kind == "null":
                 fits = is_null(found)
             else:
                 fits = self.ids[number] == (found.st_dev, found.st_ino)
             right = right and fits
-            words.append("%d %s" %
-                         (number, ("a private %s" % kind if kind in ("pipe", "terminal") else
-                                             "/dev/null" if kind == "null"
-                                   else "a pipe of this run") if fits else "NOT OURS"))
+            what = {"null": "/dev/null", "own": "a pipe of this run"}.get(kind, "a private " + kind)
+            words.append("%d %s" % (number, what if fits else "NOT OURS"))
         return right, ", ".join(words)
 
 
 def open_pty(ptmx):
-    """(master, slave) of a new terminal.  ptmx: path of the device whose devpts it is made in.  Raises OSError."""
+    """Opens a new terminal; returns (master, slave).  Raises OSError.
+
+    ptmx: path of the device in the devpts to use.
+    """
     master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     fcntl.ioctl(master, TIOCSPTLCK, b"\0\0\0\0")
     return master, fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def is_null(found):
-    """Whether an os.stat_result is of the null device."""
+    """Returns whether an os.stat_result is of the null device."""
     return found.st_mode & 0o170000 == CHARACTERS and found.st_rdev == NULL_DEVICE
 
 
 def all_null(pid):
-    """As Stdio.holds, where the program's descriptors are still to come."""
+    """Returns what `Stdio.holds` returns, for a sandbox that waits for its program."""
     right = all([is_null(os.stat("/proc/%d/fd/%d" % (pid, number))) for number in range(3)])
     return right, "0, 1 and 2 /dev/null until the program comes" if right else "0, 1 or 2 NOT OURS"
 

@@ -122,9 +122,8 @@ class Outcome:
                         deadline=spec.timeout if self.deadline else None,
                         cpu_deadline=spec.cpu_time if self.cpu_deadline else None,
                         overflow=spec.max_output if self.overflow else None,
-                        forbidden=self.forbidden_call, rlimits=limits,
-                        passed_on=self.passed_on, stopped=self.stopped,
-                        refused=None if refused is None else len(refused),
+                        forbidden=self.forbidden_call, rlimits=limits, passed_on=self.passed_on,
+                        stopped=self.stopped, refused=None if refused is None else len(refused),
                         cpu_time=spec.cpu_time if "cpu" not in spec.rlimit else None,
                         cpu_used=None if self.rusage is None else
                         self.rusage.ru_utime + self.rusage.ru_stime)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sandbox's own terminal: between the caller's descriptors and the master of a private pty.
+"""Connects the caller's terminal with the master of a private pty, the sandbox's terminal.
 
-The workload never holds the caller's terminal, so nothing it does to its own (TIOCSTI, modes, size,
-signals) reaches the caller's.  The caller's goes raw only where it is 0 and we are in its foreground.
-Where 0 is no terminal (--tty), input is copied and its end becomes an end-of-file character on the pty.
+The program never holds the caller's terminal, so nothing that it does to its own (TIOCSTI, modes,
+size, signals) reaches the caller's. The caller's is made raw only if it is descriptor 0 and this
+process is in its foreground. If 0 is no terminal (--tty), input is copied, and its end becomes an
+end-of-file character on the pty.
 """
 import fcntl
 import os
@@ -19,24 +20,28 @@ from .stdio import TIOCGDEV
 from .writer import Writer
 
 TIOCGWINSZ, TIOCSWINSZ, TIOCGSID = 0x5413, 0x5414, 0x5429
-#: A file that has ended stays ended; a terminal must be told again for each program that reads.
+#: A file that has ended stays ended.  On a terminal each program that reads must be told again.
 END_AGAIN_SECONDS = 0.2
-#: No event tells a job that it has come to the foreground.
+#: Seconds between two looks: no event tells a job that it has come to the foreground.
 LOOK_AGAIN = 0.25
 VEOF = b"\x04"
-#: So many Ctrl-C within so many seconds end the sandbox, whatever the program makes of them.
+#: Ctrl-C that end the sandbox, and the seconds within which, whatever the program does with them.
 INSISTENCE, INSISTENCE_SECONDS = 3, 2.0
 SIGINT, SIGTSTP = 2, 20
 
 
 class TerminalPart(Part):
-    """The private terminal of a run.  master: fd, once it was handed over; proxy: Terminal."""
+    """The private terminal of a run.
+
+    master: its descriptor, once the child has sent it.
+    proxy: Terminal.
+    """
 
     def __init__(self):
         self.master, self.proxy = None, None
 
     def packet(self, run, packet, fd):
-        """Takes the master."""
+        """Takes the master from the child's packet."""
         if fd is None or packet[:1] != b"T":
             return False
         self.master = run.held.keep(fd)
@@ -56,7 +61,7 @@ class TerminalPart(Part):
         supervision.carriers.append(self.proxy.start())
 
     def served(self, supervision):
-        """Heeds three Ctrl-C in a row, and Ctrl-Z, which stops nothing inside."""
+        """Handles three Ctrl-C in a row, and a Ctrl-Z that stops nothing inside."""
         if supervision.over:
             return
         proxy, outcome = self.proxy, supervision.outcome
@@ -70,15 +75,19 @@ class TerminalPart(Part):
 
 
 class Terminal(Carrier):
-    """The proxy of one run.
+    """Carries between the caller's terminal and the pty of one run.
 
-    insisted: the third Ctrl-C in a row was typed
-    suspends: a suspend character was typed that the program's own session has no answer to
+    insisted: whether the third Ctrl-C in a row was typed.
+    suspends: whether a suspend character was typed that has no effect inside.
     """
 
     def __init__(self, master, places, host=None):
-        """Gives the pty the size and modes of the caller's.  master: fd; places: stdio.Stdio; host: pid of the process
-        that the caller's descriptors belong to, None: this one.  Raises OSError."""
+        """Gives the pty the size and modes of the caller's terminal.  Raises OSError.
+
+        master: descriptor of the pty.
+        places: stdio.Stdio.
+        host: pid of the process that owns the caller's descriptors; None: this one.
+        """
         self.master, self.host, self.saved = master, host, None
         self.insisted = self.suspends = False
         given, kinds = places.given, places.kinds
@@ -95,7 +104,7 @@ class Terminal(Carrier):
         self._adopt_modes()
 
     def _adopt_modes(self):
-        """What the caller's terminal does to what is shown or typed, the private one must not do once more."""
+        """Turns off on the pty what the caller's terminal does already, such as echo."""
         if not self.terminals:
             return
         try:
@@ -113,24 +122,25 @@ class Terminal(Carrier):
 
     @property
     def goes_raw(self):
-        """Whether keys go through untouched: a host of the library keeps its own Ctrl-C."""
+        """Returns whether keys pass through untouched: a host of the library keeps its own Ctrl-C.
+        """
         return self.is_console and self.host is None
 
     @property
     def takes_keys(self):
-        """Whether the caller's terminal may be read: a job in the background leaves it to the foreground."""
+        """Returns whether the caller's terminal may be read: a background job must not."""
         try:
             if self.host is None:
                 return os.tcgetpgrp(self.given[0]) == os.getpgrp()
             fields = read("/proc/%d/stat" % self.host).rpartition(b") ")[2].split()
             device = int.from_bytes(fcntl.ioctl(self.given[0], TIOCGDEV, b"\0\0\0\0"), "little")
-            # Tty_nr, pgrp, tpgid.  proc_pid_stat(5).
+            # tty_nr, pgrp, tpgid.  proc_pid_stat(5)
             return int(fields[4]) != device or fields[2] == fields[5]
-        except OSError:  # not our controlling terminal: nobody's job control is in the way
+        except OSError:  # not our controlling terminal, so no job control
             return True
 
     def start(self):
-        """Begins to carry; returns itself."""
+        """Begins to carry.  Returns itself."""
         os.set_blocking(self.master, False)
         self.output = Writer(self.shown)
         self.screen = Screen(self.master, self.output.fd, self.output.write, self.budget, most=4096)
@@ -144,9 +154,11 @@ class Terminal(Carrier):
         return self
 
     def take(self):
-        """Makes the caller's terminal raw: Ctrl-C and Ctrl-Z are for our own line discipline.
+        """Makes the caller's terminal raw: Ctrl-C and Ctrl-Z are for the pty.
 
-        Also where it was raw: after a SIGSTOP, which nobody sees, a shell has set its own modes."""
+        Also if it was raw before: after a SIGSTOP, which no process sees, a shell has set its own
+        modes.
+        """
         if self.is_console and self.keys is not None:
             self.keys.waits = not self.takes_keys
             if self.keys.waits:
@@ -171,7 +183,7 @@ class Terminal(Carrier):
         self.resize()
 
     def give_back(self):
-        """Gives the caller's terminal its flag and modes back.  Never raises."""
+        """Restores the flags and modes of the caller's terminal.  Never raises."""
         if self.output is not None:
             self.output.give_back()
         if self.saved is not None:
@@ -182,7 +194,7 @@ class Terminal(Carrier):
             self.saved = None
 
     def resize(self):
-        """Takes on the caller's size; the kernel signals the foreground group."""
+        """Gives the pty the caller's size; the kernel then signals the foreground group."""
         for fd in self.terminals:
             try:
                 size = fcntl.ioctl(fd, TIOCGWINSZ, b"\0" * 8)
@@ -193,12 +205,15 @@ class Terminal(Carrier):
                 continue
 
     def typed(self, data):
-        """Notices what is typed to end or to suspend the program."""
+        """Notes whether what was typed suspends the program."""
         self.suspends = self.suspends or self._suspends(data)
 
     def _suspends(self, data):
-        """Whether a suspend character has no effect inside: the session's own first group is an orphaned one, which the
-        kernel does not stop.  A shell with job control ignores the signal and stops its jobs itself."""
+        """Returns whether a suspend character was typed that has no effect inside.
+
+        The session's first process group is an orphaned one, which the kernel does not stop. A
+        shell with job control ignores the signal and stops its jobs itself.
+        """
         try:
             mode = termios.tcgetattr(self.master)
             key = mode[6][termios.VSUSP]
@@ -214,7 +229,7 @@ class Terminal(Carrier):
             return False
 
     def serve(self, events, over):
-        """As a Carrier does, and tells the end of the input again where that is due."""
+        """Serves as Carrier, and repeats the end of the input when that is due."""
         keys = self.keys
         if keys is not None and not over:
             if keys.end_again is not None and time.monotonic() >= keys.end_again:
@@ -224,15 +239,16 @@ class Terminal(Carrier):
         Carrier.serve(self, events, over)
 
     def wait(self):
-        """Seconds until something is due, or None."""
-        if self.keys is None:
-            return None
-        if self.keys.waits:
+        """Returns the seconds until something is due, or None."""
+        keys = self.keys
+        if keys is not None and keys.waits:
             return LOOK_AGAIN
-        return None if self.keys.end_again is None else max(0.0, self.keys.end_again - time.monotonic())
+        if keys is None or keys.end_again is None:
+            return None
+        return max(0.0, keys.end_again - time.monotonic())
 
     def close(self):
-        """Gives the caller's terminal back.  Never raises."""
+        """Restores the caller's terminal.  Never raises."""
         if self.output is not None:
             self.output.close()
             self.output = None
@@ -240,19 +256,20 @@ class Terminal(Carrier):
 
 
 class Screen(Flow):
-    """From the pty to the caller."""
+    """Carries from the pty to the caller."""
 
     def lost(self):
-        """Nobody looks any more: the kernel tells the session by SIGHUP when the master is closed."""
+        """Closes the master, so that the kernel sends the session SIGHUP."""
         Flow.lost(self)
         become_null(self.source)
 
 
 class Keys(Flow):
-    """From the caller to the pty.
+    """Carries from the caller to the pty.
 
-    end_again: when an end of the input is to be told again, or None
-    waits: the caller's terminal is in another job's hands
+    end_again: monotonic time at which to repeat the end of the input, or None.
+    ended_line: whether the last byte ended a line.
+    waits: whether another job has the caller's terminal.
     """
 
     end_again, ended_line, waits = None, True, False
@@ -263,11 +280,11 @@ class Keys(Flow):
 
     @property
     def room(self):
-        """As of Flow."""
+        """Returns whether the source is to be read."""
         return not self.waits and super().room
 
     def pull(self):
-        """Reads once, and remembers whether that ended a line."""
+        """Reads once, and notes whether that ended a line."""
         terminal = self.terminal
         if terminal.is_console and not terminal.takes_keys:
             self.waits = True
@@ -280,7 +297,7 @@ class Keys(Flow):
                 self.look(bytes(self.data[before:]))
 
     def look(self, data):
-        """Counts what is typed on the caller's terminal."""
+        """Counts the Ctrl-C typed on the caller's terminal."""
         now = time.monotonic()
         count = data.count(self.terminal.saved[6][termios.VINTR])
         recent = [at for at in self.interrupts if now - at < INSISTENCE_SECONDS]
@@ -289,13 +306,19 @@ class Keys(Flow):
         self.terminal.typed(data)
 
     def ended(self):
-        """VEOF ends the input only at the start of a line; elsewhere the first one hands over what was typed."""
+        """Writes VEOF, which ends the input only at the start of a line.
+
+        Elsewhere the first one hands over what was typed, and the second ends the input.
+        """
         Flow.ended(self)
         self.data += VEOF if self.ended_line else VEOF + VEOF
         self.end_again = time.monotonic() + END_AGAIN_SECONDS
 
     def repeat_end(self, alive):
-        """Once more, for the next program that reads.  alive: the pty still has users."""
+        """Writes VEOF again, for the next program that reads.
+
+        alive: whether the pty still has users.
+        """
         self.end_again = time.monotonic() + END_AGAIN_SECONDS
         if not alive or not self.sink_open:
             self.end_again = None

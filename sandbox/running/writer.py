@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing to a descriptor of the caller's without ever being held by it: a terminal that nobody reads, or that the program
-has stopped, must not outlast a deadline."""
+"""Writes to a descriptor of the caller and never blocks on it.
+
+A terminal that nobody reads, or that the program has stopped, must not outlast a deadline.
+"""
 import fcntl
 import os
 
@@ -9,12 +11,15 @@ MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
 
 
 class Writer:
-    """fd: a non-blocking descriptor of the same terminal or pipe, or the descriptor itself where it can't block.
+    """Writes to one descriptor without blocking.
 
-    A description of our own where the file can be opened again, since the flag on the caller's changes it for everybody who
-    shares it; where it can't (a terminal of another user, after su), that flag until `give_back`.
-    Another user's pipe gets its bytes by splice(2) from one of our own, without the flag.
-    A socket is asked not to block for each write of its own.
+    fd: a non-blocking descriptor of the same terminal or pipe, or the given one if that can't
+        block.
+
+    If possible the file is opened again: O_NONBLOCK on the caller's open file description would
+    change it for every process that shares it. If it can't be opened (another user's terminal,
+    after su), the flag is set on the caller's until `give_back`. Another user's pipe gets its bytes
+    by splice(2) from a private pipe, without the flag. A socket gets the flag with each write.
     """
 
     __slots__ = ("fd", "given", "flags", "socket", "pipe")
@@ -39,7 +44,10 @@ class Writer:
                 self.take()
 
     def write(self, data):
-        """Hands over what goes; returns how many bytes that were.  Raises OSError: BlockingIOError where nothing goes."""
+        """Writes what fits and returns how many bytes that were.
+
+        Raises OSError: BlockingIOError if nothing fits.
+        """
         if self.socket is not None:
             return self.socket.send(data, MSG_DONTWAIT | MSG_NOSIGNAL)
         return os.write(self.fd, data) if self.pipe is None else self._through(data)
@@ -60,17 +68,17 @@ class Writer:
         return moved
 
     def take(self):
-        """Sets the flag where it is needed: a shell may have cleared it meanwhile."""
+        """Sets O_NONBLOCK if that is needed: a shell may have cleared it meanwhile."""
         if self.flags is not None:
             fcntl.fcntl(self.given, fcntl.F_SETFL, self.flags | os.O_NONBLOCK)
 
     def give_back(self):
-        """Gives the caller's descriptor its flag back."""
+        """Restores the flags of the caller's descriptor."""
         if self.flags is not None:
             fcntl.fcntl(self.given, fcntl.F_SETFL, self.flags)
 
     def close(self):
-        """Gives everything back."""
+        """Closes and restores everything."""
         if self.socket is not None:
             self.socket.close()
         if self.fd != self.given:
@@ -81,13 +89,13 @@ class Writer:
 
 
 def _pipe_to(fd):
-    """The two ends of an empty pipe that can be spliced to `fd`, or None."""
+    """Returns the ends of an empty pipe that can be spliced to a descriptor, or None."""
     try:
         from ...syscalls.splice import splice
     except ImportError:  # a Python without ctypes, which the doctor must be able to say
         return None
     ends = os.pipe()
-    os.set_blocking(ends[1], False)  # a user with many pipes gets small ones
+    os.set_blocking(ends[1], False)  # the kernel gives a user with many pipes small ones
     try:
         splice(ends[0], fd, 1)
     except BlockingIOError:
