@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where this copy of mrunc lies and how it was called: for whoever starts it once more, and for messages to paste."""
+"""Tells where this copy of mrunc lies and how it was started.
+
+For running it again, and for command lines in messages.
+"""
 import os
 import sys
 
 
 def folder():
-    """The folder, or the archive, that this copy of mrunc lies in."""
+    """Returns the folder or archive of this copy of mrunc."""
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def door():
-    """The path by which an interpreter starts this copy of mrunc: mrunc.py, or the archive that it lies in."""
+    """Returns the path that an interpreter starts: mrunc.py, or the archive that holds it."""
     place = folder()
     path = os.path.join(place, "mrunc.py")
     while not os.path.exists(path) and place != "/":
@@ -21,18 +24,25 @@ def door():
 
 
 def program_name():
-    """What starts us in a command line to paste: as the user typed it, or where a library's host did not, by our path."""
+    """Returns the words that start mrunc in a command line to paste.
+
+    They are as the user typed them, or our path if a program uses the library.
+    """
     return _typed() or "python3 " + _quoted(door())
 
 
 def library():
-    """Whether we serve a program that uses the library, and not a command line."""
+    """Returns whether a program uses the library, and no command line."""
     return "--spec-fd" in sys.argv[1:3] or _typed() is None
 
 
 def option(name, *value, typed=None):
-    """An option as whoever called us writes it.  name: as Python has it; value: what is given to it, if that matters; typed:
-    what stands for that on a command line, where it is something else."""
+    """Returns an option as the caller writes it, for a command line or for Python.
+
+    name: as Python has it.
+    value: its value, if that matters.
+    typed: the value on a command line, if it differs.
+    """
     if library():
         return "%s=%r" % (name, value[0]) if value else name
     return " ".join(["--" + name.replace("_", "-")] +
@@ -40,7 +50,7 @@ def option(name, *value, typed=None):
 
 
 def _typed():
-    """The words before the verb of a command line that is ours, else None."""
+    """Returns the words before the verb of a command line of mrunc, else None."""
     path = sys.argv[0] if sys.argv else ""
     if os.path.basename(path) == "mrunc" and not os.path.isdir(path):
         return "mrunc"

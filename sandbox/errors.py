@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one error type, the exit statuses, and how a message writes a name."""
+"""Defines the one error type and the exit statuses, and how a message writes a name."""
 from posix import strerror
 
-USAGE = 2            # a mistake in options, whatever the host
+USAGE = 2  # a mistake in the request, on any host
 DEADLINE = 124
 CANNOT_CONTAIN = 125  # this host or kernel can't do it; nothing ran
 NOT_EXECUTABLE = 126
@@ -13,9 +13,13 @@ ENOSYS = 38
 class SandboxError(Exception):
     """mrunc could not do what was asked.
 
-    stage: the step that failed; control: the control it belongs to, or None; what: what was being done; errno: int or
-    None; reason: why, defaults to the errno's text, "" for none; remedy: one line for the user, or None; status: the
-    exit status.
+    stage: the step that failed.
+    what: what was being done.
+    errno: int or None.
+    reason: why; the errno's text unless given, "" for none.
+    remedy: one line for the user, or None.
+    control: name of the control that it belongs to, or None.
+    status: the exit status.
     """
 
     def __init__(self, stage, what, errno=None, reason=None, remedy=None, control=None,
@@ -26,11 +30,11 @@ class SandboxError(Exception):
         Exception.__init__(self, self.line())
 
     def line(self):
-        """`STEP: what: why`."""
+        """Returns `STEP: what: why`."""
         return ": ".join(part for part in (self.stage, self.what, self.reason) if part)
 
     def __str__(self):
-        """With the remedy: where nobody catches it, this is all that is seen of it."""
+        """Returns the line and the remedy, for a program that does not catch it."""
         return self.line() + ("; remedy: %s" % self.remedy if self.remedy else "")
 
     def __reduce__(self):
@@ -39,31 +43,32 @@ class SandboxError(Exception):
 
 
 def usage(what, reason=None, remedy=None, stage="options"):
-    """A SandboxError for a mistake in what was asked (exit status 2)."""
+    """Returns a SandboxError for a mistake in the request (exit status 2)."""
     return SandboxError(stage, what, reason=reason, remedy=remedy, status=USAGE)
 
 
 def show(name):
-    """A name (bytes or text) as text; each byte that is no UTF-8 becomes a lone surrogate."""
+    """Returns a name (bytes or text) as text; a byte that is no UTF-8 becomes a lone surrogate."""
     return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
 
 
 def raw(text):
-    """The bytes of `show`, whatever the caller's locale."""
+    """Returns the bytes of a text of `show`, in any locale."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def nearest(word, names):
-    """" (did you mean x?)", or nothing."""
+    """Returns " (did you mean x?)" for the nearest of the names, or ""."""
     import difflib
     close = difflib.get_close_matches(word, names, 1, 0.7)
     return " (did you mean %s?)" % close[0] if close else ""
 
 
 class stage:
-    """`with stage("gate"):` makes an OSError of the block a SandboxError of that step of the parent.
+    """Turns an OSError in a `with` block into a SandboxError of one step of the supervisor.
 
-    name: of the step; what: what is named where the error itself names neither a file nor a call.
+    name: of the step.
+    what: named if the error itself names neither a file nor a call.
     """
 
     __slots__ = ("name", "what")

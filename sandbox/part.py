@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describes an optional feature of a run: the moments at which it may have something to do.
+"""Describes an optional feature of a run: the moments at which it may do something.
 
-`parts.wanted` names the parts that a plan asks for; launch.Run calls them in that order.  A part
-does not keep the Run: whoever keeps the other would have to be collected as garbage.
+`parts.wanted` names the parts that a plan asks for; launch.run.Run calls them in that order. A part
+does not keep the Run: two objects that keep each other need the garbage collector.
 """
 
 
 class Part:
-    """One optional feature.  Each hook does nothing unless the feature needs that moment.
+    """One optional feature.  A hook does nothing unless the feature needs that moment.
 
-    run: launch.run.Run; child: launch.child.Child; supervision: supervise.Supervision.
-
-    tells: the result holds more with it than the end of the program tells.
+    run: launch.run.Run.
+    child: launch.child.Child.
+    supervision: supervise.Supervision.
+    tells: whether the result gets more than the program's end tells.
     awaited: a descriptor that `admit` serves before the gate, or -1.
     """
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What helps, as data: (place, cause) -> why, commands to paste, a warning.  `doctor` prints a row, a run that fails its
-one line.  Imported only when something is wrong.
+"""Says what helps, as data: (place, cause) -> why, commands to paste, a warning.
 
-A place is a container or sandbox, a distribution, or "*" for all others; the nearest one that has a row counts.  In a
-command {python} is the interpreter in use, {door} mrunc.py, {folder} its folder, {sysctl} the setting that is meant; a
-leading `sudo` is left out for root.  A command that is a tuple is a file to write: its path, then its lines.
+`doctor` prints a row; a run that fails prints its one line. Imported only after an error.
+
+A place is a container or sandbox, a distribution, or "*" for all others. The nearest place with a
+row counts. In a command {python} is the interpreter in use, {door} mrunc.py, {folder} its folder,
+{sysctl} the setting that is meant. A leading `sudo` is left out for root. A command that is a tuple
+is a file to write: its path, then its lines.
 """
 import os
 import sys
@@ -13,7 +15,11 @@ from . import vantage
 
 
 def profile(name, path):
-    """The commands that give one path of a program the right to make user namespaces.  apparmor.d(5)"""
+    """Returns the commands that allow one program to make user namespaces.  apparmor.d(5)
+
+    name: of the profile.
+    path: of the program.
+    """
     place = "/etc/apparmor.d/" + name
     return ((place, "abi <abi/4.0>,", 'profile %s "%s" flags=(unconfined) {' % (name, path),
              "  userns,", "}"),
@@ -21,29 +27,28 @@ def profile(name, path):
 
 
 FREES_ALL = ("every script that {python} runs may then make user namespaces, also one that is not "
-             "yours; setting the "
-             "sysctl to 0 would free every program of the host")
+             "yours; setting the sysctl to 0 would free every program of the host")
 NARROWER = ("narrower: a profile for a wrapper's path, and mrunc is started as "
-            "/usr/local/bin/mrunc (keep {folder} where "
-            "only root writes)",
+            "/usr/local/bin/mrunc (keep {folder} where only root writes)",
             (("/usr/local/bin/mrunc", "#!/bin/sh", 'exec {python} -I {door} "$@"'),
              "sudo chmod 755 /usr/local/bin/mrunc") +
             profile("mrunc", "/usr/local/bin/mrunc"))
-GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub && sudo update-grub && sudo reboot"
+GRUB = "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&{words} /' /etc/default/grub && " \
+       "sudo update-grub && sudo reboot"
 GRUB_FILE = "/etc/default/grub"
 GRUBBY = "sudo grubby --update-kernel=ALL --args='{words}' && sudo reboot"
 UNIFIED, LSM = "systemd.unified_cgroup_hierarchy=1", "lsm={lsm}"
 NEXT_BOOT = "the whole host runs differently from the next boot on"
 OPENED = ("docker, podman: start the container with --security-opt seccomp=unconfined "
-          "--security-opt apparmor=unconfined "
-          "--security-opt systempaths=unconfined, or run mrunc there as an ordinary user with "
-          "--tier process")
+          "--security-opt apparmor=unconfined --security-opt systempaths=unconfined, or run mrunc "
+          "there as an ordinary user with --tier process")
 CONTAINER = "this container's runtime forbids it; %s" % OPENED
 UNMASKED = "this container's runtime masks part of /proc; %s or --proc none" % OPENED
 NESTING = "nothing may be nested in this container (NAME, on its host)"
-POD = "the pod's seccomp or AppArmor profile forbids it: set both to Unconfined, procMount to Unmasked and hostUsers to " \
-    "false, or run mrunc there as an ordinary user with --tier process"
-OUTSIDE = "{inside} is around this and forbids it, which says nothing of the host: start mrunc outside of it"
+POD = "the pod's seccomp or AppArmor profile forbids it: set both to Unconfined, procMount to " \
+      "Unmasked and hostUsers to false, or run mrunc there as an ordinary user with --tier process"
+OUTSIDE = "{inside} is around this and forbids it, which says nothing of the host: " \
+          "start mrunc outside of it"
 
 #: (place, cause): (why, commands, warning, narrower choice or None)
 TABLE = {
@@ -69,12 +74,11 @@ TABLE = {
                             ("sudo sysctl -w kernel.unprivileged_userns_clone=1",),
                             "every user may then make them; a line in /etc/sysctl.d keeps it"),
     ("*", "userns-forbidden"): ("user namespaces are off here: an administrator, an outer sandbox "
-                                "or container, or a chroot "
-                                "forbids them", (), None),
+                                "or container, or a chroot forbids them", (), None),
     ("chroot",
      "userns-forbidden"): ("in a chroot the kernel makes no user namespace: start mrunc outside, "
-                           "or enter the "
-                                     "directory with pivot_root (unshare --mount, systemd-nspawn)",
+                           "or enter the directory with pivot_root (unshare --mount, "
+                           "systemd-nspawn)",
                            (), None),
     ("*", "userns-lsm"): ("a security module forbids user namespaces; AppArmor lets a program with "
                           "a profile have them",
@@ -86,18 +90,17 @@ TABLE = {
                               ("sudo apparmor_parser -r \"$(grep -rlE '^ *profile +{label}\\b' "
                                "/etc/apparmor.d)\"",), None),
     ("*", "userns-capabilities"): ("user namespaces are made but give no capabilities (AppArmor's "
-                                   "rule for unprivileged ones); "
-                                   "a program with a profile gets them",
+                                   "rule for unprivileged ones); a program with a profile gets "
+                                   "them",
                                    profile("mrunc-python", "{binary}"), FREES_ALL,
                                    NARROWER),
     ("*", "userns-depth"): ("user namespaces are nested too deeply here", (), None),
     ("*", "maps"): ("an outer sandbox, or an AppArmor rule for user namespaces, takes the "
                     "capabilities away", (), None),
     ("*", "ids-effective"): ("this process's effective ids are not its real ones (seteuid), and "
-                             "the kernel closes its "
-                             "children's /proc to such a one: start mrunc with the ids set back, "
-                             "or from a process that has "
-                             "taken these for good (setresgid, setresuid)", (), None),
+                             "the kernel closes its children's /proc to such a one: start mrunc "
+                             "with the ids set back, or from a process that has taken these for "
+                             "good (setresgid, setresuid)", (), None),
 
     # File systems
     ("*", "proc-masked"): ("part of /proc is masked here (a container?): unmask it there, or go "
@@ -131,8 +134,7 @@ TABLE = {
     ("rhel", "landlock-off"): ("Landlock is built in but not in the kernel's lsm= list",
                                (GRUBBY.replace("{words}", LSM),), NEXT_BOOT),
     ("*", "landlock-old"): ("this kernel has too old a Landlock or none (or an outer filter hides "
-                            "it): Linux 5.19 has ABI 2, "
-                            "6.12 ABI 6", (), None),
+                            "it): Linux 5.19 has ABI 2, 6.12 ABI 6", (), None),
 
     # cgroups
     ("*", "cgroup-v1"): ("this host runs cgroup v1: boot it with %s" % UNIFIED, (), None),
@@ -154,8 +156,8 @@ TABLE = {
     ("*", "cgroup-io"): ("systemd does not hand this controller to users (they must log in anew "
                          "then)",
                          ("sudo mkdir -p {units} && printf '%s\\n' '[Service]' 'Delegate=cpu "
-                          "cpuset io memory pids' | "
-                          "sudo tee {units}/delegate.conf && sudo systemctl daemon-reload",), None),
+                          "cpuset io memory pids' | sudo tee {units}/delegate.conf && sudo "
+                          "systemctl daemon-reload",), None),
 
     # Python
     ("*", "bytecode"): ("compile it once", ("{as_owner}{python} -m compileall -q {folder}",),
@@ -169,21 +171,20 @@ TABLE = {
                     "until the next boot"),
     ("*", "core-pattern"): ("core dumps of this host go to a socket",
                             ("sudo sysctl -w kernel.core_pattern=core",),
-                            "other programs' core dumps are then files in their current directories"),
+                            "other programs' core dumps are then files in their current "
+                            "directories"),
     ("*", "core-limit"): ("the hard limit of core dumps must be at least 1 here",
                           ("sudo prlimit --core=0:1 --pid $$",), None),
     ("*", "in-flight"): ("programs of this user have more descriptors on their way through sockets "
-                         "than this process "
-                         "may have open: allow it more, or end them",
+                         "than this process may have open: allow it more, or end them",
                          ("sudo prlimit --nofile=65536:65536 --pid $$",),
                          None),
     ("*", "profile"): ("a profile's file lies in /etc/apparmor.d", (), None),
     ("*", "outer"): ("set by what started mrunc (a service, a container, a sandbox)", (), None),
 }
-#: What is forbidden by what is around us is changed there, not on the host.
+#: Causes that the surrounding container or sandbox can remove, and not the host.
 AROUND = ("userns-forbidden", "userns-lsm", "userns-profile", "userns-capabilities", "maps",
-          "proc-sys",
-          "seccomp")
+          "proc-sys", "seccomp")
 for _cause in AROUND:
     TABLE["container", _cause] = (CONTAINER, (), "the options open the container, not mrunc")
     TABLE["lxc", _cause] = (NESTING, ("lxc config set NAME security.nesting true",), None)
@@ -196,16 +197,23 @@ for _cause in AROUND + ("landlock-old", "seccomp-notify", "cgroup-none", "cgroup
 
 
 class Remedy:
-    """cause: of the table; why: a phrase; commands: [line to paste]; warning: a phrase or None; narrower: (phrase, [line])
-    or None."""
+    """What helps against one cause.
+
+    cause: of the table.
+    why: a phrase.
+    commands: [line to paste].
+    warning: a phrase or None.
+    narrower: (phrase, [line]) with a smaller effect, or None.
+    """
 
     __slots__ = ("cause", "why", "commands", "warning", "narrower")
 
     def __init__(self, cause, why, commands, warning, narrower):
-        self.cause, self.why, self.commands, self.warning, self.narrower = cause, why, commands, warning, narrower
+        self.cause, self.why, self.commands = cause, why, commands
+        self.warning, self.narrower = warning, narrower
 
     def line(self):
-        """The one line of a run that failed."""
+        """Returns the one line of a run that failed."""
         if not self.commands:
             return self.why
         if len(self.commands) == 1:
@@ -213,17 +221,18 @@ class Remedy:
         return "%s: `python3 %s doctor` prints the commands" % (self.why, door())
 
     def as_dict(self):
-        """The JSON object."""
+        """Returns the JSON object."""
         narrower = self.narrower and {"why": self.narrower[0], "commands": list(self.narrower[1])}
         return {"cause": self.cause, "why": self.why, "commands": list(self.commands),
-                "warning": self.warning,
-                "narrower": narrower}
+                "warning": self.warning, "narrower": narrower}
 
 
 def find(cause, seen=None, **words):
-    """The Remedy for a cause on this host, or None for a cause without one.
+    """Returns the Remedy for a cause on this host, or None.
 
-    seen: a Vantage, read now unless given; words: for {sysctl} and the like.
+    cause: of the table.
+    seen: Vantage, read now unless given.
+    words: for {sysctl} and the like.
     """
     seen = seen or vantage.Vantage.read()
     for place in seen.places() + ["*"]:
@@ -243,21 +252,21 @@ def find(cause, seen=None, **words):
 
 
 def line(cause, **words):
-    """The one line for a SandboxError, or None."""
+    """Returns the one line for a SandboxError, or None.  Arguments as `find`; cause may be None."""
     found = find(cause, **words) if cause else None
     return found.line() if found else None
 
 
 def describe(kind):
-    """A vantage's kind for people."""
+    """Returns a vantage's kind for people."""
     return {"mrunc": "an mrunc sandbox", "sandbox": "a sandbox", "container": "a container",
-            None: "a sandbox",
-            "namespace": "a user namespace", "chroot": "a chroot"}.get(kind, "a %s %s" % (
+            None: "a sandbox", "namespace": "a user namespace",
+            "chroot": "a chroot"}.get(kind, "a %s %s" % (
                 kind, "sandbox" if kind in vantage.SANDBOXES else "container"))
 
 
 def door():
-    """mrunc.py's path, as a shell takes it."""
+    """Returns mrunc.py's path, quoted for a shell."""
     import shlex
     from .caller import door
     return shlex.quote(door())
@@ -266,7 +275,7 @@ def door():
 def _words():
     import shlex
     from .caller import folder, library, option, program_name
-    modules = vantage.read("/sys/kernel/security/lsm").split(",") if vantage.read("/sys/kernel/security/lsm") else ["yama"]
+    modules = (vantage.read("/sys/kernel/security/lsm") or "yama").split(",")
     try:
         binary = os.readlink("/proc/self/exe")
     except OSError:
@@ -275,8 +284,7 @@ def _words():
             "binary": binary, "door": door(),
             "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
             "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"),
-            "copy": option("copy"),
-            "lsm": ",".join(["landlock"] +
+            "copy": option("copy"), "lsm": ",".join(["landlock"] +
                             [name for name in modules if name not in ("capability", "landlock")]),
             "as_owner": "" if os.access(folder(), os.W_OK) else "sudo "}
 
@@ -295,10 +303,13 @@ def _command(command, words):
     return _fill("printf '%s\\n' ", words) + lines + _fill(" | sudo tee ", words) + command[0]
 
 
-# -- what a failure means ---------------------------------------------------------------------------------------------
+# -- what a failure means ------------------------------------------------------------------------
 
 def namespace_cause(number):
-    """(cause, words) for the errno with which the kernel refused new namespaces.  clone3(2), user_namespaces(7)"""
+    """Returns (cause, words) for the errno with which the kernel refused new namespaces.
+
+    clone3(2), user_namespaces(7)
+    """
     if number == 28:
         for kind in ("user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time"):
             if vantage.sysctl("user.max_%s_namespaces" % kind) == "0":
@@ -316,7 +327,10 @@ def namespace_cause(number):
 
 
 def capabilities_cause(number=None):
-    """The cause where a namespace was made, and its maps could not be written or its capabilities are missing."""
+    """Returns the cause if a namespace was made without its maps or its capabilities.
+
+    number: errno of the write to a map, or None.
+    """
     if number == 30:
         return "proc-read-only"
     if ids_effective(number):
@@ -327,6 +341,9 @@ def capabilities_cause(number=None):
 
 
 def ids_effective(number):
-    """Whether it was refused for that: exec makes a process undumpable whose effective ids are not its real ones, as are then
-    its children, and /proc/PID of these is root's.  execve(2), PR_SET_DUMPABLE(2const)"""
+    """Returns whether an errno comes from effective ids that are not the real ones.
+
+    exec makes such a process undumpable, then its children, and root owns their /proc/PID.
+    execve(2), PR_SET_DUMPABLE(2const)
+    """
     return number == 13 and (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tier ladder: how much of a sandbox a host can give.
+"""Defines the tiers: how much of a sandbox a host can give.
 
-`full` is the default.  A weaker tier runs only when it is named; a list of names means the first that this host can run,
-found by trying.  What a tier does not hold is data, here and in controls.py: plan, receipt, doctor and documentation read it.
+`full` is the default. A weaker tier runs only if it is named. Several names mean the first that
+this host can run, found by trying. What a tier does not hold is data, here and in controls.py.
+Plan, receipt, doctor and documentation read it.
 """
 import os
 
@@ -17,30 +18,32 @@ NAMES = ("full", "rootns", "process")
 
 
 class Tier:
-    """One rung.
+    """One tier.
 
-    name, summary: what people call it, and one phrase.
+    name: as options have it.
+    summary: one phrase.
     userns, own_tree: whether it has a user namespace, a tree of its own.
-    real_id: whether the identity inside is the host's own number (no map).
+    real_id: whether the identity inside is the host's own number, without a map.
     landlock: the lowest ABI that is used.
-    scopes: what its Landlock domain scopes.
+    scopes: SCOPE_* bits of its Landlock domain.
     probe: a path that the domain must refuse to open.
     death: the signal that init gets when the supervisor dies.
     lacks, lacks_without_scope, lacks_for_user: {control: why it isn't there}, of controls.CONTROLS.
-    vital: {control} that --unsafe-without may not leave out here, of controls.CONTROLS.
+    vital: names of controls that --unsafe-without may not leave out here, of controls.CONTROLS.
     refuses: [(option, whether a Spec asks for it, why it can't be, remedy)].
     not_held: sentences for people.
     """
 
     __slots__ = ("name", "summary", "userns", "own_tree", "real_id", "landlock", "scopes", "probe",
-                 "death", "lacks",
-                 "lacks_without_scope", "lacks_for_user", "refuses", "vital", "not_held")
+                 "death", "lacks", "lacks_without_scope", "lacks_for_user", "refuses", "vital",
+                 "not_held")
 
     def __init__(self, name, summary, userns=True, own_tree=True, real_id=False, landlock=2,
                  scopes=SCOPE_ABSTRACT_UNIX_SOCKET, probe=b"/.landlock", death=SIGKILL, refuses=(),
                  not_held=()):
         self.name, self.summary, self.userns, self.own_tree = name, summary, userns, own_tree
-        self.real_id, self.landlock, self.scopes, self.probe, self.death = real_id, landlock, scopes, probe, death
+        self.real_id, self.landlock, self.scopes = real_id, landlock, scopes
+        self.probe, self.death = probe, death
         self.lacks = controls.lacking(name)
         self.lacks_without_scope = controls.lacking(name, "lacks_without_scope")
         self.lacks_for_user = controls.lacking(name, "lacks_for_user")
@@ -49,24 +52,25 @@ class Tier:
 
 
 OWN_POLICY = "the process tier has a system call policy of its own, and stands on it"
+NO_CHANGES = "it has no writable file systems of its own to look at"
+#: Refused in both tiers without a user namespace.
+REAL_ID = (
+    ("--user", lambda spec: spec.user is not None,
+     "without a user namespace the id inside is the host's", None),
+    ("--cap-add", lambda spec: spec.cap_add,
+     "without a user namespace it would be a capability over the host", None))
 
 #: {name: Tier}, the strongest first.
 TIERS = dict((tier.name, tier) for tier in (
     Tier("full", "user, mount, pid and all other namespaces, a tree of its own"),
     Tier("rootns",
          "root on a host without user namespaces: all other namespaces, a tree of its own",
-         userns=False,
-         real_id=True,
-         refuses=(
+         userns=False, real_id=True, refuses=(
              ("--overlay", lambda spec: spec.overlay,
               "without a user namespace the tree can't be mapped to its owner", None),
              ("--rw", lambda spec: spec.rw,
               "without a user namespace a source can't be mapped to its owner",
-              "bring files in with --copy"),
-             ("--user", lambda spec: spec.user is not None,
-              "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add,
-              "without a user namespace it would be a capability over the host", None)),
+              "bring files in with --copy")) + REAL_ID,
          not_held=(
              "The set-up runs as the host's root, with its rights over mounts. In the full tier it "
              "runs as an unprivileged id of the host.",
@@ -75,9 +79,8 @@ TIERS = dict((tier.name, tier) for tier in (
              "other namespaces.",
              "The id inside is the host's own number, as `id` shows. Nothing is root inside.")),
     Tier("process", "no namespaces: Landlock, a system call filter of its own, limits",
-         userns=False, own_tree=False,
-         real_id=True, landlock=1, scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL,
-         probe=b"/proc/version", death=SIGIO,
+         userns=False, own_tree=False, real_id=True, landlock=1,
+         scopes=SCOPE_ABSTRACT_UNIX_SOCKET | SCOPE_SIGNAL, probe=b"/proc/version", death=SIGIO,
          refuses=(
              ("--ro SRC:DST", lambda spec: [1 for source, place in spec.ro
                                             if os.path.abspath(source) != place], NO_TREE,
@@ -94,16 +97,10 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--rootfs", lambda spec: spec.rootfs is not None, NO_TREE, None),
              ("--harden", lambda spec: spec.harden, "its tree needs a mount namespace", None),
              ("--overlay", lambda spec: spec.overlay, NO_TREE, None),
-             ("--changes", lambda spec: spec.changes,
-              "it has no writable file systems of its own to look at", None),
-             ("--export", lambda spec: spec.export is not None,
-              "it has no writable file systems of its own to look at", None),
+             ("--changes", lambda spec: spec.changes, NO_CHANGES, None),
+             ("--export", lambda spec: spec.export is not None, NO_CHANGES, None),
              ("--hostname", lambda spec: spec.hostname is not None, "the host name is the host's",
-              None),
-             ("--user", lambda spec: spec.user is not None,
-              "without a user namespace the id inside is the host's", None),
-             ("--cap-add", lambda spec: spec.cap_add,
-              "without a user namespace it would be a capability over the host", None),
+              None)) + REAL_ID + (
              ("--tty", lambda spec: spec.tty, "a terminal of its own needs a devpts of its own",
               None),
              ("--proc full", lambda spec: spec.proc == "full", "/proc is the host's, and closed",
@@ -148,7 +145,11 @@ FULL = TIERS["full"]
 
 
 def refusal(tier, spec):
-    """The SandboxError (exit 2) for the first option of a Spec that a Tier can't express, or None."""
+    """Returns the SandboxError (exit 2) for the first option that a tier can't do, or None.
+
+    tier: Tier.
+    spec: Spec.
+    """
     for words, asked, reason, remedy in tier.refuses:
         if asked(spec):
             name, *value = words[2:].split(" ")
@@ -162,6 +163,6 @@ def refusal(tier, spec):
 
 
 def _refused(tier, *asked, reason, remedy=None):
-    for name in ("copy", "ro", "chdir"):  # the table has them as of a command line
+    for name in ("copy", "ro", "chdir"):  # the table has them as on a command line
         remedy = remedy and remedy.replace("--" + name, option(name))
     return usage("%s in the %s tier" % (option(*asked), tier.name), reason, remedy)

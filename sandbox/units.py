@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and times as people write them."""
+"""Reads and writes sizes and times as people write them."""
 from .errors import usage
 
 SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -24,10 +24,13 @@ def _number(text):
 
 
 def size(value, name, key=None):
-    """Bytes as an int.  value: int, or str such as `256M`, `1.5GiB`, `4096`; name: the option's in Python, for the message;
-    key: what stands before the value there, as in `fsize=1M`.
+    """Returns a size in bytes, an int.
 
-    Raises SandboxError (exit 2) on 0, on anything that is no size, and from 2^63 bytes on.
+    value: int, or str such as `256M`, `1.5GiB`, `4096`.
+    name: of the option in Python, for the message.
+    key: the text before the value in a message, as in `fsize=1M`.
+
+    Raises SandboxError (exit 2) for 0, for anything that is no size, and from 2^63 bytes on.
     """
     shown = value if key is None else "%s=%s" % (key, value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -35,7 +38,10 @@ def size(value, name, key=None):
     else:
         try:
             number, unit = _number(value)
-            unit = unit[:-2] if unit.endswith("ib") else unit[:-1] if len(unit) == 2 and unit[1] == "b" else unit
+            if unit.endswith("ib"):
+                unit = unit[:-2]
+            elif len(unit) == 2 and unit[1] == "b":
+                unit = unit[0]
             whole, _, fraction = number.partition(".")
             scale = SIZES[unit]
             result = int(whole or "0") * scale + (int(fraction) * scale // 10 ** len(fraction)
@@ -50,10 +56,13 @@ def size(value, name, key=None):
 
 
 def duration(value, name, zero=False):
-    """Seconds as a float.  value: number of seconds, or str such as `1.5s`, `200ms`, `2m`; name: as of `size`; zero: whether
-    0 is allowed.
+    """Returns a time in seconds, a float.
 
-    Raises SandboxError (exit 2) on 0, on anything that is no time, and above ten years.
+    value: number of seconds, or str such as `1.5s`, `200ms`, `2m`.
+    name: of the option in Python, for the message.
+    zero: whether 0 is allowed.
+
+    Raises SandboxError (exit 2) for 0, for anything that is no time, and above ten years.
     """
     try:
         if isinstance(value, bool):
@@ -74,7 +83,7 @@ def duration(value, name, zero=False):
 
 
 def human(count):
-    """A size for people: `1G`, `256M`, `1000`."""
+    """Returns a size for people: `1G`, `256M`, `1000`."""
     for unit in ("T", "G", "M", "K"):
         scale = SIZES[unit.lower()]
         if count >= scale and count % scale == 0:

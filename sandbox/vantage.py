@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where mrunc itself runs: which distribution, and inside which container or sandbox.  A refusal has one errno and many
-remedies, and what an outer sandbox forbids is not the host's fault.
+"""Tells where mrunc itself runs: the distribution, and the container or sandbox around it.
+
+One errno has many remedies, and a refusal by an outer sandbox is not the host's fault.
 """
 import os
 
@@ -10,17 +11,22 @@ from . import proc
 #: 6.18 linux/proc_ns.h)
 FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd, "uts": 0xeffffffe,
                     "ipc": 0xefffffff}
-#: What is there only inside: (path, kind).
+#: Files that exist only inside: (path, kind).
 MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"))
 #: A tmpfs inside; outside firejail leaves an empty directory there.
 FIREJAIL = "/run/firejail/mnt"
-#: Kinds that are sandboxes, not containers: nothing in them is meant to be changed.
+#: Kinds that are sandboxes, not containers: nobody should change anything in them.
 SANDBOXES = ("mrunc", "sandbox", "flatpak", "firejail", "snap")
 
 
 class Vantage:
-    """kind: docker, podman, kubernetes, lxc, ..., mrunc, sandbox (of an unknown make), namespace (a user namespace on a
-    host's own tree), chroot, or None on a host; evidence: [phrase]; wsl: 0, 1 or 2."""
+    """What is around this process.
+
+    kind: docker, podman, kubernetes, lxc, ..., mrunc, sandbox (of an unknown kind), namespace (a
+        user namespace on a host's own tree), chroot, or None on a host.
+    evidence: [phrase].
+    wsl: version of the Windows Subsystem for Linux, or 0.
+    """
 
     __slots__ = ("kind", "evidence", "wsl")
 
@@ -29,7 +35,10 @@ class Vantage:
 
     @classmethod
     def read(cls, environ=None):
-        """As it is now.  Never raises."""
+        """Returns the present Vantage.  Never raises.
+
+        environ: dict, os.environ unless given.
+        """
         self = cls()
         environ = os.environ if environ is None else environ
         release = os.uname().release.lower()
@@ -80,10 +89,12 @@ class Vantage:
         if read("/proc/self/status", "Seccomp:") == "2":
             self.evidence.append("a system call filter")
             return "sandbox"
-        return "sandbox" if root == ["tmpfs"] or "pid" in foreign and "ipc" in foreign else "namespace"
+        if root == ["tmpfs"] or "pid" in foreign and "ipc" in foreign:
+            return "sandbox"
+        return "namespace"
 
     def places(self):
-        """[name], nearest first, under which remedies are looked up."""
+        """Returns the names to look remedies up by, the nearest first."""
         out = [self.kind] if self.kind else []
         if self.kind not in (None, "namespace", "chroot"):
             out.append("sandbox" if self.kind in SANDBOXES else "container")
@@ -91,7 +102,7 @@ class Vantage:
 
 
 def foreign_namespaces():
-    """[name] of the namespaces that are not those of the kernel's first process."""
+    """Returns the names of the namespaces that are not the kernel's first ones."""
     out = []
     for name, inode in sorted(FIRST_NAMESPACES.items()):
         try:
@@ -103,13 +114,16 @@ def foreign_namespaces():
 
 
 def is_chroot():
-    """Whether "/" is not the root of the mount namespace; then a user namespace is EPERM.  user_namespaces(7)"""
+    """Returns whether "/" is not the root of the mount namespace.
+
+    A user namespace is EPERM then. user_namespaces(7)
+    """
     points = [line[0] for line in mounts()]
     return bool(points) and "/" not in points
 
 
 def mounts():
-    """[(mount point, type, options of the file system)]; [] without /proc."""
+    """Returns [(mount point, type, options of the file system)]; [] without /proc."""
     try:
         return [(os.fsdecode(row.point), os.fsdecode(row.kind),
                  [os.fsdecode(word) for word in row.super_options]) for row in proc.mounts()]
@@ -118,7 +132,7 @@ def mounts():
 
 
 def os_release():
-    """{name: value} of os-release(5), {} where there is none."""
+    """Returns {name: value} of os-release(5), {} without it."""
     out = {}
     for line in lines("/etc/os-release") or lines("/usr/lib/os-release"):
         name, equals, value = line.partition("=")
@@ -128,7 +142,11 @@ def os_release():
 
 
 def distributions():
-    """[name], nearest first: ubuntu-24.04, ubuntu, debian; rocky-8.9, rocky-8, rocky, rhel-8, rhel, centos, fedora."""
+    """Returns the names of the distribution, the nearest first.
+
+    ubuntu-24.04, ubuntu-24, ubuntu, debian; rocky-8.9, rocky-8, rocky, rhel-8, rhel, centos,
+    fedora.
+    """
     found = os_release()
     name, version = found.get("ID", ""), found.get("VERSION_ID", "")
     out = [name + "-" + version, name + "-" + version.partition(".")[0]] if name and version else []
@@ -141,7 +159,7 @@ def distributions():
 
 
 def lines(path):
-    """The lines of a text file, [] where it can't be read.  Never raises."""
+    """Returns the lines of a text file, [] if it can't be read.  Never raises."""
     try:
         return proc.text(path).split("\n")
     except (OSError, ValueError):
@@ -149,7 +167,7 @@ def lines(path):
 
 
 def read(path, key=None):
-    """A file's text without blanks around it, or the value behind `key` in it; "" where there is none."""
+    """Returns a file's first line, or the value behind `key` in its line; "" without it."""
     for line in lines(path):
         if key is None:
             return line.strip()
@@ -159,9 +177,10 @@ def read(path, key=None):
 
 
 def apparmor_profile():
-    """The AppArmor profile that confines this process, "" where none does.  apparmor(7)"""
+    """Returns the AppArmor profile that confines this process, or "".  apparmor(7)"""
     text = read("/proc/self/attr/apparmor/current") or read("/proc/self/attr/current").rstrip("\0")
-    return "" if text.count(":") >= 2 or text == "unconfined" or "(unconfined)" in text else text.partition(" (")[0]
+    confined = text.count(":") < 2 and text != "unconfined" and "(unconfined)" not in text
+    return text.partition(" (")[0] if confined else ""
 
 
 def sysctl(name):

@@ -62,8 +62,7 @@ def public():
     """Returns what `bare` returns, from ctypes."""
     import ctypes
     types = {"i": ctypes.c_int, "I": ctypes.c_uint, "l": ctypes.c_long, "L": ctypes.c_ulong,
-             "z": ctypes.c_char_p,
-             "P": ctypes.c_void_p, "c": ctypes.c_char}
+             "z": ctypes.c_char_p, "P": ctypes.c_void_p, "c": ctypes.c_char}
     libc = ctypes.PyDLL(None, use_errno=True)
 
     def function():

@@ -70,8 +70,7 @@ _process_vm_readv = bind("process_vm_readv", c_int, c_pointer, c_ulong, c_pointe
 _wait4 = bind("wait4", c_int, c_pointer, c_int, c_pointer)
 #: Names of limits, in the order of their numbers.  asm-generic/resource.h
 LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
-          "locks", "sigpending",
-          "msgqueue", "nice", "rtprio", "rttime")
+          "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime")
 _UNLIMITED = (1 << 64) - 1
 #: An int and a struct rusage, aligned as in init's packet.
 _ENDED = struct.Struct("=i4x4q14q")

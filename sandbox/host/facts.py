@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the plan has to know of the host.  Reads only, changes nothing; a test hands the plan a made-up Host instead."""
+"""Reads the host's facts that the plan needs, and changes nothing.
+
+A test hands the plan a made-up Host instead.
+"""
 import os
 
 from ...syscalls import process
@@ -7,13 +10,12 @@ from ..proc import mounts, read
 
 ROOT_NAMES = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 STORES = (b"/nix/store", b"/gnu/store", b"/opt")
-#: Of st_mode.  inode(7); the module `stat` and the one behind it are two more to load
+#: Bits of st_mode.  inode(7).  The module `stat` loads a second one.
 S_IFMT, S_IFDIR, S_IFREG, S_IFLNK, S_IROTH = 0o170000, 0o040000, 0o100000, 0o120000, 0o004
 KINDS = {S_IFREG: "file", S_IFDIR: "directory", S_IFLNK: "link", 0o140000: "socket",
-         0o010000: "FIFO",
-         0o020000: "character device", 0o060000: "block device"}
-#: Of /etc, without secrets or identity: (name, reason).  A name may end in `*`; nothing else of it
-#: is shown.
+         0o010000: "FIFO", 0o020000: "character device", 0o060000: "block device"}
+#: Entries of /etc without secrets or identity: (name, reason).  A name may end in `*`.  No other
+#: entry of the host's /etc is shown.
 HOST_ENTRIES = (
     ("alternatives", "links by which Debian and Red Hat choose awk, java, editor"),
     ("ld.so.cache", "where the dynamic loader finds libraries"),
@@ -34,9 +36,17 @@ CPU_FILES = ("online", "possible", "present")
 
 
 class Host:
-    """Facts.  uid, gid: the caller's; layout: name -> b"" for a directory, target (bytes) for a link; stores, etc:
-    lists of existing paths; cpu: name -> bytes; mounts: [proc.Mount];
-    proc: names below /proc that exist."""
+    """Facts of one host.
+
+    uid, gid: the caller's.
+    layout: {name in /: b"" for a directory, the target for a link}.
+    stores: existing paths of STORES that PATH leads to.
+    etc: [(path, whether it is a directory)] of HOST_ENTRIES.
+    cpu: {name of CPU_FILES: content}.
+    proc: names in /proc.
+    hard_limits: {limit: (soft, hard)} of this process, -1 for none.
+    mounts: [proc.Mount].
+    """
 
     __slots__ = ("uid", "gid", "layout", "stores", "etc", "cpu", "proc", "hard_limits", "mounts")
 
@@ -47,12 +57,18 @@ class Host:
         return self.proc
 
     def kind(self, path):
-        """"file", "directory", a word for anything else, or None where there is nothing.  Follows links."""
+        """Returns "file", "directory" or another word of KINDS for a path.  Follows links.
+
+        Raises OSError if nothing is there.
+        """
         return kind_of(os.stat(path).st_mode)
 
     @classmethod
     def read(cls, environ=None):
-        """The host as it is now."""
+        """Returns the facts as they are now.
+
+        environ: dict, os.environ unless given.
+        """
         self = cls()
         self.uid, self.gid = os.geteuid(), os.getegid()
         self.layout = {}
@@ -86,12 +102,12 @@ class Host:
 
 
 def kind_of(mode):
-    """The word for a file type.  mode: st_mode."""
+    """Returns the word for a file type.  mode: st_mode."""
     return KINDS.get(mode & S_IFMT, "unknown kind of file")
 
 
 def etc_candidates():
-    """The table's names that /etc may have, in the order of the table."""
+    """Yields the names of HOST_ENTRIES that /etc may have, in the order of the table."""
     names = set(os.listdir(b"/etc"))
     for pattern, _ in HOST_ENTRIES:
         head, star, _ = pattern.partition("*")
@@ -102,7 +118,7 @@ def etc_candidates():
 
 
 def _etc_entries():
-    """(name, is a directory) of the table's entries that this host has."""
+    """Yields (name, whether it is a directory) for the entries that this host has."""
     for name in etc_candidates():
         try:
             mode = os.stat(b"/etc/" + name).st_mode
@@ -115,6 +131,6 @@ def _etc_entries():
 
 
 def own_filters():
-    """The number of seccomp filters on the supervisor itself, or None before Linux 5.9."""
+    """Returns the number of seccomp filters on this process, None before Linux 5.9."""
     _, found, rest = read("/proc/self/status").partition(b"\nSeccomp_filters:")
     return int(rest.split(None, 1)[0]) if found else None

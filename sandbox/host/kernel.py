@@ -1,24 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this kernel has of the things that mrunc can do without.  Looked up once per process; no `if kernel` elsewhere."""
+"""Tells which optional features this kernel has, looked up once per process.
+
+There is no `if kernel` elsewhere.
+"""
 import os
 
 from ...syscalls import landlock, libc
 from ..controls import CONTROLS
 
-#: (feature, since, what is lost without it)
+#: (feature, first kernel, what is lost without it)
 TABLE = (
     ("landlock", "5.19 (ABI 2)", "the second layer under the mounts"),
     ("landlock-signals", "6.12 (ABI 6)",
      "the workload can send signals to pid 1, which ignores or forwards them"),
     ("timens", "5.6", "the host's uptime is visible"),
     ("mount_setattr", "5.12",
-     "mounts are restricted one by one; a root caller's sources aren't mapped to their "
-                              "owner: --rw is refused, and what isn't for everybody to read; no "
-                              "--overlay"),
+     "mounts are restricted one by one; a root caller's sources aren't mapped to their owner: --rw "
+     "is refused, and what isn't for everybody to read; no --overlay"),
     ("mount API", "5.2",
      "mounts are made and restricted by mount(2); the sandbox's id must reach a root caller's "
-     "sources by "
-                         "path; and what is lost without mount_setattr"),
+     "sources by path; and what is lost without mount_setattr"),
     ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
     ("openat2", "5.6",
      "a trace has no digests; paths are walked one component at a time, over no link"),
@@ -26,17 +27,16 @@ TABLE = (
     ("pidfd_open", "5.3",
      "nothing: a child is known by its pid, which is its own until it is waited for"),
     ("pidfd_send_signal", "5.1",
-     "signals go to the pid, which is the child's until it is waited for; without a control "
-                                 "group only pid 1 is killed at a deadline"),
+     "signals go to the pid, which is the child's until it is waited for; without a control group "
+     "only pid 1 is killed at a deadline"),
     ("into-cgroup", "5.7", "nothing: the child is moved into its group before it does anything"),
 )
 
 
 EPERM, EBADF, EINVAL = 1, 9, 22
-#: One without the others is of no use.
+#: The calls of the mount API; one without the others is of no use.
 MOUNT_API = ("open_tree", "move_mount", "fsopen", "fsconfig", "fsmount")
-#: Each system call that a run has a way round for: arguments that make it no deed, and what it then
-#: says where it is there.
+#: System calls with a fallback: (name, harmless probe arguments, errnos that show that it exists).
 CALLS = (
     ("clone3", (None, 0), (EINVAL, EPERM)),
     ("pidfd_open", (-1, 0), (EINVAL,)),
@@ -48,7 +48,8 @@ CALLS = (
     ("fsconfig", (-1, 0, None, None, 0), (EINVAL,)),
     ("fsmount", (-1, 0xffffffff, 0), (EINVAL, EPERM)),
     ("mount_setattr", (-1, None, 0, None, 0), (EINVAL,)),
-    ("close_range", (0x7fffffff, 0x7fffffff, 4), (0,)),  # CLOSE_RANGE_CLOEXEC, of a descriptor that nobody has
+    # CLOSE_RANGE_CLOEXEC, on a descriptor that no process has
+    ("close_range", (0x7fffffff, 0x7fffffff, 4), (0,)),
 )
 #: What a kernel without Landlock says: not built in; not in its lsm= list.
 ENOSYS, EOPNOTSUPP = 38, 95
@@ -58,7 +59,10 @@ NO_INTO_CGROUP = (22, 7, ENOSYS)
 
 
 def _is_there(path):
-    """Only ENOENT says that the kernel does not have it; anything else will show where it is used."""
+    """Returns whether a path exists.
+
+    Only ENOENT means that the kernel lacks it. Any other error will show where it is used.
+    """
     try:
         os.stat(path)
     except FileNotFoundError:
@@ -69,13 +73,20 @@ def _is_there(path):
 
 
 class Features:
-    """landlock_abi: int, 0 for none; landlock_off: built in, but not in the lsm= list; landlock_refused: the errno with which
-    something else keeps it from us, or None; timens: bool; missing: (name) of CALLS; mount_api, mount_setattr (not without the
-    former), cloexec_range: bool."""
+    """What this kernel has.
+
+    landlock_abi: int, 0 for none.
+    landlock_off: whether Landlock is built in but not in the lsm= list.
+    landlock_refused: errno with which an outer filter refuses Landlock, or None.
+    timens: whether it has time namespaces.
+    missing: names of CALLS that are missing.
+    mount_api: whether it has all calls of MOUNT_API.
+    mount_setattr: whether it has that and the mount API.
+    cloexec_range: whether close_range can mark descriptors.
+    """
 
     __slots__ = ("landlock_abi", "landlock_off", "landlock_refused", "timens", "missing",
-                 "mount_api", "mount_setattr",
-                 "cloexec_range")
+                 "mount_api", "mount_setattr", "cloexec_range")
 
     def __init__(self):
         self.landlock_abi, self.landlock_off, self.landlock_refused = 0, False, None
@@ -93,18 +104,18 @@ class Features:
         self.cloexec_range = "close_range" not in gone
 
     def way_round(self, control):
-        """What `how` says of a control that is in force by another way than on newer kernels; empty where it isn't."""
+        """Returns what the receipt adds for a control that a fallback enforces, else ""."""
         gone = set(map(feature, self.missing))
         ways = [(name, way) for name, way in CONTROLS[control].other_ways if name in gone]
         if not ways:
             return ""
-        since = dict(row[:2] for row in TABLE)
+        since = dict((row[0], row[1].partition(" ")[0]) for row in TABLE)
         said = sorted(set(way for _, way in ways))
         return "; %s: no %s (Linux %s)" % (", ".join(said), ", ".join(name for name, _ in ways),
-                                           ", ".join(since[name].partition(" ")[0] for name, _ in ways))
+                                           ", ".join(since[name] for name, _ in ways))
 
     def lacks(self, control):
-        """A phrase where this kernel lacks the control, else None."""
+        """Returns why this kernel lacks a control, or None."""
         if self.landlock_refused is not None and control in ("landlock", "landlock-signals"):
             return None
         if not CONTROLS[control].kernel(self):
@@ -115,19 +126,23 @@ class Features:
         return None
 
     def refused(self, control):
-        """A phrase where the kernel may have the control and something keeps it from us, else None."""
+        """Returns what refuses a control that the kernel may have, or None."""
         if self.landlock_refused is None or control not in ("landlock", "landlock-signals"):
             return None
-        return "landlock_create_ruleset: %s: an outer filter (a container?) forbids it" % os.strerror(self.landlock_refused)
+        return "landlock_create_ruleset: %s: an outer filter (a container?) forbids it" % \
+            os.strerror(self.landlock_refused)
 
 
 def feature(call):
-    """The row of TABLE that a call of CALLS belongs to."""
+    """Returns the row of TABLE that a call of CALLS belongs to."""
     return "mount API" if call in MOUNT_API else call
 
 
 def missing():
-    """(name) of CALLS that are not there: newer than the kernel, or hidden by an outer filter.  Looked up once."""
+    """Returns the names of CALLS that the kernel lacks or an outer filter hides.
+
+    Looked up once.
+    """
     if not _MISSING:
         said = libc.answers([row[:2] for row in CALLS])
         _MISSING.append(tuple(row[0] for row, number in zip(CALLS, said) if number not in row[2]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of a plan that learns: a filter that asks about every call but the hand-over's."""
+"""Makes the listener of a learning run: its filter asks about all calls but the hand-over's."""
 import errno
 
 from ... import seccomp_bpf as bpf
@@ -13,7 +13,10 @@ OPEN = "learning: system calls pass to the kernel and are noted"
 
 
 class Learning:
-    """What the listener is for, as listening.Listening has it.  program: bytes of the filter that asks."""
+    """What the listener is for, as listening.Listening.
+
+    program: bytes of the filter that asks.
+    """
 
     record, kill, trace = False, frozenset(), frozenset()
 
@@ -22,27 +25,28 @@ class Learning:
         self.program = arms.combine(others + [asking()], arms.unchanged)
 
     def describe(self):
-        """One line for people."""
+        """Returns one line for people."""
         return "every call but the hand-over's: noted, and let go on"
 
     def as_dict(self):
-        """The JSON object of --print-plan."""
+        """Returns the JSON object of --print-plan."""
         return {"learn": True, "instructions": len(self.program) // 8}
 
 
 def arm(plan):
-    """Gives a Plan its `listening` in place of a policy.  Raises SandboxError, exit status 2."""
+    """Gives a Plan its `listening` in place of a policy.  Raises SandboxError (exit 2)."""
     if not plan.tier.own_tree:
         raise usage("learning in the %s tier" % plan.tier.name, "it stands on its own policy")
-    plan.spec.seccomp = "learning"  # the name of what a foreign architecture's call is ended by
+    plan.spec.seccomp = "learning"  # the policy's name if a foreign architecture's call is killed
     plan.lacks = dict(plan.lacks, seccomp=OPEN, ledger=OPEN)
     plan.listening = Learning([program for _, program in plan.filters])
 
 
 def asking():
-    """The program that asks about every call but those of learned.BASE, and refuses those of learned.BLIND."""
+    """Returns the program that asks about all calls but learned.BASE, and refuses learned.BLIND."""
     rules = {}
     for call, enough in learned.BASE:
-        rules[NR[call]] = bpf.ALLOW if enough is None else [(bpf.ALLOW, learned_text.conditions_of(call, enough))]
+        rules[NR[call]] = bpf.ALLOW if enough is None else [
+            (bpf.ALLOW, learned_text.conditions_of(call, enough))]
     rules.update((NR[call], bpf.errno(errno.ENOSYS)) for call in learned.BLIND if call in NR)
     return bpf.compile_policy(bpf.Policy(policy.numbers(ARCH).AUDIT_ARCH, bpf.NOTIFY, rules))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of a plan about the listener: which calls ask it, and which kill.  Data and bytes, nothing is done.
+"""Plans the listener: which calls ask it, and which kill.  Data and bytes only.
 
-With the ledger on, each refused call asks but the quiet ones; with --seccomp-action kill alone, those of high risk; with
---trace exec the allowed calls of TRACED too.  What is refused, and with which errno, is the same in all of them.
+With the ledger every refused call asks, except the quiet ones. With --seccomp-action kill alone,
+calls of high risk ask. With --trace exec the allowed calls of TRACED ask too. The calls that are
+refused, and their errnos, are the same in all cases.
 """
 from ..seccomp import arms, policy, shipped as shipped_filters
 from ..caller import option
@@ -20,15 +21,21 @@ HANDOVER = (("sendmsg", [(fd, _SOME, 0x4000) for fd in _FDS]),
             ("brk", [(_SOME,)]), ("mmap", [(0, 1 << 20, 3, 0x22, 0xFFFFFFFFFFFFFFFF, 0)]),
             ("munmap", [(_SOME, 1 << 20)]),
             ("futex", [(_SOME, 0x81, 1, 0, 0, 0)]))
-#: What --trace exec asks about where the policy allows it: what is to be executed, and the first
-#: call of most new programs.
+#: Calls that --trace exec asks about if the policy allows them: the execution, and the first call
+#: of most new programs.
 TRACED = ("execve", "execveat", "set_tid_address")
 
 
 class Listening:
-    """What the listener is for.  program: bytes of the filter that asks; programs: the chain that it stands for, the policy
-    first; record: whether refused calls are recorded; trace: frozenset of the numbers whose allowed calls ask; kill, quiet:
-    frozensets of numbers; audit_arch: int."""
+    """What the listener is for.
+
+    program: bytes of the filter that asks.
+    programs: the filters that it stands for, the policy first.
+    record: whether refused calls are recorded.
+    trace: frozenset of the numbers whose allowed calls ask.
+    kill, quiet: frozensets of numbers.
+    audit_arch: int.
+    """
 
     __slots__ = ("program", "programs", "record", "trace", "kill", "quiet", "audit_arch")
 
@@ -38,7 +45,7 @@ class Listening:
         self.trace = frozenset()
 
     def describe(self):
-        """One line for people."""
+        """Returns one line for people."""
         parts = ["each refused call but " +
                  " ".join(self._names(self.quiet))] if self.record else []
         if self.trace:
@@ -48,15 +55,20 @@ class Listening:
         return "; ".join(parts)
 
     def as_dict(self):
-        """The JSON object of --print-plan."""
+        """Returns the JSON object of --print-plan."""
         return {"record": self.record, "trace": self._names(self.trace),
                 "kill": self._names(self.kill),
                 "quiet": self._names(self.quiet) if self.record else [],
                 "instructions": len(self.program) // 8}
 
     def how(self, listener, tier):
-        """The receipt's phrase.  listener: what it can do, or why there is none."""
-        blind = "" if tier.userns else "; a program that makes itself undumpable hides what its pointers point to"
+        """Returns the receipt's phrase.
+
+        listener: what it can do, or why there is none.
+        tier: Tier.
+        """
+        blind = "" if tier.userns else \
+            "; a program that makes itself undumpable hides what its pointers point to"
         return "%s; not recorded: %s%s" % (listener, " ".join(self._names(self.quiet)), blind)
 
     @staticmethod
@@ -65,7 +77,10 @@ class Listening:
 
 
 def arm(plan):
-    """Gives a Plan its `listening`, and its policy the arms that kill.  Raises SandboxError, exit 2."""
+    """Gives a Plan its `listening`, and its policy the leaves that kill.
+
+    Raises SandboxError (exit 2).
+    """
     spec = plan.spec
     named = [name for name, _ in plan.filters if name not in shipped_filters.BESIDE]
     if not named:
@@ -83,7 +98,7 @@ def arm(plan):
                     arms.numbers_of(arms.HIGH_RISK, NR) if spec.seccomp_action == "kill" and not
                     plan.left_out("ledger") else frozenset(),
                     arms.numbers_of(arms.QUIET if spec.learn is None else arms.BLIND, NR),
-                    _audit_arch())
+                    policy.numbers(ARCH).AUDIT_ARCH)
     if traced:
         out.trace = frozenset(NR[name] for name in TRACED)
     if not (out.record or out.trace or out.kill):
@@ -116,12 +131,16 @@ def arm(plan):
 
 
 def _compose(plan, out, name):
-    """Gives a Listening its programs, and the plan's policy the arms that kill.  Raises SandboxError, exit 2."""
+    """Gives a Listening its programs, and the policy the leaves that kill.
+
+    Raises SandboxError (exit 2).
+    """
     try:
         plain = [program for _, program in plan.filters]
         if out.kill:
             killing = arms.combine(plain[:1], arms.killing(out.audit_arch, out.kill))
-            plan.filters[0], plan.policy_digest = (name, killing), shipped_filters.digest_of(killing)
+            plan.filters[0] = name, killing
+            plan.policy_digest = shipped_filters.digest_of(killing)
         out.programs = [program for _, program in plan.filters]
         if out.record:
             # A listener's kill ends the whole sandbox, the filter's one process: a report alone
@@ -143,14 +162,10 @@ def _compose(plan, out, name):
 
 
 def _refused(program, audit_arch):
-    """[call] of HANDOVER that a program does not let through."""
+    """Returns the calls of HANDOVER that a program refuses."""
     from ... import seccomp_bpf as bpf
     code = bpf.decode(program)
     return [call for call, vectors in HANDOVER if any(
         bpf.run(code, NR[call], audit_arch,
                 vector + (0,) * (6 - len(vector)))[0] & arms.ACTION not in (arms.ALLOW, arms.LOG)
         for vector in vectors)]
-
-
-def _audit_arch():
-    return policy.numbers(ARCH).AUDIT_ARCH

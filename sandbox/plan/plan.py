@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The plan: everything that will be done, as data.  Made before anything happens, printable, testable without root."""
+"""Makes the plan: everything that will be done, as data, before anything happens.
+
+It can be printed, and tested without root.
+"""
 
 from ..tree import default
 from .. import tiers
@@ -28,31 +31,54 @@ DEFAULT_LIMITS = {"core": (1, 1), "nofile": (1024, 4096), "nproc": (512, 512)}
 SHIPPED = ("default", "strict", "process", "debug")
 #: File systems that know no id mapping.  mount_setattr(2), FS_ALLOW_IDMAP
 OWNERLESS = frozenset((b"proc", b"sysfs", b"cgroup", b"cgroup2", b"devtmpfs", b"devpts", b"debugfs",
-                       b"tracefs", b"bpf",
-                       b"securityfs", b"mqueue"))
+                       b"tracefs", b"bpf", b"securityfs", b"mqueue"))
 
 
 class Plan:
-    """Data only. spec; tier: Tier; lacks: {control: why this tier does not hold it here}; uid, gid: inside (where they are the
-    host's own, the first of the range until one is taken); root: whether the caller has ids to give; operations: [Operation];
-    limits: name -> (soft, hard); landlock_rules: [(path, rights)]; filters: [(name, program bytes)]; controls: name -> asked;
-    hostname, cwd, home: bytes; env: the program's environment, dict of bytes; policy_digest: SHA-256 of the policy among the
-    filters, None without one; warnings: lines for the user; group: [cgroup/limits.Setting] of the control group; group_notes:
-    {control: why it can't be}, of those that --best-effort names; listening: listening.Listening, None where no call asks a
-    listener; plain: of operations.plain_places; readable: what the gate makes of `mounts` and
-    `operations`, once for all runs of the plan; held: [source.Source], of everything that
-    the user named; shown: {path: Source} of a tier without a tree."""
+    """Everything that will be done, as data only.
+
+    spec: Spec.
+    tier: Tier.
+    lacks: {control: why this tier does not hold it here}.
+    uid, gid: inside. In a tier with real ids the first of the range until one is taken.
+    caller: (uid, gid) of the caller.
+    root: whether the caller has ids to give.
+    id_ranges: of idmap.candidates.
+    namespaces: [(control, kind, flag of clone3)].
+    operations: [Operation] that make the tree.
+    mounts: {mount point: flag words}, what mountinfo must show.
+    limits: {name: (soft, hard)}.
+    landlock_rules: [(path, rights)].
+    filters: [(name, program bytes)].
+    controls: {name: whether it is asked for}.
+    hostname, cwd, home: bytes.
+    env: the program's environment, {name: value} in bytes.
+    cap_mask: bit mask of the capabilities that the program keeps.
+    nested: whether a second user namespace follows.
+    writes_host_files: whether the program may write files of the host.
+    watched: whether the changes are looked at after the run.
+    policy_digest: SHA-256 of the policy among the filters, None without one.
+    warnings: lines for the user.
+    group: [cgroup.limits.Setting].
+    group_notes: {control: why it can't be in force}, of those that --best-effort names.
+    listening: listening.Listening, None if no call asks a listener.
+    plain: of operations.plain_places.
+    readable: what the gate makes of `mounts` and `operations`, once for all runs of the plan.
+    held: [source.Source] of everything that the user named.
+    shown: {path: Source} of a tier without a tree.
+    """
 
     __slots__ = ("spec", "tier", "lacks", "env", "uid", "gid", "caller", "root", "id_ranges",
-                 "namespaces", "operations",
-                 "limits", "landlock_rules", "filters", "controls", "hostname", "cwd", "home",
-                 "cap_mask", "nested", "mounts",
-                 "writes_host_files", "watched", "policy_digest", "warnings", "group",
-                 "group_notes", "listening", "plain",
-                 "readable", "held", "shown")
+                 "namespaces", "operations", "limits", "landlock_rules", "filters", "controls",
+                 "hostname", "cwd", "home", "cap_mask", "nested", "mounts", "writes_host_files",
+                 "watched", "policy_digest", "warnings", "group", "group_notes", "listening",
+                 "plain", "readable", "held", "shown")
 
     def again(self, argv):
-        """The same plan for another program, or for one that is named later (None).  Raises SandboxError (2)."""
+        """Returns the same plan for another program.  Raises SandboxError (exit 2).
+
+        argv: None if the program is named later.
+        """
         other = Plan()
         for name in Plan.__slots__:
             setattr(other, name, getattr(self, name))
@@ -60,28 +86,28 @@ class Plan:
         return other
 
     def system_trees(self):
-        """The paths of the host's own directories that are shown."""
+        """Returns the paths of the host's own directories that are shown."""
         if self.tier.own_tree:
             return [op.src for op in self.operations if op.system]
         return [path for path, rights in self.landlock_rules
                 if rights & landlock.READ_DIR and path not in self.shown and path != self.home]
 
     def release(self):
-        """Closes the sources.  What has not been taken from them by now can't be any more."""
+        """Closes the sources: nothing more can be taken from them."""
         while self.held:
             self.held.pop().close()
 
     def environment(self):
-        """The program's, as exec takes it: a list of bytes."""
+        """Returns the program's environment as exec takes it, a list of bytes."""
         return [name + b"=" + value for name, value in self.env.items()]
 
     def left_out(self, name):
-        """Whether the user asked to go without a control."""
+        """Returns whether the user left a control out."""
         return name in self.spec.unsafe_without
 
 
 def check_machine():
-    """Raises SandboxError where mrunc has no filter for this machine."""
+    """Refuses a machine without a filter.  Raises SandboxError."""
     if ARCH is None:
         name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
         from .. import remedies
@@ -90,9 +116,12 @@ def check_machine():
 
 
 def make(spec, host, id_ranges=(), tier=tiers.FULL):
-    """The Plan for a Spec on a Host.  id_ranges: of idmap.candidates, empty for a caller that is served like a user.
+    """Returns the Plan for a Spec on a Host.
 
-    Raises SandboxError: exit 2 for what is wrong in the request, 125 for what this host can't do.
+    id_ranges: of idmap.candidates, empty for a caller that is served like a user.
+    tier: Tier.
+
+    Raises SandboxError: exit 2 for a mistake in the request, 125 for what this host can't do.
     """
     check_machine()
     plan = Plan()
@@ -157,7 +186,8 @@ def _own_tree(plan, spec, host):
         programs = userland.operations(userland.Userland(spec, plan.held), own_files, plan.home)
     ops = default.base(host, own_files, spec.proc, plan.home, plan.left_out("proc"), programs)
     plan.operations = ops
-    if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or spec.chdir is not None:
+    if spec.ro or spec.rw or spec.here or spec.tmpfs or spec.copy or spec.harden or \
+            spec.chdir is not None:
         from ..tree import user_mounts
         plan.operations = user_mounts.add_user_mounts(ops, spec, host, plan.held)
     if spec.overlay:
@@ -175,7 +205,10 @@ def _own_tree(plan, spec, host):
 
 
 def _policy(plan, spec):
-    """(name, program) of the system call policy.  The shipped ones are bytes with a known digest; nothing else is loaded."""
+    """Returns (name, program) of the system call policy.
+
+    The shipped ones are bytes with a known digest, so nothing else is loaded.
+    """
     from ..seccomp import shipped
     name = spec.seccomp
     if not plan.tier.own_tree:
@@ -192,7 +225,10 @@ def _policy(plan, spec):
 
 
 def _holds_core(plan):
-    """Whether nothing has to be added to keep RLIMIT_CORE at 1: the policy is a shipped one, or no filter is wanted."""
+    """Returns whether no filter is needed to keep RLIMIT_CORE at 1.
+
+    The policy is a shipped one, which does that, or no filter is wanted.
+    """
     return plan.left_out("seccomp") or not plan.tier.own_tree or \
         plan.spec.learn != "record" and plan.spec.seccomp in SHIPPED and not plan.spec.seccomp_add
 
@@ -203,18 +239,18 @@ def _limits(spec, host, plan):
         if plan.left_out("limits." + name):
             continue
         most = host.hard_limits[name][1] if name in host.hard_limits else hard
-        # --pids decides then, and says so; this would only refuse.
+        # --pids must be the limit that is reached: mrunc reports it.
         if name == "nproc" and spec.pids:
             soft = hard = max(hard, spec.pids + 16)
         most = hard if most == -1 else most
         if name == "nofile" and not plan.root:
             soft_outside = host.hard_limits.get(name, (-1, -1))[0]
-            most = min(most, max(LEAST_FILES,
-                                 soft_outside - IN_FLIGHT)) if soft_outside != -1 else most
+            if soft_outside != -1:
+                most = min(most, max(LEAST_FILES, soft_outside - IN_FLIGHT))
         limits[name] = (min(soft, most), min(hard, most))
     limits.update(spec.rlimit)
     if spec.cpu_time is not None and "cpu" not in spec.rlimit:
-        # A backstop for each process alone, and later than ours: by then we have missed something.
+        # A second line for each process alone, and later than the supervisor's deadline.
         seconds = int(spec.cpu_time + spec.grace) + 2
         most = host.hard_limits.get("cpu", (-1, -1))[1]
         limits["cpu"] = (seconds, seconds +
@@ -223,9 +259,13 @@ def _limits(spec, host, plan):
 
 
 def refuse_ownerless(op, mounts):
-    """Of root's sources, those that hold a file system without owners of its own.  No kernel maps one of these to an owner,
-    whatever else it can do, so that the request is wrong and not the host: exit 2.  mounts: of the host.  Raises
-    SandboxError."""
+    """Refuses root's sources on file systems without owners.  Raises SandboxError (exit 2).
+
+    op: Operation.
+    mounts: [proc.Mount] of the host.
+
+    No kernel can map these to an owner, so the request is wrong and not the host.
+    """
     if not isinstance(op, Bind) or not op.user:
         return
     inside = op.src.rstrip(b"/") + b"/"
@@ -240,7 +280,12 @@ def refuse_ownerless(op, mounts):
 
 
 def expected_mounts(operations, host, root_writable=False):
-    """{mount point: set of flag words that it must have}: what mountinfo must show, no more and no less."""
+    """Returns what mountinfo must show: {mount point: set of flag words}.
+
+    operations: [Operation].
+    host: Host.
+    root_writable: whether the root stays writable.
+    """
     out = {}
     for op in operations:
         out.update(op.mounts(host.mounts))
@@ -250,13 +295,15 @@ def expected_mounts(operations, host, root_writable=False):
 
 
 def _landlock_rules(operations):
-    """[(path, rights)], for every ABI at once; the child masks what the kernel doesn't know.  Those over a file are such as
-    files can have, or the rule is EINVAL."""
+    """Returns [(path, rights)] for every ABI; the child masks unknown rights.
+
+    A rule on a file has only rights that a file can have: any other is EINVAL.
+    """
     rules = [(op.dst, op.rights()) for op in operations if op.rights()]
     rules[1:1] = default.RIGHTS  # after the root's
     needed = []
     for path, rights in rules:
-        granted = 0  # what lies below a directory has its rights too, across mounts.  landlock(7)
+        granted = 0  # a rule holds for everything below its directory, across mounts.  landlock(7)
         for other, more in needed:
             if path.startswith(other.rstrip(b"/") + b"/"):
                 granted |= more

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiers without a user namespace: the identity inside is the host's own number, and known only when it has been taken."""
+"""Plans the identity of tiers without a user namespace: the host's own number.
+
+It is known only when it has been taken.
+"""
 from ..errors import SandboxError
 from ..proc import read
 from ..tree.default import own_files
@@ -9,14 +12,17 @@ HOME = b"/home/user"
 
 
 def adapt(plan, host):
-    """Makes a Plan one of a tier whose ids are real: a home that is not root's, an id of the range (the first stands for
-    the one that will be taken).  Raises SandboxError for a caller that has no unprivileged id to give."""
+    """Gives a Plan the home and ids of a tier whose ids are real.
+
+    The first id of the range stands for the one that will be taken. Raises SandboxError for a
+    caller without an unprivileged id to give.
+    """
     if plan.root:
         plan.uid = plan.gid = plan.id_ranges[0][0]
     elif host.uid == 0 and (plan.tier.own_tree or root_is_root("/proc/self/uid_map")):
         raise SandboxError("identity", "no unprivileged id", control="uidmap",
-                           reason="this root's user namespace holds no "
-                           "other id, and the %s tier never runs a program as root" %
+                           reason="this root's user namespace holds no other id, and the %s tier "
+                                  "never runs a program as root" %
                            plan.tier.name,
                            remedy="run mrunc as an ordinary user")
     elif plan.tier.own_tree:
@@ -35,12 +41,18 @@ def adapt(plan, host):
 
 
 def root_is_root(path):
-    """Whether uid 0 of a uid_map file is also its parent's 0.  Where it isn't, it is some user's.  user_namespaces(7)"""
+    """Returns whether uid 0 of a uid_map file (path) is also its parent's 0.  Raises OSError.
+
+    If not, it is some user's. user_namespaces(7)
+    """
     return any(line.split()[:2] == [b"0", b"0"] for line in read(path).split(b"\n"))
 
 
 def settle(plan, identity):
-    """Writes the identity that was taken into a Plan.  identity: (host uid, host gid)."""
+    """Writes the identity that was taken into a Plan.
+
+    identity: (host uid, host gid).
+    """
     plan.uid, plan.gid = identity
     if not plan.tier.own_tree:
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was asked for: every option with its default, checked whole before anything happens.
+"""Defines the request: every option with its default, checked before anything happens.
 
-Nothing here touches the host; what depends on it (does a source exist?) is the plan's business.
+Nothing here touches the host. The plan checks what depends on it, such as whether a source exists.
 """
 import os
 
@@ -14,47 +14,62 @@ GRACE = 0.5
 
 
 class Spec:
-    """A checked request.  Paths and strings for the kernel are bytes; sizes are bytes, times are seconds.
+    """A checked request.
 
-    argv: list of bytes; ro, rw: (source, destination) pairs; copy: the same, destination None for /box/NAME;
-    here, tty, follow_links: bool; tmpfs: (destination, size); chdir, hostname: bytes or None; env: dict of bytes; user:
-    (uid, gid) or None; cap_add: set of capability numbers; rlimit: dict name -> (soft, hard); rootfs: the tree's path or
-    None; timeout,
-    cpu_time, grace: seconds or None; max_output: bytes or None; proc: "pid", "full" or "none"; changes,
-    harden: bool; export: path or None; overlay: list of places inside, / for the whole tree; writable: (place inside, size)
-    pairs; seccomp: a policy's name or a path, as
-    text; seccomp_add: list of `NAME[: CONDITION]`;
-    tier: tuple of tier names, the first that this host can run is taken; unsafe_without: frozenset of control names;
-    memory: bytes, cpus: processors, pids: a number, or None; io_read, io_write: (device or None, bytes per second) pairs;
-    best_effort, require: frozensets of control names; ledger: True, False or "if-possible" (a policy may keep it away);
-    seccomp_action: "errno", "kill" or None; samples: whether what it uses is noted while it runs, which --report
-    asks for; trace: frozenset of what is recorded: "exec".
+    Paths and strings for the kernel are bytes, sizes are bytes, times are seconds.
+
+    argv: the program and its arguments.
+    ro, rw: [(source, destination)].
+    copy: [(source, destination)].
+    here, tty, follow_links, changes, harden: bool.
+    tmpfs: [(destination, size)].
+    chdir, hostname, rootfs, export: bytes or None.
+    env: {name: value}.
+    user: (uid, gid) or None.
+    cap_add: frozenset of capability numbers.
+    rlimit: {name: (soft, hard)}.
+    timeout, cpu_time: None for no limit.
+    grace: time between the request to end and SIGKILL.
+    max_output: of stdout and stderr together, or None.
+    proc: "pid", "full" or "none".
+    overlay: [place inside], / for the whole tree.
+    writable: [(place inside, size)].
+    seccomp: a policy's name or path, as text.
+    seccomp_add: [`NAME[: CONDITION]`].
+    seccomp_action: "errno", "kill" or None.
+    tier: names; the first that this host can run is taken.
+    unsafe_without, best_effort, require: frozensets of control names.
+    memory: or None.
+    cpus: number of processors, or None.
+    pids: number of processes, or None.
+    io_read, io_write: [(device or None, bytes per second)].
+    ledger: True, False or "if-possible" (a policy may prevent it).
+    samples: whether the use is sampled while it runs.
+    trace: frozenset of what is recorded: "exec".
+    learn: "record" or "verify", of `policy learn` alone; else None.
     """
 
     __slots__ = ("argv", "ro", "rw", "copy", "here", "tmpfs", "chdir", "env", "hostname", "user",
-                 "cap_add", "rlimit",
-                 "rootfs", "timeout", "cpu_time", "grace", "max_output", "proc", "harden",
-                 "writable", "overlay", "changes",
-                 "export", "tty", "seccomp", "seccomp_add", "tier", "unsafe_without", "memory",
-                 "cpus", "pids", "io_read",
+                 "cap_add", "rlimit", "rootfs", "timeout", "cpu_time", "grace", "max_output",
+                 "proc", "harden", "writable", "overlay", "changes", "export", "tty", "seccomp",
+                 "seccomp_add", "tier", "unsafe_without", "memory", "cpus", "pids", "io_read",
                  "io_write", "best_effort", "require", "ledger", "seccomp_action", "samples",
-                 "trace", "learn",
-                 "follow_links")
+                 "trace", "learn", "follow_links")
 
     def __init__(self, argv, ro=(), rw=(), copy=(), here=False, tmpfs=(), chdir=None, env=None,
-                 hostname=None,
-                 user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None, cpu_time=None,
-                 grace=GRACE, max_output=None,
-                 proc=None, harden=False, writable=(), overlay=(), changes=False, export=None,
-                 tty=False, seccomp=None,
-                 seccomp_add=(), tier=(), unsafe_without=(), memory=None, cpus=None, pids=None,
-                 io_read=(), io_write=(),
-                 best_effort=(), require=(), ledger=False, seccomp_action=None, samples=False,
-                 trace=(),
-                 follow_links=False, environ=None):
-        """Options as on the command line, as text or as Python values (pairs, numbers, dicts).  argv: None where `begin` names
-        the program later; environ: the caller's environment, for `--env NAME` and TERM.  Raises SandboxError with exit status
-        2."""
+                 hostname=None, user=None, cap_add=(), rlimit=(), rootfs=None, timeout=None,
+                 cpu_time=None, grace=GRACE, max_output=None, proc=None, harden=False, writable=(),
+                 overlay=(), changes=False, export=None, tty=False, seccomp=None, seccomp_add=(),
+                 tier=(), unsafe_without=(), memory=None, cpus=None, pids=None, io_read=(),
+                 io_write=(), best_effort=(), require=(), ledger=False, seccomp_action=None,
+                 samples=False, trace=(), follow_links=False, environ=None):
+        """Takes options as on the command line, as text or as Python values.
+
+        argv: None if `begin` names the program later.
+        environ: the caller's environment, for `--env NAME` and TERM.
+
+        Raises SandboxError (exit 2).
+        """
         environ = os.environ if environ is None else environ
         optional = values.optional
         self.argv = [] if argv is None else values.command(argv)
@@ -107,7 +122,7 @@ class Spec:
             self.seccomp_action = self.seccomp_action or "kill"
 
     def _check_together(self, seccomp):
-        """Raises SandboxError (2) for options that contradict each other."""
+        """Refuses options that contradict each other.  Raises SandboxError (exit 2)."""
         if "seccomp" in self.unsafe_without and (seccomp is not None or self.seccomp_add):
             name = "seccomp" if seccomp is not None else "seccomp_add"
             raise values.mistake("unsafe_without", "seccomp", "contradicts " + values.named(name))
@@ -124,7 +139,10 @@ class Spec:
         values.check_hardening(self, seccomp)
 
     def again(self, argv):
-        """The same request for another program, as of the constructor.  Raises SandboxError (2)."""
+        """Returns the same request for another program.  Raises SandboxError (exit 2).
+
+        argv: as of the constructor.
+        """
         other = Spec.__new__(Spec)
         for name in Spec.__slots__:
             setattr(other, name, getattr(self, name))
@@ -132,8 +150,11 @@ class Spec:
         return other
 
     def begin(self, argv, env, timeout, environ):
-        """What a warm sandbox is used for, as of the constructor.  Returns the variables, dict of bytes, that it adds to the
-        environment.  Raises SandboxError (2)."""
+        """Gives a warm sandbox its program.  Arguments as of the constructor.
+
+        Returns the variables that it adds to the environment, {name: value} in bytes. Raises
+        SandboxError (exit 2).
+        """
         self.argv = values.command(argv)
         if timeout is not None:
             self.timeout = units.duration(timeout, "timeout")
@@ -141,22 +162,22 @@ class Spec:
 
     @property
     def wants_group(self):
-        """Whether a limit was asked for that a control group enforces."""
+        """Returns whether a limit was asked for that a control group enforces."""
         return (self.memory, self.cpus,
                 self.pids) != (None, None, None) or bool(self.io_read or self.io_write)
 
     @property
     def home(self):
-        """The home directory inside."""
+        """Returns the home directory inside."""
         return b"/root" if self.user is None or self.user[0] == 0 else b"/home/user"
 
 
-#: What the library's options are called.
+#: The names of the library's options.
 NAMES = Spec.__init__.__code__.co_varnames[2:Spec.__init__.__code__.co_argcount - 1]
 
 
 def known(options):
-    """Refuses names that are no option's.  Raises SandboxError (2)."""
+    """Refuses names of unknown options.  Raises SandboxError (exit 2)."""
     unknown = sorted(set(options).difference(NAMES))
     if unknown:
         raise usage("unknown option %s%s" % (unknown[0], nearest(unknown[0], NAMES)),

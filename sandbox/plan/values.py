@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks and converts the values of options: text or Python values in, what a Spec holds out.
+"""Checks and converts the values of options: text or Python values in, values of a Spec out.
 
-Nothing here touches the host. Every function raises SandboxError (exit status 2) for a mistake,
-and names the option as the caller wrote it.
+Nothing here touches the host. Every function raises SandboxError (exit 2) for a mistake, and names
+the option as the caller wrote it. `name` is the option's in Python.
 """
 import os
 
@@ -33,29 +33,33 @@ FEWEST_CPUS, MOST_CPUS = 0.01, 100000.0
 LOWEST_RATE = 2
 #: The policy that --harden brings.
 HARDENED_POLICY = "strict"
-#: What messages name that is no option.
+#: Names in messages that are no options.
 NO_OPTIONS = ("argument", "TERM")
 
 
 def named(name, *value, **typed):
-    """An option as the caller wrote it (caller.option); a name that is no option as it is."""
+    """Returns an option as the caller wrote it (caller.option); another name as it is."""
     return option(name, *value, **typed) if name not in NO_OPTIONS else " ".join((name,) + value)
 
 
 def mistake(name, value, reason, remedy=None):
-    """A SandboxError (2) about an option as whoever called us wrote it.  name: as Python has it; value: text, or as given."""
+    """Returns a SandboxError (exit 2) about an option as the caller wrote it.
+
+    name: as Python has it.
+    value: text, or as given.
+    """
     return usage(named(name, value), reason, remedy)
 
 
 def switch(value, name):
-    """A bool."""
+    """Returns a bool."""
     if value not in (True, False, None):
         raise usage("%s=%r" % (name, value), "it is True or False")
     return bool(value)
 
 
 def listed(value, name):
-    """A list: a single text, bytes or dict counts as a list of one."""
+    """Returns a list: a single text, bytes or dict counts as a list of one."""
     if isinstance(value, (str, bytes, dict)):
         return [value]
     try:
@@ -65,14 +69,17 @@ def listed(value, name):
 
 
 def pair(value, name, shape):
-    """The two parts of a value that is a tuple or list.  Raises SandboxError (2)."""
+    """Returns the two parts of a tuple or list.
+
+    shape: what they are, for the message.
+    """
     if len(value) != 2:
         raise usage("%s %r" % (named(name), value), "a pair is " + shape)
     return value
 
 
 def as_bytes(value, name):
-    """Bytes of a path or text, without a NUL."""
+    """Returns the bytes of a path or text without a NUL."""
     try:
         data = os.fsencode(value)
     except TypeError:
@@ -85,24 +92,24 @@ def as_bytes(value, name):
 
 
 def choice(value, choices, name):
-    """One of `choices`, or None where none was given."""
+    """Returns one of `choices`, or None."""
     if value is None or value in choices:
         return value
     raise mistake(name, value, "it is one of: " + ", ".join(choices))
 
 
 def optional(check, value, name):
-    """A checked value, or None where none was given."""
+    """Returns a checked value, or None."""
     return None if value is None else check(value, name)
 
 
 def each(check, given, name):
-    """[checked value] of an option that may be given several times."""
+    """Returns [checked value] of an option that may be given several times."""
     return [check(value, name) for value in listed(given, name)]
 
 
 def command(argv):
-    """The program and its arguments as a list of bytes."""
+    """Returns the program and its arguments as a list of bytes."""
     if isinstance(argv, (str, bytes)):
         raise usage("the command", "must be a list of arguments, not one text")
     out = [as_bytes(word, "argument") for word in argv]
@@ -118,7 +125,7 @@ def command(argv):
 
 
 def overlay(value):
-    """[place inside as bytes] of --overlay, / for the whole tree."""
+    """Returns [place inside as bytes] of --overlay, / for the whole tree."""
     if value in (True, False, None):
         value = ["/"] if value else []
     return [b"/" if place in (True, "/", b"/") else destination_inside(place, "overlay")
@@ -126,7 +133,7 @@ def overlay(value):
 
 
 def policy(value):
-    """The name or path of a system call policy, as text."""
+    """Returns the name or path of a system call policy, as text."""
     text = show(as_bytes(value, "seccomp"))
     if not text:
         raise usage(named("seccomp"), "the name is empty")
@@ -134,7 +141,7 @@ def policy(value):
 
 
 def addition(value, name):
-    """A rule of --seccomp-add with single blanks, as text."""
+    """Returns a rule of --seccomp-add with single blanks, as text."""
     text = " ".join(show(as_bytes(value, name)).split())
     if not text:
         raise usage(named(name), "expected NAME or 'NAME: CONDITION'")
@@ -142,7 +149,7 @@ def addition(value, name):
 
 
 def tiers(value):
-    """Tuple of tier names, ("full",) where none is given."""
+    """Returns a tuple of tier names, ("full",) unless given."""
     names = tuple(name for part in listed(value, "tier")
                   for name in str(part).replace(",", " ").split())
     for name in names:
@@ -154,19 +161,14 @@ def tiers(value):
 
 
 def left_out(value):
-    """[control] that --unsafe-without names, checked together."""
-    names = []
-    for part in listed(value, "unsafe_without"):
-        names += [name for name in str(part).replace(",", " ").split()]
+    """Returns [control] of --unsafe-without, checked together."""
+    names = controls(value, "unsafe_without")
     for name in names:
-        if name not in CONTROLS:
-            raise mistake("unsafe_without", name, "no such control",
-                          "the names are: " + " ".join(CONTROLS))
         row = CONTROLS[name]
         needed = [other for other in row.needed_by if other not in names]
         if needed:
             raise mistake("unsafe_without", name, "%s can't be had without it" % ", ".join(needed),
-                        "leave them out too: " +
+                          "leave them out too: " +
                           named("unsafe_without", ",".join((name,) + row.needed_by)))
         if not row.removable:
             raise mistake("unsafe_without", name,
@@ -180,17 +182,16 @@ def _env(data):
 
 
 def environment(env, environ, home):
-    """{name: value}, as bytes, of the whole environment inside."""
+    """Returns the whole environment inside, {name: value} in bytes."""
     term = environ.get("TERM", "")
     out = {b"PATH": PATH, b"HOME": home, b"LANG": b"C.UTF-8",
-           b"TERM": as_bytes(term, "TERM") if term in PLAIN_TERMS
-           else b"dumb"}
+           b"TERM": as_bytes(term, "TERM") if term in PLAIN_TERMS else b"dumb"}
     out.update(variables(env, environ))
     return out
 
 
 def variables(env, environ):
-    """(name, value) pairs of bytes."""
+    """Yields (name, value) of --env, in bytes."""
     pairs = list(env.items()) if isinstance(env, dict) else [None] * 0
     for word in () if isinstance(env, dict) else listed(env, "env"):
         if isinstance(word, (tuple, list)):
@@ -215,7 +216,7 @@ def variables(env, environ):
 
 
 def export(value, name):
-    """The path of --export as bytes, without slashes at its end."""
+    """Returns the path of --export as bytes, without slashes at its end."""
     path = as_bytes(value, "export").rstrip(b"/")
     if not path:
         raise mistake("export", show(as_bytes(value, "export")),
@@ -224,7 +225,7 @@ def export(value, name):
 
 
 def split_pair(text):
-    """`SRC[:DST]` (bytes), `\\:` for a colon in a path, as (source, destination or None)."""
+    """Returns the parts of `SRC[:DST]` (bytes); `\\:` stands for a colon in a path."""
     parts, current, i = [], bytearray(), 0
     while i < len(text):
         char = text[i:i + 1]
@@ -258,7 +259,7 @@ def _pair(value, name):
 
 
 def inside(value, name):
-    """A path inside the sandbox, normalised, as bytes."""
+    """Returns a path inside the sandbox, normalised, as bytes."""
     path = as_bytes(value, name)
     if not path.startswith(b"/"):
         raise mistake(name, show(path), "a path inside the sandbox must be absolute")
@@ -271,25 +272,22 @@ def inside(value, name):
 
 
 def destination_inside(value, name):
-    """A place inside, as bytes, at which something of the caller's may lie."""
+    """Returns a path inside, as bytes, that may show something of the caller."""
     path = inside(value, name)
     top = path.split(b"/")[1]
     if path == b"/":
         raise mistake(name, "/", "the root itself can't be a destination")
-    if top in (b"proc",
-               b"sys") or path == b"/dev" or path.startswith(b"/dev/") and path != b"/dev/shm":
+    if top in (b"proc", b"sys", b"dev") and path != b"/dev/shm":
         raise mistake(name, show(path), "/proc, /sys and /dev are mrunc's own")
     return path
 
 
 def bind(value, name):
-    """(source, place inside), as bytes, of --ro or --rw."""
+    """Returns (source, place inside), as bytes, of --ro or --rw."""
     source, destination = _pair(value, name)
     if destination is None:
-        if not source.startswith(b"/"):
-            source_in = os.path.join(_cwd(name), source)
-            return source, destination_inside(os.path.normpath(source_in), name)
-        return source, destination_inside(os.path.normpath(source), name)
+        place = source if source.startswith(b"/") else os.path.join(_cwd(name), source)
+        destination = os.path.normpath(place)
     return source, destination_inside(destination, name)
 
 
@@ -302,7 +300,7 @@ def _cwd(name):
 
 
 def copy(value, name):
-    """(source, place inside), as bytes, of --copy."""
+    """Returns (source, place inside), as bytes, of --copy."""
     source, destination = _pair(value, name)
     if destination is None:
         base = os.path.basename(os.path.normpath(source))
@@ -313,7 +311,7 @@ def copy(value, name):
 
 
 def tmpfs(value, name):
-    """(place inside as bytes, size in bytes) of --tmpfs or --writable."""
+    """Returns (place inside as bytes, size in bytes) of --tmpfs or --writable."""
     if isinstance(value, (tuple, list)):
         destination, size = pair(value, name, "(path, size)")
         destination = as_bytes(destination, name)
@@ -328,15 +326,16 @@ def tmpfs(value, name):
 
 
 def hostname(value, name):
-    """A host name as bytes."""
+    """Returns a host name as bytes."""
     name = as_bytes(value, "hostname")
-    if not 0 < len(name) <= 64 or name.strip(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."):
+    allowed = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-."
+    if not 0 < len(name) <= 64 or name.strip(allowed):
         raise mistake("hostname", show(name), "1 to 64 letters, digits, dots and hyphens")
     return name
 
 
 def user(value, name):
-    """(uid, gid) inside."""
+    """Returns (uid, gid) inside."""
     if isinstance(value, (tuple, list)):
         parts = list(value)
     elif isinstance(value, int):
@@ -349,14 +348,14 @@ def user(value, name):
             raise ValueError
     except (ValueError, TypeError):
         raise mistake("user", value, "write it as numbers: UID or UID:GID")
-    if not 1 <= len(ids) <= 2 or any(not 0 <= number < 0xffffffff
-                                     for number in ids) or 65534 in ids:
+    if not 1 <= len(ids) <= 2 or 65534 in ids or \
+            any(not 0 <= number < 0xffffffff for number in ids):
         raise mistake("user", value, "ids are 0 to 4294967294, but not 65534 (nobody)")
     return ids[0], ids[-1]
 
 
 def capability(value, name):
-    """The number of a capability that may be given."""
+    """Returns the number of a capability that may be given."""
     from ...syscalls.caps import NAMES
     plain = str(value).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
@@ -368,7 +367,7 @@ def capability(value, name):
 
 
 def rlimit(value, option):
-    """(name, (soft, hard)) of a resource limit."""
+    """Returns (name, (soft, hard)) of a resource limit."""
     if isinstance(value, (tuple, list)):
         name, limit = pair(value, option, "(name, value)")
     else:
@@ -407,12 +406,12 @@ def _rlimit_value(name, value):
 
 
 def _numbers(value, name):
-    """[value], where a single number counts as a list of one."""
+    """Returns [value]; a single number counts as a list of one."""
     return [value] if isinstance(value, (int, float)) else listed(value, name)
 
 
 def controls(value, asking):
-    """[control] that --best-effort or --require names."""
+    """Returns [control] of --best-effort or --require."""
     names = []
     for part in _numbers(value, asking):
         names += str(part).replace(",", " ").split()
@@ -426,7 +425,7 @@ def controls(value, asking):
 
 
 def cpus(value, name):
-    """A number of processors."""
+    """Returns a number of processors."""
     try:
         number = float(value)
         if isinstance(value, bool) or not FEWEST_CPUS <= number <= MOST_CPUS:
@@ -438,7 +437,7 @@ def cpus(value, name):
 
 
 def pids(value, name):
-    """A number of processes, pid 1 of the sandbox included."""
+    """Returns a number of processes, pid 1 of the sandbox included."""
     try:
         number = int(str(value))
         if isinstance(value, bool) or not FEWEST_PIDS <= number <= MOST_PIDS:
@@ -451,12 +450,12 @@ def pids(value, name):
 
 
 def rates(value, name):
-    """[(device as bytes or None, bytes per second)] of --io-read or --io-write."""
+    """Returns [(device as bytes or None, bytes per second)] of --io-read or --io-write."""
     return [_rate(each, name) for each in _numbers(value, name)]
 
 
 def _rate(value, name):
-    """(device as bytes or None, bytes per second) of `[DEV:]BPS`, a pair, or a number."""
+    """Returns (device as bytes or None, bytes per second) of `[DEV:]BPS`, a pair, or a number."""
     if isinstance(value, (tuple, list)) and len(value) == 2:
         device, rate = value
     elif isinstance(value, (str, bytes)):
@@ -475,7 +474,7 @@ def _rate(value, name):
 
 
 def memory(value, name):
-    """Bytes of a memory limit, a page at least."""
+    """Returns the bytes of a memory limit, a page at least."""
     size = units.size(value, name)
     if size < os.sysconf("SC_PAGE_SIZE"):
         text = str(value).strip()
@@ -503,7 +502,10 @@ def check_controls(spec):
 
 
 def check_hardening(spec, seccomp):
-    """Refuses options that contradict --harden.  seccomp: the policy that was named, or None."""
+    """Refuses options that contradict --harden.
+
+    seccomp: the policy that was named, or None.
+    """
     if not spec.harden:
         if spec.writable:
             raise usage(option("writable"),
