@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Filters with other answers: a finished program, or a chain of them, whose refusals ask a listener or kill.
+"""Changes the answers of finished filters: refusals ask a listener, or kill.
 
-Works on the bytes, so that any policy can be had so, and decides exactly as before: only the leaves change.  What allows
-stays where it is, so that an allowed call costs what it did, and the kernel's table of always allowed numbers holds too.
+It works on the bytes, so any policy can be changed, and decides exactly as before: only the leaves
+change. An allowed call costs what it did, and the kernel's table of always allowed numbers still
+holds.
 """
 import struct
 
-ALLOW, LOG, TRACE, NOTIFY, ERRNO, KILL = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000, 0x00050000, 0x80000000
+ALLOW, LOG, TRACE, NOTIFY = 0x7fff0000, 0x7ffc0000, 0x7ff00000, 0x7fc00000
+ERRNO, KILL = 0x00050000, 0x80000000
 ACTION = 0xffff0000
-# A call's number -1: an outer filter or a tracer took it away, and nothing is left to ask about.
+#: The number -1: an outer filter or a tracer has replaced the call.
 SKIPPED = 0xffffffff
 PASSES = ALLOW, LOG
 _LD, _JEQ, _JA, _RET, _RET_A = 0x20, 0x15, 0x05, 0x06, 0x16
@@ -16,9 +18,9 @@ _NR, _ARCH = 0, 4  # offsets in struct seccomp_data
 LONGEST = 4096  # BPF_MAXINSNS
 _RECORD = struct.Struct("=HBBI")
 
-#: (reason, names) of refused calls that ordinary programs make all the time: they stay plain errno
-#: arms with the ledger on, or each new thread would pay for a record that tells nothing.  Never one
-#: that an attack begins with.
+#: (reason, names) of refused calls that ordinary programs make all the time.  The ledger does not
+#: record them: each new thread would pay for a record that tells nothing.  No attack begins with
+#: one.
 QUIET = (
     ("libc asks at each new thread and process, and then makes clone, which is recorded", "clone3"),
     ("runtimes ask where memory lies",
@@ -30,11 +32,11 @@ QUIET = (
     ("libc and runtimes ask how large the machine is", "sysinfo"),
 )
 
-#: The same for a run behind a learned policy, whose every other refusal is a gap in it.
+#: The same behind a learned policy: any other refusal is a gap in it.
 BLIND = (("refused while learning too", "clone3 io_uring_setup io_uring_enter io_uring_register"),)
 
-#: (reason, names) of what only an attack calls in a sandbox.  None of the workload suite's programs
-#: makes one of these.
+#: (reason, names) of calls that only an attack makes in a sandbox, and no program of the workload
+#: suite.
 HIGH_RISK = (
     ("loads code into the kernel",
      "init_module finit_module delete_module kexec_load kexec_file_load"),
@@ -44,8 +46,7 @@ HIGH_RISK = (
     ("stops the kernel in the middle of a copy", "userfaultfd"),
     ("changes the mounts",
      "mount umount2 pivot_root open_tree open_tree_attr move_mount mount_setattr fsopen fsconfig "
-     "fsmount"
-                           " fspick"),
+     "fsmount fspick"),
     ("enters another namespace", "setns"),
     ("reaches keys that no namespace separates", "add_key request_key keyctl"),
     ("reaches hardware", "iopl ioperm"),
@@ -54,33 +55,40 @@ HIGH_RISK = (
 
 
 def numbers_of(rows, table):
-    """frozenset of the numbers of these rows' calls on an architecture.  table: {name: number}"""
+    """Returns the numbers of these rows' calls, a frozenset.
+
+    rows: [(reason, names)].
+    table: {name: number} of an architecture.
+    """
     return frozenset(table[name] for _, names in rows for name in names.split() if name in table)
 
 
 def why_high_risk(name):
-    """Why a call is one of high risk, or None."""
+    """Returns why a call is one of high risk, or None."""
     return ([why for why, names in HIGH_RISK if name in names.split()] + [None])[0]
 
 
 def asking_but(audit_arch, quiet, killed=NOTIFY):
-    """Leaves that ask the listener about each refused call but SKIPPED and those of numbers in `quiet`, and, unless `killed`
-    is KILL, where the policy kills."""
+    """Returns leaves that ask the listener about each refused call.
+
+    quiet: numbers that don't ask, besides SKIPPED.
+    killed: the answer where the policy kills.
+    """
     return lambda value: _tail(value, audit_arch, [*quiet, SKIPPED], value, NOTIFY, killed)
 
 
 def asking_about(audit_arch, numbers):
-    """Leaves that ask the listener about refused calls of these numbers, and where the policy kills."""
+    """Returns leaves that ask about refused calls of these numbers, and where the policy kills."""
     return lambda value: _tail(value, audit_arch, numbers, NOTIFY, value, NOTIFY)
 
 
 def killing(audit_arch, numbers):
-    """Leaves that kill the process for a refused call of these numbers."""
+    """Returns leaves that kill the process for a refused call of these numbers."""
     return lambda value: _tail(value, audit_arch, numbers, KILL, value, KILL)
 
 
 def asking_when_allowed(audit_arch, numbers):
-    """Leaves that ask the listener about allowed calls of these numbers, and are otherwise as they were."""
+    """Returns leaves that ask about allowed calls of these numbers and change no other answer."""
     def leaf(value):
         if value & ACTION not in PASSES:
             return None
@@ -92,18 +100,21 @@ def asking_when_allowed(audit_arch, numbers):
 
 
 def unchanged(value):
-    """Leaves that stay as they are."""
+    """Leaves an answer as it is."""
     return None
 
 
 def _tail(value, audit_arch, numbers, listed, others, killed):
-    """The instructions that end a call which the policy answers with `value`, or None to leave it as it is.  listed, others,
-    killed: the answer for one of the numbers, for the rest, and where the policy kills."""
+    """Returns the instructions for a call that the policy answers with `value`; None: no change.
+
+    listed, others, killed: the answer for one of the numbers, for the rest, and where the policy
+        kills.
+    """
     # The numbers of a foreign architecture would be read wrong.
     if value == KILL and killed != KILL:
         return [(_LD, 0, 0, _ARCH), (_JEQ, 0, 1, audit_arch), (_RET, 0, 0, killed),
                 (_RET, 0, 0, value)]
-    if value & ACTION != ERRNO or value == ERRNO:  # success that is pretended is no refusal
+    if value & ACTION != ERRNO or value == ERRNO:  # errno 0, pretended success, is no refusal
         return None
     numbers = sorted(numbers)
     return [(_LD, 0, 0, _NR)] + [(_JEQ, len(numbers) - at, 0, number)
@@ -112,10 +123,13 @@ def _tail(value, audit_arch, numbers, listed, others, killed):
 
 
 def combine(programs, leaves):
-    """One program that decides as the chain does, with other leaves.
+    """Returns one program that decides as a chain of filters, with other leaves.
 
-    programs: bytes of each, the one attached last first, whose answer wins among equals; leaves: one of the functions above.
-    Raises ValueError for a program that returns what it computed, and for one that is too long.
+    programs: bytes of each, the last attached first: its answer wins among equals.
+    leaves: one of the functions above.
+
+    Raises ValueError for a program that returns what it computed, and for a result that is too
+    long.
     """
     code, open_ends, starts = [], {}, {}
     queue = [(0, ALLOW)]
@@ -150,15 +164,22 @@ def combine(programs, leaves):
 
 
 def _rank(value):
-    """The kernel takes the lowest action as a signed number.  kernel/seccomp.c: seccomp_run_filters"""
+    """Returns an action as a signed number: the kernel takes the lowest.
+
+    kernel/seccomp.c, seccomp_run_filters
+    """
     action = value & ACTION
     return action - (1 << 32) if action & KILL else action
 
 
 class Answers:
-    """What a chain of programs answers, as the kernel would.  programs: as in `combine`."""
+    """Computes what a chain of programs answers, as the kernel does.
 
-    #: Arguments decide on some numbers; so many of their answers are kept.
+    programs: as of `combine`.
+    audit_arch: int.
+    """
+
+    #: Answers that are kept, of calls whose arguments decide and of others.
     MOST = 4096
 
     def __init__(self, programs, audit_arch):
@@ -168,7 +189,11 @@ class Answers:
         self.constant, self.known = {}, {}
 
     def of(self, number, arguments):
-        """The filter's return value, action and data, for a call of this architecture."""
+        """Returns the filter's return value, action and data, for a call.
+
+        number: of the call, on this architecture.
+        arguments: tuple of six int.
+        """
         found = self.constant.get(number)
         if found is None:
             found = self.known.get((number, arguments))
@@ -189,7 +214,7 @@ class Answers:
 
 
 class _Watched(list):
-    """Instructions that say whether one was executed that looks at more than number and architecture."""
+    """Instructions that note whether one looked at more than number and architecture."""
 
     looked = False
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The filter of a run that isn't one of the shipped ones as it is: from a file, or with calls added.
+"""Chooses the filter of a run whose policy is a file, or has calls added.
 
-Checked at plan time, so that a policy that can't work is refused before anything starts: actions that this kernel or mrunc
-has no answer to, and the calls that mrunc's own pid 1 makes behind the same filter.
+The plan checks it, so that a policy that can't work is refused before anything starts. It must have
+no action that this kernel or mrunc can't handle. It must allow the calls that mrunc's own pid 1
+makes behind it.
 """
 import os
 
@@ -18,9 +19,9 @@ from ...syscalls import seccomp
 _FDS = range(3, 9)       # launch/child.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
 
-#: What has to pass for a program to be started and ended: (call, argument vectors, the condition
-#: that is enough). The launcher's last call, then those of the docstring of init, with the
-#: arguments of its listings.
+#: Calls that must pass to start and end a program: (call, argument vectors, the condition that is
+#: enough).  The launcher's last call, then those of init's docstring, with the arguments of its
+#: listings.
 STARTER = (
     ("execveat", [(fd, _SOME, _SOME, _SOME, 0x1000) for fd in _FDS], "arg4 == 0x1000"),
     ("write", [(fd, _SOME, size) for fd in _FDS for size in (4, 152)], None),
@@ -45,10 +46,12 @@ STARTER = (
 
 
 def choose(spec, arch, signals):
-    """(name, program bytes, warnings) for a Spec's policy.
+    """Returns (name, program bytes, warnings) of a Spec's policy.
 
-    signals: whether the workload enters a Landlock ruleset of its own.  Raises SandboxError: exit 2 for a mistake in the
-    policy, 125 for what this kernel can't do.
+    arch: "x86_64" or "aarch64".
+    signals: whether the program enters a Landlock ruleset of its own.
+
+    Raises SandboxError: exit 2 for a mistake in the policy, 125 for what this kernel can't do.
     """
     from ...syscalls.caps import NAMES
     held = frozenset("CAP_" + NAMES[number].upper() for number in spec.cap_add)
@@ -70,7 +73,7 @@ def choose(spec, arch, signals):
 
 
 def _add(model, text, arch, reasons):
-    """Puts an addition into the model and returns the warning about it."""
+    """Adds a rule to the model and returns the warning about it."""
     call, alternatives = addition(text, arch)
     shown = option("seccomp_add", text)
     for tests in alternatives:
@@ -97,7 +100,7 @@ def _add(model, text, arch, reasons):
 
 
 def _check_actions(name, program):
-    """Raises where an answer of the program has no meaning here."""
+    """Refuses a program with an action that has no meaning here."""
     answers = sorted(set(k & 0xFFFF0000 for op, _, _, k in bpf.decode(program) if op == bpf.RET))
     for action in answers:
         if action == bpf.NOTIFY:
@@ -111,11 +114,17 @@ def _check_actions(name, program):
 
 
 def lacking(program, arch, tty=True, signals=True, warm=True):
-    """[(call, the condition that is enough or None)]: what mrunc's own pid 1 needs and a program refuses."""
+    """Returns the calls of pid 1 that a program refuses: [(call, enough condition or None)].
+
+    program: bytes.
+    arch: "x86_64" or "aarch64".
+    tty, signals, warm: whether the run has a terminal, a Landlock ruleset for the program, a
+        program that comes later.
+    """
     table = policy.numbers(arch)
     code, missing = bpf.decode(program), []
     for call, vectors, enough in STARTER:
-        if call == "ioctl" and not tty or call == "landlock_restrict_self" and not signals or call == "dup3" and not warm:
+        if not {"ioctl": tty, "landlock_restrict_self": signals, "dup3": warm}.get(call, True):
             continue
         answers = [bpf.run(code, table.NR[call], table.AUDIT_ARCH,
                            vector + (0,) * (6 - len(vector)))[0] for vector in vectors]
@@ -125,19 +134,19 @@ def lacking(program, arch, tty=True, signals=True, warm=True):
 
 
 def to_add(rules):
-    """What adds these, to be pasted.  rules: list of text."""
+    """Returns the options to paste that add these rules, a list of text."""
     return option("seccomp_add", rules,
                   typed=" --seccomp-add ".join("'%s'" % rule if " " in rule else rule
                                                for rule in rules))
 
 
 def _check_starter(name, program, arch, spec, signals, finished):
-    """Raises where a call is refused without which no program can be started behind this filter."""
+    """Refuses a program that refuses a call of pid 1."""
     missing = lacking(program, arch, spec.tty or os.isatty(0), signals, warm=not spec.argv)
     if not missing:
         return
-    remedy = "the file can stay as it is, mrunc adds, for the program as well, what you name: " + to_add(
-        [call if enough is None else "%s: %s" % (call, enough) for call, enough in missing])
+    remedy = "the file can stay as it is; mrunc allows these calls, to the program too, with: " + \
+        to_add([call if enough is None else "%s: %s" % (call, enough) for call, enough in missing])
     if finished:
         remedy = "make the program allow them: " + ", ".join(
             call + (" with %s" % enough if enough else "") for call, enough in missing)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads system call policies that people already have: OCI (docker, podman) JSON, minijail text, raw BPF.
+"""Reads policies of other tools: OCI (docker, podman) JSON, minijail text, raw BPF.
 
-Gives the policy model of seccomp_bpf and the program made from it. What can't be expressed is refused, never
-approximated; every refusal names file, line, column and what was expected. Only loaded when a policy is not one of the
-shipped ones or is added to.
+Makes the model of seccomp_bpf and the program. What can't be expressed is refused, never
+approximated. Every refusal names file, line, column and what was expected. Only loaded for a policy
+that is not a shipped one, or has rules added.
 
-Two things hold whatever a file says: another architecture's calls are killed (mrunc runs no 32-bit programs), and with
-a default action that lets calls pass, x32 numbers get ENOSYS, or a denylist could be walked round by them. Conditions
-are as rules.py says.
+Two things hold for every file. Another architecture's calls are killed: mrunc runs no 32-bit
+programs. If the default action lets calls pass, x32 numbers get ENOSYS: they would be a way around
+a denylist. Conditions are as rules.py says.
 """
 import os
 
@@ -17,10 +17,14 @@ from ..errors import SandboxError, usage
 from ... import seccomp_bpf as bpf
 
 def read(source, arch, caps=frozenset(), kernel=None):
-    """(name, program bytes, seccomp_bpf.Policy or None for raw BPF) of a shipped policy or of a file.
+    """Returns (name, program bytes, seccomp_bpf.Policy or None for raw BPF) of a policy.
 
-    source: one of policy.NAMES or a path; caps: the names ("CAP_CHOWN") that the process will hold; kernel: (major,
-    minor), the running one by default.  Raises SandboxError, exit status 2; KeyError for an unknown architecture.
+    source: one of policy.NAMES or a path.
+    arch: "x86_64" or "aarch64".
+    caps: names ("CAP_CHOWN") of the capabilities that the process will hold.
+    kernel: (major, minor), the running one unless given.
+
+    Raises SandboxError (exit 2); KeyError for an unknown architecture.
     """
     name = os.fsdecode(source)
     if name in policy.NAMES:
@@ -54,13 +58,16 @@ def _read_text(name, shown, data, arch, caps, kernel):
 
 
 def _minijail_braces(text):
-    """Whether it starts with minijail's `{ read, write }: 1`, and not with JSON."""
+    """Returns whether it starts with minijail's `{ read, write }: 1`, and not with JSON."""
     head = text.lstrip()[1:].lstrip()[:1]
     return text.lstrip()[0] == "{" and (head.isalpha() or head == "_")
 
 
 def raw(name, data):
-    """A finished program, checked.  Raises SandboxError."""
+    """Checks a finished program and returns its bytes.  Raises SandboxError.
+
+    name: for messages.
+    """
     try:
         bpf.verify(data)
         for pc, (op, _, _, k) in enumerate(bpf.decode(data)):
@@ -79,7 +86,10 @@ def raw(name, data):
 
 
 def compiled(name, model):
-    """The program of a model, by the midpoint tree.  Raises SandboxError."""
+    """Returns the program of a model.  Raises SandboxError.
+
+    name: for messages.
+    """
     try:
         return bpf.compile_policy(model)
     except bpf.FilterError as error:
@@ -87,5 +97,5 @@ def compiled(name, model):
 
 
 def running_kernel():
-    """(major, minor) of this kernel."""
+    """Returns (major, minor) of this kernel."""
     return version(os.uname().release) or (0, 0)

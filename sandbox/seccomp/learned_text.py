@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A learned policy as text that --seccomp reads, and back.
+"""Writes a learned policy as text that --seccomp reads, and reads it back.
 
-One rule a line, so that two files can be compared; grouped as the default policy is, sorted by name, constants by their C
-names.  What the comments say (a rule seen once, the runs) is read back for merging, and nothing else depends on it.
+One rule a line, so that two files can be compared. The rules are grouped as the default policy is,
+sorted by name, constants by their C names. Merging reads the comments back (a rule seen once, the
+runs). Nothing else depends on them.
 """
 import errno
 import re
@@ -24,12 +25,18 @@ _RUN = re.compile(r"^# Run: (.*)$", re.M)
 _RUNS = re.compile(r"^# Learned in ([0-9]{1,6}) runs?\b", re.M)
 _ALLOW = [(bpf.ALLOW, [])]
 #: The names of one argument, where others have the same value: F_RDLCK is 0 as F_DUPFD is.
-_FCNTL = """F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_SETOWN F_GETOWN F_SETSIG F_GETSIG F_SETOWN_EX
-F_GETOWN_EX F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW F_SETLEASE F_GETLEASE F_NOTIFY F_DUPFD_QUERY F_CREATED_QUERY F_DUPFD_CLOEXEC
-F_SETPIPE_SZ F_GETPIPE_SZ F_ADD_SEALS F_GET_SEALS F_GET_RW_HINT F_SET_RW_HINT F_GET_FILE_RW_HINT F_SET_FILE_RW_HINT""".split()
-_PRCTL = """PR_CAPBSET_READ PR_CAPBSET_DROP PR_CAP_AMBIENT PR_MCE_KILL PR_MCE_KILL_GET PR_MPX_ENABLE_MANAGEMENT
-PR_MPX_DISABLE_MANAGEMENT PR_PAC_RESET_KEYS PR_PAC_SET_ENABLED_KEYS PR_PAC_GET_ENABLED_KEYS PR_SCHED_CORE PR_SVE_SET_VL
-PR_SVE_GET_VL PR_SME_SET_VL PR_SME_GET_VL PR_TASK_PERF_EVENTS_DISABLE PR_TASK_PERF_EVENTS_ENABLE""".split()
+_FCNTL = """
+    F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_SETOWN F_GETOWN F_SETSIG
+    F_GETSIG F_SETOWN_EX F_GETOWN_EX F_OFD_GETLK F_OFD_SETLK F_OFD_SETLKW F_SETLEASE F_GETLEASE
+    F_NOTIFY F_DUPFD_QUERY F_CREATED_QUERY F_DUPFD_CLOEXEC F_SETPIPE_SZ F_GETPIPE_SZ F_ADD_SEALS
+    F_GET_SEALS F_GET_RW_HINT F_SET_RW_HINT F_GET_FILE_RW_HINT F_SET_FILE_RW_HINT
+""".split()
+_PRCTL = """
+    PR_CAPBSET_READ PR_CAPBSET_DROP PR_CAP_AMBIENT PR_MCE_KILL PR_MCE_KILL_GET
+    PR_MPX_ENABLE_MANAGEMENT PR_MPX_DISABLE_MANAGEMENT PR_PAC_RESET_KEYS PR_PAC_SET_ENABLED_KEYS
+    PR_PAC_GET_ENABLED_KEYS PR_SCHED_CORE PR_SVE_SET_VL PR_SVE_GET_VL PR_SME_SET_VL PR_SME_GET_VL
+    PR_TASK_PERF_EVENTS_DISABLE PR_TASK_PERF_EVENTS_ENABLE
+""".split()
 _NOT_AN_OPTION = ("PR_SET_MM_", "PR_SET_VMA_")
 _NOT_A_DOMAIN = ("AF_FILE", "AF_LOCAL", "AF_ROUTE", "AF_MAX")
 _TYPES = "SOCK_STREAM SOCK_DGRAM SOCK_RAW SOCK_RDM SOCK_SEQPACKET SOCK_DCCP SOCK_PACKET".split()
@@ -39,7 +46,7 @@ _FIRST_IOCTL = 0x5401
 
 
 def write(found, arch):
-    """The text of a learned.Learned for an architecture; mrunc on any reads it."""
+    """Returns the text of a learned.Learned for an architecture.  mrunc on any reads it."""
     judge, names = Judge(arch), Names(arch)
     sections, refused = {}, []
     place = _places()
@@ -77,7 +84,10 @@ def _head(found):
 
 
 def shown(argv):
-    """A command line for the head of a file.  argv: list of bytes or str; it may hold anything."""
+    """Returns a command line for the head of a file.
+
+    argv: list of bytes or str, with any contents.
+    """
     words = [show(word) for word in argv]
     text = " ".join(word if word and not set(word) & set(" \t\n'\"\\") else "'%s'" % word
                     for word in words)
@@ -87,7 +97,7 @@ def shown(argv):
 
 
 def _places():
-    """{call: index of its section} of those that the default policy has rows for."""
+    """Returns {call: index of its section}, of calls with a row in the default policy."""
     place, section = {}, -1
     first = {call: index for index, (_, call) in enumerate(SECTIONS)}
     for _, _, calls in tables.DEFAULT:
@@ -98,7 +108,7 @@ def _places():
 
 
 def _lines(call, found, judge, names):
-    """([line], whether the default policy refuses what they let pass) of a call."""
+    """Returns a call's ([line], whether the default policy refuses what they allow)."""
     seen = found.calls[call]
     if not found.wide(call):
         lines, base = [], dict(BASE).get(call)
@@ -137,7 +147,7 @@ def _base(call, enough, names):
 
 
 def _braces(rule):
-    """A rule of tables.py in the text's grammar."""
+    """Returns a rule of tables.py in the text's grammar."""
     entries = []
     for entry in rule:
         action = "allow" if entry[0] == "allow" else "return " + entry[0]
@@ -149,7 +159,7 @@ def _braces(rule):
 
 
 def conditions_of(call, text):
-    """[Condition] of one of filters.STARTER's conditions."""
+    """Returns [Condition] for one of choose.STARTER's conditions."""
     found = re.match(r"arg(\d) == (0x[0-9a-f]+|\d+)$", text)
     return [condition(call, int(found.group(1)), "==", int(found.group(2), 0))]
 
@@ -161,9 +171,13 @@ def _tests(call, values):
 # Back
 
 def read(name, data, arch):
-    """The learned.Learned of a file.  name: for messages; data: bytes.
+    """Returns the learned.Learned of a file.
 
-    Raises SandboxError, exit status 2, for what isn't as `write` has it: merging would lose it.
+    name: for messages.
+    data: bytes.
+    arch: "x86_64" or "aarch64".
+
+    Raises SandboxError (exit 2) for a line that `write` does not write: merging would lose it.
     """
     try:
         string = data.decode("utf-8")
@@ -197,7 +211,7 @@ def _once(place):
 
 
 def _take(found, judge, arch, call, entries, once):
-    """Adds one statement; False where it is none of ours."""
+    """Adds one statement; returns False if `write` does not write it."""
     count, base = 1 if once else 2, dict(BASE)
     if entries == _ALLOW:
         if base.get(call, "") is not None:
@@ -214,7 +228,8 @@ def _take(found, judge, arch, call, entries, once):
         return True
     for action, tests in entries:
         values = tuple(test[2] for test in tests)
-        if call not in HELD or action != bpf.ALLOW or len(values) != len(HELD[call]) or tests != _tests(call, values):
+        if call not in HELD or action != bpf.ALLOW or len(values) != len(HELD[call]) or \
+                tests != _tests(call, values):
             return False
         found.see(call, values, count)
     return True
@@ -227,22 +242,23 @@ def _parsed(call, text, arch):
 
 
 class Names:
-    """The C names of the arguments that a learned policy holds on to, of one architecture.
+    """The C names of the arguments that a learned policy keeps, of one architecture.
 
-    They are of constants.py: what is written here is read back there.
+    They are of constants.py, which reads them back.
     """
 
     def __init__(self, arch):
         table = constants.table(arch)
 
         def values(chosen):
-            # Of several, the first.
+            # Of several names of one value the first wins.
             return {table[name]: name for name in sorted(chosen, reverse=True)}
         self._ioctl = values(name for name in table if name.startswith(("TC", "TIOC", "FIO")) and
                              table[name] >= _FIRST_IOCTL)
         self._fcntl = values(name for name in _FCNTL if name in table)
-        self._prctl = values([name for name in table if name.startswith(("PR_GET_", "PR_SET_")) and
-                              not name.startswith(_NOT_AN_OPTION)] + [name for name in _PRCTL if name in table])
+        self._prctl = values(name for name in table if name in _PRCTL or
+                             name.startswith(("PR_GET_", "PR_SET_")) and
+                             not name.startswith(_NOT_AN_OPTION))
         self._domains = values(name for name in table if name.startswith("AF_") and
                                name not in _NOT_A_DOMAIN)
         self._types = values(_TYPES)
@@ -254,7 +270,7 @@ class Names:
                                name not in _SIGNAL_ALIASES)
 
     def value(self, call, index, value):
-        """A value of an argument as a policy's text has it: a name, names joined by |, or a number."""
+        """Returns a value as a policy's text has it: a name, names joined by |, or a number."""
         if call == "clone" and index == 0:
             number = value & _CSIGNAL
             return self._flags(value & ~_CSIGNAL, self._clone, [],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""minijail's .policy files, and its conditions on arguments, which `--seccomp-add` takes too.
+"""Reads minijail's .policy files, and its conditions, which `--seccomp-add` takes too.
 
     @include ./common.policy          one level
     @default trap                     kill, kill-process, kill-thread, trap; and return ENOSYS
@@ -9,9 +9,10 @@
     { open, openat }: return ENOENT
     ioctl: { arg1 == TIOCSTI; return EPERM, allow }
 
-`&` holds when any of the bits is set, `in` when no other one is.  The grammar is that of minijail's tools/parser.py, with
-two forms more, which minijail refuses: `@default return ERRNO`, `argN & MASK == VALUE` and `!= VALUE`.  `kill`
-and a call without a rule kill the process: which of thread and process it is, minijail leaves to its command line.
+`&` holds if any of the bits is set, `in` if no other one is.  The grammar is that of minijail's
+tools/parser.py, with two more forms, which minijail refuses: `@default return ERRNO`, and
+`argN & MASK == VALUE` or `!= VALUE`.  `kill` and a call without a rule kill the process: minijail
+leaves the choice of thread or process to its command line.
 """
 import errno as errnos
 import os
@@ -24,21 +25,27 @@ from .rules import MOST_RULES, Rules, TOO_MANY, Text, condition, known_call, loa
 from ... import seccomp_bpf as bpf
 
 ACTIONS = {"allow": bpf.ALLOW, "kill": bpf.KILL_PROCESS, "kill-process": bpf.KILL_PROCESS,
-           "kill-thread": bpf.KILL_THREAD,
-           "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG, "user-notify": bpf.NOTIFY}
+           "kill-thread": bpf.KILL_THREAD, "trap": bpf.TRAP, "trace": bpf.TRACE, "log": bpf.LOG,
+           "user-notify": bpf.NOTIFY}
 DEFAULTS = ("kill", "kill-process", "kill-thread", "trap", "user-notify", "return")
 ARCH_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 MINIJAIL_ARCHES = ("arm", "arm64", "mips", "mips64", "riscv64", "x86", "x86_64")
 ALL = (1 << 64) - 1
 MOST_INCLUDES = 100
-_TOKEN = re.compile(r"""(?P<blank>[ \t\r]+|\#[^\n]*|\\[ \t]*\r?\n)|(?P<line>\n)|(?P<directive>@[a-z]+)
+_TOKEN = re.compile(r"""
+    (?P<blank>[ \t\r]+|\#[^\n]*|\\[ \t]*\r?\n)|(?P<line>\n)|(?P<directive>@[a-z]+)
     |(?P<argument>arg[0-9]+\b)|(?P<number>-?[0-9]\w*)|(?P<name>[A-Za-z_][\w-]*(?:@\w+)?)
     |(?P<sign>==|!=|<=|>=|&&|\|\||[<>&|~(){}\[\],:;=])""", re.VERBOSE)
 _PATH = re.compile(r"[ \t]*(\S+)")
 
 
 class Token:
-    """kind: directive, argument, number, name, sign, line or end; text; at: offset."""
+    """One token.
+
+    kind: directive, argument, number, name, sign, line or end.
+    text: its characters.
+    at: offset.
+    """
 
     __slots__ = ("kind", "text", "at")
 
@@ -47,7 +54,11 @@ class Token:
 
 
 def parse(text, arch):
-    """The seccomp_bpf.Policy of a policy file.  Raises SandboxError."""
+    """Returns the seccomp_bpf.Policy of a policy file.  Raises SandboxError.
+
+    text: rules.Text.
+    arch: "x86_64" or "aarch64".
+    """
     reader = Reader(text, arch)
     reader.file()
     default = reader.default
@@ -73,7 +84,11 @@ def parse(text, arch):
 
 
 def conditions(text, arch, call):
-    """The alternatives of a condition, `arg1 == 0x5413 || arg1 & 4 == 0`: a list of lists of seccomp_bpf.Condition.
+    """Returns the alternatives of a condition, a list of lists of seccomp_bpf.Condition.
+
+    text: rules.Text, such as `arg1 == 0x5413 || arg1 & 4 == 0`.
+    arch: "x86_64" or "aarch64".
+    call: name.
 
     Raises SandboxError.
     """
@@ -86,12 +101,18 @@ def conditions(text, arch, call):
 
 
 class Reader:
-    """A file, token by token; single: one line without comments, of an option.  rules: in order,
-    (call, action, conditions, (Text, offset))."""
+    """Reads a file token by token.
+
+    single: whether it is one line without comments, of an option.
+    rules: [(call, action, conditions, (Text, offset))] in order.
+    default: action or None.
+    denylist: whether the default is to allow.
+    """
 
     def __init__(self, text, arch, single=False, nested=False):
         self.text, self.arch, self.single, self.nested = text, arch, single, nested
-        self.rules, self.calls, self.default, self.default_at, self.denylist = [], [], None, 0, False
+        self.rules, self.calls = [], []
+        self.default, self.default_at, self.denylist = None, 0, False
         self.place, self.constants, self.included, self.count = 0, constants.table(arch), 0, 0
         self.braces, self.now = 0, None
         self.next()
@@ -115,19 +136,19 @@ class Reader:
         return taken
 
     def expected(self, what, token=None):
-        """Raises: what stands there isn't it."""
+        """Raises SandboxError: another token was expected here."""
         token = token or self.now
         shown = {"line": "the end of the line", "end": "the end"}.get(token.kind, repr(token.text))
         raise self.text.error(token.at, "expected %s, found %s" % (what, shown))
 
     def sign(self, text):
-        """Takes a sign that must stand there."""
+        """Takes a sign that must stand here."""
         if self.now.text != text:
             self.expected(text)
         return self.next()
 
     def file(self):
-        """All statements."""
+        """Reads all statements."""
         while self.now.kind != "end":
             if self.now.kind == "line":
                 self.next()
@@ -186,7 +207,8 @@ class Reader:
         inner.file()
         self.count = inner.count
         if inner.denylist and not self.denylist:
-            raise self.text.error(at, "%s is a denylist, this file is not: write @denylist here too" % name)
+            raise self.text.error(at, "%s is a denylist, this file is not: write @denylist here "
+                                      "too" % name)
         self.rules += inner.rules
         if inner.default is not None:
             if self.default is not None:
@@ -214,8 +236,7 @@ class Reader:
                                           "`CONDITION; ACTION` is read in two ways by minijail's "
                                           "two compilers",
                                           "write { CONDITION; ACTION } for \"when it holds\", { "
-                                          "CONDITION, ACTION } for "
-                                          "\"otherwise\"")
+                                          "CONDITION, ACTION } for \"otherwise\"")
                 if self.denylist:
                     self.expected("return: in a denylist every rule returns an errno")
                 self.put(found, bpf.ALLOW, at)
@@ -248,13 +269,16 @@ class Reader:
                 self.rules.append((call, action, tests, (self.text, at)))
 
     def counted(self, at):
-        """Counts a rule for each call of the statement.  Raises where there are too many, before they are made."""
+        """Counts a rule for each call of the statement.
+
+        Refuses too many before they are made.
+        """
         self.count += len(self.calls)
         if self.count > MOST_RULES:
             raise self.text.error(at, TOO_MANY)
 
     def call(self):
-        """A system call's name, with [arch=...] behind it."""
+        """Reads a system call's name and the [arch=...] behind it."""
         token = self.next() if self.now.kind == "name" else self.expected("a system call's name")
         if "@" in token.text:
             raise self.text.error(token.at,
@@ -290,9 +314,10 @@ class Reader:
             self.expected("return: in a denylist every rule returns an errno")
         if token.text == "return":
             self.next()
-            number = getattr(errnos, self.now.text,
-                             None) if self.now.kind == "name" and self.now.text.isupper() else None
-            if number is None and self.now.kind == "number":
+            number = None
+            if self.now.kind == "name" and self.now.text.isupper():
+                number = getattr(errnos, self.now.text, None)
+            elif self.now.kind == "number":
                 number = self.number(self.now)
             if number is None:
                 self.expected("an errno")
@@ -310,7 +335,10 @@ class Reader:
         return ACTIONS[self.next().text]
 
     def expression(self):
-        """{call: [[Condition, ...], ...]} of conjunctions joined by ||.  Which argument is how wide depends on the call."""
+        """Reads conjunctions joined by ||: {call: [[Condition, ...], ...]}.
+
+        How wide an argument is depends on the call.
+        """
         found = dict((call, []) for call in self.calls)
         while True:
             self.counted(self.now.at)
@@ -331,10 +359,10 @@ class Reader:
             self.next()
 
     def atom(self):
-        token = self.next() if self.now.kind == "argument" else self.expected("an argument: arg0 "
-                                                                              "to arg5")
-        if token.text[3:] not in ("0", "1", "2", "3", "4", "5"):
+        token = self.now
+        if token.kind != "argument" or token.text[3:] not in ("0", "1", "2", "3", "4", "5"):
             self.expected("an argument: arg0 to arg5", token)
+        self.next()
         op = self.now.text
         if op not in ("==", "!=", "<", "<=", ">", ">=", "&", "in"):
             self.expected("an operator: == != < <= > >= & in")
@@ -382,7 +410,7 @@ class Reader:
         return value
 
     def number(self, token):
-        """As strtol(3) reads it: 0x hexadecimal, 0 octal."""
+        """Returns a number as strtol(3) reads it: 0x hexadecimal, 0 octal."""
         digits = token.text.lstrip("-")
         try:
             if "_" in digits or len(digits) > 64:
@@ -398,9 +426,12 @@ class Reader:
 
 
 def addition(text, arch):
-    """(call, alternatives) of one --seccomp-add: `NAME` or `NAME: CONDITION`; alternatives is [[]] without a condition.
+    """Returns (call, alternatives) of one --seccomp-add: `NAME` or `NAME: CONDITION`.
 
-    Raises SandboxError.
+    text: str.
+    arch: "x86_64" or "aarch64".
+
+    Without a condition alternatives is [[]]. Raises SandboxError.
     """
     name, colon, rest = text.partition(":")
     call = name.strip()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OCI seccomp profiles, with what docker and podman add: archMap, includes and excludes, errno by name.
+"""Reads OCI seccomp profiles, with docker's and podman's additions.
 
-runtime-spec config-linux.md "Seccomp"; moby profiles/seccomp; containers/common pkg/seccomp.
+These are archMap, includes and excludes, errno by name. runtime-spec config-linux.md "Seccomp";
+moby profiles/seccomp; containers/common pkg/seccomp.
 """
 import errno as errnos
 import re
@@ -13,27 +14,23 @@ from ... import seccomp_bpf as bpf
 from ...syscalls.caps import NAMES as CAPABILITIES
 
 ACTIONS = {"SCMP_ACT_ALLOW": bpf.ALLOW, "SCMP_ACT_ERRNO": bpf.ERRNO,
-           "SCMP_ACT_KILL": bpf.KILL_THREAD,
-           "SCMP_ACT_KILL_THREAD": bpf.KILL_THREAD, "SCMP_ACT_KILL_PROCESS": bpf.KILL_PROCESS,
-           "SCMP_ACT_TRAP": bpf.TRAP,
+           "SCMP_ACT_KILL": bpf.KILL_THREAD, "SCMP_ACT_KILL_THREAD": bpf.KILL_THREAD,
+           "SCMP_ACT_KILL_PROCESS": bpf.KILL_PROCESS, "SCMP_ACT_TRAP": bpf.TRAP,
            "SCMP_ACT_TRACE": bpf.TRACE, "SCMP_ACT_LOG": bpf.LOG, "SCMP_ACT_NOTIFY": bpf.NOTIFY}
 OPERATORS = {"SCMP_CMP_EQ": "==", "SCMP_CMP_NE": "!=", "SCMP_CMP_LT": "<", "SCMP_CMP_LE": "<=",
-             "SCMP_CMP_GT": ">",
-             "SCMP_CMP_GE": ">=", "SCMP_CMP_MASKED_EQ": "&=="}
-#: Ours: (the OCI name, Go's name in includes and excludes).
+             "SCMP_CMP_GT": ">", "SCMP_CMP_GE": ">=", "SCMP_CMP_MASKED_EQ": "&=="}
+#: {mrunc's name: (the OCI name, Go's name in includes and excludes)}.
 OWN = {"x86_64": ("SCMP_ARCH_X86_64", "amd64"), "aarch64": ("SCMP_ARCH_AARCH64", "arm64")}
 ARCHITECTURES = frozenset("SCMP_ARCH_" + word for word in (
     "NATIVE X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 "
-    "PPC64LE S390 S390X PARISC"
-    " PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB").split())
+    "PPC64LE S390 S390X PARISC PARISC64 RISCV64 LOONGARCH64 M68K SH SHEB").split())
 GO_NAMES = frozenset("amd64 arm64 x86 x32 386 arm loong64 mips mips64 mips64n32 mips64le mipsle "
-                     "mipsel mipsel64 mipsel64n32"
-                     " mips64p32 mips64p32le ppc ppc64 ppc64le riscv riscv64 s390 s390x".split())
+                     "mipsel mipsel64 mipsel64n32 mips64p32 mips64p32le ppc ppc64 ppc64le riscv "
+                     "riscv64 s390 s390x".split())
 TOP = ("defaultAction defaultErrnoRet defaultErrno architectures archMap flags listenerPath "
-       "listenerMetadata syscalls"
-       " comment").split()
+       "listenerMetadata syscalls comment").split()
 RULE = "name names action errnoRet errno args comment includes excludes".split()
-#: Honoured: the filter is attached to a single thread, from which every other comes.
+#: Flags that hold anyway: the filter is attached to a single thread, the parent of every other.
 FLAGS_MET = ("SECCOMP_FILTER_FLAG_TSYNC",)
 DEEPEST, MOST_PAIRS = 16, 2000000
 _SPACE = re.compile(r"[ \t\r\n]*")
@@ -43,7 +40,12 @@ _KINDS = {dict: "an object", list: "a list", str: "a string", int: "a whole numb
 
 
 class Node:
-    """A JSON value and where it stands.  value: dict of str to Node, list of Node, str, int, bool or None."""
+    """A JSON value and its place.
+
+    value: dict of str to Node, list of Node, str, int, bool or None.
+    at: offset.
+    text: rules.Text.
+    """
 
     __slots__ = ("value", "at", "text")
 
@@ -51,11 +53,14 @@ class Node:
         self.text, self.value, self.at = text, value, at
 
     def error(self, reason, remedy=None):
-        """The SandboxError that names this place."""
+        """Returns the SandboxError that names this place."""
         return self.text.error(self.at, reason, remedy)
 
     def get(self, key, kind, default=None):
-        """The Node of a key; `default` (any) where it is missing or null.  Raises SandboxError for another kind."""
+        """Returns the Node of a key; `default` (any) if it is missing or null.
+
+        Raises SandboxError for another kind.
+        """
         node = self.value.get(key)
         if node is None or node.value is None:
             return default
@@ -64,7 +69,7 @@ class Node:
         return node
 
     def items(self, key, kind):
-        """The Nodes of a list, [] where it is missing or null."""
+        """Returns the Nodes of a list, [] if it is missing or null.  Raises SandboxError."""
         nodes = self.get(key, list)
         for node in nodes.value if nodes else ():
             if type(node.value) is not kind:
@@ -72,7 +77,11 @@ class Node:
         return nodes.value if nodes else []
 
     def only(self, keys, what):
-        """Raises SandboxError for a key that isn't known: a misspelt `args` would make a rule without conditions."""
+        """Refuses unknown keys: a misspelt `args` would make a rule without conditions.
+
+        keys: the known ones.
+        what: whose they are, for the message.
+        """
         for key, node in self.value.items():
             if key not in keys:
                 raise node.error("%s has no key %r%s" % (what, key, nearest(key, keys)),
@@ -80,7 +89,13 @@ class Node:
 
 
 def parse(text, arch, caps, kernel):
-    """The seccomp_bpf.Policy of a profile for a process with these capabilities.  Raises SandboxError."""
+    """Returns the seccomp_bpf.Policy of a profile.  Raises SandboxError.
+
+    text: rules.Text.
+    arch: "x86_64" or "aarch64".
+    caps: names of the capabilities that the process holds.
+    kernel: (major, minor).
+    """
     top = json_node(text)
     if type(top.value) is not dict:
         raise top.error("expected an object with defaultAction and syscalls")
@@ -113,8 +128,8 @@ def parse(text, arch, caps, kernel):
                 # libcrun_generate_seccomp
                 if indices.count(index) > 1:
                     raise node.error("two tests of argument %d in one rule: runc and crun then "
-                                     "take each test of the rule "
-                                     "for an alternative, libseccomp refuses them" % index,
+                                     "take each test of the rule for an alternative, libseccomp "
+                                     "refuses them" % index,
                                      "write a rule for each alternative")
             if applies:
                 try:
@@ -177,9 +192,8 @@ def _action(node, key, number_key, name_key):
         name = None
     if kind not in (bpf.ERRNO, bpf.TRACE):
         if number is not None or name is not None:
-            raise (number or
-                   name).error("an errno goes with SCMP_ACT_ERRNO and SCMP_ACT_TRACE only, not "
-                               "with %s" % word.value)
+            raise (number or name).error("an errno goes with SCMP_ACT_ERRNO and SCMP_ACT_TRACE "
+                                         "only, not with %s" % word.value)
         return kind
     value = errnos.EPERM if number is None else number.value
     if name is not None:
@@ -196,7 +210,10 @@ def _action(node, key, number_key, name_key):
 
 
 def _applies(rule, arch, caps, kernel):
-    """moby's reading: all capabilities of includes are needed, one of excludes is enough."""
+    """Returns whether a rule applies, as moby reads it.
+
+    All capabilities of includes are needed; one of excludes is enough.
+    """
     answer = True
     for key in ("includes", "excludes"):
         part = rule.get(key, dict)
@@ -219,8 +236,8 @@ def _applies(rule, arch, caps, kernel):
         held = [node.value in caps for node in named]
         here = OWN[arch][1] in [node.value for node in arches]
         if key == "includes":
-            answer = answer and all(held) and (not arches or
-                                               here) and (since is None or kernel >= since)
+            answer = answer and all(held) and (not arches or here) and \
+                (since is None or kernel >= since)
         else:
             answer = answer and not any(held) and not here and (since is None or kernel < since)
     return answer
@@ -251,15 +268,16 @@ def _test(call, node):
 
 
 def _settled(call, entries):
-    """The entries of one call without those that say nothing more.
+    """Returns the entries of one call that decide.
 
-    Alternatives of one action are one rule. No order is defined for several actions, so they must exclude each other;
-    but of two rules without conditions, of which one is there for some capabilities only, the first decides, as libseccomp
-    does: podman's profile gives setns twice.
+    Alternatives of one action are one rule. No order is defined for several actions, so they must
+    exclude each other. But of two rules without conditions, one of them for some capabilities only,
+    the first decides, as in libseccomp: podman's profile gives setns twice.
     """
     for at, (action, tests, place) in enumerate(entries):
         for other, other_tests, other_place in entries[:at]:
-            by_caps = not tests and not other_tests and (_depends(place[1]) or _depends(other_place[1]))
+            by_caps = not tests and not other_tests and \
+                (_depends(place[1]) or _depends(other_place[1]))
             if other != action and not by_caps and not disjoint(tests, other_tests):
                 earlier = other_place[0].text.text.count("\n", 0, other_place[0].at) + 1
                 raise place[0].error("conflicting rules for %s: %s here, %s in line %d, and both "
@@ -275,7 +293,7 @@ def _depends(rule):
 
 
 def json_node(text):
-    """The document as Nodes.  Raises SandboxError."""
+    """Returns the document as Nodes.  Raises SandboxError."""
     node, at = _value(text, _SPACE.match(text.text, 0).end(), 0)
     at = _SPACE.match(text.text, at).end()
     if at != len(text.text):

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped system call policies as models with reasons, from the tables (`tables.py`): what tools ask for, and what
-the programs of `frozen_filters` were compiled from.
+"""Makes models with reasons of the shipped policies, from tables.py.
+
+The tools ask for these. The programs of shipped.py were compiled from them.
 """
 from ...syscalls.numbers import table as numbers
 from .shipped import ARCHES, NAMES
 
-# SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing.
+#: SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing.
 PRETEND = 0x00050000
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 
 
 def decisions(name, arch):
-    """{system call: (rule, reason)} by ascending number, for every call that the architecture has.
+    """Returns {system call: (rule, reason)} of a policy, by ascending number.
 
-    A rule is as in tables.py: an action (allow, kill, pretend, an errno name), or a tuple of (action, test, ...).
-    Raises ValueError for an unknown policy.
+    name: one of NAMES.
+    arch: "x86_64" or "aarch64".
+
+    It has every call that the architecture has. A rule is as in tables.py: an action (allow, kill,
+    pretend, an errno name), or a tuple of (action, test, ...). Raises ValueError for an unknown
+    policy.
     """
     from . import tables
     if name not in NAMES:
@@ -31,7 +36,10 @@ def decisions(name, arch):
 
 
 def groups(name, arch):
-    """[(rule, reason, [system call, ...])] in the order of the tables, by purpose: as `decisions`, to be read."""
+    """Returns [(rule, reason, [system call, ...])] by purpose, in the order of the tables.
+
+    Arguments and errors as `decisions`.
+    """
     from . import tables
     left, out = decisions(name, arch), []
     changed = _rules(tables.POLICIES[name])
@@ -45,7 +53,7 @@ def groups(name, arch):
 
 
 def policy(name, arch):
-    """The model of a policy (seccomp_bpf.Policy), from which `program` was compiled. Errors as `decisions`."""
+    """Returns the model of a policy, a seccomp_bpf.Policy.  Arguments and errors as `decisions`."""
     from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in decisions(name, arch).items()}
@@ -53,8 +61,11 @@ def policy(name, arch):
 
 
 def exported(name, arch):
-    """The program of a policy as `export` writes it: without what keeps RLIMIT_CORE, since elsewhere nothing sets it to 1.
-    Errors as `decisions`."""
+    """Returns the program of a policy as `export` writes it.
+
+    Without the rules that keep RLIMIT_CORE: outside of mrunc it is not 1. Arguments and errors as
+    `decisions`.
+    """
     from ... import seccomp_bpf
     from . import tables
     model, table, rows = policy(name, arch), numbers(arch), decisions(name, arch)
@@ -65,19 +76,19 @@ def exported(name, arch):
 
 
 def setid_policy(arch):
-    """The model of `frozen_filters.setid_program`."""
+    """Returns the model of `shipped.setid_program`."""
     from . import tables
     return _beside(tables.SET_ID, arch)
 
 
 def core_policy(arch):
-    """The model of `frozen_filters.core_program`."""
+    """Returns the model of `shipped.core_program`."""
     from . import tables
     return _beside(tables.CORE, arch)
 
 
 def _beside(rows, arch):
-    """A filter that lets everything pass but what its rows refuse."""
+    """Returns a filter that allows everything but what its rows refuse."""
     from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items()
@@ -88,7 +99,10 @@ def _beside(rows, arch):
 
 
 def _rules(rows):
-    """{system call: (rule, reason)}. ValueError for a name twice or one that no architecture has."""
+    """Returns {system call: (rule, reason)}.
+
+    Raises ValueError for a name with two rows, and for one that no architecture has.
+    """
     known = set().union(*(numbers(arch).NR for arch in ARCHES))
     rules = {}
     for rule, reason, names in rows:

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped system call policies as a launch takes them: bytes.  Nothing is compiled, nor is anything imported that could."""
+"""Returns the shipped system call policies as bytes.  Nothing is compiled for that."""
 
 NAMES = ("default", "strict", "process", "process-nosignal", "debug")
 ARCHES = ("x86_64", "aarch64")
-#: Filters that stand beside a policy.
+#: Filters that are added to a policy.
 BESIDE = ("setid", "core")
 
 
 def program(name, arch):
-    """The frozen filter of a policy, as the bytes of a struct sock_filter array.
+    """Returns a policy's filter, the bytes of a struct sock_filter array.
 
-    name: one of NAMES ("process-nosignal": `process` for kernels below Landlock ABI 6, where the filter must refuse
-    signals). arch: "x86_64" or "aarch64", as os.uname().machine says.
+    name: one of NAMES. "process-nosignal" is `process` below Landlock ABI 6, where the filter must
+        refuse signals.
+    arch: "x86_64" or "aarch64", as of os.uname().machine.
 
     Raises ValueError for an unknown name, KeyError for an architecture without filters.
     """
@@ -20,23 +21,27 @@ def program(name, arch):
 
 
 def digest(name, arch):
-    """The SHA-256 of a policy's program in hex, written down with it: computing it would cost a start 2 ms."""
+    """Returns the SHA-256 of a policy's program in hex.
+
+    It is written down with the program: computing it would cost a start 2 ms.
+    """
     return _table(name).DIGESTS[arch, name]
 
 
 def setid_program(arch):
-    """The frozen second filter for sandboxes that can write a host directory: refuses set-id mode bits.
+    """Returns the filter that refuses set-id mode bits, for sandboxes with writable host files.
 
-    It lets everything else through, so that it can stand beside any policy, also one from a file.
-    Raises KeyError for an architecture without filters.
+    It allows everything else, so it can be added to any policy, also one from a file. Raises
+    KeyError for an architecture without filters.
     """
     return _frozen("setid", arch)
 
 
 def core_program(arch):
-    """The frozen filter that keeps RLIMIT_CORE as it is, beside a policy that isn't a shipped one: those do so themselves.
+    """Returns the filter that keeps RLIMIT_CORE, for policies that are no shipped ones.
 
-    It lets everything else through. Raises KeyError for an architecture without filters.
+    The shipped ones do that themselves. It allows everything else. Raises KeyError for an
+    architecture without filters.
     """
     return _frozen("core", arch)
 
@@ -63,6 +68,6 @@ def _table(name):
 
 
 def digest_of(program):
-    """The name of a filter in results and tests: its SHA-256."""
+    """Returns a filter's name in results and tests: its SHA-256 in hex."""
     import hashlib  # 2 ms, and only plan and tests ask
     return hashlib.sha256(program).hexdigest()

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which system calls a sandboxed program may make, and why: the tables that the frozen filters are made from.
+"""Says which system calls a sandboxed program may make, and why.
 
-Not on the run path: `frozen_filters.program` takes the frozen bytes. After a change run .ci/freeze_filters.py.
+The shipped filters are made from these tables by .ci/freeze_filters.py. They are not on the run
+path: `shipped.program` takes the frozen bytes.
 
-A row is (rule, reason, names). A rule is an action, or a tuple of (action, test, ...) of which the first whose tests
-all hold decides; a test is (argument, operator, value) or (argument, operator, value, mask) on the low 32 bits, since
-every argument tested so is an int for the kernel, which drops the upper half; NULL and NOT_NULL test all of a pointer.
-Actions: allow, kill (the whole process), the name of the errno, or pretend: success is answered and nothing done.
+A row is (rule, reason, names). A rule is an action, or a tuple of (action, test, ...). The first
+whose tests all hold decides. A test is (argument, operator, value) or (argument, operator, value,
+mask), on the low 32 bits: every argument tested so is an int for the kernel, which drops the upper
+half. NULL and NOT_NULL test all of a pointer. Actions: allow, kill (the whole process), the name of
+the errno, or pretend: success is answered and nothing done.
 
-Why ENOSYS is an answer too: for a call that libc or the program can do without, "this kernel doesn't have it" makes
-them take the older way, where EPERM makes them give up. EPERM stands where the kernel itself says so to a process
+ENOSYS is the answer for a call that libc or the program can do without: they then take the older
+way, where EPERM would make them give up. EPERM stands where the kernel itself says so to a process
 without privilege. Calls without a row, future ones and x32 numbers get ENOSYS.
 
-The mount, pid, network and IPC namespaces hold without the filter; it only takes away kernel surface and what they
-leave open.
+The mount, pid, network and IPC namespaces hold without the filter. It only takes away kernel
+surface and what they leave open.
 """
 # linux/sched.h: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME lies in clone's
 # signal byte and is possible with unshare and clone3 only. Argument 0 on both architectures.
@@ -23,7 +25,7 @@ SOCK_STREAM, SOCK_SEQPACKET, SOCK_TYPE_MASK = 1, 5, 0xF  # linux/net.h
 O_ACCMODE, O_TRUNC = 0o3, 0o1000  # asm-generic/fcntl.h
 # linux/stat.h
 S_IFMT, S_IFIFO, S_IFSOCK, S_ISUID_ISGID = 0xF000, 0x1000, 0xC000, 0o6000
-# Asm-generic/fcntl.h O_CREAT, __O_TMPFILE: only then is there a mode.
+# asm-generic/fcntl.h O_CREAT, __O_TMPFILE: only with them is there a mode.
 O_CREAT_OR_TMPFILE = 0o100 | 0o20000000
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER = 1, 8  # linux/seccomp.h
 PRIO_PROCESS, IOPRIO_WHO_PROCESS = 0, 1  # linux/resource.h, linux/ioprio.h
@@ -41,13 +43,10 @@ PER_LINUX32, UNAME26, ADDR_NO_RANDOMIZE, PERSONALITY_QUERY = 0x8, 0x20000, 0x400
 IOCTLS = (
     ("terminals: modes, size, waiting bytes; isatty, stty, readline, curses", {
         0x5401: "TCGETS", 0x5402: "TCSETS", 0x5403: "TCSETSW", 0x5404: "TCSETSF",
-        0x5413: "TIOCGWINSZ",
-        0x5414: "TIOCSWINSZ", 0x5405: "TCGETA", 0x5406: "TCSETA", 0x5407: "TCSETAW",
-        0x5408: "TCSETAF",
-        0x5409: "TCSBRK", 0x540A: "TCXONC", 0x540B: "TCFLSH", 0x5411: "TIOCOUTQ",
-        0x5424: "TIOCGETD",
-        0x5425: "TCSBRKP", 0x802C542A: "TCGETS2", 0x402C542B: "TCSETS2", 0x402C542C: "TCSETSW2",
-        0x402C542D: "TCSETSF2"}),
+        0x5413: "TIOCGWINSZ", 0x5414: "TIOCSWINSZ", 0x5405: "TCGETA", 0x5406: "TCSETA",
+        0x5407: "TCSETAW", 0x5408: "TCSETAF", 0x5409: "TCSBRK", 0x540A: "TCXONC", 0x540B: "TCFLSH",
+        0x5411: "TIOCOUTQ", 0x5424: "TIOCGETD", 0x5425: "TCSBRKP", 0x802C542A: "TCGETS2",
+        0x402C542B: "TCSETS2", 0x402C542C: "TCSETSW2", 0x402C542D: "TCSETSF2"}),
     ("any descriptor: waiting bytes, and flags that fcntl sets as well; node, python, redis", {
         0x541B: "FIONREAD", 0x5421: "FIONBIO", 0x5450: "FIONCLEX", 0x5451: "FIOCLEX",
         0x5452: "FIOASYNC"}),
@@ -67,16 +66,12 @@ IOCTLS_EPERM = {0x5412: "TIOCSTI", 0x541C: "TIOCLINUX", 0x5423: "TIOCSETD"}
 SOL_SOCKET = 1
 _BOTH_WAYS = {
     2: "SO_REUSEADDR", 6: "SO_BROADCAST", 7: "SO_SNDBUF", 8: "SO_RCVBUF", 9: "SO_KEEPALIVE",
-    10: "SO_OOBINLINE",
-    13: "SO_LINGER", 15: "SO_REUSEPORT", 16: "SO_PASSCRED", 18: "SO_RCVLOWAT", 19: "SO_SNDLOWAT",
-    20: "SO_RCVTIMEO",
-    21: "SO_SNDTIMEO", 29: "SO_TIMESTAMP", 34: "SO_PASSSEC", 35: "SO_TIMESTAMPNS",
-    66: "SO_RCVTIMEO_NEW",
-    67: "SO_SNDTIMEO_NEW", 76: "SO_PASSPIDFD"}
+    10: "SO_OOBINLINE", 13: "SO_LINGER", 15: "SO_REUSEPORT", 16: "SO_PASSCRED", 18: "SO_RCVLOWAT",
+    19: "SO_SNDLOWAT", 20: "SO_RCVTIMEO", 21: "SO_SNDTIMEO", 29: "SO_TIMESTAMP", 34: "SO_PASSSEC",
+    35: "SO_TIMESTAMPNS", 66: "SO_RCVTIMEO_NEW", 67: "SO_SNDTIMEO_NEW", 76: "SO_PASSPIDFD"}
 _READ_ONLY = {
     3: "SO_TYPE", 4: "SO_ERROR", 17: "SO_PEERCRED", 28: "SO_PEERNAME", 30: "SO_ACCEPTCONN",
-    31: "SO_PEERSEC",
-    38: "SO_PROTOCOL", 39: "SO_DOMAIN", 59: "SO_PEERGROUPS", 77: "SO_PEERPIDFD"}
+    31: "SO_PEERSEC", 38: "SO_PROTOCOL", 39: "SO_DOMAIN", 59: "SO_PEERGROUPS", 77: "SO_PEERPIDFD"}
 #: {level: {option: name}} of what passes on local sockets; a policy with more families adds levels
 #: and options. Left out: classic and extended BPF (SO_ATTACH_*), SO_BINDTODEVICE, SO_MARK,
 #: SO_ZEROCOPY, SO_BUSY_POLL, SO_COOKIE (a counter of the whole host) and what only other families
@@ -88,10 +83,9 @@ MSG_OOB = 1  # linux/socket.h
 
 #: {command: name} of fcntl's that pass for any argument.
 FCNTL = {1: "F_GETFD", 2: "F_SETFD", 3: "F_GETFL", 4: "F_SETFL", 0x406: "F_DUPFD_CLOEXEC",
-         0: "F_DUPFD",
-         9: "F_GETOWN", 10: "F_SETSIG", 11: "F_GETSIG", 0x403: "F_DUPFD_QUERY",
-         0x404: "F_CREATED_QUERY",
-         0x407: "F_SETPIPE_SZ", 0x408: "F_GETPIPE_SZ", 0x409: "F_ADD_SEALS", 0x40A: "F_GET_SEALS"}
+         0: "F_DUPFD", 9: "F_GETOWN", 10: "F_SETSIG", 11: "F_GETSIG", 0x403: "F_DUPFD_QUERY",
+         0x404: "F_CREATED_QUERY", 0x407: "F_SETPIPE_SZ", 0x408: "F_GETPIPE_SZ",
+         0x409: "F_ADD_SEALS", 0x40A: "F_GET_SEALS"}
 #: Record locks: the kernel's memory for them is charged to nobody (fs/locks.c, SLAB_PANIC alone).
 FCNTL_LOCKS = {5: "F_GETLK", 6: "F_SETLK", 7: "F_SETLKW", 0x24: "F_OFD_GETLK", 0x25: "F_OFD_SETLK",
                0x26: "F_OFD_SETLKW"}
@@ -120,20 +114,26 @@ RLIMIT_CORE = 4  # asm-generic/resource.h
 
 
 def _mode(argument):
-    """mknod's types that the kernel lets anybody make: regular files (type 0 or 8), FIFOs, sockets."""
+    """Allows mknod's types that the kernel lets everybody make: files, FIFOs, sockets.
+
+    A regular file has type 0 or 8.
+    """
     return (("allow", (argument, "&==", 0, S_IFMT & ~0x8000)),
             ("allow", (argument, "&==", S_IFIFO, S_IFMT)),
             ("allow", (argument, "&==", S_IFSOCK, S_IFMT)), ("EPERM",))
 
 
 def _personality(*more):
-    """Query, PER_LINUX, PER_LINUX32, the latter two also with UNAME26 (docker's five values), and `more` bits."""
+    """Allows docker's five values of personality(2), and `more` bits.
+
+    They are the query, and PER_LINUX and PER_LINUX32, each also with UNAME26.
+    """
     bits = 0xFFFFFFFF & ~(PER_LINUX32 | UNAME26 | sum(more))
     return (("allow", (0, "&==", 0, bits)), ("allow", (0, "==", PERSONALITY_QUERY)), ("EPERM",))
 
 
 def _any(action, argument, values):
-    """Entries of a rule, one for each value; the compiler joins neighbours."""
+    """Returns entries of a rule, one for each value; the compiler joins neighbours."""
     return tuple((action, (argument, "==", value)) for value in values)
 
 
@@ -146,7 +146,10 @@ IOCTL = sum([_any("allow", 1, requests) for _, requests in IOCTLS],
 
 
 def _options(levels):
-    """What passes of {level: options}.  Other levels: what a local socket says (net/core/sock.c sock_no_setsockopt)."""
+    """Allows {level: options}.  Other levels get a local socket's answer.
+
+    net/core/sock.c, sock_no_setsockopt
+    """
     last = max(levels)
     rule = tuple(("allow", (1, "==", level), (2, "==", option))
                  for level in sorted(levels) if level != last for option in levels[level])
@@ -156,7 +159,7 @@ def _options(levels):
 
 
 def _no_urgent(flags):
-    """The answer is that of a kernel without CONFIG_AF_UNIX_OOB; net/unix/af_unix.c"""
+    """Answers as a kernel without CONFIG_AF_UNIX_OOB.  net/unix/af_unix.c"""
     return ("EOPNOTSUPP", (flags, "&==", MSG_OOB, MSG_OOB)), ("allow",)
 
 
@@ -175,7 +178,10 @@ _STARVED = "not pid 1, which must get the processor to end the sandbox; not grou
 
 
 def _one_process(which):
-    """`which` is the value that says: one process, or thread, by its number."""
+    """Allows one process or thread, by its number, but not pid 1.
+
+    which: the value that says so.
+    """
     return ("EPERM", (0, "!=", which)), ("EPERM", (1, "==", 1)), ("allow",)
 
 
@@ -197,31 +203,27 @@ DEFAULT = (
     # Files
     ("allow", "file descriptor I/O",
      "read write readv writev pread64 pwrite64 preadv pwritev preadv2 pwritev2 lseek close "
-     "close_range dup dup2 dup3"
-     " flock pipe pipe2 sendfile splice tee copy_file_range"),
+     "close_range dup dup2 dup3 flock pipe pipe2 sendfile splice tee copy_file_range"),
     (_COMMANDS + _any("allow", 1, _LOCKS) + _OWNER + _UNKNOWN,
      "by command; no leases, no dnotify, and no signals to pid 1",
      "fcntl"),
     ("allow", "opening and looking at files; the mount namespace decides which are reachable",
      "open openat openat2 creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat "
-     "faccessat2 readlink"
-     " readlinkat getdents getdents64 getcwd chdir fchdir"),
+     "faccessat2 readlink readlinkat getdents getdents64 getcwd chdir fchdir"),
     ("allow", "changing the tree that the sandbox can write",
      "truncate ftruncate fallocate rename renameat renameat2 mkdir mkdirat rmdir link linkat "
-     "symlink symlinkat unlink"
-     " unlinkat umask utime utimes futimesat utimensat"),
+     "symlink symlinkat unlink unlinkat umask utime utimes futimesat utimensat"),
     ("allow", "ownership and modes; the kernel's checks apply and every mount is nosuid",
      "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat"),
     (_mode(1),
-     "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a whiteout",
-     "mknod"),
+     "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a "
+     "whiteout", "mknod"),
     (_mode(2),
-     "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a whiteout",
-     "mknodat"),
+     "mkfifo needs it; no devices, and no character device 0:0, which overlayfs reads as a "
+     "whiteout", "mknodat"),
     ("allow", "extended attributes (tar, cp -a, rsync); the *at forms are the same operation",
      "setxattr lsetxattr fsetxattr setxattrat getxattr lgetxattr fgetxattr getxattrat listxattr "
-     "llistxattr flistxattr"
-     " listxattrat removexattr lremovexattr fremovexattr removexattrat"),
+     "llistxattr flistxattr listxattrat removexattr lremovexattr fremovexattr removexattrat"),
     ("allow", "durability and read-ahead hints",
      "fsync fdatasync sync syncfs sync_file_range readahead fadvise64"),
     ("allow", "file watching (editors, node, build tools)",
@@ -229,9 +231,8 @@ DEFAULT = (
     ("allow", "native AIO (InnoDB, nginx, dd)",
      "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
     (IOCTL, "by request: file systems, sockets and devices have hundreds; some change a file "
-            "through a "
-     "read-only descriptor; TIOCSTI and TIOCLINUX type into the terminal (CVE-2017-5226, "
-     "CVE-2023-28100), TIOCSETD loads line disciplines", "ioctl"),
+            "through a read-only descriptor; TIOCSTI and TIOCLINUX type into the terminal "
+            "(CVE-2017-5226, CVE-2023-28100), TIOCSETD loads line disciplines", "ioctl"),
 
     # Memory
     ("allow", "loader, allocators, JITs; executable pages too: node and java need them",
@@ -274,36 +275,34 @@ DEFAULT = (
      "pidfd_send_signal"),
     ("allow", "asking about scheduling",
      "sched_yield sched_getparam sched_getscheduler sched_getattr sched_getaffinity "
-     "sched_get_priority_max"
-     " sched_get_priority_min sched_rr_get_interval"),
+     "sched_get_priority_max sched_get_priority_min sched_rr_get_interval"),
     (_NOT_PID_1,
      "scheduling of the sandbox's own; raising priority needs a capability; " + _STARVED,
      "sched_setparam sched_setscheduler sched_setattr sched_setaffinity"),
     ("allow", "identity and job control",
      "getpid getppid gettid getuid geteuid getresuid getgid getegid getresgid getgroups getpgid "
-     "getpgrp getsid"
-     " setpgid setsid"),
+     "getpgrp getsid setpgid setsid"),
     ("allow",
      "the kernel's credential checks and no_new_privs apply; package tools and daemons drop "
      "privileges so",
-     "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capget capset"),
+     "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capget "
+     "capset"),
     (_any("EINVAL", 0, [option for option, _, _ in PRCTL_REFUSED]) + (("allow",),),
      "names, dumpable, VMA names; the kernel's checks apply; no core scheduling, which takes a "
-     "process number, and no merging"
-     " of pages with others' (KSM): as a kernel without them", "prctl"),
+     "process number, and no merging of pages with others' (KSM): as a kernel without them",
+     "prctl"),
     ((("EPERM", (0, "==", SECCOMP_SET_MODE_FILTER),
        (1, "&==", SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAG_NEW_LISTENER)), ("allow",)),
      "can only restrict further; no listener: the filter chain has room for one, and a supervisor "
-     "inside could answer"
-     " calls in its children's name", "seccomp"),
+     "inside could answer calls in its children's name", "seccomp"),
     ("allow", "can only restrict further (nested sandboxes)",
      "landlock_create_ruleset landlock_add_rule landlock_restrict_self"),
     (_personality(),
      "32-bit and 2.6 personalities; no bit that weakens address randomisation or memory protection",
      "personality"),
     ("allow",
-     "only the kernel's own trampolines call them; older kernels kill a probed process when refused",
-     "uretprobe uprobe"),
+     "only the kernel's own trampolines call them; older kernels kill a probed process when "
+     "refused", "uretprobe uprobe"),
 
     # Time, events, limits
     ("allow", "clocks and sleeping",
@@ -316,8 +315,8 @@ DEFAULT = (
      "timer_delete"),
     ("allow", "event loops",
      "poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait "
-     "epoll_pwait2 eventfd"
-     " eventfd2 signalfd signalfd4 timerfd_create timerfd_settime timerfd_gettime"),
+     "epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime "
+     "timerfd_gettime"),
     ("allow", "limits and accounting; raising needs a capability",
      "uname sysinfo times getcpu getrusage getrlimit getpriority ioprio_get"),
     ((_CORE, ("allow",)), "own limits; raising needs a capability; " + _NO_DUMPS, "setrlimit"),
@@ -330,8 +329,8 @@ DEFAULT = (
     ("allow", "random numbers (node aborts without)", "getrandom"),
 
     # Sockets and IPC
-    (UNIX_ONLY, "local sockets only: there is no network, and each further family is attack surface"
-     " (AF_ALG: CVE-2026-31431)", "socket socketpair"),
+    (UNIX_ONLY, "local sockets only: there is no network, and each further family is attack "
+                "surface (AF_ALG: CVE-2026-31431)", "socket socketpair"),
     ("allow", "work only on sockets that the socket rule let through, or that were passed in",
      "connect accept accept4 bind listen getsockname getpeername shutdown"),
     (_no_urgent(3),
@@ -351,8 +350,7 @@ DEFAULT = (
     # Refused
     ("ENOSYS",
      "POSIX message queues, as a kernel built without them: their file system has no place in the "
-     "tree, so Landlock"
-     " refuses mq_open anyway",
+     "tree, so Landlock refuses mq_open anyway",
      "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr"),
     ("EPERM", "mount family: changes the tree that the sandbox consists of",
      "mount umount2 pivot_root chroot"),
@@ -375,10 +373,8 @@ DEFAULT = (
     ("EPERM", "notification for whole file systems", "fanotify_init fanotify_mark"),
     ("EPERM", "needs privilege in the initial namespace; EPERM as the kernel would say",
      "acct adjtimex clock_adjtime clock_settime settimeofday delete_module finit_module "
-     "init_module ioperm iopl"
-     " kexec_file_load kexec_load lookup_dcookie quotactl quotactl_fd reboot setdomainname "
-     "sethostname swapoff swapon"
-     " syslog vhangup"),
+     "init_module ioperm iopl kexec_file_load kexec_load lookup_dcookie quotactl quotactl_fd "
+     "reboot setdomainname sethostname swapoff swapon syslog vhangup"),
     ("ENOSYS", "NUMA; libnuma then assumes a machine without it",
      "mbind get_mempolicy set_mempolicy set_mempolicy_home_node migrate_pages move_pages"),
     ("ENOSYS", "maps user pages into pipes (a history of bugs); callers fall back to write",
@@ -389,13 +385,12 @@ DEFAULT = (
      "futex_wake futex_wait futex_requeue"),
     ("ENOSYS", "no common caller yet; a new call stays out until there is one",
      "cachestat file_getattr file_setattr listns lsm_get_self_attr lsm_set_self_attr "
-     "lsm_list_modules"
-     " rseq_slice_yield fchroot"),
+     "lsm_list_modules rseq_slice_yield fchroot"),
     ("ENOSYS", "deprecated since Linux 3.16", "remap_file_pages"),
     ("ENOSYS", "obsolete or never implemented; the kernel's own answer or close to it",
      "_sysctl afs_syscall create_module epoll_ctl_old epoll_wait_old get_kernel_syms "
-     "get_thread_area getpmsg nfsservctl"
-     " putpmsg query_module security set_thread_area sysfs tuxcall uselib ustat vserver"),
+     "get_thread_area getpmsg nfsservctl putpmsg query_module security set_thread_area sysfs "
+     "tuxcall uselib ustat vserver"),
 )
 
 _SET_ID = "set-id files; nothing in a sandbox needs to make one"
@@ -405,7 +400,7 @@ def _no_set_id(argument):
     return (("allow", (argument, "&==", 0, S_ISUID_ISGID)), ("EPERM",))
 
 
-# --harden: less surface for programs that are known to do without, and no second try for the calls of exploits
+# --harden: less surface, for programs that need no more, and no second try after a call of exploits
 STRICT = (
     ("ENOSYS", "native AIO: only databases use it",
      "io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents"),
@@ -415,8 +410,8 @@ STRICT = (
      "no record locks: the kernel's memory for them is charged to nobody; flock takes one for each "
      "open file at most", "fcntl"),
     ("ENOSYS",
-     "names of files that others open in what is shown: the host's programs in /usr, by their names",
-     "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
+     "names of files that others open in what is shown: the host's programs in /usr, by their "
+     "names", "inotify_init inotify_init1 inotify_add_watch inotify_rm_watch"),
     (_no_set_id(1), _SET_ID, "chmod fchmod"),
     (_no_set_id(2), _SET_ID, "fchmodat fchmodat2"),
     ("EPERM", "no disguises at all", "personality"),
@@ -432,8 +427,8 @@ STRICT = (
      "ptrace"),
 )
 
-_NO_MODE_3 = "as by default, but not without a right to read or write: Landlock has no name for such a descriptor, which" \
-    " serves for attributes, leases and ioctls"
+_NO_MODE_3 = "as by default, but not without a right to read or write: Landlock has no name for " \
+             "such a descriptor, which serves for attributes, leases and ioctls"
 
 
 def _some_right(flags, *more):
@@ -445,7 +440,8 @@ def _no_truncation(flags):
     return _some_right(flags, ("EPERM", (flags, "&==", O_TRUNC, O_TRUNC | O_ACCMODE)))
 
 
-_OWN_ONLY = "own threads only: this tier has no pid namespace, and the host's processes of the same user are in reach"
+_OWN_ONLY = "own threads only: this tier has no pid namespace, and the host's processes of the " \
+            "same user are in reach"
 
 # --tier process: no namespaces, so the filter has to refuse what Landlock doesn't mediate
 _PROCESS = (
@@ -461,7 +457,8 @@ _PROCESS = (
      "the host's sockets and their abstract names; an inherited one keeps the peer that it has",
      "connect bind"),
     ("EPERM", "modes, owners and times of the host's files: Landlock doesn't mediate them",
-     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat"),
+     "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat "
+     "utimensat"),
     ("EPERM", "extended attributes of the host's files: Landlock doesn't mediate them",
      "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat"),
     ("ENOTSUP",
@@ -531,8 +528,7 @@ SET_ID = (
     ("ENOSYS", _HIDDEN, "openat2"),
     ("ENOSYS", "before Linux 6.6 not there either; libc falls back to fchmodat", "fchmodat2"),
     ("ENOSYS", "opens and makes files where no filter can see the mode",
-     "io_uring_setup io_uring_enter"
-     " io_uring_register"),
+     "io_uring_setup io_uring_enter io_uring_register"),
 )
 
 # The filter beside a policy of the user's own, and while one is learned: the shipped ones have

@@ -841,7 +841,7 @@ told("unsafe_without='caps' in the process tier", None, unsafe_without="caps", t
 told("seccomp_add='clon3'", None, seccomp_add="clon3")
 with open("policy", "w") as out:
     out.write("@denylist\\nrecvmsg: return EPERM\\nwrite: return EPERM\\nprctl: return EPERM\\n")
-told("./policy", "the file can stay as it is, mrunc adds, for the program as well, what you name: "
+told("./policy", "the file can stay as it is; mrunc allows these calls, to the program too, with: "
      "seccomp_add=['write', 'recvmsg', 'prctl: arg0 == 4']", seccomp="policy")
 for code, advice, options in (("sleep 100", "allow more with timeout", {"timeout": 0.1, "grace": 0}),
                               ("yes", "allow more with max_output", {"max_output": 1000, "stdout": subprocess.PIPE}),
