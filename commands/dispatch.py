@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the verb of a command line; imports nothing before it knows which one."""
+"""Runs the verb of a command line; imports it when it knows which one."""
 import os
 import sys
+
+from ..sandbox.caller import program_name
+from ..sandbox.errors import nearest, SandboxError, usage
 
 #: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
 NO_OUTPUT = (5, 11, 27, 28, 122)
@@ -20,31 +23,34 @@ def main(argv, leave=False):
 
 
 def _run(argv):
-    from ..sandbox.errors import SandboxError
     try:
         _fill_standard_descriptors()
         return _dispatch(argv)
-    except SandboxError as error:
-        from .output import complain
-        complain(error)
-        return error.status
-    except KeyboardInterrupt:  # before run has taken over the signals nothing has been started
-        from .output import say
-        say("interrupted")
-        return 130
     except BrokenPipeError:
         # The reader of our output has gone. The interpreter must not flush at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
-    except OSError as error:
-        from .output import say
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(error)
+
+
+def _failed(error):
+    """Says what an exception means.  Returns the exit status."""
+    from . import output
+    if isinstance(error, SandboxError):
+        output.complain(error)
+        return error.status
+    if isinstance(error, KeyboardInterrupt):  # run takes over the signals before it starts anything
+        output.say("interrupted")
+        return 130
+    if isinstance(error, OSError):
         stage = "output" if error.errno in NO_OUTPUT else "start"
-        say("%s: %s" % (stage, ": ".join(str(part) for part in (error.filename, error.strerror) if part)))
+        parts = [str(part) for part in (error.filename, error.strerror) if part]
+        output.say("%s: %s" % (stage, ": ".join(parts)))
         return 125
-    except Exception as error:  # a bug of ours; exit status 1 would read as the program's own
-        from .output import say
-        say("internal error: %s: %s" % (type(error).__name__, error))
-        return 125
+    # A bug of ours.  Exit status 1 would read as the program's own.
+    output.say("internal error: %s: %s" % (type(error).__name__, error))
+    return 125
 
 
 def _leave(status):
@@ -66,12 +72,9 @@ def _dispatch(argv):
     if verb in ("--help", "-h", "help", "--version", "--man", "--completion"):
         from .manual import manual
         return manual.main(argv)
-    if verb == "run":
+    if verb in ("run", "shell"):
         from .run import run
-        return run.main(argv[1:])
-    if verb == "shell":
-        from .run import run
-        return run.shell(argv[1:])
+        return run.main(argv[1:]) if verb == "run" else run.shell(argv[1:])
     if verb == "doctor":
         from .doctor import doctor
         return doctor.main(argv[1:])
@@ -87,8 +90,6 @@ def _dispatch(argv):
     if verb == "report":
         from .report import report
         return report.main(argv[1:])
-    from ..sandbox.caller import program_name
-    from ..sandbox.errors import nearest, usage
     from .help import VERBS
     if verb.startswith("-"):
         raise usage("%s before the verb" % verb, "options follow it", "%s run [options] -- CMD" % program_name())
@@ -98,7 +99,6 @@ def _dispatch(argv):
 
 def _fill_standard_descriptors():
     """A closed 0, 1 or 2 would be given to the next file that is opened, and so to the workload."""
-    from ..sandbox.errors import usage
     for fd in (0, 1, 2):
         try:
             if os.fstat(fd).st_mode & 0o170000 == 0o040000:

@@ -17,8 +17,9 @@ class LedgerFile(OutputFile):
 
     REFUSED = "is written while the program runs, and lies in a directory that it is shown (%s)"
 
-    def __init__(self, path, places, follow_links=False):
-        """As OutputFile."""
+    def __init__(self, path, plan):
+        """path: as of OutputFile; plan: the Plan of the run."""
+        places, follow_links = shown.directories(plan), plan.spec.follow_links
         OutputFile.__init__(self, "--ledger", path, places, follow_links)
         self.stream = Stream(self.fd if self.draft is None else self.draft.begin(), self.publish)
 

@@ -115,3 +115,8 @@ def _pieces(content, indent):
             comma = ",%s%s" % (inner, " " * indent)
         yield "[]" if comma.startswith("[") else inner + "]"
     yield "\n}\n"
+
+
+def of_run(option, path, plan):
+    """Returns an OutputFile that lies in no directory which a Plan's program can write."""
+    return OutputFile(option, path, shown.writable(plan), plan.spec.follow_links)

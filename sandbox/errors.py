@@ -64,6 +64,12 @@ def nearest(word, names):
     return " (did you mean %s?)" % close[0] if close else ""
 
 
+def remedies():
+    """Returns the module sandbox.remedies.  Only a failure needs it: its import takes 0.3 ms."""
+    from . import remedies as module
+    return module
+
+
 class stage:
     """Turns an OSError in a `with` block into a SandboxError of one step of the supervisor.
 
@@ -86,6 +92,5 @@ class stage:
         what = error.filename if isinstance(error.filename, (str, bytes)) else self.what
         remedy = None
         if error.errno == ENOSYS:
-            from . import remedies
-            remedy = remedies.line("kernel-old")
+            remedy = remedies().line("kernel-old")
         raise SandboxError(self.name, fsdecode(what), error.errno, error.strerror, remedy)

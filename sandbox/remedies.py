@@ -11,7 +11,7 @@ is a file to write: its path, then its lines.
 import os
 import sys
 
-from . import vantage
+from . import caller, vantage
 
 
 def profile(name, path):
@@ -268,13 +268,11 @@ def describe(kind):
 def door():
     """Returns mrunc.py's path, quoted for a shell."""
     import shlex
-    from .caller import door
-    return shlex.quote(door())
+    return shlex.quote(caller.door())
 
 
 def _words():
     import shlex
-    from .caller import folder, library, option, program_name
     modules = (vantage.read("/sys/kernel/security/lsm") or "yama").split(",")
     try:
         binary = os.readlink("/proc/self/exe")
@@ -282,11 +280,11 @@ def _words():
         binary = os.path.realpath(sys.executable or "/usr/bin/python3")
     return {"units": "/etc/systemd/system/user@.service.d", "python": shlex.quote(binary),
             "binary": binary, "door": door(),
-            "start": "python3 YOUR-PROGRAM" if library() else program_name() + " run",
-            "folder": shlex.quote(folder()), "tmpfs": option("tmpfs", "DST=SIZE"),
-            "copy": option("copy"), "lsm": ",".join(["landlock"] +
+            "start": "python3 YOUR-PROGRAM" if caller.library() else caller.program_name() + " run",
+            "folder": shlex.quote(caller.folder()), "tmpfs": caller.option("tmpfs", "DST=SIZE"),
+            "copy": caller.option("copy"), "lsm": ",".join(["landlock"] +
                             [name for name in modules if name not in ("capability", "landlock")]),
-            "as_owner": "" if os.access(folder(), os.W_OK) else "sudo "}
+            "as_owner": "" if os.access(caller.folder(), os.W_OK) else "sudo "}
 
 
 def _fill(text, words):

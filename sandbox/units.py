@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads and writes sizes and times as people write them."""
 from .errors import usage
+from .caller import option
 
 SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -8,7 +9,6 @@ LONGEST = 10 * 365 * 86400.0
 
 
 def _wrong(name, value, reason):
-    from .caller import option
     return usage(option(name, value), reason)
 
 

@@ -67,6 +67,7 @@ _prlimit64 = bind("prlimit64", c_int, c_int, c_pointer, c_pointer)
 _getrusage = bind("getrusage", c_int, c_pointer)
 _ioctl = bind("ioctl", c_int, c_ulong, c_pointer)
 _process_vm_readv = bind("process_vm_readv", c_int, c_pointer, c_ulong, c_pointer, c_ulong, c_ulong)
+_splice = bind("splice", c_int, c_pointer, c_int, c_pointer, c_size, c_uint)
 _wait4 = bind("wait4", c_int, c_pointer, c_int, c_pointer)
 #: Names of limits, in the order of their numbers.  asm-generic/resource.h
 LIMITS = ("cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
@@ -77,6 +78,7 @@ _ENDED = struct.Struct("=i4x4q14q")
 PIDFD_GET_INFO, PIDFD_INFO_EXIT = 0xC040FF0B, 8  # linux/pidfd.h
 #: struct pidfd_info: mask first, exit_code last.  linux/pidfd.h
 _PIDFD_INFO = struct.Struct("=Q52xi")
+SPLICE_F_MOVE, SPLICE_F_NONBLOCK = 1, 2
 PAGE = 4096
 _IOVEC = struct.Struct("=QQ").pack_into
 
@@ -495,3 +497,15 @@ class Reader:
         own, other = self._at
         count = _process_vm_readv(pid, own, 1, other, 1, 0)
         return bytes(memoryview(self._page.room)[:count])
+
+
+def splice(source, sink, size):
+    """Moves up to `size` bytes and returns how many; 0 at the source's end.  splice(2)
+
+    source, sink: descriptors; one of the two is a pipe.
+
+    It never waits for a pipe. Raises OSError: BlockingIOError if the source is empty or the sink
+    full; EINVAL for a file with O_APPEND, or a file system without splice; EPIPE if the sink has no
+    reader.
+    """
+    return _splice(source, None, sink, None, size, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)

@@ -5,6 +5,8 @@ from ...sandbox.errors import usage
 from .. import help
 from ..options import Option, parse
 from ..output import escaped, write
+from .finding import MISSING, OK, WEAK
+from . import examine
 
 GROUP = "Options of doctor"
 OPTIONS = (
@@ -31,7 +33,6 @@ def main(argv):
         return 0
     if words:
         raise usage("doctor takes no word: %s" % words[0], remedy="%s doctor --help" % program_name())
-    from . import examine
     report = examine.examine()
     if values.get("json"):
         import json
@@ -43,7 +44,6 @@ def main(argv):
 
 def lines(report, verbose=False):
     """The report for people."""
-    from .finding import MISSING, OK, WEAK
     host = report["host"]
     yield report["line"]
     yield "%s, Linux %s %s, %s, mrunc %s" % (host["system"], host["kernel"], host["machine"],

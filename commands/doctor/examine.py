@@ -10,6 +10,7 @@ from ...sandbox import remedies
 from ...sandbox.vantage import os_release
 from . import host
 from .finding import MISSING, Examination
+from ...sandbox.version import __version__ as version
 
 SCHEMA = 1
 
@@ -20,7 +21,6 @@ def examine():
     tier: the strongest tier that ran, or None; line: that in words; tiers: {name: {runs, reason, remedy, without}};
     inside: what mrunc itself runs in, or None; host: {}; findings: [{name, state, evidence, without, remedy}].
     """
-    from ...sandbox.version import __version__ as version
     examination = Examination()
     examination.run(host.CHECKS)
     tiers = {}
@@ -31,10 +31,8 @@ def examine():
                          "remedy": missing[0].remedy and missing[0].remedy.line()}
     else:
         from . import cgroup, tries  # need ctypes and a known machine
-        from ...sandbox.tiers import NAMES
         examination.run(tries.CHECKS + cgroup.CHECKS)
-        for name in NAMES:
-            tiers[name] = tries.tier(name)
+        tiers = tries.tiers()
     best = [name for name in tiers if tiers[name]["runs"]][:1]
     tier = best[0] if best else None
     return {"schema": SCHEMA, "version": version, "tier": tier, "line": _line(tier, tiers, examination.seen), "tiers": tiers,

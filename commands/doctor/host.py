@@ -8,13 +8,13 @@ from ...sandbox import remedies
 from ...sandbox.caller import folder
 from .finding import MISSING, OK, WEAK
 from ...sandbox.vantage import apparmor_profile, read, sysctl
+from ...sandbox.seccomp.shipped import ARCHES
 
 NOTHING_RUNS = "nothing runs"
 
 
 def machine(exam):
     """An architecture without a filter ends the examination."""
-    from ...sandbox.seccomp.shipped import ARCHES
     system = os.uname()
     name = system.machine
     bits = 64 if sys.maxsize > 1 << 32 else 32

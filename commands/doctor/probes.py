@@ -11,6 +11,9 @@ from ...sandbox.host.kernel import Features
 from ...sandbox.tree.mounting import Tree, joined, new_root, stand_in, taken
 from ...sandbox.tree.operations import Devpts, Proc, Root
 from .throwaway import in_namespaces
+from ...sandbox import init
+from ...sandbox.launch import idmap, run as launch
+from ...sandbox.plan.spec import Spec
 
 ENOSYS, EACCES = 38, 13
 ALLOW = 0x7fff0000
@@ -182,7 +185,6 @@ def landlock_domain():
 
 def program_in_memory():
     """The init's image as a sealed memfd, executed as far as the kernel's check."""
-    from ...sandbox import init
     fd = process.sealed_program(init.IMAGE[libc.ARCH])
     if not os.access("/proc/self/fd/%d" % fd, os.X_OK):
         raise OSError(EACCES, os.strerror(EACCES), "execveat")
@@ -200,7 +202,6 @@ def pidfd():
 
 def host_id():
     """Root's id for a sandbox, taken and given back; None for a caller that is served like a user."""
-    from ...sandbox.launch import idmap
     ranges = idmap.candidates(idmap.wanted_range(os.environ), idmap.read_map("/proc/self/uid_map"),
                               idmap.read_map("/proc/self/gid_map"))
     if not ranges:
@@ -212,6 +213,4 @@ def host_id():
 
 def run(tier, argv):
     """A real run in a tier; returns its Result as a dict.  Raises SandboxError."""
-    from ...sandbox.launch import run as launch
-    from ...sandbox.plan.spec import Spec
     return launch.launch(launch.prepare(Spec(argv, tier=tier))).as_dict()

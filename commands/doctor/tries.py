@@ -7,6 +7,7 @@ from ...sandbox import remedies
 from .finding import MISSING, OK, WEAK
 from ...sandbox.host.kernel import CALLS, TABLE, feature
 from ...sandbox.plan.plan import NAMESPACES
+from ...sandbox.tiers import NAMES
 from .throwaway import attempt
 from ...sandbox.vantage import mounts, sysctl
 from ...syscalls.process import CLONE_NEWTIME
@@ -178,6 +179,11 @@ CHECKS = (
     in_userns("overlay", probes.overlay, cause="overlay", state=WEAK, without="no --overlay"),
     seccomp, seccomp_notify, landlock, memfd, pidfd, host_ids,
 )
+
+
+def tiers():
+    """Returns {name of a tier: what `tier` says of it}."""
+    return {name: tier(name) for name in NAMES}
 
 
 def tier(name):

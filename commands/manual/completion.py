@@ -4,16 +4,11 @@ from ...sandbox.controls import BEST_EFFORT, CONTROLS, having
 from ...sandbox.seccomp.shipped import ARCHES, NAMES
 from ...sandbox.plan.values import RLIMITS
 from ...sandbox import tiers
-from ..doctor import doctor
-from ..policy import policy
-from ..report import report
-from ..rootfs import rootfs
-from ..selftest import selftest
 from ..help import VERBS
 from ..options import OPTIONS
+from .man import OTHERS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
-OTHERS = (("doctor", doctor), ("selftest", selftest), ("policy", policy), ("rootfs", rootfs), ("report", report))
 #: dest -> the words that its value may be; `files` stands for what lies on the host.
 WORDS = {"tier": tiers.NAMES, "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
          "best_effort": BEST_EFFORT, "unsafe_without": having("removable"),
@@ -114,9 +109,9 @@ def bash():
     table = shown(OPTIONS)
     cases = _BASH_RUN % {"valued": "|".join(_names(_valued(table)).split()), "values": _bash_values(table, 12),
                          "names": _names(table)}
-    for verb, module in OTHERS:
+    for verb, module in OTHERS.items():
         cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8),
-                                "more": "-f " if module.ACTIONS or module is report else "",
+                                "more": "-f " if module.ACTIONS or verb == "report" else "",
                                 "names": " ".join(actions(module) + [_names(module.OPTIONS)])}
     return _BASH % {"verbs": " ".join(VERBS), "cases": cases, "programs": " ".join(PROGRAMS)}
 
@@ -180,9 +175,9 @@ def zsh():
     verbs = "".join("        '%s:%s'\n" % (verb, _quoted(VERBS[verb], ":\\")) for verb in VERBS)
     cases = _zsh_case("run", OPTIONS, ["'(-)1:command:_command_names -e'", "'*::argument:_normal'"])
     cases += _zsh_case("shell", OPTIONS, [])
-    for verb, module in OTHERS:
+    for verb, module in OTHERS.items():
         more = ["'1:action:(%s)'" % " ".join(actions(module)), "'*:file:_files'"] if module.ACTIONS else []
-        more += ["'1:result:_files'"] if module is report else []
+        more += ["'1:result:_files'"] if verb == "report" else []
         cases += _zsh_case(verb, module.OPTIONS, more)
     both = "".join("_mrunc_%s() { _alternative 'names:name:(%s)' 'files:file:_files' }\n" % (
         option.dest, " ".join(word for word in words(option) if word != "files"))

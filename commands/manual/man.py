@@ -10,6 +10,9 @@ from ..report import report
 from ..rootfs import rootfs
 from ..selftest import selftest
 
+#: {verb: its module}, without run and shell.
+OTHERS = {"doctor": doctor, "selftest": selftest, "policy": policy, "rootfs": rootfs,
+          "report": report}
 ENVIRONMENT = (
     ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
                                    "2000000000 to 2000065535"),

@@ -4,6 +4,7 @@ from ...sandbox.caller import program_name
 from ...sandbox.errors import usage
 from ..help import SUMMARY, VERBS
 from ..output import write
+from . import version
 
 
 def main(argv):
@@ -13,7 +14,6 @@ def main(argv):
     """
     word = argv[0] if argv else "--help"
     if word == "--version":
-        from . import version
         write(1, version.text())
     elif word == "--man":
         if argv[1:] not in ([], ["mrunc"], ["mrunc-policy"]):
@@ -37,14 +37,8 @@ def help_of(verb):
     if verb in ("run", "shell"):
         from ..run import run
         return run.help_text(verb)
-    from ..doctor import doctor
-    from ..policy import policy
-    from ..report import report
-    from ..rootfs import rootfs
-    from ..selftest import selftest
-    verbs = {"doctor": doctor, "policy": policy, "report": report, "rootfs": rootfs,
-             "selftest": selftest}
-    return verbs[verb].help_text()
+    from . import man
+    return man.OTHERS[verb].help_text()
 
 
 def overview():

@@ -9,6 +9,7 @@ from ...sandbox.result.reasons import REASONS
 from . import charts
 from ..output import escaped
 from .style import STYLE
+from ...sandbox.version import __version__
 
 #: Of each list so many rows are shown; the file has all.
 MOST = 1000
@@ -21,7 +22,7 @@ def page(result):
     parts = [_head(title), "<body><main>", _hero(result), _tiles(result), _techniques(result), _charts(result),
              _processes(result), _refused(result), _changes(result), _receipt(result), _notes(result),
              "<footer>Written by mrunc %s from the result of a run. Names, arguments and paths come from the program; signs "
-             'that a reader could not see are written as <i class="esc">\\x1b</i>.</footer>' % show(_version()),
+             'that a reader could not see are written as <i class="esc">\\x1b</i>.</footer>' % show(__version__),
              "</main></body></html>"]
     return "\n".join(part for part in parts if part) + "\n"
 
@@ -41,11 +42,6 @@ def show(text, most=story.LONGEST):
 def code(text, most=story.LONGEST):
     """The same, in the letters of a terminal, and never turned around by what stands beside it."""
     return "<code>%s</code>" % show(text, most)
-
-
-def _version():
-    from ...sandbox.version import __version__
-    return __version__
 
 
 def _head(title):
@@ -245,7 +241,6 @@ def _changes(result):
     rows = result["changes"]
     if rows is None:
         return ""
-    from ...sandbox.changes.compare import summary
     body = []
     for row in rows[:MOST]:
         details = [part for part in (row.get("magic") and show(row["magic"], 60), row.get("target") and
@@ -260,7 +255,7 @@ def _changes(result):
                         show(story.size(row["size"])) if "size" in row else ""))
     table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th><th class="num">size</th></tr>'
              "</thead><tbody>%s</tbody></table>" % "".join(body))
-    return _card("What it changed", show(summary(rows, result["changes_omitted"]).capitalize()) + ".",
+    return _card("What it changed", show(story.summary(rows, result["changes_omitted"]).capitalize()) + ".",
                  table + _cut(len(rows), "change") if rows else "", "changes")
 
 

@@ -10,6 +10,8 @@ from ...sandbox.errors import usage
 from .. import help
 from ..options import Option, parse
 from ..output import write
+from . import bounds
+from ...sandbox.result import schema
 
 GROUP = "Options of report"
 OPTIONS = (
@@ -82,8 +84,6 @@ def read(path):
     data = _bytes_of(path)
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise _no_result(path, "more than %d values" % MOST_VALUES)
-    from . import bounds
-    from ...sandbox.result import schema
     try:
         result = bounds.loads(data)
         left_out = bounds.cut(result) if isinstance(result, dict) else []

@@ -4,8 +4,13 @@ from a file that somebody else wrote.  Nothing here is escaped; whoever prints i
 """
 import re
 
+from ...sandbox.result.verdict import signal_name
+from ...sandbox.controls import LEFT_OUT
+
 #: A process is shown at most so deep; deeper ones stand there too.
 DEEPEST = 24
+#: How a file can have changed, in the order in which they are told.
+WAYS = ("added", "modified", "deleted")
 #: A text is shown up to here; an argument may have 128 KiB.
 LONGEST = 600
 CONSTANT = re.compile(r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*(\|[A-Z0-9_x]+)*$")
@@ -84,7 +89,6 @@ def ending(result):
     if result["reason"] in ("setup", "exec"):
         return "never started"
     if result.get("signal") is not None:
-        from ...sandbox.result.verdict import signal_name
         return "killed by %s" % signal_name(result["signal"])
     return "exit status %s" % result["exit_code"] if result.get("exit_code") is not None else result["reason"]
 
@@ -92,7 +96,6 @@ def ending(result):
 def failure(row):
     """How an executed program ended, in words; "" where it ended well, or nobody knows."""
     if row.get("signal"):
-        from ...sandbox.result.verdict import signal_name
         return "killed by %s" % signal_name(row["signal"])
     return "exit status %s" % row["exit_code"] if row.get("exit_code") else ""
 
@@ -155,7 +158,6 @@ def used(usage):
 
 def left_out(controls):
     """The names of the controls that the caller asked to leave out, against the default."""
-    from ...sandbox.controls import LEFT_OUT
     return [row["name"] for row in controls if row["how"].startswith(LEFT_OUT)]
 
 
@@ -165,3 +167,17 @@ def receipt(controls):
     return ([row for row in controls if row["asked"] and row["in_force"]],
             [row for row in controls if not row["in_force"] and (row["asked"] or row["name"] in without)],
             [row for row in controls if row["in_force"] and not row["asked"]])
+
+
+def summary(changes, omitted=None):
+    """Returns one line: how many files changed in which way.
+
+    changes: rows of a result; omitted: its `changes_omitted`.
+    """
+    counts = {}
+    for row in changes:
+        counts[row["change"]] = counts.get(row["change"], 0) + 1
+    words = ["%d %s" % (counts[word], word) for word in WAYS if word in counts]
+    if omitted and omitted["count"]:
+        words.append("%d more not listed" % omitted["count"])
+    return ", ".join(words) or "nothing"

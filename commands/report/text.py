@@ -148,8 +148,7 @@ def _changes(out, result):
     rows = result["changes"]
     if rows is None:
         return
-    from ...sandbox.changes.compare import summary
-    out.head("Changes: %s" % summary(rows, result["changes_omitted"]))
+    out.head("Changes: %s" % story.summary(rows, result["changes_omitted"]))
     for row in rows[:MOST]:
         found = techniques.of(row, "changes")
         out.add("  %-8s %-9s %s%s" % (row["change"], row["kind"], row["path"],

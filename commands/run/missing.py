@@ -6,6 +6,7 @@ import shutil
 
 from ...sandbox.caller import program_name
 from ..output import escaped
+from ...sandbox.tree.process_tier import closed_to_others
 
 
 def explain(error, spec, typed=(), own_tree=True, verb="run"):
@@ -59,7 +60,6 @@ def installation(found, own_tree=True):
     places = sorted({place for place in (own, base) if place and not place.startswith("/usr/")})
     places = [place for place in places if not any(place.startswith(other + "/") for other in places)]
     if not own_tree and os.geteuid() == 0:  # the program is nobody, and walks the host's own directories
-        from ...sandbox.tree.process_tier import closed_to_others
         places = [] if any(closed_to_others(os.fsencode(place)) for place in places) else places
     return path if own else real, places
 

@@ -5,14 +5,20 @@ import sys
 from ...sandbox.caller import program_name
 from ...sandbox.errors import CANNOT_CONTAIN, SandboxError, usage
 from .. import options
+from ...sandbox.controls import limits_of
 
 NOT_SPEC = ("report", "print_plan", "json", "quiet", "verbose", "help", "spec_fd")
 
 
+def output():
+    """Returns the module commands.output.  Most runs have nothing to say."""
+    from .. import output as module
+    return module
+
+
 def say(text):
-    """One line for people; most runs have nothing to say."""
-    from .. import output
-    output.say(text)
+    """Writes one line for people."""
+    output().say(text)
 
 
 def help_text(verb):
@@ -30,8 +36,7 @@ def help_text(verb):
 
 def tell(text):
     """Prints a text. Returns the exit status 0."""
-    from .. import output
-    output.write(1, text)
+    output().write(1, text)
     return 0
 
 
@@ -77,7 +82,6 @@ def execute(values, words, typed=(), arguments=None, study=None):
         study.prepare(spec)
     if spec.wants_group and not values.get("print_plan") and arguments == sys.argv[1:]:
         from ...sandbox.cgroup import scope
-        from ...sandbox.controls import limits_of
         scope.become(limits_of(spec), spec.best_effort, arguments)
     from ...sandbox.launch import run
     plan = run.prepare(spec)
@@ -94,9 +98,8 @@ def execute(values, words, typed=(), arguments=None, study=None):
         if study is not None:
             outputs += study.outputs(plan)
         if "ledger" in values:
-            from ...sandbox.changes import shown
             from ..ledger_file import LedgerFile
-            ledger = LedgerFile(values["ledger"], shown.directories(plan), spec.follow_links)
+            ledger = LedgerFile(values["ledger"], plan)
         if values.get("verbose"):
             from os import fsdecode
             say("tier %s" % plan.tier.name)
@@ -112,12 +115,11 @@ def execute(values, words, typed=(), arguments=None, study=None):
         write_outputs(outputs, result)
         if ledger is not None:
             ledger.discard()
-        from ..output import complain
-        complain(error)
+        output().complain(error)
         return error.status
     except BaseException:
-        for output in [output for output, _ in outputs] + ([ledger] if ledger is not None else []):
-            output.discard()
+        for out in [out for out, _ in outputs] + ([ledger] if ledger is not None else []):
+            out.discard()
         raise
     wrong = write_outputs(outputs, result) or ledger and ledger.wrong()
     if values.get("verbose"):
@@ -134,8 +136,7 @@ def execute(values, words, typed=(), arguments=None, study=None):
         for note in result.notes[len(plan.warnings):]:  # those were said before the start
             say("note: " + note)
     if wrong:
-        from ..output import complain
-        complain(wrong)
+        output().complain(wrong)
         say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
     return result.returncode if study is None else study.ends(result, values.get("quiet"))
@@ -149,10 +150,9 @@ def open_outputs(values, plan):
     out = []
     for name, content in wanted:
         if name in values:
-            from ...sandbox.changes import shown
-            from ..output_file import OutputFile
+            from ..output_file import of_run
             try:
-                out.append((OutputFile("--" + name, values[name], shown.writable(plan), plan.spec.follow_links), content))
+                out.append((of_run("--" + name, values[name], plan), content))
             except SandboxError:
                 for output, _ in out:
                     output.discard()
@@ -169,7 +169,7 @@ def write_outputs(outputs, result):
 def print_plan(plan, as_json):
     """Shows the plan on stdout."""
     from . import plan_text
-    from ..output import escaped, write
+    write, escaped = output().write, output().escaped
     if as_json:
         import json
         write(1, json.dumps(plan_text.as_dict(plan), indent=2) + "\n")

@@ -42,7 +42,6 @@ def _executed(rows):
 def _changed(rows, omitted):
     if rows is None:
         return ["changed: not looked at; --changes FILE does"]
-    from ...sandbox.changes.compare import summary
-    out = ["changed: %s" % summary(rows, omitted)]
+    out = ["changed: %s" % story.summary(rows, omitted)]
     out += ["  %-8s %-9s %s" % (row["change"], row["kind"], row["path"]) for row in rows[:LISTED]]
     return out + (["  and %d more; --changes FILE lists all" % (len(rows) - LISTED)] if len(rows) > LISTED else [])

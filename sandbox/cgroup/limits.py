@@ -8,6 +8,8 @@ import os
 
 from ..caller import option
 from ..controls import CONTROLS
+from ..errors import SandboxError
+from . import disks
 
 #: {control: controller of the kernel}
 OF_GROUP = {"limits.memory": "memory", "limits.cpu": "cpu", "limits.pids": "pids",
@@ -94,10 +96,8 @@ def plan(spec):
     Raises SandboxError: exit 2 if no disk is meant or a device does not exist; 125 if a path has no
     disk, unless --best-effort names the limit.
     """
-    from ..errors import SandboxError
     devices, notes = {}, {}
     if spec.io_read or spec.io_write:
-        from . import disks
         try:
             devices = disks.rates(spec.io_read, spec.io_write, sources(spec),
                                   [source for source, _ in spec.rw])

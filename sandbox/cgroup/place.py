@@ -9,8 +9,9 @@ import errno
 import os
 
 from ..caller import option
-from ..errors import SandboxError
+from ..errors import remedies, SandboxError
 from ..proc import MOUNTS, parse, text
+from . import limits
 
 #: Root's subtree.  Controllers that it hands on can't be taken from the root group by others
 #: meanwhile.
@@ -36,8 +37,7 @@ class Unavailable(Exception):
     @property
     def remedy(self):
         """Returns one line or None."""
-        from .. import remedies
-        return remedies.line(self.cause, **self.words)
+        return remedies().line(self.cause, **self.words)
 
 
 class Place:
@@ -310,7 +310,6 @@ def choose(settings, best_effort, host=None):
 
     Raises SandboxError (125).
     """
-    from . import limits
     asked = []
     for setting in settings:
         if setting.control not in asked:

@@ -6,8 +6,11 @@ once more, in a group of its own. systemd-run(1), systemd.resource-control(5)
 """
 import os
 
-from ..errors import SandboxError
+from ..errors import remedies, SandboxError
 from ..proc import text
+from ..caller import door
+from . import place as cgroup_place
+from .limits import controllers
 
 #: Seconds for the user's systemd manager to make a scope.
 PATIENCE = 20
@@ -58,9 +61,8 @@ def decide(facts, need):
                      "loginctl enable-linger starts one)"
     if facts.handed is not None and need - facts.handed:
         lacking = " ".join(sorted(need - facts.handed))
-        from .. import remedies
         raise SandboxError("limits", "the user's systemd manager",
-                           remedy=remedies.line("cgroup-io"),
+                           remedy=remedies().line("cgroup-io"),
                            reason="systemd does not delegate %s to users here" % lacking)
     return [facts.systemd_run, "--user", "--scope", "--quiet", "--collect",
             "--unit=" + unit(facts.pid, os.urandom(4).hex()), "-p", "Delegate=yes", "--"], None
@@ -74,8 +76,6 @@ def prefix(asked, best_effort, environ):
 
     With [] the run itself says why. Raises SandboxError (125) if systemd exists and fails.
     """
-    from . import place as cgroup_place
-    from .limits import controllers
     need = set().union(*(controllers(name) for name in asked if name not in best_effort))
     host = cgroup_place.Host.read()
     try:
@@ -117,7 +117,6 @@ def become(asked, best_effort, arguments):
     Raises SandboxError.
     """
     import sys
-    from ..caller import door
     words = prefix(asked, best_effort, os.environ)
     if words:
         words += [sys.executable or "python3", "-I", "-S", door()] + arguments

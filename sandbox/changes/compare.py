@@ -14,6 +14,7 @@ from ..errors import raw, show
 from ..host.facts import kind_of
 from . import contents
 from .walk import Walk, covered
+from ..result.rows import MOST_BYTES, MOST_ROWS, Rows
 
 CHANGES = ("added", "modified", "deleted")
 SET_ID = stat.S_ISUID | stat.S_ISGID
@@ -103,7 +104,6 @@ class Changes:
     """
 
     def __init__(self, places):
-        from ..result.rows import Rows  # json, which an overlay without --changes does not need
         self.places, self.rows = places, Rows()
         self.omitted = dict.fromkeys(("count",) + CHANGES, 0)
         self.interrupted = False
@@ -145,7 +145,6 @@ class Changes:
         if self.interrupted:
             self.notes.append("interrupted: not everything that the program changed is listed")
         if self.omitted["count"]:
-            from ..result.rows import MOST_BYTES, MOST_ROWS
             self.notes.append(
                 "%d more changes are not listed: a result has at most %d of them, and %d MiB" % (
                     self.omitted["count"], MOST_ROWS, MOST_BYTES >> 20))
@@ -226,17 +225,3 @@ def record(path, change, before, after):
         if before.kind == "file":
             out["was"].update(size=before.size, sha256=before.sha256)
     return out
-
-
-def summary(changes, omitted=None):
-    """Returns how many changes of each kind there are, as text.
-
-    changes: rows; omitted: `changes_omitted` of a result.
-    """
-    counts = {}
-    for row in changes:
-        counts[row["change"]] = counts.get(row["change"], 0) + 1
-    words = ["%d %s" % (counts[word], word) for word in CHANGES if word in counts]
-    if omitted and omitted["count"]:
-        words.append("%d more not listed" % omitted["count"])
-    return ", ".join(words) or "nothing"

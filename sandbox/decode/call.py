@@ -5,8 +5,12 @@ Pure: data of tables.py in, and whatever `peek` can read of the caller's memory.
 and never a decision: another thread may have changed it.  No input makes it raise, and no input makes it read more than
 BUDGET bytes: paths up to 4096, other strings up to 256, argument vectors up to 32 entries of 2 KiB.
 """
-from . import families, structs
+from . import families, structs, tables
 from .memory import Memory, Unreadable
+from ...syscalls.widths import WIDTHS
+from ...syscalls import numbers
+from .tables import parameters
+from .variants import VARIANTS
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
 AT_FDCWD = -100
@@ -37,9 +41,6 @@ def decode(arch, nr, args, peek):
 
 class _Table:
     def __init__(self, arch):
-        from ...syscalls.widths import WIDTHS
-        from ...syscalls import numbers
-        from . import tables
         self.names = {number: name for name, number in numbers.table(arch).NR.items()}
         self.signatures = tables.signatures(arch)
         self.widths = WIDTHS
@@ -96,8 +97,6 @@ class Call:
 
     def _variants(self, table):
         if not table.variants:
-            from .tables import parameters
-            from .variants import VARIANTS
             for (call, at), forms in VARIANTS.items():
                 table.variants[call] = at, {name: parameters(text) for name, text in forms.items()}
         return table.variants.get(self.name)

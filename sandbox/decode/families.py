@@ -2,6 +2,7 @@
 """From numbers to the names of constants: one of a family, or flags of it."""
 from ..seccomp import constants
 from . import constants as named
+from ...syscalls.caps import NAMES
 
 #: Families made of names of seccomp/constants.py: (beginnings, what is an alias or a number of another kind).
 _SHARED = {
@@ -75,7 +76,6 @@ def names(arch, family):
 
 def _read(arch, family):
     if family == "CAP_":
-        from ...syscalls.caps import NAMES
         return {number: "CAP_" + name.upper() for number, name in enumerate(NAMES)}
     if family in _JOINED:
         out = {}

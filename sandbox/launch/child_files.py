@@ -3,7 +3,7 @@
 import os
 
 from ...syscalls import process
-from ..errors import SandboxError
+from ..errors import remedies, SandboxError
 from .child import write_file
 
 #: Killed before everything else when memory runs out.  proc_pid_oom_score_adj(5)
@@ -24,9 +24,8 @@ def id_maps(pid, plan, host_uid, host_gid):
         write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
         write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
     except OSError as error:
-        from .. import remedies
         raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
-                           remedy=remedies.line(remedies.capabilities_cause(error.errno)))
+                           remedy=remedies().line(remedies().capabilities_cause(error.errno)))
     return namespace
 
 
@@ -40,9 +39,8 @@ def first_to_be_killed(pid):
     try:
         write_file("/proc/%d/oom_score_adj" % pid, b"%d" % FIRST)
     except OSError as error:
-        from .. import remedies
-        raise SandboxError("limits", "oom_score_adj", error.errno, control="limits.oom", remedy=remedies.line(
-            "ids-effective" if remedies.ids_effective(error.errno) else None))
+        raise SandboxError("limits", "oom_score_adj", error.errno, control="limits.oom", remedy=remedies().line(
+            "ids-effective" if remedies().ids_effective(error.errno) else None))
 
 
 def allow_core_limit():

@@ -4,7 +4,9 @@ import os
 
 from ...syscalls import process
 from . import child
-from ..errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, SandboxError, show, USAGE
+from .. import vantage
+from ..caller import library, option
+from ..errors import ENOSYS, NOT_EXECUTABLE, NOT_FOUND, remedies, SandboxError, show, USAGE
 
 EPERM, ENOENT, EAGAIN, EACCES, ENODEV, EMFILE, ENOSPC, EROFS = 1, 2, 11, 13, 19, 24, 28, 30
 EOPNOTSUPP = 95
@@ -20,11 +22,9 @@ def child_error(packet, plan):
     if stage == "exec":
         return SandboxError("exec", what, number or None, reason="", status=status,
                             remedy=not_started(status, number))
-    from .. import remedies
-    from ..caller import option
     step = child.STAGES.get(stage)
     cause, words = child_cause(step, what, number)
-    remedy = remedies.line(cause, **words)
+    remedy = remedies().line(cause, **words)
     if number == EMFILE:
         remedy = "allow it more files with %s" % option("rlimit", "nofile=N")
     if step is child.directory and plan.spec.chdir is not None:
@@ -40,8 +40,6 @@ def child_cause(step, what, number):
 
     step: of child.STAGES, or None before the first one; what: a path or a call; number: the errno.
     """
-    from .. import remedies
-    from .. import vantage
     if step is child.populate:
         if what == "/proc" and number == EPERM:
             return "proc-masked", {}
@@ -58,12 +56,12 @@ def child_cause(step, what, number):
     if number == process.ETOOMANYREFS:
         return "in-flight", {}
     if step in (child.time_namespace, child.nested_userns) and number == ENOSPC:
-        return remedies.namespace_cause(number)
+        return remedies().namespace_cause(number)
     if step is child.nested_userns and number == EPERM and \
             vantage.sysctl("kernel.unprivileged_userns_clone") == "0":
-        return remedies.namespace_cause(number)
+        return remedies().namespace_cause(number)
     if step is not None and step.needs_capabilities and number in (EPERM, EACCES):
-        return remedies.capabilities_cause(), {}
+        return remedies().capabilities_cause(), {}
     return None, {}
 
 
@@ -78,7 +76,6 @@ def exec_error(number, name):
         text = "not a program and not a script with a #! line"
     remedy = not_started(status, number)
     if number == 8:
-        from ..caller import library
         remedy = "a script without that line is given to its interpreter: " + (
             "['sh', FILE]" if library() else "-- sh FILE")
     return SandboxError("exec", "%s: %s" % (show(name), text), number, reason="", remedy=remedy,
@@ -90,7 +87,6 @@ def not_started(status, number):
 
     A command line gets one for its own files (commands/run).
     """
-    from ..caller import library, option
     if number == EAGAIN:
         return "allow it more processes with %s" % option("rlimit", "nproc=N")
     if status == NOT_FOUND and library():

@@ -8,7 +8,7 @@ import os
 
 from .child_files import FIRST
 from ..controls import CONTROLS, Control, LEFT_OUT
-from ..errors import SandboxError, show
+from ..errors import remedies, SandboxError, show
 from ..seccomp.shipped import BESIDE
 from ..host.facts import own_filters
 from ..proc import mounts, read
@@ -16,6 +16,7 @@ from ..running.stdio import all_null
 from ..tree.operations import Proc
 from ...syscalls import libc, process
 from ...syscalls.caps import SECUREBITS_LOCKED
+from ..caller import option
 
 FREE_PROPAGATION = (b"shared:", b"master:", b"propagate_from:")
 LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data size", "stack": "Max stack size",
@@ -100,9 +101,8 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
     try:
         reading = Reading(pid, own or Own(plan), group)
     except OSError as error:
-        from .. import remedies
         raise SandboxError("gate", "reading back %s" % error.filename, error.errno, control="gate",
-                           remedy=remedies.line("ids-effective") if remedies.ids_effective(error.errno) else
+                           remedy=remedies().line("ids-effective") if remedies().ids_effective(error.errno) else
                            "mrunc must be able to read /proc/PID of its own child: an ordinary user is, "
                            "root needs CAP_SYS_PTRACE for that")
     notes = group_notes or {}
@@ -132,11 +132,9 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
                 raise _core_refused(how)
         elif asked and not in_force and refused and name not in plan.tier.vital:
             if name not in plan.spec.best_effort:
-                from ..caller import option
                 raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name, remedy=
                                    "let it through there; %s runs without" % option("best_effort", "landlock,landlock-signals"))
         elif asked and not in_force:
-            from ..caller import option
             raise SandboxError("gate", "%s is not in force" % name, reason=how, control=name,
                                remedy="nothing was run; if this host is at fault, mrunc can be told to go without by "
                                       "%s (not for hostile code)" % option("unsafe_without"))
@@ -145,22 +143,18 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
 
 
 def _required(name, why, cause):
-    from ..caller import option
     remedy = "nothing was run; without %s it runs, if only this is missing" % option("require", name)
     if cause:
-        from .. import remedies
-        remedy += "; " + remedies.line(cause)
+        remedy += "; " + remedies().line(cause)
     return SandboxError("gate", "%s is required" % name, reason=why, control=name, remedy=remedy)
 
 
 def _core_refused(how):
     """The SandboxError for a host whose core dumps no limit of ours holds."""
-    from .. import remedies
-    from ..caller import option
     cause = "core-pattern" if "socket" in how else "core-limit" if "program" in how else None
     remedy = "%s runs without" % option("best_effort", "limits.core")
     return SandboxError("gate", "limits.core is not in force", reason=how, control="limits.core",
-                        remedy="%s; %s" % (remedies.line(cause), remedy) if cause else remedy)
+                        remedy="%s; %s" % (remedies().line(cause), remedy) if cause else remedy)
 
 
 def _cause(name, features):

@@ -8,7 +8,7 @@ import fcntl
 import os
 import struct
 
-from ..errors import SandboxError, usage
+from ..errors import remedies, SandboxError, usage
 from ..proc import read
 
 FIRST, COUNT = 2000000000, 65536
@@ -74,8 +74,7 @@ class HostId:
                     pass
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            from .. import remedies
-            raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies.line("run-directory"))
+            raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies().line("run-directory"))
         for first, count in ranges:
             for number in range(first, first + count):
                 lock = struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, number, 1, 0)

@@ -10,8 +10,9 @@ import time
 from ...syscalls import libc, process
 from . import idmap
 from .. import init
-from ..errors import ENOSYS, SandboxError, stage
+from ..errors import ENOSYS, remedies, SandboxError, stage
 from ..proc import read
+from ..tree import sockets
 
 
 
@@ -84,7 +85,6 @@ def open_trees(plan, features, identity, held):
     A privileged caller's are opened with its rights, mapped to their owner and locked.  Any other
     caller's are taken by the child, as is everybody's where mounts can't be detached.
     """
-    from ..tree import sockets
     trees, known = {}, {}
     with stage("sources"):
         sockets.refuse(plan.system_trees())
@@ -114,9 +114,8 @@ def uppers(plan, features):
     if not plan.spec.overlay:
         return None
     if not features.mount_setattr:
-        from ..remedies import line
         raise SandboxError("overlay", "mount_setattr", ENOSYS, control="mounts",
-                           remedy=line("overlay"))
+                           remedy=remedies().line("overlay"))
     from ..tree.overlay import Uppers
     return Uppers()
 

@@ -13,12 +13,13 @@ from . import child as stages, child_files, idmap, parts, provisions
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
-from ..errors import CANNOT_CONTAIN, SandboxError, USAGE, show, stage
+from ..errors import CANNOT_CONTAIN, remedies, SandboxError, show, stage, USAGE
 from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
 from .provisions import Held
 from ..running.stdio import NOTHING, Stdio
 from ..tree.mounting import stand_in
+from ..plan.spec import Spec
 
 SIGKILL, MSG_DONTWAIT = 9, 0x40
 #: Seconds.  A child that hangs before the gate (a dead network file system among the sources) must
@@ -79,7 +80,6 @@ def runnable(name):
     Sets a whole sandbox up, reads it back at the gate, and ends it there: nothing runs in it.  Raises
     SandboxError only when it is interrupted.
     """
-    from ..plan.spec import Spec
     try:
         rehearse(prepare(Spec(["true"], tier=name)))
     except SandboxError as error:
@@ -253,7 +253,6 @@ class Run:
         """Waits until init is ready.  Raises SandboxError."""
         from . import gate  # noqa: F401 - on another processor the child is busy
         from ..running import supervise
-        from ..result import verdict  # noqa: F401
         while True:
             late = self.begun + SETUP_DEADLINE
             with stage("gate", "receive"):
@@ -352,9 +351,8 @@ class Run:
 
     def _lost(self, error=None):
         if error is not None and error.errno == process.ETOOMANYREFS:
-            from .. import remedies
             return SandboxError("start", "handing descriptors over", error.errno,
-                                remedy=remedies.line("in-flight"))
+                                remedy=remedies().line("in-flight"))
         return SandboxError("start", "the child ended before the gate",
                             getattr(error, "errno", None))
 
@@ -409,8 +407,7 @@ class Run:
             "cpu" in self.plan.limits or any(part.tells for part in self.parts)
         self.judged = not open_ended
         if self.judged:
-            from ..result import verdict
-            self.result.take(verdict.judge(outcome.evidence(0, self.plan.limits)))
+            self.result.take(outcome.verdict(0, self.plan.limits))
         return self.judged
 
     def conclude(self, outcome):
@@ -433,9 +430,7 @@ class Run:
         if outcome.counted is not None:
             result.counted(outcome.counted)
         if not self.judged:
-            from ..result import verdict
-            result.take(verdict.judge(
-                outcome.evidence(self.init_status, self.plan.limits, result.refused)))
+            result.take(outcome.verdict(self.init_status, self.plan.limits, result.refused))
         self.places.complain(result)
         return result
 
@@ -487,10 +482,9 @@ def clone(child):
         child.moved = True
         return process.clone3(flags & ~process.CLONE_NEWCGROUP)
     except OSError as error:
-        from .. import remedies
-        cause, words = remedies.namespace_cause(error.errno)
+        cause, words = remedies().namespace_cause(error.errno)
         raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
-                           remedy=remedies.line(cause, **words))
+                           remedy=remedies().line(cause, **words))
 
 
 def not_ready():

@@ -19,7 +19,7 @@ import time
 
 from ..caller import door
 from ..cgroup import scope as cgroup_scope
-from ..errors import SandboxError
+from ..errors import remedies, SandboxError
 from ..result.result import Result
 from .streams import NO_DESCRIPTOR
 from .surroundings import surroundings
@@ -358,8 +358,7 @@ def _nameless_file():
 def _not_handed_over(error):
     remedy = NO_DESCRIPTOR if error.errno == errno.EMFILE else None
     if error.errno == errno.ETOOMANYREFS:
-        from .. import remedies  # large, for this rare case alone
-        remedy = remedies.line("in-flight")
+        remedy = remedies().line("in-flight")
     return SandboxError("launcher", "handing the request over", error.errno, remedy=remedy)
 
 

@@ -9,6 +9,7 @@ from .ledger import Ledger
 from ...syscalls import process
 from ...syscalls.landlock import WRITE_FILE
 from ...syscalls.libc import ARCH, number as number_of
+from .peek import Peek
 
 #: Of a call's arguments in a sentence.
 LONGEST = 200
@@ -134,7 +135,6 @@ class Hearing:
             stream.begin()
         # The tables are loaded now, while the program starts, and not while it waits for its first answer.
         from ..decode.call import decode
-        from .peek import Peek
         decode(ARCH, number_of("mount"), (0,) * 6, None)
         peek = Peek()
         answers = Answers(self.listening.programs, self.listening.audit_arch)

@@ -16,6 +16,7 @@ from ..seccomp.arms import ACTION, ERRNO, PASSES
 from .origin import Origins
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
+from ...syscalls.widths import WIDTHS
 
 NR = native().NR
 #: Distinct records in all; a system call may have an eighth of them, and each has some, however full the ledger is.
@@ -281,5 +282,4 @@ class Ledger:
 
 def _may_point(name, arguments):
     """Whether one of the registers that the kernel takes of this call could be an address."""
-    from ...syscalls.widths import WIDTHS  # the decoder has loaded it
     return any(value > 65535 and width in "w?" for value, width in zip(arguments, WIDTHS.get(name, "??????")))

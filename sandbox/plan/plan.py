@@ -7,10 +7,12 @@ It can be printed, and tested without root.
 from ..tree import default
 from .. import tiers
 from ..controls import CONTROLS, asked
-from ..errors import SandboxError, show, usage
+from ..errors import remedies, SandboxError, show, usage
 from ..tree.operations import Bind, plain_places
 from ...syscalls import landlock, process
 from ...syscalls.libc import ARCH, BITS, MACHINE
+from ..caller import option
+from ..seccomp import shipped
 
 #: [(control, kind, flag of clone3)].
 NAMESPACES = [(row.name, kind, flag) for kind, flag in process.NAMESPACES
@@ -110,9 +112,8 @@ def check_machine():
     """Refuses a machine without a filter.  Raises SandboxError."""
     if ARCH is None:
         name = MACHINE if BITS == 64 else "a %d-bit Python on %s" % (BITS, MACHINE)
-        from .. import remedies
         raise SandboxError("machine", "no filter for %s" % name, control="seccomp",
-                           remedy=remedies.line("machine"))
+                           remedy=remedies().line("machine"))
 
 
 def make(spec, host, id_ranges=(), tier=tiers.FULL):
@@ -135,7 +136,6 @@ def make(spec, host, id_ranges=(), tier=tiers.FULL):
 
 
 def _fill(plan, spec, host, id_ranges, tier):
-    from ..seccomp import shipped
     plan.spec, plan.tier, plan.caller, plan.readable = spec, tier, (host.uid, host.gid), {}
     plan.lacks = tier.lacks
     plan.id_ranges, plan.root = list(id_ranges), bool(id_ranges)
@@ -209,11 +209,9 @@ def _policy(plan, spec):
 
     The shipped ones are bytes with a known digest, so nothing else is loaded.
     """
-    from ..seccomp import shipped
     name = spec.seccomp
     if not plan.tier.own_tree:
-        from ..tree import process_tier
-        name = process_tier.policy(landlock.abi())
+        name = shipped.of_process_tier(landlock.abi())
     if not plan.tier.own_tree or name in SHIPPED and not spec.seccomp_add:
         plan.policy_digest = shipped.digest(name, ARCH)
         return name, shipped.program(name, ARCH)
@@ -273,7 +271,6 @@ def refuse_ownerless(op, mounts):
     for row in [max(above, key=lambda row: len(row.point))] * bool(above) + \
             [row for row in mounts if row.point.startswith(inside)]:
         if row.kind in OWNERLESS:
-            from ..caller import option
             raise usage(show(op.src), "%s is a %s, which can't be mapped to an owner" % (
                 show(row.point), row.kind.decode()),
                         "bring files in with " + option("copy"), stage="sources")

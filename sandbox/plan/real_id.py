@@ -7,6 +7,7 @@ from ..errors import SandboxError
 from ..proc import read
 from ..tree.default import own_files
 from ..tree.operations import Tmpfs
+from ..caller import option
 
 HOME = b"/home/user"
 
@@ -26,7 +27,6 @@ def adapt(plan, host):
                            plan.tier.name,
                            remedy="run mrunc as an ordinary user")
     elif plan.tier.own_tree:
-        from ..caller import option
         raise SandboxError("namespaces", "the %s tier needs root" % plan.tier.name,
                            control="mountns",
                            reason="an ordinary user makes namespaces only within a user namespace",

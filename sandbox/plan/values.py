@@ -11,6 +11,7 @@ from ..caller import option
 from ..controls import BEST_EFFORT, CONTROLS
 from ..errors import raw, show, usage
 from ..tiers import NAMES as TIERS
+from ...syscalls.caps import NAMES as CAPABILITIES
 
 GIB = 1 << 30
 #: Bytes of the longest argument or environment string of exec, its NUL included.
@@ -356,14 +357,13 @@ def user(value, name):
 
 def capability(value, name):
     """Returns the number of a capability that may be given."""
-    from ...syscalls.caps import NAMES
     plain = str(value).lower()
     plain = plain[4:] if plain.startswith("cap_") else plain
-    if plain not in NAMES:
+    if plain not in CAPABILITIES:
         raise mistake(name, value, "no such capability", "the names are those of capabilities(7)")
     if plain == "sys_admin":
         raise mistake(name, value, "CAP_SYS_ADMIN is never given: it can undo the mounts")
-    return NAMES.index(plain)
+    return CAPABILITIES.index(plain)
 
 
 def rlimit(value, option):

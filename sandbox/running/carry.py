@@ -10,7 +10,8 @@ import fcntl
 import os
 import select
 
-from ...syscalls.splice import splice
+from ...syscalls.process import splice
+from ...syscalls.libc import sockets
 
 CHUNK = 65536
 #: Bytes that may wait for a reader before the source is not read any more.
@@ -304,7 +305,6 @@ class Inward(Spliced):
         self.backlog = 1  # bytes that are read ahead are lost to the caller's next program
         kind = os.fstat(self.given).st_mode & 0o170000
         if kind == SOCKET:
-            from ...syscalls.libc import sockets
             self.socket = sockets.socket(fileno=os.dup(self.given))
             self.read = lambda: self.socket.recv(CHUNK, MSG_DONTWAIT)
         elif kind == FIFO:

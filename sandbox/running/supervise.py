@@ -8,7 +8,7 @@ from ...syscalls import libc, process
 from .. import init
 from ..init import FORWARDED, SIGCONT, SIGSTOP, SIGTSTP, SIGWINCH
 from .loop import Loop
-from ..result.verdict import Evidence
+from ..result.verdict import Evidence, judge
 
 SIGTERM, SIGKILL = 15, 9
 #: Seconds.  After "stop" init reports the workload's end with its usage.  An init that does not is
@@ -108,6 +108,10 @@ class Outcome:
     def failed(self, error):
         """The supervisor itself failed while the program ran."""
         self.failure = "the supervisor failed while the program ran: %r" % error
+
+    def verdict(self, init_status, limits=None, refused=None):
+        """Returns the verdict.Verdict on the evidence."""
+        return judge(self.evidence(init_status, limits, refused))
 
     def evidence(self, init_status, limits=None, refused=None):
         """Returns a verdict.Evidence.

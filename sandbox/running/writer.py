@@ -29,8 +29,7 @@ class Writer:
         self.flags = self.socket = self.pipe = None
         kind = os.fstat(fd).st_mode & 0o170000
         if kind == 0o140000:
-            from ...syscalls.libc import sockets  # rare, and help needs no system call
-            self.socket = sockets.socket(fileno=os.dup(fd))
+            self.socket = _calls().sockets.socket(fileno=os.dup(fd))
         if kind != FIFO and not os.isatty(fd):
             return
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
@@ -53,7 +52,7 @@ class Writer:
         return os.write(self.fd, data) if self.pipe is None else self._through(data)
 
     def _through(self, data):
-        from ...syscalls.splice import splice  # help needs no system call
+        splice = _calls().splice
         read, write = self.pipe
         count, moved = os.write(write, data), 0
         try:
@@ -88,10 +87,16 @@ class Writer:
         self.give_back()
 
 
+def _calls():
+    """Returns the module syscalls.process, imported late: help needs no system call."""
+    from ...syscalls import process
+    return process
+
+
 def _pipe_to(fd):
     """Returns the ends of an empty pipe that can be spliced to a descriptor, or None."""
     try:
-        from ...syscalls.splice import splice
+        splice = _calls().splice
     except ImportError:  # a Python without ctypes, which the doctor must be able to say
         return None
     ends = os.pipe()

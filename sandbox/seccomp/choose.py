@@ -15,6 +15,7 @@ from .minijail import addition
 from .rules import refuse_unsure
 from ... import seccomp_bpf as bpf
 from ...syscalls import seccomp
+from ...syscalls.caps import NAMES
 
 _FDS = range(3, 9)       # launch/child.become_init
 _SOME = 0x7FFC0A0B1000   # stands for a pointer, which no policy can know
@@ -53,7 +54,6 @@ def choose(spec, arch, signals):
 
     Raises SandboxError: exit 2 for a mistake in the policy, 125 for what this kernel can't do.
     """
-    from ...syscalls.caps import NAMES
     held = frozenset("CAP_" + NAMES[number].upper() for number in spec.cap_add)
     name, program, model = read(spec.seccomp, arch, held)
     warnings = []

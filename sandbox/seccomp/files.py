@@ -11,7 +11,7 @@ a denylist. Conditions are as rules.py says.
 """
 import os
 
-from . import policy, shipped
+from . import minijail, policy, shipped
 from .rules import Text, forms, load, version
 from ..errors import SandboxError, usage
 from ... import seccomp_bpf as bpf
@@ -52,7 +52,6 @@ def _read_text(name, shown, data, arch, caps, kernel):
         from . import oci  # only what is read is loaded: json
         model = oci.parse(text, arch, caps, running_kernel() if kernel is None else kernel)
     else:
-        from . import minijail  # as above
         model = minijail.parse(text, arch)
     return shown, compiled(name, model), model
 

@@ -5,6 +5,8 @@ The tools ask for these. The programs of shipped.py were compiled from them.
 """
 from ...syscalls.numbers import table as numbers
 from .shipped import ARCHES, NAMES
+from . import tables
+from ... import seccomp_bpf
 
 #: SECCOMP_RET_ERRNO with errno 0: the caller sees success, and the kernel does nothing.
 PRETEND = 0x00050000
@@ -21,7 +23,6 @@ def decisions(name, arch):
     pretend, an errno name), or a tuple of (action, test, ...). Raises ValueError for an unknown
     policy.
     """
-    from . import tables
     if name not in NAMES:
         raise ValueError("no system call policy is called %r: there are %s" %
                          (name, ", ".join(NAMES)))
@@ -40,7 +41,6 @@ def groups(name, arch):
 
     Arguments and errors as `decisions`.
     """
-    from . import tables
     left, out = decisions(name, arch), []
     changed = _rules(tables.POLICIES[name])
     for rows in (tables.DEFAULT, tables.POLICIES[name]):
@@ -54,7 +54,6 @@ def groups(name, arch):
 
 def policy(name, arch):
     """Returns the model of a policy, a seccomp_bpf.Policy.  Arguments and errors as `decisions`."""
-    from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in decisions(name, arch).items()}
     return seccomp_bpf.Policy(table.AUDIT_ARCH, _action("ENOSYS"), rules)
@@ -66,8 +65,6 @@ def exported(name, arch):
     Without the rules that keep RLIMIT_CORE: outside of mrunc it is not 1. Arguments and errors as
     `decisions`.
     """
-    from ... import seccomp_bpf
-    from . import tables
     model, table, rows = policy(name, arch), numbers(arch), decisions(name, arch)
     for call, _ in tables.HOLDING_CORE:
         rule = tuple(entry for entry in rows[call][0] if (call, entry) not in tables.HOLDING_CORE)
@@ -77,19 +74,16 @@ def exported(name, arch):
 
 def setid_policy(arch):
     """Returns the model of `shipped.setid_program`."""
-    from . import tables
     return _beside(tables.SET_ID, arch)
 
 
 def core_policy(arch):
     """Returns the model of `shipped.core_program`."""
-    from . import tables
     return _beside(tables.CORE, arch)
 
 
 def _beside(rows, arch):
     """Returns a filter that allows everything but what its rows refuse."""
-    from ... import seccomp_bpf
     table = numbers(arch)
     rules = {table.NR[call]: _model(rule) for call, (rule, _) in _rules(rows).items()
              if call in table.NR}
@@ -116,7 +110,6 @@ def _rules(rows):
 
 
 def _model(rule):
-    from ... import seccomp_bpf
     if isinstance(rule, str):
         return _action(rule)
     return [(_action(entry[0]), [seccomp_bpf.Condition(*test) for test in entry[1:]])
@@ -125,7 +118,6 @@ def _model(rule):
 
 def _action(text):
     import errno
-    from ... import seccomp_bpf
     known = {"allow": seccomp_bpf.ALLOW, "kill": seccomp_bpf.KILL_PROCESS, "pretend": PRETEND}
     if text in known:
         return known[text]

@@ -13,6 +13,7 @@ from .constants import OTHER_CALLS
 from ..errors import nearest, usage
 from ... import seccomp_bpf as bpf
 from ...syscalls.widths import WIDTHS
+from ..caller import option, program_name
 
 #: Bytes of a policy file.  docker's default has 20,000.
 LIMIT = 1 << 20
@@ -60,7 +61,6 @@ def forms():
 
     The two can't be told apart.
     """
-    from ..caller import program_name
     return "a policy is OCI JSON, minijail text or a BPF program, as %s --man mrunc-policy " \
            "tells" % program_name()
 
@@ -76,7 +76,6 @@ def load(name):
                         stage="policy")
         raise usage(name, error.strerror, stage="policy")
     except ValueError:
-        from ..caller import option
         raise usage(option("seccomp"), "the path holds a NUL byte", stage="policy")
     try:
         found = os.fstat(fd)
@@ -91,7 +90,6 @@ def load(name):
     finally:
         os.close(fd)
     if data[:4] == b"\x7fELF":
-        from ..caller import program_name
         raise usage(name, "is a program (ELF) and no policy file",
                     "%s; to make one: %s policy learn -o FILE -- PROGRAM" % (
             forms(), program_name()), "policy")

@@ -46,6 +46,11 @@ def core_program(arch):
     return _frozen("core", arch)
 
 
+def of_process_tier(abi):
+    """Returns the name of the process tier's policy.  abi: of this kernel's Landlock."""
+    return "process" if abi >= 6 else "process-nosignal"
+
+
 def _known(name):
     if name not in NAMES:
         raise ValueError("no system call policy is called %r: there are %s" %

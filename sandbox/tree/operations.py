@@ -8,6 +8,7 @@ from ...syscalls import landlock
 from ...syscalls.mount import (MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
                               MOUNT_ATTR_RDONLY)
 from ..errors import show
+from ..units import human
 
 RO, NOSUID, NODEV, NOEXEC = (MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV,
                              MOUNT_ATTR_NOEXEC)
@@ -488,9 +489,3 @@ def plain_places(operations):
             holders.add(parent)
         out.append(plain)
     return out
-
-
-def human(size):
-    """A size for people."""
-    from .. import units  # printed plans only
-    return units.human(size)

@@ -14,6 +14,7 @@ from .operations import READ, WRITE, Copy
 from .sources import closed_path, refuse_sockets
 from .user_mounts import open_copied, open_source
 from ...syscalls import landlock
+from .source import open_path
 
 READ_WRITE = landlock.READ_FILE | landlock.WRITE_FILE | landlock.IOCTL_DEV
 #: Everything below the private directory; what makes devices stays out.
@@ -70,11 +71,6 @@ def fill(plan, spec, host):
         plan.limits["nproc"] = tuple(value + present if most == -1 else min(value + present, most) for value in (soft, hard))
 
 
-def policy(abi):
-    """The name of the policy that goes with a Landlock ABI."""
-    return "process" if abi >= 6 else "process-nosignal"
-
-
 def _shown(plan, spec):
     """[Source] of --ro.  Root's program is nobody: it can only be shown what everybody may read."""
     out = []
@@ -93,7 +89,6 @@ def _shown(plan, spec):
 
 def closed_to_others(path):
     """What keeps somebody else from a directory, with all that it holds: a path, or None.  path: bytes."""
-    from .source import open_path
     source = open_path(path, follow_links=True)
     try:
         return closed_path(source) or _closed_way(source.path)

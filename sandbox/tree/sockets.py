@@ -11,6 +11,7 @@ import os
 from ..errors import SandboxError, show
 from ..host.facts import STORES
 from ..proc import read
+from ..caller import option
 
 S_IFMT, S_IFSOCK = 0o170000, 0o140000
 #: So many entries of a store are searched: a few ms.  A larger one is covered by the table alone.
@@ -70,21 +71,19 @@ def _real_directory(path):
 
 def _search(store):
     """Raises SandboxError if one of the first MOST entries of a store is a socket or a FIFO."""
-    from .source import entries, open_path
-    from .sources import channel
-    source = open_path(store)
+    from . import source, sources  # few hosts have a store in PATH
+    held = source.open_path(store)
     try:
-        for place in entries(source, most=MOST):
-            kind = channel(place)
+        for place in source.entries(held, most=MOST):
+            kind = sources.channel(place)
             if kind is not None:
                 raise _refusal(store, os.path.join(store, place.path), kind)
     finally:
-        source.close()
+        held.close()
 
 
 def _refusal(tree, path, kind):
     """Returns the SandboxError for a socket or FIFO at a path below a tree of the host."""
-    from ..caller import option
     shown = show(tree)
     if tree in STORES:
         remedy = "without it in PATH %s is not shown: " \

@@ -8,6 +8,7 @@ from ..errors import show, usage
 from ..host.facts import kind_of
 from .operations import NODEV, NOEXEC, NOSUID, RO, Bind, Copy, Directory, File, Symlink, Tmpfs
 from .source import Planted, open_path
+from . import harden
 
 
 def to_show_it(source, destination=None):
@@ -87,7 +88,6 @@ def add_user_mounts(ops, spec, host, held):
         flags = NOSUID | NODEV | (NOEXEC if destination == b"/dev/shm" else 0)
         mounts.append((destination, Tmpfs(destination, size, mode, flags, user=True), "tmpfs"))
     if spec.harden:
-        from . import harden
         mounts += [(operation.dst, operation, "writable") for operation in harden.writable_mounts(spec)]
     mounts += _pinned(mounts, host, held)
     mounts.sort(key=lambda mount: mount[0].count(b"/"))
