@@ -100,9 +100,11 @@ def open_trees(plan, features, identity, held):
                 if plan.root and not features.mount_api:
                     refuse_unmapped(op, features)
                 elif plan.root:
-                    mapped = plan.tier.userns and features.mount_setattr
-                    make = idmapped_tree if mapped else unmapped_tree
-                    trees[op] = held.keep(make(op, features, identity, known))
+                    if plan.tier.userns and features.mount_setattr:
+                        tree = idmapped_tree(op, identity, known)
+                    else:
+                        tree = unmapped_tree(op, features)
+                    trees[op] = held.keep(tree)
     finally:
         for fd in known.values():
             os.close(fd)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file or directory of the host that was named as a source: opened once, one component at a time, and held.
+"""Opens a file or directory of the host once, one component of its path at a time, and holds it.
 
-The kernel never follows a link here: every component is opened with O_PATH and O_NOFOLLOW below the descriptor of the one
-before, so this is the same on kernels with and without openat2.  Kind, owner and inode are read from the descriptor, and the
-mount, the copy or the Landlock rule is made from it.  A program that still runs can write to a source's directory and exchange
-its names at any moment; it can't exchange what is held.
+The kernel never follows a link here: every component is opened with O_PATH and O_NOFOLLOW below the
+descriptor of the one before.  So kernels with and without openat2 do the same.  Kind, owner and
+inode are read from the descriptor; the mount, the copy or the Landlock rule is made from it.  A
+program that still runs can write to a source's directory and exchange its names at any moment.  It
+can't exchange a file that is held.
 """
 import errno
 import os
@@ -13,36 +14,46 @@ import sys
 from ..errors import show
 from ..proc import read
 
-
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 S_IFMT, S_IFLNK, S_IFDIR = 0o170000, 0o120000, 0o040000
-#: More links in one path than this are no path.  path_resolution(7)
+#: So many links in one path are followed, as by the kernel.  path_resolution(7)
 MOST_LINKS = 40
-#: `entries` holds one descriptor per level.  Deeper trees are an error: what is not looked at is not shown.
+#: `entries` holds one descriptor per level.  A deeper tree is an error, since nothing is shown
+#: that was not looked at.
 DEEPEST = 100
 REPLACED = "it was replaced while mrunc started"
 
 
 class Planted(OSError):
-    """A link in a directory that others than root can write.  filename: its path; target: where it leads, in its own words."""
+    """Raised for a link in a directory that others than root can write.
+
+    filename: its path (bytes)
+    target: its text (bytes)
+    """
 
     def __init__(self, path, target):
-        said = [show(part) for part in (path, target)]
-        OSError.__init__(self, errno.ELOOP, "%s is a symbolic link to %s in a directory that others than root can write" %
-                         tuple(said), path)
+        OSError.__init__(self, errno.ELOOP,
+                         "%s is a symbolic link to %s in a directory that others than root can "
+                         "write" % (show(path), show(target)), path)
         self.target = target
 
 
 class Source:
-    """fd: of O_PATH; found: its os.stat_result; path: bytes, for messages and for what mountinfo is to show; start: b"/", b"."
-    or the Source that it was opened below; steps: [names] from there, none of them a link."""
+    """Holds a file or directory of the host.
+
+    fd: descriptor of O_PATH, -1 once closed
+    found: its os.stat_result
+    path: bytes, for messages and for the comparison with mountinfo
+    start: b"/", b"." or the Source that it was opened below
+    steps: [name] from there, none of them a link
+    """
 
     __slots__ = ("fd", "found", "path", "start", "steps")
 
     def __init__(self, fd, start, steps):
-        """Takes the descriptor over.  Raises OSError."""
+        """Takes the descriptor over and closes it on failure.  Raises OSError."""
         self.fd, self.start, self.steps = fd, start, steps
         try:
             self.found = os.fstat(fd)
@@ -53,32 +64,34 @@ class Source:
 
     @property
     def directory(self):
-        """Whether it is one."""
+        """Whether this is a directory."""
         return self.found.st_mode & S_IFMT == S_IFDIR
 
     @property
     def inode(self):
-        """(device, inode)."""
+        """The numbers (device, inode)."""
         return self.found.st_dev, self.found.st_ino
 
     def close(self):
-        """Lets it go.  Once more does nothing."""
+        """Closes the descriptor, if it is open."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
     def allows(self, mode):
-        """As os.access.  mode: os.R_OK or the like."""
+        """Returns whether the caller may access it, as os.access.  mode: os.R_OK or the like."""
         return os.access(b"/proc/self/fd/%d" % self.fd, mode)
 
     def open(self, flags):
-        """A new descriptor of the same file or directory with other flags.  Raises OSError."""
-        # A descriptor's own link leads to what it holds and not to a path.  proc(5)
+        """Opens the same file or directory with other flags; returns the fd.  Raises OSError."""
+        # The link of a descriptor leads to the open file and not to a path.  proc(5)
         return os.open(b"/proc/self/fd/%d" % self.fd, flags | os.O_CLOEXEC)
 
     def below(self, *steps):
-        """The Source of what lies below this directory.  steps: names (bytes).  Raises OSError: ELOOP for a link, ENOTDIR for
-        one on the way."""
+        """Opens a path below this directory as a Source.
+
+        steps: names (bytes).  Raises OSError: ELOOP for a link, ENOTDIR for one on the way.
+        """
         fd = descend(os.dup(self.fd), steps)
         source = Source(fd, self, steps)
         if source.found.st_mode & S_IFMT == S_IFLNK:
@@ -87,7 +100,10 @@ class Source:
         return source
 
     def mode_of(self, *steps):
-        """The st_mode of what lies below, a link as itself; None where nothing does."""
+        """Returns the st_mode of a path below, of a link its own; None where nothing can be opened.
+
+        steps: names (bytes).
+        """
         try:
             fd = descend(os.dup(self.fd), steps)
         except OSError:
@@ -98,14 +114,16 @@ class Source:
             os.close(fd)
 
     def here(self):
-        """The same file or directory as a process in a new mount namespace has it: a descriptor of O_PATH.
+        """Opens it once more in a new mount namespace; returns a descriptor of O_PATH.
 
-        A mount can only be cloned from a descriptor of one's own mount namespace (fs/namespace.c, may_copy_tree), and an
-        ordinary user has the right to clone one in a new namespace only.  So the names are walked again there, over no link,
-        and what is found must be the inode that has been held since it was first opened.  Raises OSError; ESTALE: it isn't.
+        A mount can only be cloned from a descriptor of the caller's own mount namespace
+        (fs/namespace.c, may_copy_tree), and an ordinary user may clone one in a new namespace only.
+        So the names are walked again there, over no link, and must lead to the inode that has been
+        held since it was first opened.  Raises OSError; ESTALE where they lead elsewhere.
         """
+        below = isinstance(self.start, Source)
         try:
-            fd = descend(self.start.here() if isinstance(self.start, Source) else os.open(self.start, DIRECTORY), self.steps)
+            fd = descend(self.start.here() if below else os.open(self.start, DIRECTORY), self.steps)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
@@ -116,20 +134,20 @@ class Source:
             raise OSError(errno.ESTALE, REPLACED, self.path)
         return fd
 
-    def mount_id(self):
-        """As of the function."""
-        return mount_id(self.fd)
-
 
 def mount_id(fd):
-    """The number of the mount that something open lies on.  proc_pid_fdinfo(5)"""
+    """Returns the id of the mount that a descriptor's file lies on.  proc_pid_fdinfo(5)"""
     return int(read("/proc/self/fdinfo/%d" % fd, first=4096).partition(b"mnt_id:")[2].split()[0])
 
 
 def enter(folder, step):
-    """A descriptor of O_PATH of one name below `folder` (fd); of a link, the link itself.  Raises OSError."""
+    """Opens one name in a directory; returns a descriptor of O_PATH, of a link the link's own.
+
+    folder: fd; step: bytes.  Raises OSError.
+    """
     try:
-        return os.open(step, DIRECTORY, dir_fd=folder)  # with O_DIRECTORY, or autofs would not mount it
+        # with O_DIRECTORY, or autofs would not mount it
+        return os.open(step, DIRECTORY, dir_fd=folder)
     except OSError as error:
         if error.errno != errno.ENOTDIR:
             raise
@@ -137,7 +155,11 @@ def enter(folder, step):
 
 
 def descend(fd, steps):
-    """The descriptor at the end of some names.  fd: taken over.  Raises OSError; ENOTDIR: a link or a file on the way."""
+    """Follows names below a directory; returns the last one's descriptor of O_PATH.
+
+    fd: of the directory, which this closes; steps: names (bytes).  Raises OSError; ENOTDIR for a
+    link or a file on the way.
+    """
     for step in steps:
         try:
             following = enter(fd, step)
@@ -148,13 +170,16 @@ def descend(fd, steps):
 
 
 def only_root_writes(folder):
-    """Whether a directory (fd) belongs to root and nobody else can make names in it.  An ACL shows in the group's bits."""
-    found = os.fstat(folder)
+    """Returns whether a directory (fd) is root's and nobody else can make names in it."""
+    found = os.fstat(folder)  # an ACL shows in the group's bits.  acl(5)
     return found.st_uid == 0 and not found.st_mode & 0o022
 
 
 def from_where(path):
-    """(b"." or b"/", the rest) of a path.  What leads to the current directory is the shell's business and not looked at."""
+    """Returns (b"." or b"/", the rest) of a path (bytes).
+
+    The way to the current directory is the shell's: links on it are not looked at.
+    """
     if not path.startswith(b"/"):
         return b".", path
     for place in working_directories():
@@ -164,7 +189,7 @@ def from_where(path):
 
 
 def working_directories():
-    """The paths by which the current directory is known: the kernel's, and the shell's, which may lead over links."""
+    """Yields the current directory's paths: the kernel's, and $PWD, which may lead over links."""
     try:
         yield os.getcwdb()
         told = os.environ.get("PWD")
@@ -175,10 +200,11 @@ def working_directories():
 
 
 def open_path(path, follow_links=False):
-    """The Source at a path (bytes).
+    """Opens a path (bytes) as a Source.
 
-    A link is followed where only root can write the directory that holds it, or where all are to be followed; by reading it
-    and going on from there.  Raises Planted for any other link, OSError for what can't be opened.
+    follow_links: whether every link is followed.  Without it, a link is followed only where nobody
+    but root can write the directory that holds it.  To follow is to read the link and to go on from
+    there.  Raises Planted for any other link, OSError for a path that can't be opened.
     """
     start, rest = from_where(path)
     held, names, links = [os.open(start, DIRECTORY)], [], 0
@@ -207,7 +233,8 @@ def open_path(path, follow_links=False):
             target = os.readlink(b"", dir_fd=fd)
             os.close(held.pop())
             if not follow_links and not only_root_writes(held[-1]):
-                raise Planted(os.path.join(start if start == b"/" else b"", *(names + [step])), target)
+                top = b"/" if start == b"/" else b""
+                raise Planted(os.path.join(top, *(names + [step])), target)
             links += 1
             if links > MOST_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -224,7 +251,11 @@ def open_path(path, follow_links=False):
 
 
 class Place:
-    """What `entries` found.  path: bytes relative to the source; entry: its os.DirEntry, valid until the next is asked for."""
+    """One entry below a directory, of `entries`.
+
+    path: bytes, relative to that directory
+    entry: its os.DirEntry, valid until the next entry is asked for
+    """
 
     __slots__ = ("path", "entry")
 
@@ -233,22 +264,20 @@ class Place:
 
     @property
     def mode(self):
-        """Its st_mode, of a link its own.  Raises OSError."""
+        """The st_mode, of a link its own.  Raises OSError."""
         return self.entry.stat(follow_symlinks=False).st_mode
 
 
-def listing_of(fd):
-    """The os.DirEntry iterator of a directory (fd)."""
-    return os.scandir(fd if sys.version_info >= (3, 7) else b"/proc/self/fd/%d" % fd)
-
-
 def entries(top, closed=None, most=None):
-    """Yields a Place for everything below a directory, held by descriptors all the way down.
+    """Yields a Place for each entry below a directory, at any depth, by descriptors and no path.
 
-    top: Source, which is a directory; closed: called with the path and a descriptor of O_PATH of each directory that can't be
-    listed; most: so many entries at most.  Raises OSError, ENAMETOOLONG: deeper than DEEPEST.
+    top: Source of a directory
+    closed: called with the path and a descriptor of O_PATH of each directory that can't be listed
+    most: so many entries are read and no more, or None
+
+    Raises OSError; ENAMETOOLONG for a tree that is deeper than DEEPEST.
     """
-    levels, seen = [], 0  # [(fd, the directories in it that are still to come)]
+    levels, seen = [], 0  # [(fd, [(path, name)] of the directories in it that are still to come)]
     path, name, holder = b"", b".", top.fd
     try:
         while True:
@@ -256,7 +285,9 @@ def entries(top, closed=None, most=None):
             if fd >= 0:
                 inner = []
                 levels.append((fd, inner))
-                for entry in listing_of(fd):
+                # os.scandir takes a descriptor from Python 3.7 on
+                for entry in os.scandir(fd if sys.version_info >= (3, 7) else
+                                        b"/proc/self/fd/%d" % fd):
                     seen += 1
                     if most is not None and seen > most:
                         return
@@ -279,7 +310,10 @@ def entries(top, closed=None, most=None):
 
 
 def _listed(path, name, holder, closed):
-    """A descriptor to list a directory by, -1 for one that can't be or is gone.  Raises OSError."""
+    """Opens a directory to list it; returns the fd, -1 if it is gone or closed to the caller.
+
+    path, closed: of `entries`; name: in the directory `holder` (fd).  Raises OSError.
+    """
     try:
         return os.open(name, LIST, dir_fd=holder)
     except OSError as error:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A root caller's sources: cloned with its rights, mapped to the source's owner, out of every peer group.
+"""Checks the user's sources; clones those of a root caller, mapped to their owner.
 
-Not idmapped, a tree owned by root would be useless inside: 0700 and 0600 are EACCES for the sandbox's host id.  Mapped,
-the sandbox's root stands for the source's *owner* on that mount, and for nobody else.  mount_setattr(2), user_namespaces(7)
+Without a map, a tree owned by root would be useless inside: 0700 and 0600 are EACCES for the
+sandbox's host id.  With it, the sandbox's root stands for the source's *owner* on that mount, and
+for nobody else.  mount_setattr(2), user_namespaces(7)
 """
 import errno
 import os
@@ -13,18 +14,16 @@ from ..caller import option
 from ..errors import CANNOT_CONTAIN, SandboxError, show, USAGE
 from .source import entries
 
-#: So many entries are looked at for owners that can't be mapped; a tree may hold millions.
+#: So many entries are looked at for owners and modes; a tree may hold millions.
 WALK_LIMIT = 20000
 
 
-def clone_source(op):
-    """The detached mount (fd) of a bind operation with a Source, in the caller's own mount namespace.  Raises OSError."""
-    return mount.open_tree(b"", True, op.source.fd)
-
-
 def take_source(op, detached):
-    """The same in the child, which is in a mount namespace of its own: of what is there the very file or directory that has
-    been held since it was first opened.  detached: whether mounts can be.  Raises OSError."""
+    """Takes the source of a bind operation in the child, from the child's mount namespace.
+
+    detached: whether mounts can be detached (Linux 5.2).  Returns the fd of a detached clone, or
+    else a descriptor of O_PATH.  Raises OSError; ESTALE where another file took its place.
+    """
     fd = op.source.here()
     if not detached:
         return fd
@@ -35,25 +34,32 @@ def take_source(op, detached):
 
 
 def refuse_sockets(source):
-    """Connecting to a socket works through a read-only mount and needs no network: a directory that holds one is refused.
-    Raises SandboxError.  (One that appears later stays reachable; there is no mount flag against it.)"""
+    """Raises SandboxError for a directory that holds a socket or a FIFO.
+
+    Connecting to a socket works through a read-only mount and needs no network.  One that appears
+    later stays reachable: there is no mount flag against it.
+    """
     def closed(path, fd):
-        if os.access(b"/proc/self/fd/%d" % fd, os.X_OK):  # known names in it can be reached all the same
+        # known names in it can be reached all the same
+        if os.access(b"/proc/self/fd/%d" % fd, os.X_OK):
             raise _talks(source, path, "can't be searched for sockets")
     try:
         for place in entries(source, closed) if source.directory else ():
             kind = channel(place)
             if kind is not None:
-                raise _talks(source, place.path, "is a %s, and a program inside could talk to its owner" % kind)
+                raise _talks(source, place.path, "is a %s, and a program inside could talk to its "
+                                                 "owner" % kind)
     except OSError as error:
-        raise _talks(source, error.filename or b"", "can't be searched for sockets: %s" % error.strerror)
+        raise _talks(source, error.filename or b"",
+                     "can't be searched for sockets: %s" % error.strerror)
 
 
 def channel(place):
-    """"socket" or "FIFO" for a Place that is one, else None."""
+    """Returns "socket" or "FIFO" for a Place that is one, else None."""
     entry = place.entry
-    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink():
-        return None
+    if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or \
+            entry.is_symlink():
+        return None  # most entries, without an lstat
     try:
         return {stat.S_IFSOCK: "socket", stat.S_IFIFO: "FIFO"}.get(stat.S_IFMT(place.mode))
     except OSError:
@@ -61,26 +67,31 @@ def channel(place):
 
 
 def _talks(source, path, why):
+    """Returns the SandboxError for a source with a socket.  path: below it (bytes)."""
     return SandboxError("sources", shown(source), control="mounts", status=USAGE,
                         reason="%s %s" % (shown(source, path), why),
-                        remedy="name a directory without sockets, or bring files in with " + option("copy"))
+                        remedy="name a directory without sockets, or bring files in with " +
+                               option("copy"))
 
 
 def shown(source, below=b""):
-    """The path of a Source, or of what lies below it, for a message."""
+    """Returns the path of a Source, or of a path `below` (bytes) it, for a message."""
     return show(os.path.join(source.path, below).rstrip(b"/")) or "/"
 
 
-def idmapped_tree(op, features, identity, known):
-    """A detached mount (fd) for a bind operation of a root caller.
+def idmapped_tree(op, identity, known):
+    """Clones the source of a root caller's bind, mapped to its owner; returns the mount's fd.
 
-    features: Features; identity: (host uid, host gid) behind the sandbox's root; known: dict owner -> fd of its user
-    namespace, filled here and closed by the caller.  Raises SandboxError: mixed owners, or a file system that
-    can't be idmapped; --copy is the way out of both.  Raises OSError where the source can't be opened.
+    op: operations.Bind
+    identity: (host uid, host gid) behind the sandbox's root
+    known: {owner: fd of its user namespace}, filled here and closed by the caller
+
+    Raises SandboxError for mixed owners and for a file system that can't be mapped, OSError where
+    the source can't be opened.  mount_setattr(2)
     """
     if op.user:
         _refuse_mixed_owners(op)
-    tree = clone_source(op)
+    tree = mount.open_tree(b"", True, op.source.fd)
     try:
         owner = op.owner
         if owner not in known:
@@ -88,19 +99,24 @@ def idmapped_tree(op, features, identity, known):
         mount.mount_setattr(tree, op.flags | mount.MOUNT_ATTR_IDMAP, userns=known[owner])
     except OSError as error:
         os.close(tree)
+        remedy = "put the tree on another file system" if op.top else \
+            "bring files in with " + option("copy")
         raise SandboxError("sources", shown(op.source), error.errno, control="mounts",
-                           reason="its file system can't be mapped to its owner (%s)" % os.strerror(error.errno),
-                           remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and cgroup never)" %
-                           ("put the tree on another file system" if op.top else
-                            "bring files in with " + option("copy")))
+                           reason="its file system can't be mapped to its owner (%s)" %
+                                  os.strerror(error.errno),
+                           remedy="%s (a tmpfs can be mapped from Linux 6.3 on; proc, sysfs and "
+                                  "cgroup never)" % remedy)
     return tree
 
 
-def unmapped_tree(op, features, identity, known):
-    """The same where there is no user namespace to map with, or no mount_setattr (Linux before 5.12; the child restricts the
-    mount then).  Raises SandboxError as refuse_unmapped, OSError where it can't be opened."""
+def unmapped_tree(op, features):
+    """Clones the source of a root caller's bind where it can't be mapped; returns the mount's fd.
+
+    That is without a user namespace, and before Linux 5.12, where the child restricts the mount.
+    Raises SandboxError as refuse_unmapped, OSError where the source can't be opened.
+    """
     refuse_unmapped(op, features)
-    tree = clone_source(op)
+    tree = mount.open_tree(b"", True, op.source.fd)
     try:
         if features.mount_setattr:
             mount.mount_setattr(tree, op.flags)
@@ -111,27 +127,32 @@ def unmapped_tree(op, features, identity, known):
 
 
 def refuse_unmapped(op, features):
-    """What isn't for everybody to read would be useless inside without a map, and what is written would be a stranger's.
-    Where mounts can't be detached, it must be reached by path, too.  Raises SandboxError."""
+    """Raises SandboxError for a source that is writable or that not everybody can read.
+
+    op: operations.Bind; features: kernel.Features.  Without a map the program could not read it,
+    and what it writes would not be the owner's.  Where mounts can't be detached, the directories
+    above must let everybody through, too.
+    """
     source = op.source
     if not op.flags & mount.MOUNT_ATTR_RDONLY:
-        raise SandboxError("sources", shown(source), errno.ENOSYS, control="mounts", reason="its owner can't be mapped here, "
-                           "and without that nothing can be written to it", remedy="Linux 5.12 or newer is needed, or start "
-                           "mrunc as its owner")
+        raise SandboxError("sources", shown(source), errno.ENOSYS, control="mounts",
+                           reason="its owner can't be mapped here, and without that nothing can be "
+                                  "written to it",
+                           remedy="Linux 5.12 or newer is needed, or start mrunc as its owner")
     closed = None if op.top else closed_path(source)
     if closed is None and not features.mount_api:
         closed = closed_way(source.path)
     if closed is not None:
         raise SandboxError("sources", shown(source), control="mounts",
                            status=USAGE if features.mount_setattr else CANNOT_CONTAIN,
-                           reason="%s is not readable for everybody, and its owner can't be mapped here (no user namespace, "
-                           "or Linux before 5.12)" % show(closed),
+                           reason="%s is not readable for everybody, and its owner can't be mapped "
+                                  "here (no user namespace, or Linux before 5.12)" % show(closed),
                            remedy="bring files in with " + option("copy"))
 
 
-def closed_way(source):
-    """A directory above a source (bytes) that not everybody can search, or None."""
-    place = os.path.dirname(source)
+def closed_way(path):
+    """Returns the nearest directory above a path (bytes) that not everybody can search, or None."""
+    place = os.path.dirname(path)
     while os.stat(place).st_mode & stat.S_IXOTH:
         if place == b"/":
             return None
@@ -140,7 +161,10 @@ def closed_way(source):
 
 
 def closed_path(source):
-    """A path of a Source (bytes) that not everybody can read, or None; no more than WALK_LIMIT entries are looked at."""
+    """Returns a path (bytes) of a Source that not everybody can read, or None.
+
+    Looks at WALK_LIMIT entries at most.  Raises OSError.
+    """
     if closed_mode(source.found.st_mode):
         return source.path
     for place in entries(source, most=WALK_LIMIT) if source.directory else ():
@@ -153,13 +177,16 @@ def closed_path(source):
 
 
 def closed_mode(mode):
-    """Whether a file or directory of that st_mode is closed to some."""
+    """Returns whether a file or directory of that st_mode is not for everybody to read."""
     need = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) else 0)
     return not stat.S_ISLNK(mode) and mode & need != need
 
 
 def owner_userns(owner, identity):
-    """A user namespace (fd) in which the source's owner stands for the sandbox's host id, made by a short-lived child."""
+    """Makes a user namespace that maps a source's owner to the sandbox's host id; returns its fd.
+
+    owner, identity: (uid, gid).  A short-lived child makes it.  Raises OSError.
+    """
     hold, release = os.pipe()
     try:
         pid, pidfd = process.clone3(process.CLONE_NEWUSER)
@@ -170,7 +197,8 @@ def owner_userns(owner, identity):
             finally:
                 os._exit(0)
         try:
-            for name, inside, outside in (("uid_map", owner[0], identity[0]), ("gid_map", owner[1], identity[1])):
+            for name, inside, outside in (("uid_map", owner[0], identity[0]),
+                                          ("gid_map", owner[1], identity[1])):
                 fd = os.open("/proc/%d/%s" % (pid, name), os.O_WRONLY | os.O_CLOEXEC)
                 try:
                     os.write(fd, b"%d %d 1" % (inside, outside))
@@ -190,9 +218,12 @@ def owner_userns(owner, identity):
 
 
 def _refuse_mixed_owners(op):
-    """A map has one line: what belongs to somebody else and isn't open to everybody would be unreadable inside."""
-    # A tree that a system was installed into has files of several: they are unreadable inside, as for any user there.
+    """Raises SandboxError for a file of another owner that is closed to everybody else.
+
+    A map has one line, so that file would be unreadable inside.
+    """
     source = op.source
+    # A tree with a whole system has files of several owners.  Any user is kept out of some of them.
     if not source.directory or op.top:
         return
     uid = op.owner[0]
@@ -204,6 +235,6 @@ def _refuse_mixed_owners(op):
         if found.st_uid != uid and closed_mode(found.st_mode):
             raise SandboxError(
                 "sources", shown(source), control="mounts",
-                reason="%s belongs to uid %d, the source to uid %d: one owner can be mapped" %
-                (shown(source, place.path), found.st_uid, uid),
+                reason="all files shown must have the same owner; %s belongs to uid %d, the "
+                       "directory to uid %d" % (shown(source, place.path), found.st_uid, uid),
                 remedy="name a directory of one owner, or bring files in with " + option("copy"))

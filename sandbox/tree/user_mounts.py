@@ -7,7 +7,7 @@ from ..caller import library, option
 from ..errors import show, usage
 from ..host.facts import kind_of
 from .operations import NODEV, NOEXEC, NOSUID, RO, Bind, Copy, Directory, File, Symlink, Tmpfs
-from .source import Planted, open_path
+from .source import Planted, mount_id, open_path
 from . import harden
 
 
@@ -151,7 +151,7 @@ def _pin(place, source, holder, host, asked, destination):
     """The operation that binds a directory between onto itself.  Raises SandboxError, exit 2."""
     if not source.directory:
         raise usage(option(asked, show(destination)), "%s is not a directory inside" % show(place))
-    if source.mount_id() != holder.source.mount_id():
+    if mount_id(source.fd) != mount_id(holder.source.fd):
         raise usage(option(asked, show(destination)), "%s is another mount than %s" % (show(source.path), show(holder.src)),
                     "show it by itself: " + pasteable("rw", source.path, place))
     if host.uid == 0 and source.found.st_uid == 0:
