@@ -18,7 +18,7 @@ from .source import open_path
 
 #: Bytes of an upper layer.
 SIZE = 1 << 30
-#: The attribute of a directory that hides the one below it.  Documentation/filesystems/overlayfs.rst
+#: Attribute of a directory that hides the one below.  Documentation/filesystems/overlayfs.rst
 OPAQUE = "user.overlay.opaque"
 #: Of the host's userland these lie on our own root.  --overlay of everything makes them writable.
 OWN_PLACES = (b"/etc", b"/var", b"/srv", b"/mnt", b"/opt", b"/run")
@@ -27,8 +27,9 @@ OWN_PLACES = (b"/etc", b"/var", b"/srv", b"/mnt", b"/opt", b"/run")
 def apply(operations, spec, host, held):
     """Returns the operations with overlays in the place of binds.
 
-    operations: [Operation]; spec: Spec; host: facts.Host; held: list that gets each Source.  Raises
-    SandboxError: exit 2 for a place that holds no bind, 125 for a tree that this caller can't change.
+    operations: [Operation]; spec: Spec; host: facts.Host; held: list that gets each Source.
+    Raises SandboxError: exit 2 for a place that holds no bind, 125 for a tree that this caller
+    can't change.
     """
     by_place = dict((op.dst, op) for op in operations if isinstance(op, Bind))
     turned = {}
@@ -46,7 +47,8 @@ def _single(op, place, host, held):
     shown = show(place)
     named = option("overlay", shown) if library() else "%s=%s" % (option("overlay"), shown)
     if op is None:
-        raise usage(named, "nothing is shown at that place", "name the destination of " + option("ro"))
+        raise usage(named, "nothing is shown at that place",
+                    "name the destination of " + option("ro"))
     if op.rw:
         raise usage(named, "is shown by %s already: it writes to the host" % option("rw"))
     if not op.directory:

@@ -303,7 +303,8 @@ def entries(top, closed=None, most=None):
             holder, inner = levels[-1]
             path, name = inner.pop()
             if len(levels) >= DEEPEST:
-                raise OSError(errno.ENAMETOOLONG, "lies more than %d directories deep" % DEEPEST, path)
+                raise OSError(errno.ENAMETOOLONG,
+                              "lies more than %d directories deep" % DEEPEST, path)
     finally:
         for fd, _ in levels:
             os.close(fd)

@@ -35,7 +35,8 @@ class Userland:
     def __init__(self, spec, held):
         """Opens the tree of spec.rootfs as it is now.
 
-        held: list that gets each Source.  Raises SandboxError (exit 2) for a tree that can't be used.
+        held: list that gets each Source.  Raises SandboxError (exit 2) for a tree that can't be
+        used.
         """
         shown = show(spec.rootfs)
         self.top = open_source(spec.rootfs, "rootfs", spec, held)
