@@ -92,7 +92,7 @@ def chapters():
     """Lines of Markdown: a chapter for each weaker tier."""
     tiers, controls = project("sandbox.tiers"), project("sandbox.controls")
     for tier in list(tiers.TIERS.values())[1:]:
-        yield "## What `%s` does not hold" % tier.name
+        yield "## What `%s` lacks" % tier.name
         yield ""
         for sentence in tier.not_held:
             yield textwrap.fill("- " + sentence, 100, subsequent_indent="  ", break_on_hyphens=False)

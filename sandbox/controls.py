@@ -79,7 +79,7 @@ CONTROLS = dict((row.name, row) for row in (
             "rootns": "the limit would be the host's; the system call filter alone bars user "
                       "namespaces",
             "process": NO_NAMESPACE}),
-    Row("userns-nested", "a second user namespace: a capability won back is worth nothing",
+    Row("userns-nested", "a second user namespace: a regained capability applies to nothing",
         "nested", asked=lambda plan: not plan.cap_mask,
         lacks={"rootns": NO_USERNS, "process": NO_NAMESPACE}),
     Row("propagation", "every mount is private", "propagation",

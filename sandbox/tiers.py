@@ -75,8 +75,8 @@ TIERS = dict((tier.name, tier) for tier in (
              "The set-up runs as the host's root, with its rights over mounts. In the full tier it "
              "runs as an unprivileged id of the host.",
              "Only the system call filter bars nested user namespaces.",
-             "A capability won back would be one over the host: no user namespace surrounds the "
-             "other namespaces.",
+             "If the program regained a capability, it would have it over the host: no user "
+             "namespace surrounds the other namespaces.",
              "The id inside is the host's own number, as `id` shows. Nothing is root inside.")),
     Tier("process", "no namespaces: Landlock, a system call filter of its own, limits",
          userns=False, own_tree=False, real_id=True, landlock=1,
@@ -110,34 +110,37 @@ TIERS = dict((tier.name, tier) for tier in (
              ("--seccomp-add", lambda spec: spec.seccomp_add, OWN_POLICY, None)),
          not_held=(
              "The program can query each host file by name: size, times and links (stat, readlink, "
-             "access, chdir). It also learns whether a process number is in use. The contents of "
-             "directories and files are closed.",
-             "The host's /proc is closed, and there is no other. So are /etc/passwd and all other "
-             "host files that the full tier replaces by its own. User names are not known inside.",
+             "access, chdir). It also learns whether a process number is in use. It can't list "
+             "directories or read files, except those that it is shown.",
+             "The program can't read the host's /proc, and has no other. Nor can it read "
+             "/etc/passwd and the other host files that the full tier replaces by its own. So user "
+             "names are not known inside.",
              "Host name, uptime, the free space of mounts and the system's load are the host's.",
              "The private directory lies on the host's disk. Its size has no limit (`--rlimit "
              "fsize` bounds one file). It is removed at the end. If mrunc was killed with SIGKILL, "
              "the next run in this tier removes it.",
-             "The program can make no socket at all, not even a local one; only connected pairs "
-             "(socketpair).",
+             "The program can make no socket, not even a local one. It can only make connected "
+             "pairs (socketpair).",
              "chmod, chown, inotify, ioctls of file systems, System V and POSIX IPC are refused. "
-             "So is setting times and extended attributes. This also holds for the program's own "
-             "files: a linker's output is not executable, git does not work, touch complains.",
+             "Setting times and extended attributes is refused, too. This also holds for the "
+             "program's own files: a linker's output is not executable, git does not work, touch "
+             "complains.",
              "Below Landlock ABI 6 (Linux 6.12) all signals are refused, including kill to itself, "
              "abort() and raise().",
              "Below Landlock ABI 6, the program and its children live on if mrunc is killed with "
              "SIGKILL. From ABI 6 on they do so only if pid 1 of the sandbox was killed from "
              "outside just before.",
-             "Below Landlock ABI 6, a program that forks without a pause can outrun the sweep at "
-             "the end. The result then names the processes that are left.",
+             "Below Landlock ABI 6, a program that forks without a pause can escape when mrunc "
+             "kills everything at the end. The result then names the processes that are left.",
              "With Landlock ABI 1 (before Linux 5.19) files can't be renamed or linked from one "
              "directory to another.",
              "An ordinary user's programs run as that user. Only Landlock and the filter stand "
              "between them and the user's files.",
              "An ordinary user's bounding set of capabilities stays full, since dropping it takes "
-             "a capability. It is void under no_new_privs.",
-             "An ordinary user's counters are shared with that user's other programs: processes, "
-             "pending signals, locked memory, pipe buffers, inotify and AIO limits.",
+             "a capability. Under no_new_privs the set has no effect.",
+             "The kernel counts some resources for each user. An ordinary user's sandbox shares "
+             "these counters with the user's other programs: processes, pending signals, locked "
+             "memory, pipe buffers, inotify and AIO limits.",
              "The program can lock files that it can read, as in the full tier. Here these include "
              "the host's files of /usr.")),
 ))

@@ -42,11 +42,13 @@ DECLARED = {
     "L20": (PROCESS, SEEN),
     "L21": (PROCESS, SEEN),
     "N42": (("rootns",),
-            "every namespace there belongs to the host's user namespace; without a capability its descriptor opens "
-                         "nothing"),
-    "C04": (PROCESS, "a user can't empty it without a user namespace; no_new_privs makes it void"),
-    "C10": (PROCESS, "a user can't lock securebits without a user namespace; there is no capability to keep"),
-    "C19": (("rootns",), "without a user namespace there is no map to hide the id"),
+            "every namespace there belongs to the host's user namespace, so a descriptor of that "
+            "one can be had; without a capability it opens nothing"),
+    "C04": (PROCESS, "an ordinary user can't empty the bounding set without a user namespace; under "
+            "no_new_privs it has no effect"),
+    "C10": (PROCESS, "an ordinary user can't lock securebits without a user namespace; there is no "
+            "capability to keep"),
+    "C19": (("rootns",), "without a user namespace, the id inside is the host's own"),
 }
 
 #: control -> what is reached on a kernel that doesn't have it (the run says so; leaving it out by option is no excuse)
