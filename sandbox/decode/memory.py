@@ -1,30 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounded reading of another process's memory, for the decoders: through one function, and never more than BUDGET bytes."""
+"""Bounded reading of another process's memory for the decoders: at most BUDGET bytes for a call."""
 import errno
 import struct
 
-#: For one call: a path, and an argument vector of 32 entries with its pointers.
+#: Bytes for one call: a path, and an argument vector of 32 entries with its pointers.
 BUDGET = 4096 + 32 * (2048 + 8) + 1024
 PAGE = 4096
 _PIECE = 256
 
 
 class Unreadable(Exception):
-    """What an argument points to can't be told.  reason: an errno's name; begin: what could be read of a text."""
+    """An argument points to memory that can't be read.
+
+    reason: an errno's name.
+    begin: the part of a text that could be read.
+    """
 
     def __init__(self, reason, begin=""):
         Exception.__init__(self, reason)
         self.reason, self.begin = reason, begin
 
     def value(self):
-        """As the argument's value."""
-        return {"unreadable": self.reason, "begins": self.begin} if self.begin else {"unreadable": self.reason}
+        """Returns it as the argument's value."""
+        out = {"unreadable": self.reason}
+        return dict(out, begins=self.begin) if self.begin else out
 
 
 class Memory:
-    """The memory of one call.  peek(address, size): bytes, fewer where it ends, or OSError."""
+    """The memory of one call.
+
+    left: bytes that may still be read.
+    """
 
     def __init__(self, peek):
+        """peek: function of (address, size) that returns bytes, fewer at the end of the memory.
+
+        It raises OSError if it can read none.
+        """
         self.peek, self.left = peek, BUDGET
 
     def _read(self, address, size):
@@ -39,29 +51,33 @@ class Memory:
             raise Unreadable(errno.errorcode.get(error.errno, str(error.errno)))
 
     def bytes(self, address, size):
-        """Exactly so many bytes.  Raises Unreadable: EFAULT where the memory ends before, E2BIG beyond the budget."""
+        """Returns exactly `size` bytes.
+
+        Raises Unreadable: EFAULT if the memory ends before, E2BIG beyond the budget.
+        """
         found = self._read(address, size) if size else b""
         if len(found) < size:
             raise Unreadable("EFAULT")
         return found
 
     def fields(self, form, address):
-        """A struct by its format (struct module)."""
+        """Returns the values of a struct.  form: of the struct module.  Raises Unreadable."""
         return struct.unpack(form, self.bytes(address, struct.calcsize(form)))
 
     def word(self, address, size):
-        """An unsigned number of so many bytes."""
+        """Returns an unsigned number of `size` bytes.  Raises Unreadable."""
         return int.from_bytes(self.bytes(address, size), "little")
 
     def text(self, address, limit):
-        """A C string as text, at most so many bytes of it: one that is longer ends in "..."."""
+        """Returns a C string as text; if it is longer than `limit` bytes, it ends in "..."."""
         data, whole = self.string(address, limit)
         return shown(data) + ("" if whole else "...")
 
     def string(self, address, limit):
-        """(bytes of a C string, whether that is all of it); at most so many.
+        """Returns (bytes of a C string, whether that is all), at most `limit` bytes.
 
-        Read up to page borders, so that a string at the end of the mapped memory is whole.
+        It is read up to page borders, so that a string at the end of the memory is read whole.
+        Raises Unreadable.
         """
         out = b""
         while len(out) < limit:
@@ -81,5 +97,5 @@ class Memory:
 
 
 def shown(data):
-    """Bytes as text; what is no UTF-8 is shown as \\xNN."""
+    """Returns bytes as text; a byte that is no UTF-8 is shown as \\xNN."""
     return data.decode("utf-8", "backslashreplace")

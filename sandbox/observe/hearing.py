@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the listener that the child of a run hands over: for receipt, ledger, trace and result."""
-from . import listener
-from ..seccomp import arms
-from ..seccomp.arms import Answers
-from ..errors import SandboxError, stage
-from ..part import Part
-from .ledger import Ledger
+"""Takes the listener that the child of a run hands over, for receipt, ledger, trace and result."""
+from select import POLLIN
+
 from ...syscalls import process
 from ...syscalls.landlock import WRITE_FILE
 from ...syscalls.libc import ARCH, number as number_of
+from ..errors import SandboxError, stage
+from ..part import Part
+from ..seccomp import arms
+from . import listener
+from .ledger import Ledger
 from .peek import Peek
 
-#: Of a call's arguments in a sentence.
+#: Characters of a call's arguments in a sentence.
 LONGEST = 200
-POLLIN = 1
 
 
 class ListenerPart(Part):
-    """The listener of a run.  hearing: Hearing, once the child has handed the listener over."""
+    """The listener of a run, as a part.
+
+    hearing: Hearing, once the child has handed the listener over.
+    member: the Ledger, once the program runs, or None.
+    """
 
     tells = True
 
@@ -34,7 +38,7 @@ class ListenerPart(Part):
         return Hearing(listening, packet, fd)
 
     def packet(self, run, packet, fd):
-        """Takes the listener, or why there is none."""
+        """Takes the listener, or the errno because of which there is none."""
         if packet[:1] != b"L":
             return False
         plan = run.plan
@@ -52,7 +56,7 @@ class ListenerPart(Part):
         return fd is not None
 
     def admit(self, events, pid):
-        """Lets the child's exec of init go on."""
+        """Lets the child execute init."""
         self.hearing.admit(events, pid)
         self.awaited = self.hearing.awaited
 
@@ -70,23 +74,23 @@ class ListenerPart(Part):
             supervision.stop()
 
     def finish(self, run, result, outcome):
-        """Tells what was recorded."""
+        """Adds what was recorded to the result."""
         self.hearing.tell(result, outcome)
 
 
 class Hearing:
-    """What is heard in one run.
+    """The listener of one run and what is recorded with it.
 
-    listener: listener.Listener, or None where this process can't have one.
+    listener: listener.Listener, or None if this process can't have one.
     facts, notes: for the gate.
-    awaited: its descriptor as long as the child's exec of init waits for `admit`, else -1.
-    ledger: Ledger, trace: Trace, once the program runs, or None.
+    awaited: its descriptor while the child's exec of init waits for `admit`, else -1.
+    ledger, trace: Ledger and trace.Trace, once the program runs, or None.
     """
 
     def __init__(self, listening, packet, fd):
-        """packet: what came with the descriptor, a word of listener.py.
+        """Takes what the child has sent: a packet (a word of listener.py) and a descriptor or None.
 
-        Raises OSError for a descriptor that is no listener.
+        Raises OSError if the descriptor is no listener.
         """
         self.listening, self.listener, self.ledger, self.trace = listening, None, None, None
         self.awaited, self.facts, self.notes = -1, {}, {}
@@ -98,20 +102,21 @@ class Hearing:
         if not self.listener.is_one():
             raise OSError(9, "is no listener", "descriptor")
         self.facts["listener"] = "a listener, %s, %s" % (
-            "waiting calls undisturbed by signals" if self.listener.killable else "signals interrupt waiting calls",
+            "waiting calls undisturbed by signals" if self.listener.killable else
+            "signals interrupt waiting calls",
             "woken on one processor" if self.listener.synchronous else "no synchronous wake-up")
         self.awaited = fd if listening.trace else -1
 
     def admit(self, events, child):
-        """Lets the child's exec of init go on, the one call that is traced before the gate.
+        """Lets the child execute init: the one call that is traced before the gate.
 
         events: of poll; child: its pid.  Raises SandboxError.
         """
-        if not events & POLLIN:  # nobody is left under the filter; the control socket says why
+        if not events & POLLIN:  # no process is left under the filter; the control socket says why
             self.awaited = -1
             return
         call = self.listener.receive()
-        if call is None:  # a signal took it away; it comes again
+        if call is None:  # a signal interrupted it; it comes again
             return
         ident, thread, number, arch, _ = call
         if (thread, number, arch) != (child, number_of("execveat"), self.listening.audit_arch):
@@ -133,22 +138,23 @@ class Hearing:
         plan = run.plan
         if stream is not None:
             stream.begin()
-        # The tables are loaded now, while the program starts, and not while it waits for its first answer.
+        # While the program starts, and not while it waits for its first answer.
         from ..decode.call import decode
         decode(ARCH, number_of("mount"), (0,) * 6, None)
         peek = Peek()
-        answers = Answers(self.listening.programs, self.listening.audit_arch)
+        answers = arms.Answers(self.listening.programs, self.listening.audit_arch)
         self.ledger = Ledger(self.listener, self.listening, answers, run.begun, decode, peek.read,
                              stream if self.listening.record else None)
         if self.listening.trace:
-            from .trace import Trace
-            places = None if plan.tier.own_tree else [path for path, rights in plan.landlock_rules if rights & WRITE_FILE]
-            self.trace = self.ledger.trace = Trace(self.listener, run.begun, peek.read, run.pid, self.ledger.stream,
-                                                   places)
+            from .trace import Trace  # for --trace alone
+            places = None if plan.tier.own_tree else [
+                path for path, rights in plan.landlock_rules if rights & WRITE_FILE]
+            self.trace = self.ledger.trace = Trace(self.listener, run.begun, peek.read, run.pid,
+                                                   self.ledger.stream, places)
         return self.ledger
 
     def tell(self, result, outcome):
-        """Gives the result its rows, and the outcome the call that ended it."""
+        """Adds the rows to a Result, and to the Outcome the call that ended the run."""
         ledger = self.ledger
         if ledger is None:
             return
@@ -158,14 +164,17 @@ class Hearing:
             result.processes = self.trace.rows(outcome.status)
             result.notes += self.trace.notes()
         if ledger.rest:
-            result.notes.append("the ledger was full: %d calls of %s are counted, and not described" % (
-                sum(record.count for record in ledger.rest.values()),
-                ", ".join(sorted(record.syscall for record in ledger.rest.values()))))
+            result.notes.append(
+                "the ledger was full: %d calls of %s are counted, and not described" % (
+                    sum(record.count for record in ledger.rest.values()),
+                    ", ".join(sorted(record.syscall for record in ledger.rest.values()))))
         if ledger.gone:
-            result.notes.append("%d calls that ask were taken back before they could be looked at: a signal came, or the caller"
-                                " died" % ledger.gone)
+            result.notes.append("%d calls that ask were taken back before they could be looked at: "
+                                "a signal came, or the caller died" % ledger.gone)
         if ledger.killed is not None:
             record = ledger.killed
             text = ", ".join("%s=%s" % item for item in record.args.items())
-            why = arms.why_high_risk(record.syscall) if outcome.spec.seccomp_action == "kill" else None
-            outcome.forbidden_call = record.syscall, text[:LONGEST] + ("..." if text[LONGEST:] else ""), why
+            killing = outcome.spec.seccomp_action == "kill"
+            why = arms.why_high_risk(record.syscall) if killing else None
+            text = text[:LONGEST] + ("..." if text[LONGEST:] else "")
+            outcome.forbidden_call = record.syscall, text, why

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning: the filter asks about everything but the hand-over, and the supervisor notes each call and lets it go on.
+"""Learning: the filter asks about every call but the hand-over; each is noted and let through.
 
-For a program that is trusted: what the policy would refuse is carried out.  The other layers stand as in any run, and a file
-on the host still gets no set-id mode.  Scalars alone are noted, which come with the call: nothing is read of the program's
-memory.
+It is for a trusted program: calls that the policy would refuse are carried out.  The other layers
+are as in any run, and a file on the host still gets no set-id mode.  Only the numbers that come
+with a call are noted; the program's memory is not read.
 """
 import errno
 import select
 import time
 
-from ..seccomp import learned, learned_text
-from ..errors import SandboxError
-from .hearing import Hearing, ListenerPart
-from .ledger import SLICE, SOON
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
+from ..errors import SandboxError
+from ..seccomp import learned, learned_text
+from .hearing import Hearing, ListenerPart
+from .ledger import SLICE, SOON
 
 NR = native().NR
-#: Different values of one call that are kept, of those that are never widened; answers of the default policy that are.
+#: Values of one call that are kept, if they are never widened; answers of the default policy.
 MOST_KEPT, MOST_ANSWERS = 1000, 4096
-#: Numbers without a name of which a note is made.
+#: How many numbers without a name are noted.
 MOST_UNKNOWN = 20
 _WORD = 0xFFFFFFFF
 
@@ -33,60 +33,70 @@ class LearningPart(ListenerPart):
 
 
 class Lesson(Hearing):
-    """A run's listener that learns."""
+    """The listener of a run that learns.  learner: Learner."""
 
     def __init__(self, listening, packet, fd):
         Hearing.__init__(self, listening, packet, fd)
         if self.listener is None:
-            raise SandboxError("learning", "no listener", reason=self.notes["ledger"], control="seccomp")
-        self.listener.continued = frozenset(NR.values()) - {NR[call] for call in learned.BLIND if call in NR}
+            raise SandboxError("learning", "no listener", reason=self.notes["ledger"],
+                               control="seccomp")
+        blind = {NR[call] for call in learned.BLIND if call in NR}
+        self.listener.continued = frozenset(NR.values()) - blind
         self.learner = Learner(self.listener)
 
     def start(self, run, stream):
-        """The Learner, a member of the supervision."""
+        """Returns the Learner, a member of the supervision."""
         return self.learner
 
     def tell(self, result, outcome):
-        """Gives the result what was learned."""
-        result.learned = self.learner.found([word for word in outcome.spec.argv])
+        """Adds what was learned to the result."""
+        result.learned = self.learner.found(outcome.spec.argv)
         result.notes += self.learner.notes()
 
 
 class Learner:
-    """A member of the supervision: wanted(), wait(), serve(events), close().  listener: notify.Listener."""
+    """Lets calls go on and notes them: a member of the supervision.
+
+    seen: {number: {values, or None: count}}.
+    outside: numbers of calls that the default policy would have refused.
+    crowded: numbers with more than MOST_KEPT values; unknown: numbers without a name.
+    answers: {(number, values): whether the default policy allows it}.
+    gone: how many calls were interrupted.
+    """
 
     killed = None
 
     def __init__(self, listener):
+        """listener: listener.Listener."""
         self.listener, self.over, self.last_call, self.gone = listener, False, 0.0, 0
         self.names = dict((number, name) for name, number in NR.items())
         self.judge = learned.Judge(ARCH)
         self.held = dict((NR[call], indices) for call, indices in learned.HELD.items())
         self.tested = dict((NR[call], self.judge.tested(call)) for call in self.judge.rules
                            if call in NR and call not in learned.HELD and self.judge.tested(call))
-        self.seen = {}  # number: {values or None: count}
+        self.seen = {}
         self.outside, self.crowded, self.unknown, self.answers = set(), set(), set(), {}
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
 
     def wanted(self):
-        """{fd: events}"""
+        """Returns {fd: poll events}."""
         return {} if self.over else {self.listener.fd: select.POLLIN}
 
     def wait(self):
-        """Nothing is due at a time."""
+        """Returns None: nothing is due at a time."""
         return None
 
     def close(self):
-        """The listener itself goes after the sandbox has."""
+        """Does nothing: the listener is closed when the sandbox has ended."""
 
     def serve(self, events):
-        """Answers what waits, for ledger.SLICE seconds at most."""
+        """Answers waiting calls, for ledger.SLICE seconds at most."""
         event = events.get(self.listener.fd, 0)
         if event & select.POLLIN:
             self._answer_all(time.monotonic())
         elif event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
-            self.over = True  # nobody is left under the filter: another RECV would block for ever on old kernels
+            self.over = True  # another RECV would block for ever on old kernels
 
     def _answer_all(self, now):
         ends = now + SLICE
@@ -122,7 +132,8 @@ class Learner:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            raise SandboxError("learning", "letting a call go on", reason="this kernel does not have it: Linux 5.5")
+            raise SandboxError("learning", "letting a call go on",
+                               reason="this kernel does not have it: Linux 5.5")
 
     def _note(self, number, arguments):
         seen = self.seen.get(number)
@@ -138,7 +149,7 @@ class Learner:
             self._ask_default(number, arguments)
 
     def _ask_default(self, number, arguments):
-        """Whether the default policy, which decides this call by its arguments, would let it pass."""
+        """Asks the default policy about a call that it decides by the arguments."""
         key = number, tuple(arguments[index] for index in self.tested[number])
         if key not in self.answers:
             if len(self.answers) >= MOST_ANSWERS:
@@ -148,7 +159,7 @@ class Learner:
             self.outside.add(number)
 
     def found(self, argv):
-        """A learned.Learned of this run.  argv: its command line."""
+        """Returns the learned.Learned of this run.  argv: its command line."""
         out = learned.Learned(1, [learned_text.shown(argv)])
         for number, seen in self.seen.items():
             for values, count in seen.items():
@@ -157,14 +168,16 @@ class Learner:
         return out
 
     def notes(self):
-        """[sentence] about what the policy will not hold."""
+        """Returns [sentence] about what the policy will not hold."""
         out = []
         if self.gone:
-            out.append("%d call%s interrupted while waiting to be noted, by a signal or the caller's end: what failed for that "
-                       "reason should be run again" % (self.gone, "s were" if self.gone > 1 else " was"))
+            out.append("%d call%s interrupted while waiting to be noted, by a signal or the "
+                       "caller's end: what failed for that reason should be run again" % (
+                           self.gone, "s were" if self.gone > 1 else " was"))
         if self.crowded:
             out.append("more than %d different values of %s: the rest is not in the policy" % (
                 MOST_KEPT, ", ".join(sorted(self.names[number] for number in self.crowded))))
         if self.unknown:
-            out.append("system calls without a name were refused: %s" % " ".join(map(str, sorted(self.unknown))))
+            out.append("system calls without a name were refused: %s" %
+                       " ".join(map(str, sorted(self.unknown))))
         return out

@@ -1,51 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger: each refused system call as evidence, aggregated, bounded, and answered with the errno of the policy.
+"""The ledger: each refused system call as evidence, aggregated, bounded, answered by the policy.
 
-Nothing that is read of a target decides anything.  Between receiving a call and answering it there is no disk, no pipe and no
-JSON; a call is counted when its answer has arrived, and one that went away before as interrupted.
+Nothing that is read from a program decides anything.  Between receiving a call and answering it
+there is no disk, no pipe and no JSON.  A call is counted when its answer has arrived; if the caller
+has gone before, it counts as interrupted.
 
-What floods can't do: records are capped, with a share for each system call, so that one can't hide the others; beyond the
-cap only numbers are counted, and they are exact; a token bucket bounds the supervisor's processor time, which lies outside
-the sandbox's limits: the target pays by waiting.
+A flood of calls is bounded.  Records are capped, with a share for each system call, so that one
+can't hide the others.  Beyond the cap only numbers are counted, and they are exact.  A token bucket
+bounds the supervisor's processor time, which lies outside the sandbox's limits: the program waits.
 """
 import errno
 import select
 import time
 
-from ..seccomp.arms import ACTION, ERRNO, PASSES
-from .origin import Origins
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
 from ...syscalls.widths import WIDTHS
+from ..seccomp.arms import ACTION, ERRNO, PASSES
+from .origin import Origins
 
 NR = native().NR
-#: Distinct records in all; a system call may have an eighth of them, and each has some, however full the ledger is.
+#: Most records.  A system call may have CAP / SHARE of them, and always has CERTAINLY.
 CAP = 2048
 SHARE = 8
 CERTAINLY = 8
-#: A record that tells much counts for several: one more for each so many characters.
+#: A record counts once more for each so many characters of its arguments.
 WEIGHT = 1024
-#: Calls that are answered at full speed, then so many per second, a batch at a time.
+#: Calls that are answered at full speed; then calls a second; and calls of one batch.
 BURST, PACE, BATCH = 20000, 2000, 40
 #: Seconds after which the loop gets its turn, though calls are waiting.
 SLICE = 0.002
-#: A call that comes so soon after the last one is waited for here, without a turn of the loop.
+#: Seconds.  After a call that came so soon after another, the next is awaited without the loop.
 SOON = 0.001
-#: For so many ms: longer than the scheduler's tick, 4 on most kernels.  A timer that is due before the tick is armed in
-#: hardware, which costs a virtual machine more than all of the rest.
+#: Milliseconds of that wait: longer than the scheduler's tick, 4 ms on most kernels.  A timer that
+#: is due before the tick is armed in hardware, which costs a virtual machine more than all else.
 PATIENCE = 5
-#: A line is written for a record's first call, and again each time its count has grown tenfold: a bound on the file's size.
+#: A line is written for a record's first call, and when its count has grown so many times since:
+#: a bound on the file's size.
 AGAIN = 10
-#: Repeats of one call for which its origin is looked up each time, then at most each EVERY seconds.
+#: Repeats of a call whose origin is looked up each time; then at most each EVERY seconds.
 CERTAIN, EVERY = 64, 0.01
 
 
 class Record:
-    """One row.  pointers: whether an argument may be an address; looked, due: when, and at which count, it was or will be
-    looked at again; told: (count, interrupted) of its last line, or None; rest: it stands for all that lay beyond the cap."""
+    """One row of the ledger.
 
-    __slots__ = ("syscall", "args", "errno", "count", "pid", "exe", "first", "last", "interrupted", "pointers", "looked", "due",
-                 "told", "rest")
+    syscall, args, errno, count, pid, exe, interrupted: as in result/schema.py.
+    first, last: monotonic times.
+    pointers: whether an argument may be an address.
+    looked: monotonic time of the last look at the caller; due: the count of the next one.
+    told: (count, interrupted) of its last line, or None.
+    rest: whether it stands for all calls beyond the cap.
+    """
+
+    __slots__ = ("syscall", "args", "errno", "count", "pid", "exe", "first", "last", "interrupted",
+                 "pointers", "looked", "due", "told", "rest")
 
     def __init__(self, syscall, args, answer, pid, exe, now):
         self.syscall, self.args, self.errno, self.pid, self.exe = syscall, args, answer, pid, exe
@@ -54,23 +63,40 @@ class Record:
         self.due, self.pointers, self.rest = 1, False, False
 
     def as_dict(self, begun):
-        """The row of a Result.  begun: monotonic time of its `started`."""
-        return {"syscall": self.syscall, "args": self.args, "errno": self.errno, "count": self.count, "pid": self.pid,
-                "exe": self.exe, "first_s": round(self.first - begun, 6), "last_s": round(self.last - begun, 6),
+        """Returns the row of a Result.  begun: monotonic time of its `started`."""
+        return {"syscall": self.syscall, "args": self.args, "errno": self.errno,
+                "count": self.count, "pid": self.pid, "exe": self.exe,
+                "first_s": round(self.first - begun, 6), "last_s": round(self.last - begun, 6),
                 "interrupted": self.interrupted}
 
 
 class Ledger:
-    """A member of the supervision: wanted(), wait(), serve(events), close().
+    """Answers the calls that ask, and counts them: a member of the supervision.
 
-    listener: notify.Listener; listening: listening.Listening; answers: arms.Answers of its programs; begun: monotonic time of
-    the Result's `started`; decode: as decode.decode; read: read(pid, address, size) -> bytes, of a thread's memory; stream:
-    ledger_stream.Stream or None.  killed: the record of the call that kills, once there was one; trace: trace.Trace, to which
-    allowed calls go, or None.
+    killed: the Record of the call that kills, or None.
+    gone: how many calls were taken back before they could be received.
+    over: whether no process is left under the filter.
+    seen: {(thread, number) + arguments: (Record, errno or 0)}; records: {what makes one: Record}.
+    rest: {number or None: Record} beyond the cap.
+    used, full: the weight of the records, by number and in all.
+    tokens, marked: of the bucket, and when they were counted; resume: when calls are taken again.
+    fresh: records with a line to be written.
+    trace: trace.Trace, to which allowed calls go, or None.
     """
 
-    def __init__(self, listener, listening, answers, begun, decode, read, stream=None, cap=CAP, burst=BURST, pace=PACE):
-        self.listener, self.listening, self.answers, self.begun = listener, listening, answers, begun
+    def __init__(self, listener, listening, answers, begun, decode, read, stream=None, cap=CAP,
+                 burst=BURST, pace=PACE):
+        """listener: listener.Listener.
+
+        listening: plan.listening.Listening.
+        answers: arms.Answers of its programs.
+        begun: monotonic time of the Result's `started`.
+        decode: call.decode; read: peek.Peek.read.
+        stream: ledger_stream.Stream or None.
+        cap, burst, pace: as CAP, BURST, PACE.
+        """
+        self.listener, self.listening, self.answers = listener, listening, answers
+        self.begun = begun
         self.decode, self.read, self.stream = decode, read, stream
         self.cap, self.share, self.burst, self.pace = cap, max(1, cap // SHARE), burst, pace
         self.origins = Origins()
@@ -83,10 +109,10 @@ class Ledger:
         self.poll = select.poll()
         self.poll.register(listener.fd, select.POLLIN)
 
-    # -- as a member ---------------------------------------------------------------------------------------------
+    # -- as a member -----------------------------------------------------------------------------
 
     def wanted(self):
-        """{fd: events}"""
+        """Returns {fd: poll events}."""
         wanted = {} if self.stream is None else self.stream.wanted()
         if not self.over and self.killed is None and self.resume is None:
             wanted[self.listener.fd] = select.POLLIN
@@ -95,12 +121,12 @@ class Ledger:
         return wanted
 
     def wait(self):
-        """Seconds until the bucket holds a batch again, or the trace wants to look, or None."""
+        """Returns the seconds until calls are taken again or the trace must look, or None."""
         due = [at for at in (self.resume, self.trace and self.trace.due()) if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def serve(self, events):
-        """Answers what waits, for SLICE seconds at most."""
+        """Answers waiting calls, for SLICE seconds at most."""
         now = time.monotonic()
         if self.resume is not None and now >= self.resume:
             self.resume = None
@@ -108,7 +134,7 @@ class Ledger:
         if event & select.POLLIN:
             self._answer_all(now)
         elif event & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
-            self.over = True  # nobody is left under the filter: another RECV would block for ever on old kernels
+            self.over = True  # another RECV would block for ever on old kernels
         if self.fresh:
             self._tell()
         if self.trace is not None:
@@ -117,24 +143,27 @@ class Ledger:
             self.stream.serve(events)
 
     def close(self):
-        """Tells the last counts.  The listener itself goes after the sandbox has."""
+        """Writes the last counts.  The listener itself is closed when the sandbox has ended."""
         if self.trace is not None:
             self.trace.close()
         if self.stream is not None:
-            self.fresh = [record for record in self._all() if record.told != (record.count, record.interrupted)]
+            self.fresh = [record for record in self._all()
+                          if record.told != (record.count, record.interrupted)]
             self._tell()
             self.stream.close()
 
     def rows(self):
-        """[row] of a Result, in the order of the first call; what lay beyond the cap comes last: a row per system call, of pid
-        0 and without arguments."""
+        """Returns the rows of a Result, in the order of the first call.
+
+        What lay beyond the cap comes last: a row for each system call, with pid 0 and no arguments.
+        """
         return [record.as_dict(self.begun) for record in self._all()]
 
     def _all(self):
         return sorted(self.records.values(), key=lambda record: record.first) + \
             sorted(self.rest.values(), key=lambda record: record.first)
 
-    # -- calls ---------------------------------------------------------------------------------------------------
+    # -- calls -----------------------------------------------------------------------------------
 
     def _answer_all(self, now):
         ends = now + SLICE
@@ -154,7 +183,7 @@ class Ledger:
                 return
 
     def _refill(self, now):
-        """Whether there is a token; else nothing is received until a batch of them is there."""
+        """Returns whether there is a token.  If not, no call is taken until there is a batch."""
         self.tokens = min(self.burst, self.tokens + (now - self.marked) * self.pace)
         self.marked = now
         if self.tokens >= 1:
@@ -170,17 +199,18 @@ class Ledger:
             return
         ident, thread, number, arch, arguments = call
         now = time.monotonic()
-        if self.trace is not None and number in self.listening.trace and arch == self.listening.audit_arch and \
+        if self.trace is not None and number in self.listening.trace and \
+                arch == self.listening.audit_arch and \
                 self.answers.of(number, arguments) & ACTION in PASSES:
             self.trace.heard(ident, thread, number, arguments, now)
             return
         raw = (thread, number) + arguments
         known = self.seen.get(raw)
         if known is None or known[0].count >= known[0].due or self._is_stale(known[0], now):
-            known = self._look(ident, thread, number, arch, arguments, raw, now, known and known[0])
+            known = self._look(call, raw, now, known and known[0])
         record, answer = known
         record.last = now
-        if not answer:  # high risk: it stays blocked, and dies there
+        if not answer:  # it kills: the caller stays blocked until the sandbox is killed
             record.count += 1
             self.killed = record
             self._due(record)
@@ -195,25 +225,29 @@ class Ledger:
                 self._due(record)
 
     def _due(self, record):
-        """A line for this record, once the calls of this turn are answered: one, however many of them were its own."""
+        """Has one line written for a record, when the calls of this turn are answered."""
         record.told = record.count, record.interrupted
         self.fresh.append(record)
 
     def _is_stale(self, record, now):
-        """Whether the same numbers may by now come from another program, or point to another text."""
+        """Whether the same numbers may come from another program, or point to another text."""
         return record.pointers and self.tokens > self.burst / 2 or self._is_stranger(record, now)
 
     @staticmethod
     def _is_stranger(record, now):
         return record.count < CERTAIN or now - record.looked > EVERY
 
-    def _look(self, ident, thread, number, arch, arguments, raw, now, before):
-        """(record, errno or 0 for a call that kills).  before: the record of the last call with these numbers, or None."""
+    def _look(self, call, raw, now, before):
+        """Returns (Record, errno, or 0 for a call that kills).
+
+        call: as of Listener.receive; before: the record of the last one with these numbers.
+        """
+        ident, thread, number, arch, arguments = call
         if arch != self.listening.audit_arch:
             value = ERRNO | errno.ENOSYS
         else:
             value = self.answers.of(number, arguments)
-        # The filter asks about nothing that it would allow; a mistake there must not become a permission.
+        # The filter asks about nothing that it would allow: a mistake must not become a permission.
         answer = value & 0xffff if value & ACTION == ERRNO and value & 0xffff else errno.EPERM
         if value & ACTION in (0x80000000, 0):
             answer = 0
@@ -221,7 +255,7 @@ class Ledger:
         kind = number if number in self.names else None  # there are 2^32 numbers without a call
         used = self.used.get(kind, 0)
         if used >= self.share or self.full >= self.cap and used >= CERTAINLY:
-            known = self.seen.get(raw)  # what is known stays known; nothing new is decoded
+            known = self.seen.get(raw)  # nothing new is decoded
             if known is not None and not known[0].pointers:
                 known[0].looked = now
                 return known
@@ -229,10 +263,10 @@ class Ledger:
         name, args = self._decode(ident, thread, number, arguments)
         fresh = before is None or self._is_stranger(before, now)
         pid, exe = self.origins.of(thread) if fresh else (before.pid, before.exe)
-        if not self.listener.valid(ident):  # it may be another process's by now
+        if not self.listener.valid(ident):  # the pid may be another process's by now
             pid, exe = 0, None
         text = repr(args)
-        key = pid, exe, number, answer, hash(text)  # keyed: nobody can choose texts that clash
+        key = pid, exe, number, answer, hash(text)  # keyed hash: no program can make two clash
         record = self.records.get(key)
         if record is None:
             record = self.records[key] = Record(name, args, shown, pid, exe, now)
@@ -251,7 +285,8 @@ class Ledger:
     def _beyond(self, kind, shown, now):
         record = self.rest.get(kind)
         if record is None:
-            record = self.rest[kind] = Record(self.names.get(kind, "other numbers"), {}, shown, 0, None, now)
+            name = self.names.get(kind, "other numbers")
+            record = self.rest[kind] = Record(name, {}, shown, 0, None, now)
             record.rest = True
         record.errno = shown
         return record
@@ -261,15 +296,16 @@ class Ledger:
             if not self.listener.valid(ident):
                 raise OSError(errno.ESRCH, "gone")
             data = self.read(thread, address, size)
-            if not self.listener.valid(ident):  # it may be another process's by now
+            if not self.listener.valid(ident):
                 raise OSError(errno.ESRCH, "gone")
             return data
         try:
             return self.decode(ARCH, number, arguments, peek)
-        except Exception as error:  # of a decoder: the call is refused all the same
-            return self.names.get(number, "syscall_%d" % number), {"arguments": {"unreadable": type(error).__name__}}
+        except Exception as error:  # a decoder's mistake: the call is refused all the same
+            name = self.names.get(number, "syscall_%d" % number)
+            return name, {"arguments": {"unreadable": type(error).__name__}}
 
-    # -- telling -------------------------------------------------------------------------------------------------
+    # -- lines -----------------------------------------------------------------------------------
 
     def _tell(self):
         records, self.fresh = self.fresh, []
@@ -281,5 +317,6 @@ class Ledger:
 
 
 def _may_point(name, arguments):
-    """Whether one of the registers that the kernel takes of this call could be an address."""
-    return any(value > 65535 and width in "w?" for value, width in zip(arguments, WIDTHS.get(name, "??????")))
+    """Whether a register that the kernel uses for this call could be an address."""
+    widths = WIDTHS.get(name, "??????")
+    return any(value > 65535 and width in "w?" for value, width in zip(arguments, widths))

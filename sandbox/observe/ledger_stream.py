@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger's file: JSON lines, written while the program runs, never waited for."""
 import select
-from json import dumps  # before anything runs
+from json import dumps
 
 from ..result.result import SCHEMA
 from ..running.writer import Writer
 
-#: What a reader that takes nothing may leave in memory; more is dropped, and the last line says so.
+#: Bytes that wait for a slow reader.  More lines are dropped, and the last line says how many.
 BACKLOG = 4 << 20
-#: At the end a reader gets this long.
+#: Milliseconds that a reader gets for the rest at the end.
 PATIENCE_MS = 2000
 
 
 class Stream:
-    """fd: the file's descriptor, which stays the caller's; show: called when the program is let go.  error: the OSError that
-    ended it, or None."""
+    """Lines for one file.
+
+    error: the OSError that ended it, or None.
+    pending: [bytes] to be written; size: their length; dropped: how many lines were too many.
+    """
 
     def __init__(self, fd, show=None):
+        """fd: of the file, which stays the caller's; show: called when the program begins."""
         self.writer, self.show = Writer(fd), show
         self.pending, self.size, self.dropped, self.error = [], 0, 0, None
 
     def begin(self):
-        """Shows the file under its name, where it has one."""
+        """Gives the file its name, if that was put off."""
         show, self.show = self.show, None
         if show is not None:
             try:
@@ -30,7 +34,7 @@ class Stream:
                 self.error = error
 
     def add(self, event, row):
-        """Appends a line.  row: dict of what json can write."""
+        """Appends a line.  event: a word; row: dict of what json can write."""
         if self.error is not None:
             return
         line = (dumps(dict({"schema": SCHEMA, "event": event}, **row)) + "\n").encode("ascii")
@@ -41,11 +45,11 @@ class Stream:
         self.size += len(line)
 
     def wanted(self):
-        """{fd: events}"""
+        """Returns {fd: poll events}."""
         return {self.writer.fd: select.POLLOUT} if self.pending else {}
 
     def serve(self, events=()):
-        """Writes what goes."""
+        """Writes as much as the file takes."""
         while self.pending and self.error is None:
             data = b"".join(self.pending)
             try:
@@ -60,7 +64,7 @@ class Stream:
             self.pending = [data[done:]] if done < len(data) else []
 
     def close(self):
-        """Writes the rest, for as long as somebody reads."""
+        """Writes the rest, as long as somebody reads."""
         if self.dropped:
             self.size = 0
             self.add("capped", {"dropped_lines": self.dropped})

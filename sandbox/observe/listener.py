@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """The listener: system calls that the filter asks about instead of answering itself.
 
-The child attaches the filter as its last deed but one, sends the listener over the control socket, and executes init; all
-of it under the filter, so that these calls must be allowed (`listening.py` makes sure).  The supervisor receives each call,
-looks at it, and answers it.  A refused call is refused, whatever was read from the target's memory: CONTINUE is for numbers
-alone that were named when the listener was made, and none of them may be one that the policy refuses.
+As its last step but one the child attaches the filter, sends the listener over the control socket
+and executes init.  These calls are under the filter, so they must be allowed (plan/listening.py).
+The supervisor receives each call, looks at it, and answers it.  A refused call is refused, whatever
+was read from memory.  CONTINUE is answered only for numbers that were named when the listener was
+made, and the policy refuses none of them.  seccomp_unotify(2)
 """
 import os
 
 from ...syscalls import seccomp, seccomp_notify
 
-#: The words that come with the listener over the control socket.
+#: The words that go with the listener over the control socket.
 KILLABLE, PLAIN, REFUSED = b"Lkillable", b"Lplain", b"Lerrno="
 EINVAL, EBUSY = 22, 16
 
 
 class Handover:
-    """The child's side.  program: bytes of the filter that asks."""
+    """The child's side.
+
+    filter: as of seccomp.prepare; parcel: seccomp_notify.Parcel, after `prepare`.
+    """
 
     def __init__(self, program):
+        """program: bytes of the filter that asks."""
         self.filter, self.parcel = seccomp.prepare(program), None
 
     def prepare(self, fd):
-        """Makes every buffer; fd: the control socket's descriptor."""
+        """Makes every buffer.  fd: of the control socket."""
         self.parcel = seccomp_notify.Parcel(fd, (KILLABLE, PLAIN))
 
     def attach(self, sock):
-        """Attaches the filter and sends its listener.  Returns False where this process can't have one: nothing is attached
-        then, and the supervisor has been told the errno.  Raises OSError where it can't be sent."""
+        """Attaches the filter and sends its listener.  Returns whether it did.
+
+        If this process can't have a listener, nothing is attached, and the supervisor has the
+        errno.  Raises OSError if the listener can't be sent.
+        """
         try:
             listener, killable = seccomp_notify.attach_with_listener(self.filter)
         except OSError as error:
@@ -40,48 +48,51 @@ class Handover:
 class Listener:
     """The supervisor's side.
 
-    fd: the listener; killable: whether a waiting target is undisturbed by signals; continued: the numbers that `go_on` may
-    let through, and which nothing refuses.
+    fd: the listener's descriptor.
+    killable: whether no signal but a fatal one interrupts a waiting call.
+    continued: the numbers that `go_on` may let through; nothing refuses them.
+    synchronous: whether caller and supervisor take turns on one processor.
     """
 
     def __init__(self, fd, killable, continued=()):
         self.fd, self.killable, self.continued = fd, killable, frozenset(continued)
         self.synchronous = seccomp_notify.wake_on_one_processor(fd)
-        self._request, self._response = bytearray(seccomp_notify.REQUEST), bytearray(seccomp_notify.RESPONSE)
+        self._request = bytearray(seccomp_notify.REQUEST)
+        self._response = bytearray(seccomp_notify.RESPONSE)
 
     def is_one(self):
-        """Whether the descriptor is a listener, by what /proc says of it."""
+        """Whether /proc says that the descriptor is a listener."""
         try:
             return os.readlink("/proc/self/fd/%d" % self.fd) == seccomp_notify.LINK
         except OSError:
             return False
 
     def receive(self):
-        """(id, thread's pid, number, AUDIT_ARCH word, six arguments), or None where the call is gone again.
+        """Returns (id, thread's pid, number, AUDIT_ARCH, six arguments), or None if it is gone.
 
-        Only after POLLIN, and once for each; never after POLLHUP, which says that nobody is left under the filter.
+        Call it once for each POLLIN, and never after POLLHUP: no process is left then.
         """
         return seccomp_notify.receive(self.fd, self._request)
 
     def valid(self, ident):
-        """Whether the call still waits.  What was read of the target's memory counts only if it does afterwards."""
+        """Whether the call still waits.  Memory that was read counts only if it does afterwards."""
         return seccomp_notify.is_valid(self.fd, ident)
 
     def refuse(self, ident, number):
-        """Answers with an errno.  Returns whether it arrived: no, where the target died or a signal came first."""
+        """Answers with an errno.  Returns whether it arrived before a signal or the end."""
         if not 0 < number < 4096:
             raise ValueError("no errno: %d" % number)
         return seccomp_notify.answer(self.fd, self._response, ident, number)
 
     def go_on(self, ident, number):
-        """Lets the kernel carry out a call that nothing refuses.  number: the system call's.  Returns as `refuse`."""
+        """Lets the kernel carry out a call.  number: the system call's.  Returns as `refuse`."""
         if number not in self.continued:
             raise ValueError("system call %d may not be continued" % number)
         return seccomp_notify.answer(self.fd, self._response, ident, 0, seccomp_notify.CONTINUE)
 
 
 def unavailable(number):
-    """A phrase for the errno with which the kernel refused a listener."""
+    """Returns a phrase for the errno with which the kernel refused a listener."""
     if number == EINVAL:
         return "this kernel does not have it: Linux 5.0"
     if number == EBUSY:

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who made a call: the process of a thread, and its executable, as /proc says.  Evidence, never a decision."""
+"""The process of a thread that made a call, and its executable.  Evidence, never a decision."""
 import os
 
 from ..proc import read
 
 #: Bytes of a path that are kept.
 LONGEST = 1024
-#: So many threads are remembered; then the memory starts anew.
+#: How many threads are remembered; then all are forgotten.
 MOST = 4096
 
 
 class Origins:
-    """Remembers threads by pid and start time, so that a pid which the kernel gives out again is another one."""
+    """Remembers threads by pid and start time: a pid may be given out again.
+
+    threads: {thread's pid: (start time, pid of the process inside)}.
+    """
 
     def __init__(self):
-        self.threads = {}  # thread's pid -> (start time, pid of the process inside)
+        self.threads = {}
 
     def of(self, thread):
-        """(pid inside, path of the executable or None) of a thread, by its pid as seen from here.
+        """Returns (pid inside, path of the executable or None) of a thread.
 
-        The pid is the process's own, as it sees itself; 0 where /proc does not tell.  Each call looks again at the start time
-        and at the path: exec changes the one and not the other.
+        thread: its pid as seen from here.  The pid inside is the process's own, 0 if /proc does
+        not tell.  Start time and path are read each time: exec changes only the path.
         """
         started = _start_time(thread)
         known = self.threads.get(thread)
@@ -37,7 +40,7 @@ class Origins:
 
 
 def _start_time(thread):
-    """In clock ticks since boot, b"" where it is gone.  proc_pid_stat(5), field 22"""
+    """Returns it in clock ticks since boot, b"" if it has ended.  proc_pid_stat(5), field 22"""
     try:
         return read("/proc/%d/stat" % thread, first=4096).rpartition(b")")[2].split()[19]
     except (OSError, IndexError):
@@ -45,7 +48,7 @@ def _start_time(thread):
 
 
 def _process(thread):
-    """The thread group's id in the innermost pid namespace, or 0.  proc_pid_status(5): NStgid, Linux 4.1"""
+    """Returns the process's pid inside, or 0.  proc_pid_status(5): NStgid, Linux 4.1"""
     try:
         for line in read("/proc/%d/status" % thread, first=4096).split(b"\n"):
             if line.startswith(b"NStgid:"):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking into the memory of a process that waits for its system call to be answered.
+"""Reads the memory of a process that waits for its system call to be answered.
 
-What is read there is evidence only: whoever shares that memory can change it at any time.  The kernel's permission check is
-ptrace's; a program can refuse it in the tiers without a user namespace (PR_SET_DUMPABLE 0).
+What is read is evidence only: the threads of that process can change it at any time.  The kernel
+checks permission as ptrace(2) does.  In the tiers without a user namespace a program can refuse it
+(PR_SET_DUMPABLE 0).
 """
 import errno
 import os
@@ -13,23 +14,18 @@ _TOP = 1 << 63
 
 
 class Peek:
-    """One for a supervisor: `of(pid)` is the function that `decode` wants."""
+    """The memory of other processes."""
 
     def __init__(self):
         self._reader = Reader()
 
-    def of(self, pid):
-        """peek(address, size) for a process or thread id as the supervisor sees it.
-
-        It returns size bytes, fewer where the memory ends within, and raises OSError where not even the first can be read:
-        EFAULT, EPERM, ESRCH and what else process_vm_readv(2) says.
-        """
-        def peek(address, size):
-            return self.read(pid, address, size)
-        return peek
-
     def read(self, pid, address, size):
-        """As the function that `of` returns."""
+        """Returns size bytes, fewer if the memory ends within.
+
+        pid: of a process or thread as this process sees it.  Raises OSError if not even the first
+        byte can be read: EFAULT, EPERM, ESRCH and the others of process_vm_readv(2).
+        """
+        out = b""
         out = b""
         while size > 0:
             # A hole anywhere makes a whole element fail, so each page is an element of its own.
@@ -52,7 +48,7 @@ class Peek:
         try:
             return self._reader.read(pid, address, size)
         except OSError as error:
-            if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: also what an outer filter may say
+            if error.errno not in (errno.ENOSYS, errno.EPERM):  # EPERM: maybe an outer filter's
                 raise
             found = _by_file(pid, address, size)
             if not found:
@@ -61,7 +57,7 @@ class Peek:
 
 
 def _by_file(pid, address, size):
-    """The same by /proc/PID/mem, opened anew each time: after an exec an old descriptor reads nothing."""
+    """Reads by /proc/PID/mem, opened each time: after an exec an old descriptor reads nothing."""
     try:
         fd = os.open("/proc/%d/mem" % pid, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process story of --trace exec: which programs were executed, when, by whom, and how they ended.
+"""The process story of --trace exec: which programs were executed, when, by whom, how they ended.
 
-Evidence only.  At execve and execveat it is noted what is asked for, from the caller's memory, which another thread may change
-before the kernel reads it; at set_tid_address, the first call of a program that libc starts, or when the process is looked at
-later, what really runs.  Every call that comes here is one that the policy allows; it always goes on, whatever was seen.
+Evidence only.  At execve and execveat the request is noted from the caller's memory, which another
+thread may change before the kernel reads it.  The program that really runs is noted at
+set_tid_address, the first call that libc's start-up makes, or at a later look at the process.
+Every call that comes here is one that the policy allows; it always goes on.
 
-Bounded: rows, with a share for each path; text of arguments; watched processes; bytes that are hashed.  Nothing slow between a
-call and its answer: files are opened before it and read after it.
+Rows are bounded, with a share for each path; so are the text of arguments, the watched processes,
+and the bytes that are hashed.  Nothing slow happens between a call and its answer: files are opened
+before it and read after it.
 """
 import os
 import select
@@ -15,29 +17,41 @@ import time
 from ...syscalls import process as processes
 from ...syscalls.libc import ARCH
 from ...syscalls.numbers import native
-from . import trace_files, trace_look
 from ..decode.call import Call, PATH_MAX
 from ..decode.memory import Unreadable, shown
+from . import trace_files, trace_look
 
 NR = native().NR
-#: Rows in all; one path may have an eighth of them.  Beyond, so many paths are counted by name, and the others together.
+#: Most rows; one path may have CAP / SHARE of them.  Beyond, COUNTED paths are counted by name, and
+#: all others together.
 CAP, SHARE, COUNTED = 2048, 8, 128
-#: Characters of arguments of one row; of arguments and paths of all rows; then of the arguments, and of each path, of one more.
+#: Characters: of the arguments of one row; of arguments and paths of all rows; and once these are
+#: used up, of the arguments and of each path of one more.
 ARGUMENTS, ALL_TEXT, FEW = 8192, 4 << 20, 256
 #: Processes whose end is awaited; calls whose outcome is not known yet.
 WATCHED, PENDING = 256, 512
-#: With so many calls pending no more files of what they ask for are held: descriptors are shared with other sandboxes.
+#: With so many calls pending no more requested files are held open: other sandboxes of this process
+#: need descriptors, too.
 HELD = 64
-#: Seconds after a call at which its process is looked at, where no call of its own said that the new program runs.
+#: Seconds after a call at which the process is looked at, if no call of its own showed its program.
 LOOKS = (0.02, 0.2)
+#: Seconds for files that are still to be read when the run is over.
+LAST = 0.5
 EMPTY_PATH = 0x1000  # AT_EMPTY_PATH
-REPLACED, STILL, UNWATCHED = "the process executed another program", "it was there at the end", "too many processes to watch"
-UNSEEN = "it was not seen whether it ran"
-UNTOLD, UNTAKEN = "this kernel does not tell it: Linux 6.15", "its parent had not asked for it at the end"
+REPLACED, STILL = "the process executed another program", "it was there at the end"
+UNWATCHED, UNSEEN = "too many processes to watch", "it was not seen whether it ran"
+UNTOLD = "this kernel does not tell it: Linux 6.15"
+UNTAKEN = "its parent had not asked for it at the end"
 
 
 class Asked:
-    """A call whose outcome is not known yet."""
+    """A call whose outcome is not known yet.
+
+    seen: trace_look.Seen of the caller.
+    path, argv, cwd: what was asked for; parent: pid of the caller's parent, inside.
+    file: trace_files.File of what was asked for, or None.
+    at: monotonic time; looks: how many of LOOKS are done.
+    """
 
     __slots__ = ("thread", "seen", "path", "argv", "cwd", "parent", "file", "at", "looks")
 
@@ -47,44 +61,79 @@ class Asked:
 
 
 class Row:
-    """One executed program.  awaited: whether its file is still read; told: how much of it the stream has had: 0, 1, 2."""
+    """One executed program.
 
-    __slots__ = ("pid", "parent", "path", "exe", "argv", "cwd", "uid", "started", "ended", "exit_code", "signal",
-                 "exit_missing", "sha256", "sha256_missing", "confirmed", "count", "awaited", "told")
+    Most attributes are as in result/schema.py; started and ended are monotonic times.
+
+    awaited: whether its file is still to be read.
+    told: how many of its two lines the stream has had.
+    """
+
+    __slots__ = ("pid", "parent", "path", "exe", "argv", "cwd", "uid", "started", "ended",
+                 "exit_code", "signal", "exit_missing", "sha256", "sha256_missing", "confirmed",
+                 "count", "awaited", "told")
 
     def __init__(self, pid, path, started):
         self.pid, self.path, self.started = pid, path, started
-        self.parent = self.exe = self.argv = self.cwd = self.uid = self.ended = self.exit_code = self.signal = None
+        self.parent = self.exe = self.argv = self.cwd = self.uid = None
+        self.ended = self.exit_code = self.signal = None
         self.exit_missing = self.sha256 = self.sha256_missing = None
         self.confirmed = False
         self.count, self.awaited, self.told = 1, False, 0
 
     def as_dict(self, begun):
-        """The row of a Result.  begun: monotonic time of its `started`."""
+        """Returns the row of a Result.  begun: monotonic time of its `started`."""
         def seconds(at):
             return None if at is None else round(at - begun, 6)
-        return {"pid": self.pid, "parent": self.parent, "path": self.path, "exe": self.exe, "argv": self.argv, "cwd": self.cwd,
-                "uid": self.uid, "started_s": seconds(self.started), "ended_s": seconds(self.ended),
-                "exit_code": self.exit_code, "signal": self.signal, "exit_missing": self.exit_missing, "sha256": self.sha256,
-                "sha256_missing": self.sha256_missing, "confirmed": self.confirmed, "count": self.count}
+        return {"pid": self.pid, "parent": self.parent, "path": self.path, "exe": self.exe,
+                "argv": self.argv, "cwd": self.cwd, "uid": self.uid,
+                "started_s": seconds(self.started), "ended_s": seconds(self.ended),
+                "exit_code": self.exit_code, "signal": self.signal,
+                "exit_missing": self.exit_missing, "sha256": self.sha256,
+                "sha256_missing": self.sha256_missing, "confirmed": self.confirmed,
+                "count": self.count}
 
 
 class Process:
-    """A process that made a call.  asked: {thread: Asked}; row: of the program that it runs, or None; pidfd: -1 without."""
+    """A process that made a call.
+
+    host, pid: its pid here and inside; uid, started: as of trace_look.Seen.
+    pidfd: -1 if its end is not awaited.
+    asked: {thread: Asked}.
+    row: Row of the program that it runs, or None.
+    ended: whether it has ended.
+    """
 
     __slots__ = ("host", "pid", "uid", "started", "pidfd", "asked", "row", "ended")
 
     def __init__(self, seen, pidfd):
-        self.host, self.pid, self.uid, self.started = seen.process, seen.pid, seen.uid, seen.started
+        self.host, self.pid, self.uid = seen.process, seen.pid, seen.uid
+        self.started = seen.started
         self.pidfd = pidfd
         self.asked, self.row, self.ended = {}, None, False
 
 
 class Trace:
-    """Part of the ledger.  listener: notify.Listener; begun: monotonic time of the Result's `started`; read: as Peek.read;
-    first: pid of the sandbox's first process; stream: ledger_stream.Stream or None; places: as trace_files.Files."""
+    """The trace of one run, a part of the ledger.
+
+    all: [Row]; by_path: {hash of a path: how many rows}; rest: {path or None: Row} beyond the cap.
+    known: {pid here: Process}; watched: {pidfd: Process}.
+    pending: how many Asked there are; text: characters that may still be kept.
+    users: as of trace_look.uid_map.
+    first: Process of the program itself, or None.
+    unseen: how many calls could not be looked at.
+    """
 
     def __init__(self, listener, begun, read, first, stream, places=None, cap=CAP):
+        """listener: listener.Listener.
+
+        begun: monotonic time of the Result's `started`.
+        read: as of Peek.read.
+        first: pid of the sandbox's first process.
+        stream: ledger_stream.Stream or None.
+        places: as of trace_files.Files.
+        cap: as CAP.
+        """
         self.listener, self.begun, self.read, self.stream = listener, begun, read, stream
         self.cap, self.share, self.text = cap, max(1, cap // SHARE), ALL_TEXT
         self.users = trace_look.uid_map(first)
@@ -95,11 +144,11 @@ class Trace:
         self.digests = trace_files.Digests(self._hashed)
         self.first, self.closing, self.unseen = None, False, 0
 
-    # -- a call --------------------------------------------------------------------------------------------------
+    # -- a call ----------------------------------------------------------------------------------
 
     def heard(self, ident, thread, number, arguments, now):
         """Looks at an allowed call, and lets it go on."""
-        over = self.poll.poll(0) if self.watched else ()  # what ended before it, ended before it
+        over = self.poll.poll(0) if self.watched else ()  # ends that came before this call
         seen = asked = running = file = facts = None
         pidfd = -1
         try:
@@ -111,7 +160,7 @@ class Trace:
                 asked = seen and self._asked(thread, number, arguments, seen, now)
                 pidfd = self._watch(seen) if asked else -1
                 self.unseen += asked is None
-        except Exception:  # of whoever looks: the call goes on all the same
+        except Exception:  # a mistake in the look: the call goes on all the same
             self.unseen += 1
             seen = running = None
         if not self.listener.valid(ident):  # what was read may be another process's
@@ -135,7 +184,7 @@ class Trace:
         return None
 
     def _runs(self, seen):
-        """The Asked whose program a process is seen to run by now, or None."""
+        """Returns the Asked whose program a process is seen to run by now, or None."""
         process = self.known.get(seen.process)
         if process is None or process.started != seen.started or seen.image is None:
             return None
@@ -147,30 +196,32 @@ class Trace:
     def _asked(self, thread, number, arguments, seen, now):
         out = Asked(thread, seen, now)
         at = number == NR["execveat"]
-        call = Call(ARCH, "execveat" if at else "execve", arguments, lambda address, size: self.read(thread, address, size))
+        call = Call(ARCH, "execveat" if at else "execve", arguments,
+                    lambda address, size: self.read(thread, address, size))
         out.path, raw = self._path(call, int(at))
         try:
-            out.argv = self._bounded(["<unreadable: %s>" % word["unreadable"] if isinstance(word, dict) else word
-                                      for word in call.vector(1 + at) or ()])
+            out.argv = self._bounded([
+                "<unreadable: %s>" % word["unreadable"] if isinstance(word, dict) else word
+                for word in call.vector(1 + at) or ()])
         except Unreadable:
             out.argv = None
         process = self.known.get(seen.parent)
         out.parent = process.pid if process else trace_look.inside(seen.parent)
         out.cwd = trace_look.link(seen.process, b"cwd")
         held = self.pending < HELD
-        directory = call.directory(0) if at else "AT_FDCWD"
+        fd, directory = arguments[0] & 0xffffffff, call.directory(0) if at else "AT_FDCWD"
         if at and raw == b"" and arguments[4] & EMPTY_PATH:
-            out.file = self.files.at_descriptor(seen.process, arguments[0] & 0xffffffff) if held else None
-            out.path = trace_look.link(seen.process, b"fd/%d" % (arguments[0] & 0xffffffff)) or "?"
+            out.file = self.files.at_descriptor(seen.process, fd) if held else None
+            out.path = trace_look.link(seen.process, b"fd/%d" % fd) or "?"
         elif raw and held:
-            start = b"cwd" if directory == "AT_FDCWD" else b"fd/%d" % (arguments[0] & 0xffffffff)
+            start = b"cwd" if directory == "AT_FDCWD" else b"fd/%d" % fd
             base = b"" if raw.startswith(b"/") else trace_look.target(seen.process, start)
             out.file = self.files.at_path(seen.process, base + b"/" + raw)
         return out
 
     @staticmethod
     def _path(call, at):
-        """(the path that is asked for as text, as bytes or None where it can't be read)"""
+        """Returns the path that is asked for, as (text, bytes or None if it can't be read)."""
         try:
             text = call.memory.string(call.raw[at], PATH_MAX)[0] if call.raw[at] else b""
         except Unreadable as error:
@@ -178,7 +229,7 @@ class Trace:
         return shown(text), text
 
     def _bounded(self, words):
-        """Arguments as they are kept."""
+        """Returns arguments as they are kept."""
         left, out = min(ARGUMENTS, max(self.text, FEW)), []
         for word in words:
             if left <= 0:
@@ -189,16 +240,20 @@ class Trace:
         return out
 
     def _short(self, path):
-        """A path as it is kept: whole as long as there is room for text."""
+        """Returns a path as it is kept: whole as long as there is room for text."""
         return path if path is None or len(path) <= max(self.text, FEW) else path[:FEW] + "..."
 
     def _facts(self, host):
-        """(path of the executable, arguments, directory) of what a process runs."""
+        """Returns (path of the executable, arguments, directory) of what a process runs."""
         line = trace_look.command_line(host)
-        return trace_look.link(host, b"exe"), line and self._bounded(line), trace_look.link(host, b"cwd")
+        return (trace_look.link(host, b"exe"), line and self._bounded(line),
+                trace_look.link(host, b"cwd"))
 
     def _watch(self, seen):
-        """A pidfd for a process that is not known yet, or -1.  It waits for its answer, so that its pid is its own."""
+        """Returns a pidfd for a process that is not known yet, or -1.
+
+        The process waits for its answer, so the pid is still its own.
+        """
         process = self.known.get(seen.process)
         if process is not None and process.started == seen.started or len(self.watched) >= WATCHED:
             return -1
@@ -208,7 +263,7 @@ class Trace:
             return -1
 
     def _remember(self, asked, pidfd):
-        """A call has gone on; what its thread asked for before has failed, or its program runs by now."""
+        """Keeps a call that has gone on.  What its thread asked for before has failed."""
         seen = asked.seen
         process = self.known.get(seen.process)
         if process is None or process.started != seen.started:
@@ -236,15 +291,19 @@ class Trace:
             asked.file.close()
 
     def _forget(self, now):
-        """Makes room among processes whose end nobody will tell."""
+        """Makes room: forgets processes whose end is not awaited."""
         for process in list(self.known.values()):
             if process.pidfd < 0:
                 self._ended(process, now)
 
-    # -- rows ----------------------------------------------------------------------------------------------------
+    # -- rows ------------------------------------------------------------------------------------
 
     def _settle(self, process, asked, facts, file, confirmed, now):
-        """What was asked for becomes a row.  facts: of the running program, None where it was not seen; file: its File."""
+        """Makes a row of what was asked for.
+
+        facts: as of `_facts`, None if the program was not seen; file: its File, or None;
+        confirmed: whether it was seen to run, None if that is not known.
+        """
         for other in list(process.asked.values()):
             if confirmed or other is asked:
                 process.asked.pop(other.thread)
@@ -258,7 +317,8 @@ class Trace:
             row.argv = argv or asked.argv
             row.exe, row.cwd = self._short(exe), self._short(cwd or asked.cwd)
             row.confirmed, row.parent = bool(confirmed), asked.parent
-            self.text -= sum(len(word) for word in (row.argv or []) + [row.path, row.exe, row.cwd] if word)
+            words = (row.argv or []) + [row.path, row.exe, row.cwd]
+            self.text -= sum(len(word) for word in words if word)
             for inside, here, count in self.users:
                 if here <= asked.seen.uid < here + count:
                     row.uid = asked.seen.uid - here + inside
@@ -296,7 +356,7 @@ class Trace:
         return row
 
     def _hash(self, row, asked, running):
-        """Reads what runs, or the script for which an interpreter runs, where it could be written to."""
+        """Reads what runs, or else what was asked for (a script): what could be written to."""
         if running is not None and asked is not None:
             asked.close()
         if running is not None or asked is not None:
@@ -316,13 +376,13 @@ class Trace:
         if row.told < 2 and row.ended is not None and (self.closing or row.exit_missing != UNTAKEN):
             row.told = 2
             whole = row.as_dict(self.begun)
-            self.stream.add("exit", dict((name, whole[name]) for name in ("pid", "ended_s", "exit_code", "signal",
-                                                                          "exit_missing")))
+            names = ("pid", "ended_s", "exit_code", "signal", "exit_missing")
+            self.stream.add("exit", dict((name, whole[name]) for name in names))
 
-    # -- ends ----------------------------------------------------------------------------------------------------
+    # -- ends ------------------------------------------------------------------------------------
 
     def _over(self, fd, event, now):
-        """Something happened to a watched process: it has ended, or its parent has taken its status."""
+        """Serves a pidfd: the process has ended, or its parent has taken its status."""
         process = self.watched[fd]
         status = None
         try:
@@ -341,7 +401,7 @@ class Trace:
                 self._tell(row)
 
     def _ended(self, process, now, why=UNWATCHED):
-        """The process is gone; of what it asked for last nobody knows whether it ran."""
+        """Notes that a process has ended.  Whether its last request ran is not known."""
         process.ended = True
         if process.pidfd in self.watched:
             self.poll.modify(process.pidfd, 0)
@@ -361,22 +421,28 @@ class Trace:
         self.poll.unregister(fd)
         os.close(fd)
 
-    # -- as part of the ledger -----------------------------------------------------------------------------------
+    # -- as part of the ledger -------------------------------------------------------------------
 
     def wanted(self):
-        """{fd: events}: readable when the process has ended, hung up when its parent has taken the status."""
-        return dict((fd, 0 if process.ended else select.POLLIN) for fd, process in self.watched.items())
+        """Returns {fd: poll events}.
+
+        A pidfd is readable when the process has ended, and hangs up when its parent has taken the
+        status.
+        """
+        return dict((fd, 0 if process.ended else select.POLLIN)
+                    for fd, process in self.watched.items())
 
     def due(self):
-        """The monotonic time at which `serve` has something to do, or None."""
+        """Returns the monotonic time at which `serve` has something to do, or None."""
         if self.digests.busy:
             return 0.0
-        times = [asked.at + LOOKS[asked.looks] for process in self.known.values() for asked in process.asked.values()
+        times = [asked.at + LOOKS[asked.looks] for process in self.known.values()
+                 for asked in process.asked.values()
                  if asked.looks < len(LOOKS)] if self.pending else ()
         return min(times) if times else None
 
     def serve(self, events):
-        """Takes what ended, looks at programs that make no call of their own, and reads a piece of a file."""
+        """Serves ends, looks at programs that make no call, and reads a piece of a file."""
         now = time.monotonic()
         for fd, event in self.poll.poll(0) if any(fd in events for fd in self.watched) else ():
             self._over(fd, event, now)
@@ -386,7 +452,8 @@ class Trace:
 
     def _look_again(self, now):
         for process in list(self.known.values()):
-            if not any(asked.looks < len(LOOKS) and asked.at + LOOKS[asked.looks] <= now for asked in process.asked.values()):
+            if not any(asked.looks < len(LOOKS) and asked.at + LOOKS[asked.looks] <= now
+                       for asked in process.asked.values()):
                 continue
             for asked in process.asked.values():
                 asked.looks += asked.looks < len(LOOKS)
@@ -394,15 +461,17 @@ class Trace:
             running = seen and self._runs(seen)
             facts = running and self._facts(process.host)
             if not running or facts[1] is None and running.looks < len(LOOKS):
-                continue  # in execve the stack is told before the arguments.  fs/binfmt_elf.c, create_elf_tables
-            file, again = self.files.of_process(process.host), trace_look.look(process.host, self.known)
+                # execve sets the stack before the arguments.  fs/binfmt_elf.c, create_elf_tables
+                continue
+            file = self.files.of_process(process.host)
+            again = trace_look.look(process.host, self.known)
             if again is not None and (again.started, again.image) == (seen.started, seen.image):
                 self._settle(process, running, facts, file, True, now)
             elif file is not None:
                 file.close()
 
     def close(self):
-        """What is over is over; the rest was there at the end."""
+        """Ends the trace: what has not ended by now was there at the end."""
         now = time.monotonic()
         for fd, event in self.poll.poll(0) if self.watched else ():
             self._over(fd, event, now)
@@ -421,27 +490,29 @@ class Trace:
             self._unwatch(fd)
 
     def rows(self, status):
-        """[row] of a Result, in the order of their start; what lay beyond the cap comes last, of pid 0.  status: the wait
-        status of the first program, as its init reported it, or None."""
+        """Returns the rows of a Result in the order of their start; those of pid 0 come last.
+
+        status: the wait status of the first program, as init reported it, or None.
+        """
         row = self.first and self.first.row
         if status is not None and row is not None and row.exit_missing is not None:
             _take(row, status)
-        return [row.as_dict(self.begun) for row in sorted(self.all, key=lambda row: row.started)] + \
-            [row.as_dict(self.begun) for row in self.rest.values()]
+        rows = sorted(self.all, key=lambda row: row.started) + list(self.rest.values())
+        return [row.as_dict(self.begun) for row in rows]
 
     def notes(self):
-        """[sentence] for people."""
-        out = ["the trace was full: %d programs are counted by path, and not described" %
-               sum(row.count for row in self.rest.values())] if self.rest else []
-        return out + ["the trace could not look at %d calls" % self.unseen] if self.unseen else out
-
-
-#: Seconds for what is still to be read when the run is over.
-LAST = 0.5
+        """Returns [sentence] for people."""
+        out = []
+        if self.rest:
+            out.append("the trace was full: %d programs are counted by path, and not described" %
+                       sum(row.count for row in self.rest.values()))
+        if self.unseen:
+            out.append("the trace could not look at %d calls" % self.unseen)
+        return out
 
 
 def _take(row, status):
-    """What a wait status says of an end."""
+    """Writes a wait status into a row."""
     row.exit_missing = None
     if os.WIFSIGNALED(status):
         row.signal = os.WTERMSIG(status)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that a traced program executes: opened while it waits, and read a piece at a time when it has its answer.
+"""The files that a traced program executes: opened while it waits, and read piece by piece later.
 
-Nothing of it waits: only regular files are opened for reading, and without blocking; a path is looked up as if the program's
-root were "/", so that no link leads out of it.  What is read is evidence: the file may be another by then.
+Nothing blocks: only regular files are opened for reading.  A path is looked up as if the program's
+root were "/", so no link leads out of it.  What is read is evidence: the file may have changed.
 """
 import hashlib
 import os
@@ -11,9 +11,9 @@ import stat
 from ...syscalls import mount
 from ..host.kernel import missing
 
-#: A larger file is not read; nor is anything beyond so many bytes of all files together.
+#: Bytes: of the largest file that is read, and of all files together.
 MOST, ALTOGETHER = 64 << 20, 512 << 20
-#: So many files may wait to be read, each with a descriptor; so many digests are remembered.
+#: How many files may wait to be read, each with a descriptor; how many digests are remembered.
 WAITING, KNOWN = 64, 4096
 PIECE = 1 << 18
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -21,7 +21,11 @@ _UNHASHED = os.ST_RDONLY | os.ST_NOEXEC
 
 
 class File:
-    """What was executed and is to be read.  fd: -1 when it is closed; which: (device, inode)."""
+    """An executed file that is to be read.
+
+    fd: -1 when it is closed.
+    which: (device, inode).
+    """
 
     __slots__ = ("fd", "which")
 
@@ -29,27 +33,31 @@ class File:
         self.fd, self.which = fd, which
 
     def close(self):
-        """May be called more than once."""
+        """Closes it; may be called again."""
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
 
 
 class Files:
-    """Opens them.  places: paths (bytes) below which files can be written to, None where each mount tells that itself."""
+    """Opens executed files that the sandbox could write to."""
 
     def __init__(self, places=None):
+        """places: paths (bytes) below which files can be written; None: each mount tells."""
         self.places = places
 
     def of_process(self, pid):
-        """The File that a process runs, or None.  It is held for reading where it could be written to."""
+        """Returns the File that a process runs, or None if it could not be written to."""
         try:
             return self._kept(os.open("/proc/%d/exe" % pid, _READ))
         except OSError:
             return None
 
     def at_path(self, pid, path):
-        """The File at an absolute path (bytes) as a process sees it, or None; Linux 5.6.  Held as `of_process` does."""
+        """Returns the File at an absolute path (bytes) as a process sees it, or None.
+
+        None also before Linux 5.6 (openat2), and as `of_process`.
+        """
         if "openat2" in missing():
             return None
         held = []
@@ -64,7 +72,7 @@ class Files:
                 os.close(fd)
 
     def at_descriptor(self, pid, number):
-        """The File behind a descriptor of a process, or None."""
+        """Returns the File behind a descriptor of a process, or None."""
         try:
             fd = os.open("/proc/%d/fd/%d" % (pid, number), os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -78,8 +86,9 @@ class Files:
 
     def _opened(self, path_fd):
         found = os.fstat(path_fd)
-        # What can't be executed is never opened: reading a device, a FIFO or a file of /proc has effects.
-        if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o111 or os.fstatvfs(path_fd).f_flag & _UNHASHED:
+        # Nothing else is opened: reading a device, a FIFO or a file of /proc has effects.
+        if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o111 or \
+                os.fstatvfs(path_fd).f_flag & _UNHASHED:
             return None
         return self._kept(os.open("/proc/self/fd/%d" % path_fd, _READ))
 
@@ -100,15 +109,21 @@ class Files:
         if self.places is None:
             return True
         path = os.readlink(b"/proc/self/fd/%d" % fd)
-        return path.startswith(b"/memfd:") or any((path + b"/").startswith(place.rstrip(b"/") + b"/") for place in self.places)
+        return path.startswith(b"/memfd:") or any(
+            (path + b"/").startswith(place.rstrip(b"/") + b"/") for place in self.places)
 
 
 class Digests:
-    """Reads files after one another, a piece at each `step`.  done(key, SHA-256 in hex or None, why not or None) is told."""
+    """Reads files one after another, a piece at each `step`.
+
+    queue: [(key, File, hash, stamp, [bytes read])].
+    known: {stamp: SHA-256 in hex}.
+    left: bytes that may still be read.
+    """
 
     def __init__(self, done):
-        self.done, self.left, self.known = done, ALTOGETHER, {}
-        self.queue = []  # (key, File, hash, stamp, size)
+        """done: function of (key, SHA-256 in hex or None, why not or None)."""
+        self.done, self.left, self.known, self.queue = done, ALTOGETHER, {}, []
 
     @property
     def busy(self):
@@ -116,7 +131,7 @@ class Digests:
         return bool(self.queue)
 
     def add(self, key, file):
-        """Takes over a held File; `done` is told now or later."""
+        """Takes a File over; `done` is called now or later."""
         try:
             found = os.fstat(file.fd)
         except OSError as error:
@@ -136,7 +151,7 @@ class Digests:
         return self.done(key, self.known.get(stamp), why)
 
     def step(self):
-        """Reads one piece."""
+        """Reads one piece of the first file."""
         if not self.queue:
             return
         key, file, value, stamp, place = self.queue[0]
@@ -164,9 +179,9 @@ class Digests:
         return self.done(key, None if why else value.hexdigest(), why)
 
     def close(self):
-        """What was not read by now is not read."""
+        """Gives up what has not been read."""
         queue, self.queue = self.queue, []
         for key, file, _, _, _ in queue:
             file.close()
             self.done(key, None, "the run was over before")
-        self.done = None  # it leads back to whoever holds this
+        self.done = None  # refers to the Trace, which refers to this

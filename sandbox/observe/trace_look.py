@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc says of a process that waits for its answer.  Evidence, never a decision."""
+"""Reads in /proc about a process that waits for its answer.  Evidence, never a decision."""
 import os
 
 from ..decode.memory import shown
@@ -10,19 +10,28 @@ LINE, WORDS = 8192, 32
 
 
 class Seen:
-    """process, parent: pids as the supervisor sees them; pid: its own, inside; uid: as the supervisor sees it; started: clock
-    ticks since boot; image: what tells one program of a process from the next, None where that can't be seen."""
+    """What /proc says of a process.
+
+    process, parent: pids as the supervisor sees them.
+    pid: its own, inside.
+    uid: as the supervisor sees it.
+    started: clock ticks since boot.
+    image: distinguishes one program of the process from the next; None if it can't be seen.
+    """
 
     __slots__ = ("process", "parent", "pid", "uid", "started", "image")
 
     def __init__(self, process, parent, pid, uid, started):
-        self.process, self.parent, self.pid, self.uid, self.started = process, parent, pid, uid, started
+        self.process, self.parent, self.pid = process, parent, pid
+        self.uid, self.started = uid, started
         self.image = None
 
 
 def look(thread, known):
-    """The Seen of a thread's process, or None where /proc does not tell.  known: {process: what was Seen of it before}, whose
-    pid and uid are not looked up again."""
+    """Returns the Seen of a thread's process, or None if /proc does not tell.
+
+    known: {process: Seen}; of a known process pid and uid are not read again.
+    """
     try:
         numbers = _stat(thread)
         before = known.get(thread)
@@ -32,12 +41,14 @@ def look(thread, known):
             status = read("/proc/%d/status" % thread, first=16384)
             process = int(_field(status, b"Tgid"))
             numbers = numbers if process == thread else _stat(process)
-            out = Seen(process, int(numbers[1]), int((_field(status, b"NStgid") or b"%d" % process).split()[-1]),
-                       int(_field(status, b"Uid").split()[1]), numbers[19])
+            pid = (_field(status, b"NStgid") or b"%d" % process).split()[-1]
+            uid = _field(status, b"Uid").split()[1]
+            out = Seen(process, int(numbers[1]), int(pid), int(uid), numbers[19])
     except (OSError, ValueError, IndexError):
         return None
     try:
-        if int(numbers[25]):  # where the stack starts; 0 without the right to know.  proc_pid_stat(5): field 28
+        # Field 28, where the stack starts: 0 without the right to know.  proc_pid_stat(5)
+        if int(numbers[25]):
             running = os.stat("/proc/%d/exe" % out.process)
             out.image = running.st_dev, running.st_ino, numbers[25]
     except (OSError, ValueError, IndexError):
@@ -46,7 +57,7 @@ def look(thread, known):
 
 
 def inside(process):
-    """The pid that a process has inside, by the pid that it has here, or None."""
+    """Returns the pid that a process has inside, or None.  process: its pid here."""
     try:
         return int(_field(read("/proc/%d/status" % process, first=16384), b"NStgid").split()[-1])
     except (OSError, ValueError, IndexError):
@@ -54,18 +65,18 @@ def inside(process):
 
 
 def _stat(thread):
-    """proc_pid_stat(5) from field 3 on."""
+    """Returns the fields of proc_pid_stat(5) from the third on.  Raises OSError."""
     return read("/proc/%d/stat" % thread, first=4096).rpartition(b")")[2].split()
 
 
 def _field(status, name):
-    """A field of proc_pid_status(5), b"" where there is none."""
+    """Returns a field of proc_pid_status(5), b"" if there is none."""
     at = status.find(b"\n" + name + b":")
     return status[at + len(name) + 2:status.find(b"\n", at + 1)] if at >= 0 else b""
 
 
 def target(process, name):
-    """Where a link of /proc/PID leads, b"" where that can't be told."""
+    """Returns where a link of /proc/PID leads, b"" if that can't be told."""
     try:
         return os.readlink(b"/proc/%d/%s" % (process, name))
     except OSError:
@@ -73,12 +84,12 @@ def target(process, name):
 
 
 def link(process, name):
-    """The same as text, or None."""
+    """Returns the same as text, or None."""
     return shown(target(process, name)) or None
 
 
 def command_line(process):
-    """[argument], as text, of what a process runs, or None."""
+    """Returns [argument], as text, of the program that a process runs, or None."""
     try:
         data = read("/proc/%d/cmdline" % process, first=LINE)
     except OSError:
@@ -91,7 +102,7 @@ def command_line(process):
 
 
 def uid_map(process):
-    """[(first inside, first here, count)] of a process's user namespace."""
+    """Returns [(first inside, first here, count)] of a process's user namespace."""
     try:
         lines = read("/proc/%d/uid_map" % process, first=4096).splitlines()
         return [tuple(int(number) for number in line.split()) for line in lines]

@@ -2,6 +2,7 @@
 """What a system call was asked to do: names, arguments, structures; for any memory, and never more of it than the budget."""
 import ctypes
 import errno
+import functools
 import os
 import random
 import struct
@@ -382,7 +383,7 @@ def sleeper():
 
 
 def test_another_process_is_read_page_by_page(sleeper):
-    peek = Peek().of(sleeper.pid)
+    peek = functools.partial(Peek().read, sleeper.pid)
     assert peek(sleeper.address + 4096 - 3, 9) == b"/hidden/\0"
     assert peek(sleeper.address + 2 * 4096 - 4, 100) == b"edge", "the hole behind does not take what lies before"
     number = NR["x86_64"]["chroot"]
@@ -394,7 +395,7 @@ def test_another_process_is_read_page_by_page(sleeper):
 @pytest.mark.parametrize("address", [0, 8, 1 << 63, (1 << 64) - 1, 1 << 64, -4096])
 def test_an_address_that_no_process_has_is_refused_like_one_that_is_not_mapped(sleeper, address):
     with pytest.raises(OSError) as error:
-        Peek().of(sleeper.pid)(address, 16)
+        Peek().read(sleeper.pid, address, 16)
     assert error.value.errno == errno.EFAULT
 
 
@@ -402,7 +403,7 @@ def test_a_process_that_is_gone_or_forbidden_says_so():
     gone = subprocess.Popen(["true"])
     gone.wait(timeout=60)
     with pytest.raises(OSError) as error:
-        Peek().of(gone.pid)(4096, 16)
+        Peek().read(gone.pid, 4096, 16)
     assert error.value.errno == errno.ESRCH
 
 
@@ -412,12 +413,12 @@ def test_a_kernel_without_the_call_is_read_through_proc(sleeper, monkeypatch):
     def missing(pid, address, size):
         raise OSError(errno.ENOSYS, "")
     monkeypatch.setattr(peek._reader, "read", missing)
-    assert peek.of(sleeper.pid)(sleeper.address + 4093, 9) == b"/hidden/\0"
+    assert peek.read(sleeper.pid, sleeper.address + 4093, 9) == b"/hidden/\0"
     with pytest.raises(OSError) as error:
-        peek.of(sleeper.pid)(8, 16)
+        peek.read(sleeper.pid, 8, 16)
     assert error.value.errno == errno.ENOSYS
 
 
 def test_reading_the_own_memory_gives_what_lies_there():
     data = ctypes.create_string_buffer(bytes(range(256)) * 40)
-    assert Peek().of(os.getpid())(ctypes.addressof(data), 10240) == bytes(range(256)) * 40
+    assert Peek().read(os.getpid(), ctypes.addressof(data), 10240) == bytes(range(256)) * 40

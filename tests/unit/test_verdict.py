@@ -2,7 +2,6 @@
 """The verdict: each piece of evidence gives its reason, and none is overruled by a number alone."""
 import pytest
 
-from mrunc.sandbox.result import verdict
 from mrunc.sandbox.result.result import TOLD
 from mrunc.sandbox.result.verdict import Evidence, judge
 
