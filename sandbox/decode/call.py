@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the six numbers of a system call to its name and arguments, as a person would write them down.
+"""From the six numbers of a system call to its name and arguments, as a person would write them.
 
-Pure: data of tables.py in, and whatever `peek` can read of the caller's memory.  What is read is evidence of an attempt
-and never a decision: another thread may have changed it.  No input makes it raise, and no input makes it read more than
-BUDGET bytes: paths up to 4096, other strings up to 256, argument vectors up to 32 entries of 2 KiB.
+Pure: it takes the data of tables.py, and what `peek` can read of the caller's memory.  What is read
+is evidence of an attempt and never a decision: another thread may have changed it.  No input makes
+it raise or read more than BUDGET bytes: paths up to 4096, other strings up to 256, argument vectors
+up to 32 entries of 2 KiB.
 """
+from ...syscalls import numbers
+from ...syscalls.widths import WIDTHS
 from . import families, structs, tables
 from .memory import Memory, Unreadable
-from ...syscalls.widths import WIDTHS
-from ...syscalls import numbers
-from .tables import parameters
 from .variants import VARIANTS
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT; asm/unistd.h of x86
@@ -23,14 +23,21 @@ _tables = {}
 
 
 def decode(arch, nr, args, peek):
-    """(name, arguments) of a system call.
+    """Returns (name, arguments) of a system call.
 
-    arch: "x86_64" or "aarch64"; nr: the call's number; args: six integers as the registers held them; peek(address, size):
-    bytes, fewer where the memory ends, or OSError.
-    Returns the call's name ("syscall_600" for a number without one, "x32_mount" for the x32 numbers of x86_64) and
-    {parameter: value} in the call's order: int; str (text, path, names of constants; hexadecimal for addresses); dict for
-    a structure; list for a vector; 0 for a null pointer and "buffer" for one whose content says nothing;
-    {"unreadable": errno name} for what could not be read.  Raises KeyError for another architecture.
+    arch: "x86_64" or "aarch64".
+    nr: the call's number.
+    args: six integers as the registers held them.
+    peek: function of (address, size) that returns bytes, fewer at the end of the memory.  It raises
+        OSError.
+
+    The name of a number without a call is "syscall_600"; of an x32 call of x86_64, "x32_mount".
+    The arguments are {parameter: value} in the call's order.  A value is an int; a str for text, a
+    path, names of constants or an address in hexadecimal; a dict for a structure; a list for a
+    vector; 0 for a null pointer; "buffer" for a pointer whose content says nothing; and
+    {"unreadable": errno name} for memory that could not be read.
+
+    Raises KeyError for another architecture.
     """
     table = _table(arch)
     call = table.names.get(nr)
@@ -40,11 +47,14 @@ def decode(arch, nr, args, peek):
 
 
 class _Table:
+    """The calls of one architecture, by number, and their parameters."""
+
     def __init__(self, arch):
         self.names = {number: name for name, number in numbers.table(arch).NR.items()}
         self.signatures = tables.signatures(arch)
-        self.widths = WIDTHS
-        self.variants = {}
+        self.variants = {
+            call: (at, {name: tables.parameters(text) for name, text in forms.items()})
+            for (call, at), forms in VARIANTS.items()}
 
 
 def _table(arch):
@@ -60,20 +70,25 @@ def _unknown(arch, table, nr):
 
 
 def octal(value):
-    """As C writes it."""
+    """Returns a number in octal as C writes it."""
     return "0%o" % value if value else "0"
 
 
 class Call:
-    """One call while it is told.  `raw` are its arguments, as wide as the kernel takes them."""
+    """One call that is decoded.
+
+    raw: its arguments, as wide as the kernel takes them.
+    memory: memory.Memory of the caller.
+    """
 
     def __init__(self, arch, name, args, peek):
         self.arch, self.name, self.memory = arch, name, Memory(peek)
-        self.widths = _table(arch).widths.get(name, "").ljust(6, "?")
-        self.raw = [value & _MASKS.get(width, 0xFFFFFFFFFFFFFFFF) for value, width in zip(args, self.widths)]
+        self.widths = WIDTHS.get(name, "").ljust(6, "?")
+        self.raw = [value & _MASKS.get(width, 0xFFFFFFFFFFFFFFFF)
+                    for value, width in zip(args, self.widths)]
 
     def arguments(self):
-        """{parameter: value}."""
+        """Returns {parameter: value}."""
         out = {}
         for at, (parameter, kind, other) in enumerate(self._signature()):
             try:
@@ -85,9 +100,8 @@ class Call:
     def _signature(self):
         table = _table(self.arch)
         told = table.signatures[self.name]
-        variants = self._variants(table)
-        if variants is not None:
-            at, forms = variants
+        if self.name in table.variants:
+            at, forms = table.variants[self.name]
             name = self.value(told[at][1], at, None)
             if isinstance(name, str) and name in forms:
                 return forms[name]
@@ -95,16 +109,13 @@ class Call:
                 return told[:2] + (("arg", "ifname", None),)
         return told
 
-    def _variants(self, table):
-        if not table.variants:
-            for (call, at), forms in VARIANTS.items():
-                table.variants[call] = at, {name: parameters(text) for name, text in forms.items()}
-        return table.variants.get(self.name)
-
-    # -- numbers ------------------------------------------------------------------------------------------------
+    # -- numbers ---------------------------------------------------------------------------------
 
     def signed(self, at):
-        """An argument as a signed number; one of unknown width is an int where its upper half says nothing else."""
+        """Returns an argument as a signed number.
+
+        If its width is unknown, it is an int unless the upper half says otherwise.
+        """
         value, width = self.raw[at], self.widths[at]
         if width in "ih" or width == "?" and value >> 31 in (0, 1, 0x1FFFFFFFF):
             value &= 0xFFFFFFFF
@@ -112,7 +123,11 @@ class Call:
         return value - (1 << 64) if value >> 63 else value
 
     def value(self, kind, at, other):
-        """One argument.  Raises Unreadable."""
+        """Returns the value of one argument.
+
+        kind: of tables.py; at: its index; other: index of a parameter that its meaning depends on,
+        or None.  Raises Unreadable.
+        """
         if kind[0] == "|":
             return families.flags(self.arch, kind[1:], self.raw[at])
         if kind[0] == "=":
@@ -132,13 +147,13 @@ class Call:
     def signal(self, at):
         return families.one(self.arch, "SIG", self.signed(at))
 
-    # -- memory -------------------------------------------------------------------------------------------------
+    # -- memory ----------------------------------------------------------------------------------
 
     def text(self, at, limit=STRING_MAX):
         return self.memory.text(self.raw[at], limit) if self.raw[at] else 0
 
     def vector(self, at):
-        """The strings of a char *[], up to ARGV_MAX; a longer one ends in "..."."""
+        """Returns the strings of a char *[]; more than ARGV_MAX end in "..."."""
         address, out = self.raw[at], []
         if not address:
             return 0
@@ -156,18 +171,18 @@ class Call:
         return out + ["..."]
 
     def pointed(self, at, size):
-        """The number that an argument points to."""
+        """Returns the number that an argument points to.  size: in bytes."""
         return self.memory.word(self.raw[at], size) if self.raw[at] else 0
 
     def some(self, at, other):
-        """A string of so many bytes as another argument says."""
+        """Returns a string whose length another argument has."""
         size = min(self.raw[other], STRING_MAX)
         if not self.raw[at] or not size:
             return 0 if not self.raw[at] else ""
         mark = "..." if self.raw[other] > STRING_MAX else ""
         return self.memory.bytes(self.raw[at], size).decode("utf-8", "backslashreplace") + mark
 
-    # -- numbers with a meaning of their own --------------------------------------------------------------------
+    # -- numbers with a meaning of their own -----------------------------------------------------
 
     def mode(self, at):
         return octal(self.raw[at])
@@ -175,10 +190,12 @@ class Call:
     def file_mode(self, at):
         kind = self.raw[at] & 0o170000
         name = families.names(self.arch, "S_IF").get(kind)
-        return "%s|%s" % (name, octal(self.raw[at] & 0o7777)) if name and not self.raw[at] & ~0o177777 else self.mode(at)
+        if name and not self.raw[at] & ~0o177777:
+            return "%s|%s" % (name, octal(self.raw[at] & 0o7777))
+        return self.mode(at)
 
     def open_mode(self, at, other):
-        """open(2)'s mode is only there where something can be made."""
+        """open(2) has a mode only if it can make a file."""
         makes = self.raw[other] & 0o100 or self.raw[other] & 0o20000000
         return self.mode(at) if makes else 0
 
@@ -188,7 +205,7 @@ class Call:
         return "|".join(names + (["%#x" % (value & ~7)] if value & ~7 else [])) or "F_OK"
 
     def open_flags(self, value):
-        """The access mode, then the flags."""
+        """Returns the access mode, then the flags."""
         way = ("O_RDONLY", "O_WRONLY", "O_RDWR", "3")[value & 3]
         rest = families.flags(self.arch, "O_", value & ~3)
         return "%s|%s" % (way, rest) if rest else way
@@ -199,7 +216,7 @@ class Call:
         return "%d:%d" % (major, value & 0xFF | value >> 12 & 0xFFF00)
 
     def clone(self, at):
-        """clone(2)'s flags with the signal of its end in the lowest byte."""
+        """clone(2)'s flags, with the signal of the child's end in the lowest byte."""
         value = self.raw[at] & 0xFFFFFFFF
         bits, sig = families.flags(self.arch, "CLONE", value & ~0xFF), value & 0xFF
         end = [str(families.one(self.arch, "SIG", sig))] if sig else []
@@ -207,9 +224,11 @@ class Call:
 
     def map_flags(self, at):
         value = self.raw[at]
-        kind = "MAP_SHARED_VALIDATE" if value & 0xF == 3 else families.flags(self.arch, "MAPKIND", value & 0xF)
-        rest = families.flags(self.arch, "MAP_", value & ~0xF)
-        return "|".join(str(part) for part in (kind, rest) if part) or 0
+        kind = value & 0xF
+        parts = ("MAP_SHARED_VALIDATE" if kind == 3 else
+                 families.flags(self.arch, "MAPKIND", kind),
+                 families.flags(self.arch, "MAP_", value & ~0xF))
+        return "|".join(str(part) for part in parts if part) or 0
 
     def socket_type(self, at):
         value = self.raw[at]
@@ -228,14 +247,14 @@ class Call:
         return value
 
     def ioctl(self, at):
-        """The request's name, or its parts as asm-generic/ioctl.h packs them."""
+        """Returns the request's name, or its parts as asm-generic/ioctl.h packs them."""
         value = self.raw[at]
         name = families.names(self.arch, "ioctl").get(value)
         if name is not None:
             return name
         ways = ("_IOC_NONE", "_IOC_WRITE", "_IOC_READ", "_IOC_READ|_IOC_WRITE")
-        return {"dir": ways[value >> 30], "type": "%#x" % (value >> 8 & 0xFF), "nr": "%#x" % (value & 0xFF),
-                "size": value >> 16 & 0x3FFF}
+        return {"dir": ways[value >> 30], "type": "%#x" % (value >> 8 & 0xFF),
+                "nr": "%#x" % (value & 0xFF), "size": value >> 16 & 0x3FFF}
 
     def persona(self, at):
         value = self.raw[at]
@@ -262,19 +281,23 @@ class Call:
         return "buffer" if self.raw[at] else 0
 
 
-#: {kind of tables.py: function(call, index, index of the other parameter or None)}
+#: {kind of tables.py: function(Call, index, index of the other parameter or None)}
 KINDS = {
     "i": lambda call, at, _: call.signed(at), "u": lambda call, at, _: call.raw[at],
     "x": lambda call, at, _: "%#x" % call.raw[at],
     "b": lambda call, at, _: call.buffer(at), "fd": lambda call, at, _: call.descriptor(at),
     "at": lambda call, at, _: call.directory(at), "sig": lambda call, at, _: call.signal(at),
     "path": lambda call, at, _: call.text(at, PATH_MAX), "str": lambda call, at, _: call.text(at),
-    "argv": lambda call, at, _: call.vector(at), "bytes": lambda call, at, other: call.some(at, other),
+    "argv": lambda call, at, _: call.vector(at),
+    "bytes": lambda call, at, other: call.some(at, other),
     "mode": lambda call, at, _: call.mode(at), "fmode": lambda call, at, _: call.file_mode(at),
-    "omode": lambda call, at, other: call.open_mode(at, other), "access": lambda call, at, _: call.access(at),
-    "openflags": lambda call, at, _: call.open_flags(call.raw[at]), "dev": lambda call, at, _: call.device(at),
+    "omode": lambda call, at, other: call.open_mode(at, other),
+    "access": lambda call, at, _: call.access(at),
+    "openflags": lambda call, at, _: call.open_flags(call.raw[at]),
+    "dev": lambda call, at, _: call.device(at),
     "clone": lambda call, at, _: call.clone(at), "mmap": lambda call, at, _: call.map_flags(at),
-    "socktype": lambda call, at, _: call.socket_type(at), "protocol": lambda call, at, other: call.protocol(at, other),
+    "socktype": lambda call, at, _: call.socket_type(at),
+    "protocol": lambda call, at, other: call.protocol(at, other),
     "ioctl": lambda call, at, _: call.ioctl(at), "persona": lambda call, at, _: call.persona(at),
     "quota": lambda call, at, _: call.quota(at), "ipc": lambda call, at, _: call.ipc(at),
     "byte": lambda call, at, _: call.pointed(at, 1), "int": lambda call, at, _: call.pointed(at, 4),

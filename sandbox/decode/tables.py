@@ -1,17 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parameters of every system call of both architectures, and what each means.
 
-One call a line: its name, and `parameter:kind` in the kernel's order.  Names as in the man-pages, section 2.  Kinds:
-i int, u unsigned, x hexadecimal, b a buffer (only whether there is one), fd, at (dirfd), path, str, mode, dev, sig, argv,
-|FAMILY flags, =FAMILY one of them (families of constants.py and seccomp/constants.py), and the structures of
-structs.py, which take the index of a parameter behind `@`.  A parameter without a kind has that of USUAL, else i.
+One call a line: its name, and `parameter:kind` in the kernel's order.  Names are those of the man
+pages, section 2.  Kinds are
+
+    i int, u unsigned, x hexadecimal, fd, at (dirfd), path, str, mode, dev, sig, argv
+    b           a buffer: only whether there is one
+    |FAMILY     flags, =FAMILY one of them: families of constants.py and seccomp/constants.py
+    and the structures of structs.py, with the index of another parameter behind `@`.
+
+A parameter without a kind has that of USUAL, else i.
 """
 
-USUAL = {"fd": "fd", "dirfd": "at", "olddirfd": "at", "newdirfd": "at", "path": "path", "oldpath": "path", "newpath": "path",
-         "target": "path", "mode": "mode", "dev": "dev", "sig": "sig", "buf": "b", "len": "u", "size": "u", "count": "u",
-         "addr": "x", "length": "u", "offset": "i", "argv": "argv", "envp": "b", "name": "str", "value": "b", "sv": "b",
-         "iov": "b", "iovcnt": "u", "list": "b", "addrlen": "i", "clockid": "=CLOCK_", "pidfd": "fd", "sigmask": "b",
-         "sigsetsize": "u", "mask": "b", "info": "b", "timeout": "b", "rusage": "b", "statbuf": "b"}
+USUAL = {"fd": "fd", "dirfd": "at", "olddirfd": "at", "newdirfd": "at", "path": "path",
+         "oldpath": "path", "newpath": "path", "target": "path", "mode": "mode", "dev": "dev",
+         "sig": "sig", "buf": "b", "len": "u", "size": "u", "count": "u", "addr": "x",
+         "length": "u", "offset": "i", "argv": "argv", "envp": "b", "name": "str", "value": "b",
+         "sv": "b", "iov": "b", "iovcnt": "u", "list": "b", "addrlen": "i", "clockid": "=CLOCK_",
+         "pidfd": "fd", "sigmask": "b", "sigsetsize": "u", "mask": "b", "info": "b",
+         "timeout": "b", "rusage": "b", "statbuf": "b"}
 
 CALLS = """
 read fd buf count
