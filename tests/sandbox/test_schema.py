@@ -9,7 +9,7 @@ import pytest
 
 import mrunc  # noqa: F401  registers the package
 from conftest import PYTHON, ROOT
-from mrunc.sandbox.result import reasons, result, schema, verdict
+from mrunc.sandbox.result import reasons, result, schema
 
 #: What the checker knows, and what only says something to people.
 KNOWN = {"type", "enum", "const", "minimum", "maximum", "properties", "required", "items", "oneOf"}
