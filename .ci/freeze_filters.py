@@ -66,11 +66,11 @@ def text(made, what):
     out = [HEAD % what]
     for (arch, name), program in made.items():
         code = program.hex()
-        lines = ['        "%s"\n' % code[at:at + 96] for at in range(0, len(code), 96)]
+        lines = ['        "%s"\n' % code[at:at + 88] for at in range(0, len(code), 88)]
         out.append('    ("%s", "%s"): (  # %d instructions\n%s    ),\n' % (arch, name, len(program) // 8, "".join(lines)))
     out.append("}\n\n#: SHA-256 of each.\nDIGESTS = {\n")
     for (arch, name), program in made.items():
-        out.append('    ("%s", "%s"): "%s",\n' % (arch, name, hashlib.sha256(program).hexdigest()))
+        out.append('    ("%s", "%s"):\n        "%s",\n' % (arch, name, hashlib.sha256(program).hexdigest()))
     return "".join(out) + "}\n"
 
 

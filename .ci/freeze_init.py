@@ -37,7 +37,7 @@ def literal():
     for machine in MACHINES:
         digits = assemble(machine).hex()
         lines.append('    "%s": bytes.fromhex(\n' % machine)
-        lines += ['        "%s"\n' % digits[i:i + 104] for i in range(0, len(digits), 104)]
+        lines += ['        "%s"\n' % digits[i:i + 88] for i in range(0, len(digits), 88)]
         lines.append("    ),\n")
     return "".join(lines + [TAIL])
 

@@ -127,7 +127,8 @@ class Spec:
             name = "seccomp" if seccomp is not None else "seccomp_add"
             raise values.mistake("unsafe_without", "seccomp", "contradicts " + values.named(name))
         if "hostname" in self.unsafe_without and self.hostname is not None:
-            raise values.mistake("unsafe_without", "hostname", "contradicts " + values.named("hostname"))
+            raise values.mistake("unsafe_without", "hostname",
+                                 "contradicts " + values.named("hostname"))
         places = [destination for _, destination in self.ro + self.rw]
         places += [destination for destination, _ in self.tmpfs + self.writable]
         if self.here:
