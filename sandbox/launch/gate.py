@@ -6,7 +6,7 @@ few things that no file shows, what the child read back itself before the filter
 """
 import os
 
-from .child_files import FIRST
+from .provisions import KILLED_FIRST
 from ..controls import CONTROLS, Control, LEFT_OUT
 from ..errors import remedies, SandboxError, show
 from ..seccomp.shipped import BESIDE
@@ -341,7 +341,7 @@ def _core(name, plan, reading, facts, features, identity, control_fds):
 @reads
 def _oom(name, plan, reading, facts, features, identity, control_fds):
     score = read(reading.base + "oom_score_adj").decode().strip()
-    return score == "%d" % FIRST, "oom_score_adj %s" % score
+    return score == "%d" % KILLED_FIRST, "oom_score_adj %s" % score
 
 
 @reads

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which host id stands behind the sandbox's root.
+"""Chooses the host id behind the sandbox's root, and writes the id maps.
 
 A user's sandbox is the user.  Root's is an id of a range that nobody else uses, one per sandbox, never host 0: what gets
 out of two sandboxes is still two strangers.  MRUNC_ID_RANGE=FIRST:COUNT sets the range.
@@ -10,6 +10,7 @@ import struct
 
 from ..errors import remedies, SandboxError, usage
 from ..proc import read
+from .child import write_file
 
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"
@@ -107,3 +108,22 @@ class HostId:
     def release(self):
         """Gives the id back."""
         os.close(self.fd)
+
+
+def id_maps(pid, plan, host_uid, host_gid):
+    """Writes the maps of the child's user namespace.
+
+    Returns the link of that namespace.  Raises SandboxError.
+    """
+    base = "/proc/%d/" % pid
+    try:
+        namespace = os.readlink(base + "ns/user")
+        # Root leaves setgroups allowed, so that the child can drop the caller's groups.
+        if not plan.root:
+            write_file(base + "setgroups", b"deny")
+        write_file(base + "uid_map", b"%d %d 1" % (plan.uid, host_uid))
+        write_file(base + "gid_map", b"%d %d 1" % (plan.gid, host_gid))
+    except OSError as error:
+        raise SandboxError("identity", "writing the id maps", error.errno, control="uidmap",
+                           remedy=remedies().line(remedies().capabilities_cause(error.errno)))
+    return namespace

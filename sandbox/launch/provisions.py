@@ -9,11 +9,14 @@ import time
 
 from ...syscalls import libc, process
 from . import idmap
+from .child import write_file
 from .. import init
 from ..errors import ENOSYS, remedies, SandboxError, stage
 from ..proc import read
 from ..tree import sockets
 
+#: The score of what is killed before everything else for memory.  proc_pid_oom_score_adj(5)
+KILLED_FIRST = 1000
 
 
 class Held:
@@ -152,3 +155,30 @@ def ignored_signals():
     status = read("/proc/self/status")
     mask = int(status.partition(b"\nSigIgn:")[2].split(None, 1)[0], 16)
     return [number for number in range(1, 65) if mask >> (number - 1) & 1]
+
+
+def first_to_be_killed(pid):
+    """Makes the child, and all that comes from it, the first that the kernel kills for memory.
+
+    Raising the score needs no right.  With CAP_SYS_RESOURCE the writer also sets the lowest score
+    that the child may write (fs/proc/base.c, __set_oom_adj).  Without it, the sandbox's read-only
+    /proc keeps the score.  Raises SandboxError.
+    """
+    try:
+        write_file("/proc/%d/oom_score_adj" % pid, b"%d" % KILLED_FIRST)
+    except OSError as error:
+        raise SandboxError("limits", "oom_score_adj", error.errno, control="limits.oom",
+                           remedy=remedies().line("ids-effective")
+                           if remedies().ids_effective(error.errno) else None)
+
+
+def allow_core_limit():
+    """Raises the supervisor's hard RLIMIT_CORE from 0 to 1 where that is allowed.
+
+    The child can't.  The gate says whether the limit holds.
+    """
+    if process.get_limit("core")[1] == 0:
+        try:
+            process.set_limit("core", 0, 1)
+        except OSError:
+            pass

@@ -9,7 +9,7 @@ import os
 import time
 
 from ...syscalls import caps, libc, process, seccomp
-from . import child as stages, child_files, idmap, parts, provisions
+from . import child as stages, idmap, parts, provisions
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
@@ -185,7 +185,7 @@ class Run:
         with stage("signals", "take_signals"):
             self.take_signals()
         if "core" in plan.limits:
-            child_files.allow_core_limit()
+            provisions.allow_core_limit()
         for_child = {"group": -1, "handover": None}
         for part in list(self.parts):
             for_child.update(part.before_child(self))
@@ -238,9 +238,9 @@ class Run:
         for part in self.parts:
             part.child_started(self, child)
         if plan.tier.userns:
-            self.facts["outer-userns"] = child_files.id_maps(self.pid, plan, *self.identity)
+            self.facts["outer-userns"] = idmap.id_maps(self.pid, plan, *self.identity)
         if not plan.left_out("limits.oom"):
-            child_files.first_to_be_killed(self.pid)
+            provisions.first_to_be_killed(self.pid)
         self._send(b"maps")  # the child has waited for it; what it does not wait for comes after
         child.sock.close()
         if self.places is not None:
