@@ -98,8 +98,8 @@ class Aftermath(Part):
         except Exception as error:  # something has run, and its result must not be lost
             result.notes.append("what the program changed could not be read: %r" % error)
         finally:
-            self.held.close()
             self._deafen()
+            self.held.close()
 
     def _deafen(self):
         while self.handlers:

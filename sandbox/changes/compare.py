@@ -159,7 +159,10 @@ class Changes:
     def close(self):
         """Closes the places."""
         for place in self.places:
-            os.close(place.fd)
+            try:
+                os.close(place.fd)
+            except OSError:
+                pass  # it is closed all the same.  close(2)
             if place.lower is not None:
                 place.lower.close()
         self.places = []

@@ -26,15 +26,20 @@ class PrivatePart(Part):
     def __init__(self):
         self.directory = None
 
-    def prepare(self, run):
-        """Makes the directory and copies files into it.  Raises SandboxError."""
+    def before_child(self, run):
+        """Makes the directory and copies files into it.  Raises SandboxError.
+
+        While every signal is blocked, and so is its removal: no signal that ends mrunc leaves the
+        directory behind.
+        """
         plan = run.plan
         owners = plan.id_ranges or [(plan.caller[0], 1)]
         self.directory = PrivateDirectory(os.path.dirname(plan.home), run.identity, owners)
         run.held.add(self.directory.remove)
         process_tier.settle(plan, self.directory.path)
         for op in plan.operations:
-            self.directory.copy(op.dst, run.copies[op.source])
+            self.directory.copy(op.dst, run.copies[op.source], run.heed_signals)
+        return {}
 
     def finish(self, run, result, outcome):
         """Tells what could not be removed."""
@@ -51,26 +56,33 @@ class PrivateDirectory:
         self.owner = owner
         self.name = PREFIX + os.urandom(8).hex().encode()
         self.path = os.path.join(base, self.name)
-        self.fd, self.left = -1, False
+        self.fd, self.parent, self.left = -1, -1, False
+        # Under its own name only when it is locked, or it would pass for a leftover.
+        made = draft = b"." + self.name
         try:
             self.parent = os.open(base, OPEN_DIRECTORY)
             remove_leftovers(self.parent, owners)
-            draft = b"." + self.name  # under its own name only when it is locked, or it would pass for a leftover
             os.mkdir(draft, 0o700, dir_fd=self.parent)
             self.fd = os.open(draft, OPEN_DIRECTORY, dir_fd=self.parent)
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.fchmod(self.fd, 0o700)
             os.rename(draft, self.name, src_dir_fd=self.parent, dst_dir_fd=self.parent)
+            made = self.name
             self._give(self.fd)
         except OSError as error:
+            self._close(made)
             raise SandboxError("private directory", show(self.path), error.errno)
 
     def _give(self, fd):
         if os.geteuid() == 0:
             os.fchown(fd, *self.owner)
 
-    def copy(self, path, source):
-        """Writes the file behind the descriptor `source` to `path`, in the directory, with the directories on the way."""
+    def copy(self, path, source, heed=lambda: None):
+        """Writes a file to `path`, in the directory, with the directories on the way.
+
+        source: its descriptor.
+        heed: called again and again, may raise.
+        """
         folder, steps = os.dup(self.fd), os.path.relpath(path, self.path).split(b"/")
         try:
             for step in steps[:-1]:
@@ -86,6 +98,7 @@ class PrivateDirectory:
             try:
                 os.lseek(source, 0, os.SEEK_SET)
                 while True:
+                    heed()
                     data = os.read(source, CHUNK)
                     if not data:
                         break
@@ -102,14 +115,27 @@ class PrivateDirectory:
     def remove(self):
         """Removes it; what can't be removed stays.  Call it when nobody is left who could change it."""
         if self.fd >= 0:
-            empty(self.fd)
-            os.close(self.fd)
-            self.fd = -1
             try:
-                os.rmdir(self.name, dir_fd=self.parent)
+                empty(self.fd)
             except OSError:
-                self.left = True
-            os.close(self.parent)
+                pass  # what is left then keeps the directory, and that is told
+            self.left = not self._close(self.name)
+
+    def _close(self, name):
+        """Removes the empty directory and closes the descriptors.  Returns whether it is gone.
+
+        name: that it has.
+        """
+        try:
+            os.rmdir(name, dir_fd=self.parent)
+            gone = True
+        except OSError:
+            gone = False
+        for fd in (self.fd, self.parent):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.parent = -1
+        return gone
 
 
 def is_ours(name):

@@ -17,7 +17,7 @@ from ..errors import CANNOT_CONTAIN, remedies, SandboxError, show, stage, USAGE
 from ..host.kernel import Features, NO_INTO_CGROUP
 from ..host.facts import Host
 from .provisions import Held
-from ..running.stdio import NOTHING, Stdio
+from ..running.stdio import NOTHING, Stdio, complain
 from ..tree.mounting import stand_in
 from ..plan.spec import Spec
 
@@ -223,6 +223,13 @@ class Run:
         """Blocks every signal; the caller's are read from a descriptor."""
         self.signals, self.ignored = provisions.take_signals(self.held)
 
+    def heed_signals(self):
+        """Raises SandboxError if the caller's signals say that nothing is to run."""
+        from ..running import supervise
+        number = supervise.read_signal(self.signals) if self.signals >= 0 else 0
+        if number in supervise.ENDING:
+            raise interrupted(number)
+
     # -- the child -------------------------------------------------------------------------------
 
     def start_child(self, child):
@@ -258,8 +265,7 @@ class Run:
             with stage("gate", "receive"):
                 kind, packet, fd = supervise.receive(self.sock, self.signals, late, self.awaited)
             if kind == "interrupted":
-                raise SandboxError("start", "interrupted", reason="nothing was run",
-                                   status=128 + packet)
+                raise interrupted(packet)
             if kind == "late":
                 raise not_ready()
             if kind == "call":
@@ -431,7 +437,7 @@ class Run:
             result.counted(outcome.counted)
         if not self.judged:
             result.take(outcome.verdict(self.init_status, self.plan.limits, result.refused))
-        self.places.complain(result)
+        complain(result, outcome.errors)
         return result
 
     def _cpu_of_init(self):
@@ -485,6 +491,11 @@ def clone(child):
         cause, words = remedies().namespace_cause(error.errno)
         raise SandboxError("namespaces", error.filename or "clone3", error.errno, control="userns",
                            remedy=remedies().line(cause, **words))
+
+
+def interrupted(number):
+    """Returns the SandboxError for a signal of the caller's before the program."""
+    return SandboxError("start", "interrupted", reason="nothing was run", status=128 + number)
 
 
 def not_ready():

@@ -404,9 +404,11 @@ class Carrier:
 
     flows: all of them.
     outward: those to the caller, which go on to the end.
+    errors: [(number, errno)] of the caller's 0, 1 and 2 that did not take or give everything; known
+    once it is closed.
     """
 
-    flows = outward = ()
+    flows = outward = errors = ()
     is_last = False
 
     def last(self):
@@ -442,10 +444,7 @@ class Carrier:
 
 
 class Streams(Carrier):
-    """The private pipes of one run.
-
-    errors: [(1 or 2, errno)] of streams that could not be delivered.
-    """
+    """The private pipes of one run."""
 
     def __init__(self, given, pipes, reader, budget, lets_go):
         """given: three descriptors of the caller.

@@ -40,7 +40,7 @@ class Stdio:
         Raises OSError.
         """
         self.given, self.kinds, self.theirs, self.ours, self.ids = tuple(given), [], {}, {}, {}
-        self.budget, self.carrier, main = None, None, None
+        self.budget, main = None, None
         if max_output is not None:
             from .output_limit import Budget
             self.budget = Budget(max_output)
@@ -113,24 +113,12 @@ class Stdio:
         if self.ours:
             from .carry import Streams
             ours, self.ours = self.ours, {}
-            self.carrier = Streams(self.given, ours, self.theirs.pop(0, -1), self.budget, lets_go)
-        return self.carrier
+            return Streams(self.given, ours, self.theirs.pop(0, -1), self.budget, lets_go)
+        return None
 
     def carried(self):
         """Returns the numbers of those that are carried to the end."""
         return [number for number, kind in enumerate(self.kinds) if kind in ("pipe", "terminal")]
-
-    def complain(self, result):
-        """Adds to the result the streams that could not be read or written.
-
-        result: result.result.Result. A program's success becomes a failure then.
-        """
-        for number, error in () if self.carrier is None else self.carrier.errors:
-            deed = "written" if number else "read"
-            sentence = "%s could not be %s: %s" % (NAMES[number], deed, os.strerror(error))
-            result.notes.append(sentence)
-            if result.returncode == 0:
-                result.returncode, result.detail = CANNOT_CONTAIN, sentence
 
     def abandon(self):
         """Closes the pipes."""
@@ -159,6 +147,19 @@ class Stdio:
             what = {"null": "/dev/null", "own": "a pipe of this run"}.get(kind, "a private " + kind)
             words.append("%d %s" % (number, what if fits else "NOT OURS"))
         return right, ", ".join(words)
+
+
+def complain(result, errors):
+    """Makes it no success that the caller's descriptors refused to take or give something.
+
+    result: Result; errors: of supervise.Outcome.
+    """
+    for number, error in errors:
+        deed = "written" if number else "read"
+        sentence = "%s could not be %s: %s" % (NAMES[number], deed, os.strerror(error))
+        result.notes.append(sentence)
+        if result.returncode == 0:
+            result.returncode, result.detail = CANNOT_CONTAIN, sentence
 
 
 def open_pty(ptmx):

@@ -11,6 +11,8 @@ from .loop import Loop
 from ..result.verdict import Evidence, judge
 
 SIGTERM, SIGKILL = 15, 9
+#: The caller's signals that end a run before its program: HUP INT QUIT TERM.
+ENDING = (1, 2, 3, 15)
 #: Seconds.  After "stop" init reports the workload's end with its usage.  An init that does not is
 #: killed with everything else.  So a deadline is kept within 1.5 s.
 STOP_DEADLINE = 0.5
@@ -40,7 +42,7 @@ def receive(sock, signals, deadline, listener=-1):
         ready = dict(poll.poll(left * 1000 + 1))
         if signals in ready:
             number = read_signal(signals)
-            if number in (1, 2, 3, 15):
+            if number in ENDING:
                 return "interrupted", number, None
         if sock.fileno() in ready:
             return ("packet",) + take_packet(sock)
@@ -87,6 +89,7 @@ class Outcome:
     failure: what went wrong in the supervisor itself, a sentence or None.
     measured: [(user, system)] in seconds: what parts know of the whole sandbox's processor time.
     counted: what a control group counted (cgroup.Group.evidence), or None.
+    errors: [(number, errno)] of the caller's 0, 1 and 2 that did not take or give everything.
     """
 
     def __init__(self, spec):
@@ -95,7 +98,7 @@ class Outcome:
         self.forbidden_call = None
         self.insisted, self.failure = 0, None
         self.passed_on, self.stopped = {}, False
-        self.measured, self.counted = [], None
+        self.measured, self.counted, self.errors = [], None, []
 
     def is_like(self, other):
         """Whether nothing but the usage differs."""
@@ -187,6 +190,8 @@ class Supervision:
         """
         for helper in self.carriers + self.listeners:
             helper.close()
+        for carrier in self.carriers:
+            self.outcome.errors += carrier.errors
         self.carriers, self.listeners, self.due = [], [], []
 
     # -- as a member of a loop.Loop --------------------------------------------------------------

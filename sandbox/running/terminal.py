@@ -250,6 +250,8 @@ class Terminal(Carrier):
     def close(self):
         """Restores the caller's terminal.  Never raises."""
         if self.output is not None:
+            if self.screen.error and self.shown not in self.terminals:  # one that hung up is gone
+                self.errors = [(1 if self.shown == self.given[1] else 2, self.screen.error)]
             self.output.close()
             self.output = None
         self.give_back()

@@ -101,6 +101,18 @@ check_memory()
 """ % (FLOODS["both"], WAYS[way]))
 
 
+def test_a_library_call_tells_that_output_was_lost(host):
+    """Not even after the host was told what the result will be."""
+    host("""
+with open("/dev/full", "wb", 0) as full, mrunc.Pool(1) as pool:
+    for run in (mrunc.run, mrunc.run, mrunc.run, pool.run, pool.run):
+        result = run(["/bin/echo", "x"], stdout=full)
+        assert result.returncode == 125, result
+        assert result.detail == "stdout could not be written: No space left on device", result
+        assert result.controls and result.usage["wall_s"] > 0, result
+""")
+
+
 def test_communicate_says_once_that_it_was_too_much(host):
     host(CHECKS + """
 process = mrunc.Sandbox().popen(["cat", "/dev/zero"], stdout=subprocess.PIPE)

@@ -409,6 +409,45 @@ def test_the_private_directory_is_removed_whatever_is_in_it(around):
     assert sorted(os.listdir(around.folder)) == ["file", "socket", "stream"]
 
 
+#: argv: the tool's folder, a function of private.py, a signal's number, the arguments.
+SIGNALLED = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import mrunc
+from mrunc.sandbox.launch import private
+name, number = sys.argv[2], int(sys.argv[3])
+owner = private.PrivateDirectory if name in vars(private.PrivateDirectory) else private
+real, sent = getattr(owner, name), []
+def signalled(*arguments):
+    result = real(*arguments) if name == "__init__" else None
+    if not sent:
+        sent.append(os.kill(os.getpid(), number))
+    return result if name == "__init__" else real(*arguments)
+setattr(owner, name, signalled)
+sys.exit(mrunc.main(sys.argv[4:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("name", ["__init__", "copy", "empty"])
+def test_a_signal_does_not_leave_the_private_directory(inside, name, number):
+    """As soon as it is made, while a file is copied into it, and while it is removed."""
+    source = os.path.join(inside.scratch, "file")
+    with open(source, "w") as stream:
+        stream.write("x")
+    os.chmod(source, 0o644)
+    words = inside.command("/bin/echo", "ran", options=TIER + ["--copy", source])
+    words = [PYTHON, "-c", SIGNALLED, os.path.dirname(inside.tool), name,
+             "%d" % number] + words[words.index("run"):]
+    done = inside.outside(words, env=dict(os.environ, TMPDIR=inside.scratch))
+    assert done.stdout == ("ran\n" if name == "empty" else ""), done
+    if name == "empty":
+        assert done.returncode in (-number, 128 + number), done
+    else:
+        assert done.returncode == 128 + number and "nothing was run" in done.stderr, done
+    assert [name for name in os.listdir(inside.scratch) if "mrunc-process-" in name] == []
+
+
 def test_the_private_directory_is_gone_when_nothing_ran(inside):
     env = dict(os.environ, TMPDIR=inside.scratch)
     assert inside.run("./nothing", options=TIER, env=env).rc == 127

@@ -565,6 +565,26 @@ def test_a_private_directory_in_use_stays(tmp_path):
     assert os.listdir(str(tmp_path)) == [] and not made.left
 
 
+@pytest.mark.parametrize("call", ["open", "fchmod", "rename", "fchown", "flock"])
+def test_a_private_directory_that_fails_is_not_left(tmp_path, monkeypatch, call):
+    """Its draft has a name that no later run removes."""
+    module = private.fcntl if call == "flock" else os
+    real, descriptors = getattr(module, call), os.listdir("/proc/self/fd")
+
+    def fail(*arguments, **others):
+        if call == "open" and not bytes(arguments[0]).startswith(b"."):
+            return real(*arguments, **others)
+        raise OSError(errno.EIO, "refused")
+
+    monkeypatch.setattr(private.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(module, call, fail)
+    with pytest.raises(SandboxError, match="private directory"):
+        private.PrivateDirectory(os.fsencode(str(tmp_path)), (5, 5), [(5, 1)])
+    monkeypatch.undo()
+    assert os.listdir(str(tmp_path)) == []
+    assert os.listdir("/proc/self/fd") == descriptors
+
+
 def test_emptying_a_directory_follows_no_link(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "f").write_text("x")
