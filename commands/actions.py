@@ -1,21 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What verbs with several actions (policy, rootfs) share: the reading of their command lines."""
+"""Reads the command lines of verbs with several actions: policy and rootfs."""
 from ..sandbox.caller import program_name
 from .options import parse
 from ..sandbox.errors import SandboxError, nearest, usage
 
 
 def wrong(verb, what, reason=None, remedy=None):
-    """The SandboxError of a mistake in a verb's command line: exit status 2."""
+    """Returns the SandboxError (exit status 2) for a mistake in a verb's command line."""
     return usage(what, reason, remedy or "%s %s --help" % (program_name(), verb), stage=verb)
 
 
 def read(verb, argv, options, takes, place=None):
-    """(action, words, values), or (None, [], values) where help is asked for or no word is given.
+    """Returns (action, words, values), or (None, [], values) to show the help.
 
-    verb: its name, for messages; argv: list of str after it; options: the verb's table of Option; takes: {action: the dests
-    of the options that it takes, in one str}; place: a function (values, words, word) that puts away a word.  Options may
-    stand before, between and after the words; `--` ends them.  Raises SandboxError, exit status 2.
+    verb: its name, for messages
+    argv: list of str after the verb
+    options: the verb's table of Option
+    takes: {action: the dests of its options, separated by spaces}
+    place: a function (values, words, word) that stores a word, or None
+
+    Options may stand before, between and after the words; `--` ends them. Raises SandboxError (exit
+    status 2).
     """
     end = argv.index("--") if "--" in argv else len(argv)
     values, words, rest = {}, [], argv[:end]

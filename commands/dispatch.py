@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the verb of a command line; imports it when it knows which one."""
+"""Runs the verb of a command line and imports only what that verb needs."""
 import os
 import sys
 
 from ..sandbox.caller import program_name
 from ..sandbox.errors import nearest, SandboxError, usage
 
-#: What a descriptor that can't be written says: EIO EAGAIN EFBIG ENOSPC EDQUOT.
-NO_OUTPUT = (5, 11, 27, 28, 122)
+#: Errors of writing: EIO EAGAIN EFBIG ENOSPC EDQUOT.
+WRITE_ERRORS = (5, 11, 27, 28, 122)
 
 
 def main(argv, leave=False):
@@ -35,20 +35,20 @@ def _run(argv):
 
 
 def _failed(error):
-    """Says what an exception means.  Returns the exit status."""
+    """Writes a message for an exception. Returns the exit status."""
     from . import output
     if isinstance(error, SandboxError):
         output.complain(error)
         return error.status
-    if isinstance(error, KeyboardInterrupt):  # run takes over the signals before it starts anything
+    if isinstance(error, KeyboardInterrupt):  # a run blocks the signals before it starts anything
         output.say("interrupted")
         return 130
     if isinstance(error, OSError):
-        stage = "output" if error.errno in NO_OUTPUT else "start"
+        stage = "output" if error.errno in WRITE_ERRORS else "start"
         parts = [str(part) for part in (error.filename, error.strerror) if part]
         output.say("%s: %s" % (stage, ": ".join(parts)))
         return 125
-    # A bug of ours.  Exit status 1 would read as the program's own.
+    # A bug: exit status 1 would look like the program's own.
     output.say("internal error: %s: %s" % (type(error).__name__, error))
     return 125
 
@@ -92,16 +92,22 @@ def _dispatch(argv):
         return report.main(argv[1:])
     from .help import VERBS
     if verb.startswith("-"):
-        raise usage("%s before the verb" % verb, "options follow it", "%s run [options] -- CMD" % program_name())
+        raise usage("%s before the verb" % verb, "options come after the verb",
+                    "%s run [options] -- CMD" % program_name())
     raise usage("unknown verb %s%s" % (verb, nearest(verb, VERBS)),
-                remedy="%s --help lists them; to run a program: %s run -- CMD" % (program_name(), program_name()))
+                remedy="%s --help lists them; to run a program: %s run -- CMD" % (
+                    program_name(), program_name()))
 
 
 def _fill_standard_descriptors():
-    """A closed 0, 1 or 2 would be given to the next file that is opened, and so to the workload."""
+    """Opens /dev/null for a closed descriptor 0, 1 or 2.
+
+    The next opened file would get that number, and the sandboxed program would inherit it.
+    """
     for fd in (0, 1, 2):
         try:
             if os.fstat(fd).st_mode & 0o170000 == 0o040000:
-                raise usage("descriptor %d is a directory" % fd, "the program could leave through it")
+                raise usage("descriptor %d is a directory" % fd,
+                            "the program could escape through it", "pass no directory as 0, 1 or 2")
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)

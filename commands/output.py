@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to people.  Bytes are written straight to the descriptor: a name from a hostile archive may hold anything,
-and the interpreter's own streams may be closed or ASCII-only (LC_ALL=C on Python 3.6)."""
+"""Writes messages for people, straight to the file descriptor.
+
+A name from a hostile archive may hold any byte, and the interpreter's own streams may be closed or
+ASCII-only (LC_ALL=C on Python 3.6).
+"""
 import select
 from ..sandbox.errors import show
 
-#: A descriptor that the program has filled and made non-blocking gets this long to be read.
+#: Milliseconds to wait for the reader of a full, non-blocking descriptor.
 PATIENCE_MS = 2000
 
 
 def escaped(text):
-    """Text (str or bytes) with control characters and undecodable bytes made visible."""
+    """Returns text (str or bytes) with control characters and undecodable bytes made visible."""
     out = []
     for char in show(text):
         code = ord(char)
@@ -26,24 +29,30 @@ def escaped(text):
     return "".join(out)
 
 
-#: Direction overrides and invisible separators: they make a line read differently from what it says.
-_DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f)) + list(range(0x2060, 0x2070)) +
-                       list(range(0xfff9, 0xfffc)) + [0xad, 0x034f, 0x061c, 0x115f, 0x1160, 0x180e, 0x3164, 0xfeff, 0xffa0])
+#: Direction overrides and invisible separators: they make a line read differently from what it
+#: says.
+_DECEIVING = frozenset(list(range(0x200b, 0x2010)) + list(range(0x2028, 0x202f)) +
+                       list(range(0x2060, 0x2070)) + list(range(0xfff9, 0xfffc)) +
+                       [0xad, 0x034f, 0x061c, 0x115f, 0x1160, 0x180e, 0x3164, 0xfeff, 0xffa0])
 
 
 def write(fd, text):
-    """Writes all of the text to a descriptor.  Raises OSError."""
+    """Writes all of a str to a file descriptor. Raises OSError as write_bytes."""
     write_bytes(fd, text.encode("utf-8", "backslashreplace"))
 
 
 def write_pieces(fd, pieces):
-    """Writes text (an iterable of str).  Raises OSError as write_bytes."""
+    """Writes an iterable of str to a file descriptor. Raises OSError as write_bytes."""
     _write_all(fd, (piece.encode("utf-8", "backslashreplace") for piece in pieces))
 
 
 def write_bytes(fd, data):
-    """Writes all of the bytes.  Raises OSError: BlockingIOError where nobody reads, since a terminal that the program has
-    filled or a description that it has made non-blocking must not hold us for ever."""
+    """Writes all of the bytes to a file descriptor.
+
+    Raises OSError; BlockingIOError if nobody reads for 2 s: the program may have filled a terminal
+    or
+    made a shared description non-blocking, and must not hold mrunc for ever.
+    """
     _write_all(fd, [data])
 
 
@@ -65,7 +74,7 @@ def _write_all(fd, pieces):
 
 
 def say(text):
-    """One line on stderr with the prefix `mrunc: `."""
+    """Writes one line to stderr with the prefix `mrunc: `; errors are ignored."""
     try:
         write(2, "mrunc: %s\n" % escaped(text))
     except OSError:
@@ -73,7 +82,7 @@ def say(text):
 
 
 def complain(error):
-    """A SandboxError: its line, and one with the remedy where there is one."""
+    """Writes a SandboxError to stderr, with its remedy on a second line."""
     say(error.line())
     if error.remedy:
         say("remedy: %s" % error.remedy)

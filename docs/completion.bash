@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 # Made by mrunc --completion bash.
 _mrunc() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} i command=0
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}
+    local i command=0
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "run shell doctor selftest policy rootfs report --help --version --man --completion" -- "$word"))
         return
     fi
-    # bash cuts --name=value in three.
-    if [[ $word == = ]]; then word=; elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi
+    # bash splits --name=value into three words.
+    if [[ $word == = ]]; then word=
+    elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi
     case $verb in
     run|shell)
-        # Whatever follows the command is the command's.
+        # The words after the command are its own.
         for ((i = 2; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
             --) command=$((i + 1)); break ;;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor's findings about control groups: which limits could be set here, tried by making a group and removing it."""
+"""Finds which control group limits work here, by making a group and removing it."""
 import os
 
 from ...sandbox.cgroup import place, scope
@@ -9,10 +9,14 @@ from .throwaway import attempt
 
 
 def trial(host):
-    """What a group below each place shows.  host: cgroup_place.Host.
+    """Tries each limit in the places where a group could be made.
 
-    Returns {"have": {controller: directory}, "lack": {controller: [why, cause, words]}, "kill": whether groups have
-    cgroup.kill, or None where none could be made}.
+    host: cgroup.place.Host
+
+    Returns a dict for JSON:
+    have: {controller: directory}
+    lack: {controller: [why, cause, words]}
+    kill: whether groups have cgroup.kill, or None if no group could be made
     """
     out = {"have": {}, "lack": {}, "kill": None}
     for control in list(OF_GROUP) + [None]:
@@ -31,7 +35,13 @@ def trial(host):
 
 
 def _group(host, need):
-    """(directory, has cgroup.kill) of the first place in which a group could be made.  Raises Unavailable."""
+    """Returns (directory, whether it has cgroup.kill) for the first place that can hold a group.
+
+    host: cgroup.place.Host
+    need: set of controllers
+
+    Raises Unavailable.
+    """
     tried = []
     for how, directory in place.candidates(host):
         path = os.path.join(directory, "mrunc-doctor-%d" % os.getpid())
@@ -48,15 +58,16 @@ def _group(host, need):
         except OSError as error:
             tried.append("%s: %s" % (directory, error.strerror))
     delegated = any(" has no " in text for text in tried)
-    raise place.Unavailable("; ".join(tried), "cgroup-io" if delegated and host.uid else "cgroup-user")
+    raise place.Unavailable("; ".join(tried), "cgroup-io" if delegated and
+                            host.uid else "cgroup-user")
 
 
 def cgroup(exam):
-    """Limits for a sandbox as a whole."""
+    """Checks the limits on all processes together."""
     host = place.Host.read()
     got = attempt(trial, host)
     have, lack = (got.value or {}).get("have", {}), (got.value or {}).get("lack", {})
-    effect = "%s: refused (--best-effort goes without); --rlimit and --timeout work" % " ".join(
+    effect = "%s: refused unless --best-effort names it; --rlimit and --timeout work" % " ".join(
         named(control) for control, controller in OF_GROUP.items() if controller not in have)
     text = "%s in %s" % (" ".join(have), " ".join(sorted(set(have.values())))) if have else ""
     if not got:
@@ -64,14 +75,16 @@ def cgroup(exam):
     elif not lack:
         exam.add("cgroup", OK, text)
     elif host.uid and attempt(scope.prefix, list(OF_GROUP), (), os.environ).value:
-        exam.add("cgroup", OK, "a scope of the user's systemd manager, made for a run that asks for a limit")
+        exam.add("cgroup", OK, "the user's systemd manager makes a scope for each run with a limit")
     else:
-        why, cause, words = [lack[controller] for controller in OF_GROUP.values() if controller in lack][0]
+        why, cause, words = [lack[controller] for controller in OF_GROUP.values()
+                             if controller in lack][0]
         text = "%snot %s: %s" % (text and text + ", ", " ".join(lack), why)
         exam.add("cgroup", WEAK if have else MISSING, text, effect, cause, **words)
     kill = (got.value or {}).get("kill")
-    exam.add("cgroup-kill", OK if kill else WEAK, "there" if kill else "no group to look into" if kill is None else
-             "not there: Linux 5.14 has it", "a sandbox in a group is frozen and killed process by process")
+    exam.add("cgroup-kill", OK if kill else WEAK, "available" if kill else
+             "not known: no group could be made" if kill is None else "not available: since "
+             "Linux 5.14", "a sandbox in a group is frozen and killed process by process")
 
 
 CHECKS = (cgroup,)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc doctor`: which tier would run here, and what to do about the rest."""
+"""Runs `mrunc doctor`: prints which tier runs here, what is missing, and the remedies."""
 from ...sandbox.caller import program_name
 from ...sandbox.errors import usage
 from .. import help
@@ -10,29 +10,30 @@ from . import examine
 
 GROUP = "Options of doctor"
 OPTIONS = (
-    Option("-v --verbose", "verbose", None, "also the evidence of what is well", GROUP),
-    Option("--json", "json", None, "JSON", GROUP),
-    Option("-h --help", "help", None, "this text", GROUP),
+    Option("-v --verbose", "verbose", None, "show the evidence of what works, too", GROUP),
+    Option("--json", "json", None, "print JSON", GROUP),
+    Option("-h --help", "help", None, "show this text", GROUP),
 )
 ACTIONS = ()
-EXIT = (("0", "the full tier would run"), ("1", "a weaker tier would run"), ("3", "none would"))
-WIDTH, INDENT = 112, 10
+EXIT = (("0", "the full tier runs"), ("1", "only a weaker tier runs"), ("3", "no tier runs"))
+INDENT = 10
 
 
 def help_text():
-    """The help of doctor."""
-    about = ("Tries what mrunc needs here, each thing in a process that is thrown away.",)
+    """Returns the help of doctor."""
+    about = ("Tries what mrunc needs of this host, each check in its own child process.",)
     return help.text("doctor [options]", ((GROUP, OPTIONS),), about, exits=EXIT)
 
 
 def main(argv):
-    """argv: list of str after the verb.  Returns the exit status."""
+    """Runs the verb doctor. argv: list of str after the verb. Returns the exit status."""
     values, words = parse(argv, OPTIONS, "doctor")
     if values.get("help"):
         write(1, help_text())
         return 0
     if words:
-        raise usage("doctor takes no word: %s" % words[0], remedy="%s doctor --help" % program_name())
+        raise usage("doctor takes no arguments: %s" % words[0],
+                    remedy="%s doctor --help" % program_name())
     report = examine.examine()
     if values.get("json"):
         import json
@@ -43,68 +44,60 @@ def main(argv):
 
 
 def lines(report, verbose=False):
-    """The report for people."""
+    """Yields the lines of a report (a dict of examine.py) for people."""
     host = report["host"]
     yield report["line"]
-    yield "%s, Linux %s %s, %s, mrunc %s" % (host["system"], host["kernel"], host["machine"],
-                                             "root" if host["uid"] == 0 else "uid %d" % host["uid"], report["version"])
+    yield "%s, Linux %s %s, %s, mrunc %s" % (
+        host["system"], host["kernel"], host["machine"],
+        "root" if host["uid"] == 0 else "uid %d" % host["uid"], report["version"])
     good = [row for row in report["findings"] if row["state"] == OK]
     if verbose:
         for row in good:
             yield "%-9s%-28s %s" % (OK, row["name"], row["evidence"])
     else:
-        for line in wrapped(OK, ", ".join(row["name"] for row in good)):
-            yield line
-    idle = [row for row in report["findings"] if row["evidence"].startswith("not tried")]
-    told = {}
+        yield from wrapped(OK, ", ".join(row["name"] for row in good))
+    untried = [row for row in report["findings"] if row["evidence"].startswith("not tried")]
+    shown = {}
     for state in (MISSING, WEAK):
         for row in report["findings"]:
-            if row["state"] == state and row not in idle:
-                for line in wrapped(state, "%s: %s" % (row["name"], row["evidence"])):
-                    yield line
-                for line in wrapped("", "effect: %s" % row["without"]):
-                    yield line
-                for line in remedy_lines(row, told):
-                    yield line
-        if idle and state == MISSING:
-            for line in wrapped(MISSING, "%s: not tried, each needs a user namespace" % ", ".join(row["name"] for row in idle)):
-                yield line
+            if row["state"] == state and row not in untried:
+                yield from wrapped(state, "%s: %s" % (row["name"], row["evidence"]))
+                yield from wrapped("", "effect: %s" % row["without"])
+                yield from remedy_lines(row, shown)
+        if untried and state == MISSING:
+            yield from wrapped(MISSING, "%s: not tried, each needs a user namespace" % ", ".join(
+                row["name"] for row in untried))
     if report["tier"] != "full" or verbose:
         for name, tier in report["tiers"].items():
-            for line in wrapped("tier", "%s: %s" % (name, "runs" if tier["runs"] else tier["reason"])):
-                yield line
+            yield from wrapped("tier", "%s: %s" % (
+                name, "runs" if tier["runs"] else tier["reason"]))
 
 
-def remedy_lines(row, told):
-    """A remedy, once; told: {why: name of the finding that it stood under}."""
+def remedy_lines(row, shown):
+    """Yields the lines of a finding's remedy, in full only the first time.
+
+    row: a finding as a dict
+    shown: {why: name of the finding that it was shown for}, updated
+    """
     remedy = row["remedy"]
     if not remedy:
         return
-    if remedy["why"] in told:
-        yield " " * INDENT + "remedy: as for %s" % told[remedy["why"]]
+    if remedy["why"] in shown:
+        yield " " * INDENT + "remedy: as for %s" % shown[remedy["why"]]
         return
-    told[remedy["why"]] = row["name"]
-    for line in wrapped("", "remedy: %s" % remedy["why"]):
-        yield line
-    for choice in (remedy, remedy["narrower"]):
-        if choice is None:
-            continue
-        if choice is not remedy:
-            for line in wrapped("", choice["why"]):
-                yield line
-        for command in choice["commands"]:
+    shown[remedy["why"]] = row["name"]
+    narrower = remedy["narrower"]
+    yield from wrapped("", "remedy: %s" % remedy["why"])
+    for command in remedy["commands"]:
+        yield " " * (INDENT + 2) + command
+    if remedy["warning"]:
+        yield from wrapped("", "careful: %s" % remedy["warning"])
+    if narrower is not None:
+        yield from wrapped("", narrower["why"])
+        for command in narrower["commands"]:
             yield " " * (INDENT + 2) + command
-        if choice is remedy and remedy["warning"]:
-            for line in wrapped("", "careful: %s" % remedy["warning"]):
-                yield line
 
 
 def wrapped(head, text):
-    """Lines of at most WIDTH columns, the first one with a head."""
-    line = "%-*s" % (INDENT - 1, head)
-    for word in text.split():
-        if len(line) + len(word) + 1 > WIDTH and line.strip():
-            yield line
-            line = " " * (INDENT - 1)
-        line += " " + word
-    yield line
+    """Returns the lines of a text that stands beside a head."""
+    return help.wrapped(text, "%-*s" % (INDENT, head), " " * INDENT)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would run on this host, and what is missing for more: every finding with its evidence, what mrunc does without it,
-and the smallest remedy.  Tries and does not guess (tries.py); what can't be tried is read (host.py).
+"""Examines what runs on this host and what is missing: evidence, effect and remedy.
 
-For a process of its own (the command line): the tries fork.  The library's `doctor` starts one.
+Everything that can be tried is tried (tries.py); the rest is read (host.py). The tries fork, so
+this is for a process of its own, as the command line is; the library's `doctor` starts one.
 """
 import os
 
@@ -16,16 +16,20 @@ SCHEMA = 1
 
 
 def examine():
-    """The report, a dict that JSON has.  Never raises.
+    """Returns the report, a dict for JSON. Raises nothing.
 
-    tier: the strongest tier that ran, or None; line: that in words; tiers: {name: {runs, reason, remedy, without}};
-    inside: what mrunc itself runs in, or None; host: {}; findings: [{name, state, evidence, without, remedy}].
+    tier: the strongest tier that ran, or None
+    line: the same in words
+    tiers: {name: {runs, reason, remedy, without}}
+    inside: the kind of container that mrunc itself runs in, or None
+    host: {system, kernel, machine, uid}
+    findings: [{name, state, evidence, without, remedy}]
     """
     examination = Examination()
     examination.run(host.CHECKS)
     tiers = {}
-    missing = [finding for finding in examination.findings if finding.name in ("machine", "python") and
-               finding.state == MISSING]
+    missing = [finding for finding in examination.findings
+               if finding.name in ("machine", "python") and finding.state == MISSING]
     if missing:
         tiers["full"] = {"runs": False, "reason": missing[0].evidence, "without": [],
                          "remedy": missing[0].remedy and missing[0].remedy.line()}
@@ -33,14 +37,15 @@ def examine():
         from . import cgroup, tries  # need ctypes and a known machine
         examination.run(tries.CHECKS + cgroup.CHECKS)
         tiers = tries.tiers()
-    best = [name for name in tiers if tiers[name]["runs"]][:1]
-    tier = best[0] if best else None
-    return {"schema": SCHEMA, "version": version, "tier": tier, "line": _line(tier, tiers, examination.seen), "tiers": tiers,
-            "inside": examination.seen.kind, "host": _host(), "findings": [f.as_dict() for f in examination.findings]}
+    tier = next((name for name in tiers if tiers[name]["runs"]), None)
+    return {"schema": SCHEMA, "version": version, "tier": tier,
+            "line": _line(tier, tiers, examination.seen), "tiers": tiers,
+            "inside": examination.seen.kind, "host": _host(),
+            "findings": [finding.as_dict() for finding in examination.findings]}
 
 
 def exit_status(report):
-    """0: the full tier, 1: a weaker one, 3: none."""
+    """Returns the exit status for a report: 0 the full tier, 1 a weaker one, 3 none."""
     return {"full": 0, None: 3}.get(report["tier"], 1)
 
 
@@ -51,7 +56,8 @@ def _line(tier, tiers, seen):
         if full["without"]:
             text += ", without %s" % ", ".join(full["without"])
     elif tier:
-        text = "the %s tier would run here (--tier %s); the full tier would not: %s" % (tier, tier, full["reason"])
+        text = "the %s tier would run here (--tier %s); the full tier would not: %s" % (
+            tier, tier, full["reason"])
     else:
         text = "no tier would run here: %s" % full["reason"]
     if seen.kind:
@@ -62,5 +68,6 @@ def _line(tier, tiers, seen):
 def _host():
     release = os_release()
     system = os.uname()
-    return {"system": release.get("PRETTY_NAME") or release.get("ID") or "Linux", "kernel": system.release,
+    return {"system": release.get("PRETTY_NAME") or release.get("ID") or "Linux",
+            "kernel": system.release,
             "machine": system.machine, "uid": os.geteuid()}

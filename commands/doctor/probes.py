@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mrunc needs of a kernel, tried: each function does one thing, for a child that is thrown away (throwaway.py).
+"""Tries what mrunc needs of a kernel, each function one thing, in a child of throwaway.py.
 
-All return something that JSON has, or raise OSError with the call that failed.
+All return a value fit for JSON, or raise OSError with the call that failed.
 """
 import os
 
@@ -17,9 +17,10 @@ from ...sandbox.plan.spec import Spec
 
 ENOSYS, EACCES = 38, 13
 ALLOW = 0x7fff0000
-ACTIONS = (("kill_process", 0x80000000), ("kill_thread", 0), ("trap", 0x30000), ("errno", 0x50000), ("user_notif", 0x7fc00000),
-           ("trace", 0x7ff00000), ("log", 0x7ffc0000), ("allow", ALLOW))
-#: System call, since Linux, arguments that the kernel refuses (never a deed).
+#: Filter actions (include/uapi/linux/seccomp.h).
+ACTIONS = (("kill_process", 0x80000000), ("kill_thread", 0), ("trap", 0x30000), ("errno", 0x50000),
+           ("user_notif", 0x7fc00000), ("trace", 0x7ff00000), ("log", 0x7ffc0000), ("allow", ALLOW))
+#: System call, Linux version, argument types, and harmless arguments that the kernel refuses.
 CALLS = (
     ("clone3", "5.3", (c_pointer, c_size), (None, 0)),
     ("pidfd_open", "5.3", (c_int, c_uint), (-1, 0)),
@@ -27,19 +28,22 @@ CALLS = (
     ("close_range", "5.9", (c_uint, c_uint, c_uint), (9, 8, 0)),
     ("openat2", "5.6", (c_int, c_pointer, c_pointer, c_size), (-1, None, None, 0)),
     ("open_tree", "5.2", (c_int, c_pointer, c_uint), (-1, None, 0xffffffff)),
-    ("move_mount", "5.2", (c_int, c_pointer, c_int, c_pointer, c_uint), (-1, None, -1, None, 0xffffffff)),
+    ("move_mount", "5.2", (c_int, c_pointer, c_int, c_pointer, c_uint),
+     (-1, None, -1, None, 0xffffffff)),
     ("fsopen", "5.2", (c_pointer, c_uint), (None, 0xffffffff)),
     ("fsconfig", "5.2", (c_int, c_uint, c_pointer, c_pointer, c_int), (-1, 0, None, None, 0)),
     ("fsmount", "5.2", (c_int, c_uint, c_uint), (-1, 0xffffffff, 0)),
-    ("mount_setattr", "5.12", (c_int, c_pointer, c_uint, c_pointer, c_size), (-1, None, 0, None, 0)),
-    ("execveat", "3.19", (c_int, c_pointer, c_pointer, c_pointer, c_int), (-1, None, None, None, -1)),
+    ("mount_setattr", "5.12", (c_int, c_pointer, c_uint, c_pointer, c_size),
+     (-1, None, 0, None, 0)),
+    ("execveat", "3.19", (c_int, c_pointer, c_pointer, c_pointer, c_int),
+     (-1, None, None, None, -1)),
     ("memfd_create", "3.17", (c_pointer, c_uint), (None, 0xffffffff)),
     ("seccomp", "3.17", (c_uint, c_uint, c_pointer), (0xffffffff, 0, None)),
 )
 
 
 def missing_calls():
-    """[[name, since]] of the system calls that answer ENOSYS."""
+    """Returns [[name, Linux version]] of the system calls that answer ENOSYS."""
     out = []
     for name, since, types, arguments in CALLS:
         try:
@@ -51,12 +55,12 @@ def missing_calls():
 
 
 def userns():
-    """A user namespace alone, mapped, in which a capability is really used."""
+    """Makes and maps a user namespace and uses a capability in it."""
     return in_namespaces(0, caps.drop_bounding, ~1, 0)
 
 
 def userns_unmapped():
-    """A user namespace, and nothing done in it."""
+    """Makes a user namespace and does nothing in it."""
     pid, _ = process.clone3(process.CLONE_NEWUSER)
     if pid == 0:
         os._exit(0)
@@ -64,7 +68,7 @@ def userns_unmapped():
 
 
 def namespace(flag):
-    """One more namespace beside the user namespace."""
+    """Makes a namespace beside the user namespace. flag: CLONE_NEW*."""
     if flag == process.CLONE_NEWTIME:
         return in_namespaces(0, _time_namespace)
     return in_namespaces(flag, int)
@@ -76,12 +80,12 @@ def _time_namespace():
 
 
 def nested():
-    """A user namespace within one."""
+    """Makes a user namespace within a user namespace."""
     return in_namespaces(0, process.unshare, process.CLONE_NEWUSER)
 
 
 def userns_limit():
-    """The limit of nested namespaces is written from inside."""
+    """Writes the limit of nested user namespaces from inside."""
     return in_namespaces(0, _write, "/proc/sys/user/max_user_namespaces", "1")
 
 
@@ -91,7 +95,7 @@ def _write(path, text):
 
 
 def mounts():
-    """A tree of our own over "/", with /usr read-only in it, and the old one gone."""
+    """Makes a new tree over "/" with /usr read-only in it, and removes the old one."""
     return in_namespaces(process.CLONE_NEWNS, _root, True)
 
 
@@ -111,12 +115,12 @@ def _root(bind):
 
 
 def proc():
-    """A /proc of our own, as a run has it."""
+    """Mounts a /proc as a run does."""
     return in_namespaces(process.CLONE_NEWNS | process.CLONE_NEWPID, _filesystem, Proc())
 
 
 def devpts():
-    """Terminals of our own, as a run has them."""
+    """Mounts a devpts, which holds terminals, as a run does."""
     return in_namespaces(process.CLONE_NEWNS, _filesystem, Devpts(b"/dev/pts"))
 
 
@@ -130,7 +134,7 @@ def _filesystem(op):
 
 
 def overlay():
-    """A writable layer over a read-only one."""
+    """Mounts a writable layer over a read-only one."""
     return in_namespaces(process.CLONE_NEWNS, _overlay)
 
 
@@ -138,13 +142,15 @@ def _overlay():
     _root(False)
     for name in ("/lower", "/upper", "/work"):
         os.mkdir(name)
-    os.setxattr("/upper", "user.overlay.opaque", b"n")  # tmpfs can from Linux 6.6 on; overlayfs would only warn
+    # tmpfs has user xattrs since Linux 6.6; without them overlayfs would only warn.
+    os.setxattr("/upper", "user.overlay.opaque", b"n")
     os.close(mount.new_filesystem(b"overlay", mount.MOUNT_ATTR_NOSUID, [
-        (b"lowerdir", b"/lower"), (b"upperdir", b"/upper"), (b"workdir", b"/work"), (b"userxattr", None)]))
+        (b"lowerdir", b"/lower"), (b"upperdir", b"/upper"), (b"workdir", b"/work"),
+        (b"userxattr", None)]))
 
 
 def seccomp_filter():
-    """A filter is attached and answers; returns the actions that this kernel lacks."""
+    """Attaches a filter that answers; returns the actions that this kernel lacks."""
     process.set_no_new_privs()
     lacking = [name for name, action in ACTIONS if not seccomp.action_available(action)]
     seccomp.attach(seccomp.prepare(_answering("setsid", 0x50000 | 99)))
@@ -157,19 +163,21 @@ def seccomp_filter():
 
 
 def seccomp_notify():
-    """A filter with a listener."""
+    """Attaches a filter with a listener."""
     process.set_no_new_privs()
-    return seccomp.attach(seccomp.prepare(_answering("setsid", 0x7fc00000)), seccomp.FLAG_NEW_LISTENER)
+    return seccomp.attach(seccomp.prepare(_answering("setsid", 0x7fc00000)),
+                          seccomp.FLAG_NEW_LISTENER)
 
 
 def _answering(call, action):
     import struct
     return b"".join(struct.pack("=HBBI", *row) for row in (
-        (0x20, 0, 0, 0), (0x15, 0, 1, libc.number(call)), (0x06, 0, 0, action), (0x06, 0, 0, ALLOW)))
+        (0x20, 0, 0, 0), (0x15, 0, 1, libc.number(call)), (0x06, 0, 0, action),
+        (0x06, 0, 0, ALLOW)))
 
 
 def landlock_domain():
-    """The ABI, after a domain really refused a file."""
+    """Returns the Landlock ABI after a domain refused a file."""
     version = landlock.version()
     ruleset = landlock.create_ruleset(version, landlock.handled_rights(version))
     process.set_no_new_privs()
@@ -184,14 +192,14 @@ def landlock_domain():
 
 
 def program_in_memory():
-    """The init's image as a sealed memfd, executed as far as the kernel's check."""
+    """Makes the init's image a sealed memfd and asks whether it can be executed."""
     fd = process.sealed_program(init.IMAGE[libc.ARCH])
     if not os.access("/proc/self/fd/%d" % fd, os.X_OK):
         raise OSError(EACCES, os.strerror(EACCES), "execveat")
 
 
 def pidfd():
-    """A child's pidfd, and a signal through it."""
+    """Sends a signal to a child through its pidfd."""
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -201,7 +209,7 @@ def pidfd():
 
 
 def host_id():
-    """Root's id for a sandbox, taken and given back; None for a caller that is served like a user."""
+    """Returns a host id that was free for a sandbox; None if runs use the caller's id."""
     ranges = idmap.candidates(idmap.wanted_range(os.environ), idmap.read_map("/proc/self/uid_map"),
                               idmap.read_map("/proc/self/gid_map"))
     if not ranges:
@@ -212,5 +220,5 @@ def host_id():
 
 
 def run(tier, argv):
-    """A real run in a tier; returns its Result as a dict.  Raises SandboxError."""
+    """Runs a program in a tier; returns its Result as a dict. Raises SandboxError."""
     return launch.launch(launch.prepare(Spec(argv, tier=tier))).as_dict()

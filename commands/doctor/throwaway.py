@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deed tried in a child that is thrown away: what it changes, whatever ends it and what it leaves open goes with it.
+"""Runs a function in a child process, so that nothing it changes or leaves open stays.
 
-For a process with one thread that nothing of value lives in (the command line), never for a library's host.
+It forks: only for a process with one thread, as the command line is, never for a library's host.
 """
 import json
 import os
@@ -11,31 +11,41 @@ import time
 from ...sandbox.errors import SandboxError
 from ...syscalls import process
 
-#: A deed that hangs (a dead network file system, a stopped tracer) must not hang the caller.
+#: Seconds to wait: a function may hang (a dead network file system, a stopped tracer).
 PATIENCE = 30.0
 SIGKILL = 9
 
 
 class Outcome:
-    """value: what the deed returned, None where it failed; errno: int or None; call: the system call or file that failed;
-    text: why it failed, "" where it did not; stage, remedy: of a SandboxError."""
+    """Holds the outcome of a function; it is true if the function returned.
+
+    value: what the function returned, None if it failed
+    errno: int or None
+    call: the system call or file that failed
+    text: why it failed, "" if it did not
+    stage: of a SandboxError
+    remedy: of a SandboxError
+    """
 
     __slots__ = ("value", "errno", "call", "text", "stage", "remedy")
 
     def __init__(self, value=None, errno=None, call="", text="", stage="", remedy=None):
-        self.value, self.errno, self.call, self.text, self.stage, self.remedy = value, errno, call, text, stage, remedy
+        self.value, self.errno, self.call = value, errno, call
+        self.text, self.stage, self.remedy = text, stage, remedy
 
     def __bool__(self):
         return not self.text
 
     def phrase(self):
-        """`call: why`."""
+        """Returns `call: why`."""
         return ": ".join(part for part in (self.call, self.text) if part)
 
 
-def attempt(deed, *arguments):
-    """The Outcome of `deed(*arguments)` in a child of its own.  What it returns must be JSON's.  Raises OSError where no
-    child can be made."""
+def attempt(function, *arguments):
+    """Returns the Outcome of `function(*arguments)` in a child process.
+
+    What it returns must be fit for JSON. Raises OSError if no child can be made.
+    """
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -45,7 +55,7 @@ def attempt(deed, *arguments):
             for fd in (0, 1, 2):
                 os.dup2(null, fd)
             process.set_parent_death_signal(SIGKILL)
-            _tell(write, deed, arguments)
+            _send_outcome(write, function, arguments)
         finally:
             os._exit(0)
     os.close(write)
@@ -65,22 +75,23 @@ def attempt(deed, *arguments):
         status = os.waitpid(pid, 0)[1]
     if not data:
         number = status & 127
-        return Outcome(text="killed by signal %d%s" % (number, " (an outer system call filter)" if number == 31 else ""))
+        return Outcome(text="killed by signal %d%s" % (
+            number, " (an outer system call filter)" if number == 31 else ""))
     return Outcome(**json.loads(data.decode("ascii")))
 
 
-def _tell(fd, deed, arguments):
-    """Does the deed and writes what came of it."""
+def _send_outcome(fd, function, arguments):
+    """Calls the function and writes its Outcome as JSON."""
     out = {}
     try:
-        out["value"] = deed(*arguments)
+        out["value"] = function(*arguments)
     except OSError as error:
         name = error.filename or ""
-        out.update(errno=error.errno, call=os.fsdecode(name) if isinstance(name, (str, bytes)) else repr(name),
-                   text=error.strerror or str(error) or "failed")
+        call = os.fsdecode(name) if isinstance(name, (str, bytes)) else repr(name)
+        out.update(errno=error.errno, call=call, text=error.strerror or str(error) or "failed")
     except SandboxError as error:
-        out.update(errno=error.errno, call=error.what or "", text=error.reason or "failed", stage=error.stage,
-                   remedy=error.remedy)
+        out.update(errno=error.errno, call=error.what or "", text=error.reason or "failed",
+                   stage=error.stage, remedy=error.remedy)
     except BaseException as error:
         out.update(text="%s: %s" % (type(error).__name__, error))
     data = json.dumps(out).encode("ascii")
@@ -88,10 +99,12 @@ def _tell(fd, deed, arguments):
         data = data[os.write(fd, data):]
 
 
-def in_namespaces(flags, deed, *arguments):
-    """What `deed` returns as root of a new user namespace and of the namespaces in `flags` (CLONE_NEW* bits).
+def in_namespaces(flags, function, *arguments):
+    """Returns the result of `function` as root of a new user namespace.
 
-    Call it within `attempt`.  Raises OSError: of clone3, of the id maps, or of the deed.
+    flags: CLONE_NEW* bits of further namespaces
+
+    Call it within `attempt`. Raises OSError of clone3, of the id maps, or of the function.
     """
     ours, theirs = process.control_pair()
     pid, _ = process.clone3(process.CLONE_NEWUSER | flags)
@@ -101,12 +114,13 @@ def in_namespaces(flags, deed, *arguments):
             if theirs.recv(8) == b"maps":
                 process.set_identity(0, 0, groups=False)
                 process.set_parent_death_signal(SIGKILL)
-                _tell(theirs.fileno(), deed, arguments)
+                _send_outcome(theirs.fileno(), function, arguments)
         finally:
             os._exit(0)
     theirs.close()
     base = "/proc/%d/" % pid
-    for name, text in (("setgroups", "deny"), ("uid_map", "0 %d 1" % os.geteuid()), ("gid_map", "0 %d 1" % os.getegid())):
+    for name, text in (("setgroups", "deny"), ("uid_map", "0 %d 1" % os.geteuid()),
+                       ("gid_map", "0 %d 1" % os.getegid())):
         with open(base + name, "w") as stream:
             stream.write(text)
     ours.send(b"maps")

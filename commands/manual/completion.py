@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Completion for bash and zsh, from the option tables."""
+"""Makes the completion scripts for bash and zsh from the option tables."""
 from ...sandbox.controls import BEST_EFFORT, CONTROLS, having
 from ...sandbox.seccomp.shipped import ARCHES, NAMES
 from ...sandbox.plan.values import RLIMITS
@@ -9,14 +9,18 @@ from ..options import OPTIONS
 from .man import OTHERS
 
 PROGRAMS = ("mrunc", "mrunc.py", "mrunc.pyz")
-#: dest -> the words that its value may be; `files` stands for what lies on the host.
-WORDS = {"tier": tiers.NAMES, "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES, "require": tuple(CONTROLS),
+#: dest -> possible values; `files` stands for the host's files.
+WORDS = {"tier": tiers.NAMES, "seccomp": NAMES + ("files",), "policy": NAMES, "arch": ARCHES,
+         "require": tuple(CONTROLS),
          "best_effort": BEST_EFFORT, "unsafe_without": having("removable"),
          "rlimit": tuple(name + "=" for name in RLIMITS if name != "core"), "chdir": ()}
 
 
 def words(option):
-    """What a value may be: words, and `files` or `directories` for what lies on the host.  () for anything."""
+    """Returns the possible values of an option as a tuple of words, empty if anything goes.
+
+    `files` and `directories` stand for those of the host.
+    """
     if option.dest in WORDS:
         return WORDS[option.dest]
     metavar = option.metavar.strip("[]=")
@@ -24,11 +28,12 @@ def words(option):
         return tuple(metavar.split("|"))
     if metavar == "DIR":
         return ("directories",)
-    return ("files",) if set(metavar.replace(":", "|").replace("[", "|").split("|")) & {"FILE", "SRC", "SOURCE", "DIR"} else ()
+    parts = set(metavar.replace(":", "|").replace("[", "|").split("|"))
+    return ("files",) if parts & {"FILE", "SRC", "SOURCE", "DIR"} else ()
 
 
 def shown(table):
-    """The options that help shows."""
+    """Returns the options of a table that have a help text."""
     return [option for option in table if option.text]
 
 
@@ -41,7 +46,7 @@ def _valued(table):
 
 
 def actions(module):
-    """The first words of a verb's actions."""
+    """Returns the names of a verb's actions."""
     return list(dict.fromkeys(action.split()[0] for action, _ in module.ACTIONS))
 
 
@@ -50,21 +55,23 @@ def actions(module):
 _BASH = """# SPDX-License-Identifier: Apache-2.0
 # Made by mrunc --completion bash.
 _mrunc() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} i command=0
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]}
+    local i command=0
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
         COMPREPLY=($(compgen -W "%(verbs)s --help --version --man --completion" -- "$word"))
         return
     fi
-    # bash cuts --name=value in three.
-    if [[ $word == = ]]; then word=; elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi
+    # bash splits --name=value into three words.
+    if [[ $word == = ]]; then word=
+    elif [[ $before == = ]]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi
     case $verb in
 %(cases)s    esac
 }
 complete -o filenames -F _mrunc %(programs)s
 """
 _BASH_RUN = """    run|shell)
-        # Whatever follows the command is the command's.
+        # The words after the command are its own.
         for ((i = 2; i < COMP_CWORD; i++)); do
             case ${COMP_WORDS[i]} in
             --) command=$((i + 1)); break ;;
@@ -99,15 +106,17 @@ def _bash_values(table, indent):
         how = {"files": "-f ", "directories": "-d "}
         flags = "".join(how.get(word, "") for word in given)
         plain = " ".join(word for word in given if word not in how)
-        does = 'COMPREPLY=($(compgen %s%s-- "$word"))' % (flags, '-W "%s" ' % plain if plain else "") if given else ":"
+        does = 'COMPREPLY=($(compgen %s%s-- "$word"))' % (flags, '-W "%s" ' % plain
+                                                          if plain else "") if given else ":"
         out += "%s%s) %s ;;\n" % (" " * indent, "|".join(option.names), does)
     return out
 
 
 def bash():
-    """A completion script for bash."""
+    """Returns a completion script for bash."""
     table = shown(OPTIONS)
-    cases = _BASH_RUN % {"valued": "|".join(_names(_valued(table)).split()), "values": _bash_values(table, 12),
+    cases = _BASH_RUN % {"valued": "|".join(_names(_valued(table)).split()),
+                         "values": _bash_values(table, 12),
                          "names": _names(table)}
     for verb, module in OTHERS.items():
         cases += _BASH_OTHER % {"verb": verb, "values": _bash_values(module.OPTIONS, 8),
@@ -127,8 +136,9 @@ _ZSH = """#compdef %(programs)s
     typeset -A opt_args
     verbs=(
 %(verbs)s    )
-    _arguments -C '(- *)--help[help]' '(- *)--version[what it is and from where it runs]' \\
-        '(- *)--man=[a manual page]:page:(mrunc mrunc-policy)' '(- *)--completion=[this script]:shell:(bash zsh)' \\
+    _arguments -C '(- *)--help[show the help]' '(- *)--version[show version, place and Python]' \\
+        '(- *)--man=[show a manual page]:page:(mrunc mrunc-policy)' \\
+        '(- *)--completion=[show this script]:shell:(bash zsh)' \\
         '1:verb:->verb' '*::argument:->rest' && ret=0
     case $state in
     verb) _describe -t verbs verb verbs && ret=0 ;;
@@ -149,7 +159,7 @@ def _quoted(text, special="[]:\\"):
 
 
 def _zsh_spec(option, name):
-    """One _arguments specification: (excluded)--name=[text]:message:action."""
+    """Returns one specification of _arguments: (excluded)--name=[text]:message:action."""
     head = "*" if option.many else "(%s)" % " ".join(option.names) if len(option.names) > 1 else ""
     text = "[%s]" % _quoted(option.text)
     if option.metavar is None:
@@ -162,7 +172,8 @@ def _zsh_spec(option, name):
         action = "_mrunc_" + option.dest
     sign = "=-" if option.optional else "=" if name.startswith("--") else ""
     return "'%s%s%s%s%s:%s:%s'" % (head, name, sign, text, ":" if option.optional else "",
-                                  _quoted(option.metavar.strip("[]=") if option.optional else option.metavar), action)
+                                  _quoted(option.metavar.strip("[]=") if option.optional
+                                          else option.metavar), action)
 
 
 def _zsh_case(pattern, table, more):
@@ -171,12 +182,13 @@ def _zsh_case(pattern, table, more):
 
 
 def zsh():
-    """A completion script for zsh: to be a file _mrunc in $fpath, or sourced after compinit."""
+    """Returns a completion script for zsh: a file _mrunc in $fpath, or sourced after compinit."""
     verbs = "".join("        '%s:%s'\n" % (verb, _quoted(VERBS[verb], ":\\")) for verb in VERBS)
     cases = _zsh_case("run", OPTIONS, ["'(-)1:command:_command_names -e'", "'*::argument:_normal'"])
     cases += _zsh_case("shell", OPTIONS, [])
     for verb, module in OTHERS.items():
-        more = ["'1:action:(%s)'" % " ".join(actions(module)), "'*:file:_files'"] if module.ACTIONS else []
+        more = ["'1:action:(%s)'" % " ".join(actions(module)),
+                "'*:file:_files'"] if module.ACTIONS else []
         more += ["'1:result:_files'"] if verb == "report" else []
         cases += _zsh_case(verb, module.OPTIONS, more)
     both = "".join("_mrunc_%s() { _alternative 'names:name:(%s)' 'files:file:_files' }\n" % (

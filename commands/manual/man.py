@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manual page mrunc(1) as troff, from the option tables."""
+"""Makes the manual page mrunc(1) as troff from the option tables."""
 from ...sandbox.version import __version__
 from ...sandbox.seccomp.shipped import NAMES
 from ..doctor import doctor
@@ -14,37 +14,40 @@ from ..selftest import selftest
 OTHERS = {"doctor": doctor, "selftest": selftest, "policy": policy, "rootfs": rootfs,
           "report": report}
 ENVIRONMENT = (
-    ("MRUNC_ID_RANGE=FIRST:COUNT", "where root starts mrunc: the ids outside of the sandboxes, one each, instead of "
-                                   "2000000000 to 2000065535"),
-    ("TERM", "goes in where it names a plain terminal"),
-    ("PATH", "a package store that it leads to (/nix/store, /gnu/store, /opt) is shown; inside it is mrunc's own"),
-    ("TMPDIR", "where the process tier makes its private directory"),
-    ("SOURCE_DATE_EPOCH", "rootfs build: no file is newer"))
+    ("MRUNC_ID_RANGE=FIRST:COUNT", "if root starts mrunc: the host ids for sandboxes, one each, "
+     "instead of 2000000000 to 2000065535"),
+    ("TERM", "is passed on if it names a plain terminal"),
+    ("PATH", "a package store in it (/nix/store, /gnu/store, /opt) is shown; inside, PATH is "
+     "mrunc's own"),
+    ("TMPDIR", "holds the private directory of the process tier"),
+    ("SOURCE_DATE_EPOCH", "rootfs build: the newest time of a file"))
 EXAMPLES = (
-    ("Who are we inside?", "mrunc run \\-\\- id"),
-    ("A sample with a deadline, and what it left:",
-     "mrunc run \\-\\-copy ./sample \\-\\-timeout 60s \\-\\-changes \\- \\-\\-export dropped \\-\\- ./sample"),
-    ("Nothing writable but /tmp, nothing that is written there executes:",
-     "mrunc run \\-\\-harden \\-\\-writable /tmp=16M \\-\\- sh"))
-SIGNALS = ("HUP, INT (Ctrl-C), QUIT, TERM, USR1 and USR2 are passed on to the program, which may ignore them. The third of "
-           "INT, QUIT and TERM ends the sandbox with everything in it; three Ctrl-C that are typed on a terminal, within "
-           "two seconds. TSTP (Ctrl-Z) stops the program and mrunc, CONT continues both; --timeout counts on.")
+    ("Show the identity inside:", "mrunc run -- id"),
+    ("Run a sample with a deadline, and keep the files that it wrote:",
+     "mrunc run --copy ./sample --timeout 60s --changes - --export dropped -- ./sample"),
+    ("Make only /tmp writable, and forbid executing what is written there:",
+     "mrunc run --harden --writable /tmp=16M -- sh"))
+SIGNALS = ("HUP, INT (Ctrl-C), QUIT, TERM, USR1 and USR2 are passed on to the program, which may "
+           "ignore them. The third INT, QUIT or TERM ends the sandbox with everything in it; on a "
+           "terminal, three Ctrl-C within two seconds do. TSTP (Ctrl-Z) stops the program and "
+           "mrunc, CONT continues both; --timeout counts on.")
 
 
 def plain(text):
-    """Text for troff: nothing in it is an escape, a request, or a hyphen that a terminal could not paste."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("^", "\\(ha").replace("~", "\\(ti")
+    """Returns text for troff without escapes, requests, or hyphens that can't be pasted."""
+    for char, escape in (("\\", "e"), ("-", "-"), ("'", "(aq"), ("^", "(ha"), ("~", "(ti")):
+        text = text.replace(char, "\\" + escape)
     return "\\&" + text if text[:1] == "." else text
 
 
 def head(name, section, summary):
-    """The lines that a page starts with."""
+    """Returns the first lines of a page."""
     return ['.TH %s %d "" "mrunc %s"' % (plain(name.upper()), section, __version__), ".SH NAME",
             "%s \\- %s" % (plain(name), plain(summary))]
 
 
 def rows(pairs):
-    """A list of (head, text)."""
+    """Returns the lines of a list of (head, text)."""
     out = []
     for name, text in pairs:
         out += [".TP", ".B " + plain(name), plain(text)]
@@ -52,36 +55,42 @@ def rows(pairs):
 
 
 def page():
-    """mrunc(1)."""
-    out = head("mrunc", 1, SUMMARY)
-    out += [".SH SYNOPSIS"]
-    synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"), ("doctor", "[options]"),
-                ("selftest", selftest.USAGE.partition(" ")[2]), ("policy", "ACTION [options]"), ("rootfs", "ACTION [options]"),
+    """Returns the page mrunc(1)."""
+    out = head("mrunc", 1, SUMMARY) + [".SH SYNOPSIS"]
+    synopsis = (("run", "[options] [--] CMD [ARG...]"), ("shell", "[options]"),
+                ("doctor", "[options]"), ("selftest", selftest.USAGE.partition(" ")[2]),
+                ("policy", "ACTION [options]"), ("rootfs", "ACTION [options]"),
                 ("report", report.USAGE.partition(" ")[2]))
     for number, (verb, words) in enumerate(synopsis):
         out += [".br"] * (number > 0) + [".B mrunc " + verb, plain(words)]
-    out += [".SH DESCRIPTION",
-            "Runs a program in namespaces of its own, on a read\\-only tree, without capabilities, behind a "
-            "deny\\-by\\-default",
-            "system call filter, and reads back from the kernel that all of it is in force before the program starts."]
+    out += [".SH DESCRIPTION", plain(
+        "Runs a program in its own namespaces, on a read-only tree, without capabilities, behind a "
+        "deny-by-default system call filter. Before the program starts, mrunc reads back from the "
+        "kernel that every control is in force.")]
     out += rows((verb, VERBS[verb]) for verb, _ in synopsis)
-    out += [".PP", plain("A size is bytes or has a unit, 256M, 1.5G; a time is seconds or has a unit, 200ms, 1.5s, 2m, 1h. "
-                         "An option whose value is optional takes it as --name=VALUE only. Whatever follows CMD is CMD's.")]
+    out += [".PP", plain("A size is bytes or has a unit: 256M, 1.5G. A time is seconds or has a "
+                         "unit: 200ms, 1.5s, 2m, 1h. An optional value is given as --name=VALUE "
+                         "only. All words after CMD belong to CMD.")]
     for group in GROUPS:
-        out += [".SH " + group.upper()] + rows((o.shown(), o.text) for o in OPTIONS if o.group == group and o.text)
+        out += [".SH " + group.upper()] + rows(
+            (option.shown(), option.text) for option in OPTIONS
+            if option.group == group and option.text)
     out += [".SH EXIT STATUS"] + rows(EXITS)
-    out += [plain("Since a program may end with these numbers itself, the truth is in the result (--report).")]
-    out += [".SH SIGNALS", plain(SIGNALS)]
+    out += [plain("A program may exit with these numbers itself; the result (--report) tells them "
+                  "apart."), ".SH SIGNALS", plain(SIGNALS)]
     for title, text, verb, module in (
-            ("DOCTOR", "doctor tries what mrunc needs of this host and says which tier would run, what is missing, and "
-                       "what to do about it.", "doctor", doctor),
-            ("SELFTEST", "selftest tries to get out of a sandbox that is made here, and says what holds.",
-             "selftest", selftest),
-            ("POLICIES", "policy ACTION shows and compares the system call policies: %s. The files that --seccomp reads "
-                         "are described in mrunc-policy(5)." % ", ".join(NAMES), "policy", policy),
-            ("ROOT FILE SYSTEMS", "rootfs ACTION makes and checks root file systems for run --rootfs.", "rootfs", rootfs),
-            ("REPORTS", "report shows a result that run --report wrote, wherever the file comes from: it is read with bounds, "
-                        "and everything in it is shown as text.", "report", report)):
+            ("DOCTOR", "doctor tries what mrunc needs of this host. It prints which tier runs, "
+             "what is missing, and the remedies.", "doctor", doctor),
+            ("SELFTEST", "selftest tries to break out of a sandbox on this host and prints which "
+             "probes were stopped.", "selftest", selftest),
+            ("POLICIES", "policy ACTION shows and compares system call policies: %s. "
+             "mrunc-policy(5) describes the files that --seccomp reads." % ", ".join(NAMES),
+             "policy", policy),
+            ("ROOT FILE SYSTEMS", "rootfs ACTION builds and checks root file systems for "
+             "run --rootfs.", "rootfs", rootfs),
+            ("REPORTS", "report shows a result that run --report wrote. The file may come from "
+             "anywhere: it is read with bounds, and all of it is shown as plain text.",
+             "report", report)):
         out += [".SH " + title, plain(text)]
         out += rows(("mrunc %s %s" % (verb, action), text) for action, text in module.ACTIONS)
         out += rows((option.shown(), option.text) for option in module.OPTIONS)
@@ -89,6 +98,7 @@ def page():
             out += [".PP", "Its exit status:"] + rows(module.EXIT)
     out += [".SH ENVIRONMENT"] + rows(ENVIRONMENT) + [".SH EXAMPLES"]
     for text, command in EXAMPLES:
-        out += [".TP", plain(text), ".B " + command]
-    out += [".SH SEE ALSO", plain("mrunc-policy(5), namespaces(7), seccomp(2), landlock(7), capabilities(7), cgroups(7)")]
+        out += [".TP", plain(text), ".B " + plain(command)]
+    out += [".SH SEE ALSO", plain("mrunc-policy(5), namespaces(7), seccomp(2), landlock(7), "
+                                  "capabilities(7), cgroups(7)")]
     return "\n".join(out) + "\n"

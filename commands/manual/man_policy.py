@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manual page mrunc-policy(5) as troff: the files that --seccomp reads, from the tables of their readers."""
+"""Makes the manual page mrunc-policy(5) as troff from the tables of the policy readers."""
 from ...sandbox.seccomp import learned, learned_text, minijail, oci, rules
 from .man import head, plain, rows
 
@@ -13,30 +13,38 @@ ACTIONS = {
     "log": "the call passes, and the kernel logs it",
     "notify": "refused: mrunc has no listener",
 }
-NAMED = (("default", "every run that says nothing else"), ("strict", "what --harden uses; exploits' calls kill"),
-         ("process", "the process tier's"), ("process-nosignal", "the same where Landlock can't hold back signals"),
-         ("debug", "gdb and strace inside"))
+NAMED = (("default", "used unless an option names another"),
+         ("strict", "used by --harden; calls that only exploits use kill the process"),
+         ("process", "used by the process tier"),
+         ("process-nosignal", "same, for kernels whose Landlock can't restrict signals"),
+         ("debug", "allows gdb and strace inside"))
 OCI_KEYS = {
-    "defaultAction": "required: what a call without a rule gets",
-    "defaultErrnoRet, defaultErrno": "the errno of SCMP_ACT_ERRNO as default, by number or name; EPERM unless said",
-    "architectures, archMap": "must have this machine's or SCMP_ARCH_NATIVE; whatever else they name is killed all the same",
+    "defaultAction": "required: the action for a call without a rule",
+    "defaultErrnoRet, defaultErrno": "the errno of a default SCMP_ACT_ERRNO, by number or name; "
+        "default EPERM",
+    "architectures, archMap": "must have this machine's or SCMP_ARCH_NATIVE; calls of other "
+        "architectures are killed",
     "syscalls": "the rules",
-    "flags": "only %s, which is met: the filter is there before the program has a second thread" % ", ".join(
-        oci.FLAGS_MET),
+    "flags": "only %s, which is always met: the filter is attached before the program can start a "
+             "thread" % ", ".join(oci.FLAGS_MET),
     "listenerPath, listenerMetadata": "refused unless empty",
-    "comment": "passed over",
+    "comment": "ignored",
 }
 OCI_RULE = {
-    "names, name": "system calls, by name; one that no architecture has is refused, one that this machine lacks is passed over",
-    "action, errnoRet, errno": "what they get",
-    "args": "tests of arguments, index, op, value and valueTwo, that must all hold; two of one argument are refused",
-    "includes, excludes": "the rule is there only with, or without, these caps (of --cap-add), arches (in Go's names), and "
+    "names, name": "system calls, by name; a name that no architecture has is refused, a name that "
+        "only this machine lacks is ignored",
+    "action, errnoRet, errno": "the action for these calls",
+    "args": "tests of arguments (index, op, value, valueTwo) that must all hold; two tests of one "
+        "argument are refused",
+    "includes, excludes": "the rule counts only with, or without, these caps (of --cap-add), "
+        "arches (in Go's names), and "
                           "from, or below, the kernel minKernel",
-    "comment": "passed over",
+    "comment": "ignored",
 }
-OPERATORS = (("== != < <= > >=", "the argument compared with a value, without sign"),
-             ("& VALUE", "any of these bits is set"), ("in VALUE", "no bit but these is set"),
-             ("& MASK == VALUE, & MASK != VALUE", "these bits of it compared (not in minijail's own files)"))
+OPERATORS = (("== != < <= > >=", "compares the argument, unsigned, with a value"),
+             ("& VALUE", "any of these bits is set"), ("in VALUE", "no other bit is set"),
+             ("& MASK == VALUE, & MASK != VALUE",
+              "compares these bits of the argument (an extension of minijail's syntax)"))
 EXAMPLE_OCI = """{
   "defaultAction": "SCMP_ACT_ERRNO",
   "syscalls": [
@@ -51,11 +59,12 @@ read: 1
 socket: arg0 == AF_UNIX
 mmap: { arg2 & PROT_EXEC; return EPERM, allow }"""
 
-EXAMPLE_RULES = ("clone3", "ioctl: arg1 == TIOCGWINSZ || arg1 == 0x5414", "personality: arg0 & 0xff == 0x08")
+EXAMPLE_RULES = ("clone3", "ioctl: arg1 == TIOCGWINSZ || arg1 == 0x5414",
+                 "personality: arg0 & 0xff == 0x08")
 
 
 def _meaning(action):
-    """The words for a value of seccomp_bpf.ACTIONS."""
+    """Returns the words for a value of seccomp_bpf.ACTIONS."""
     name, = [word for word, value in rules.bpf.ACTIONS.items() if value == action]
     return ACTIONS[name]
 
@@ -66,74 +75,91 @@ def _literal(text):
 
 def _learned():
     out = [".SH LEARNED POLICIES", plain(
-        "mrunc policy learn runs a program with every system call allowed, notes what it calls, and writes that as a policy, "
-        "in minijail text or, with --format oci or a FILE in .json, as OCI JSON. It is for a program that you trust: this one "
-        "layer is open meanwhile, and the result says so. A call that was seen passes; of %s only with the arguments "
-        "seen (up to %d different ones of %s, then with any that the default policy lets pass). What the default decides by "
-        "argument keeps its tests, and a line that is looser than the default says so." % (
-            ", ".join("%s (argument%s %s)" % (call, "s" * (len(held) > 1), " and ".join(map(str, held)))
-                      for call, held in sorted(learned.HELD.items())), learned.MOST_VALUES, ", ".join(learned.WIDENED)))]
+        "mrunc policy learn runs a program with every system call allowed, records its calls, and "
+        "writes them as a policy: minijail text or, with --format oci or a FILE in .json, OCI "
+        "JSON. Use it only for a program that you trust: the system call layer is open meanwhile, "
+        "and the result says so. A recorded call passes; %s only with the recorded arguments. Of "
+        "%s up to %d different arguments are kept; beyond that, all that the default policy "
+        "allows pass. Calls that the default policy decides by argument keep its tests. A line "
+        "that is looser than the default says so." % (
+            ", ".join("%s (argument%s %s)" % (call, "s" * (len(held) > 1),
+                                              " and ".join(map(str, held)))
+                      for call, held in sorted(learned.HELD.items())), ", ".join(learned.WIDENED),
+            learned.MOST_VALUES))]
     out += rows((
-        ("# Learned in N runs", "how many runs; read back by --merge, as are the following"),
+        ("# Learned in N runs", "the number of runs; --merge reads this line and the following"),
         ("# Run: COMMAND", "the last %d command lines" % learned.MOST_RUNS),
-        ("# " + learned_text.ONCE, "the rule is for what was seen in one call only: one run more may need others beside it"),
-        ("@default return " + learned.DEFAULT, "what any other call gets"),
-        ("Always there", "what mrunc's own pid 1 needs, and what hands over the listener: %s. Not noted while learning" %
-         ", ".join(call for call, _ in learned.BASE)),
+        ("# " + learned_text.ONCE, "the rule was made from one call only: another run may "
+         "need more"),
+        ("@default return " + learned.DEFAULT, "the answer to any other call"),
+        ("Always allowed", "calls that mrunc's own pid 1 and the handing over of the listener "
+         "need, not recorded while learning: %s" % ", ".join(call for call, _ in learned.BASE)),
         ("Refused while learning too", ", ".join(learned.BLIND))))
     return out
 
 
 def page():
-    """mrunc-policy(5)."""
+    """Returns the page mrunc-policy(5)."""
     out = head("mrunc-policy", 5, "system call policies for mrunc run --seccomp")
     out += [".SH DESCRIPTION", plain(
-        "--seccomp takes the name of a shipped policy or a file, of at most %d bytes, %d rules (each name counted for each "
-        "alternative) and %d of one call. A file that holds a NUL byte is a finished program, one that starts with { or [ "
-        "and is no minijail list is OCI JSON, every other one minijail text. What can't be expressed is refused with file, "
-        "line and column, exit status 2; nothing is approximated." % (
+        "--seccomp takes the name of a shipped policy or a file. A file has at most %d bytes, %d "
+        "rules (each name counts once for each alternative) and %d rules of one call. A file "
+        "with a NUL byte is read as a BPF program; a file that starts with { or [ and is no "
+        "minijail list as OCI JSON; any other file as minijail text. A rule that can't be "
+        "expressed is refused with file, line and column (exit status 2); nothing is "
+        "approximated." % (
             rules.LIMIT, rules.MOST_RULES, rules.MOST_OF_ONE))]
     out += rows(NAMED)
     out += [".PP", plain(
-        "Whatever a file says: another architecture's calls are killed; with a default that lets calls pass, x32 numbers "
-        "get ENOSYS; and what mrunc's own pid 1 needs to start the program must pass, or the file is refused with what to "
-        "add. mrunc policy show FILE prints what a file decides, mrunc policy diff default FILE where it differs.")]
+        "Independent of the file, calls of another architecture are killed. If the default lets "
+        "calls pass, x32 numbers get ENOSYS. The calls that mrunc's own pid 1 needs to start the "
+        "program must pass; otherwise the file is refused, and the message names what to add. "
+        "mrunc policy show FILE prints the decisions of a file; mrunc policy diff default FILE "
+        "prints the differences.")]
     out += [".SH CONDITIONS ON ARGUMENTS", plain(
-        "A condition looks at the bits that the kernel takes of an argument: 32 of an int, 16 of a mode, else 64. Where "
-        "that isn't certain, a test that high bits could walk round is refused, and so is one of an argument that the call "
-        "does not have.")]
-    out += [".SH OCI JSON", plain("What docker, podman, runc and crun read as a seccomp profile. Other keys are refused.")]
+        "A condition tests the bits of an argument that the kernel uses: 32 of an int, 16 of a "
+        "mode, else 64. If the width is unknown, a test that high bits could bypass is refused. A "
+        "test of an argument that the call does not have is refused too.")]
+    out += [".SH OCI JSON", plain("The seccomp profiles of docker, podman, runc and crun. Other "
+                                  "keys are refused.")]
     out += _literal(EXAMPLE_OCI) + rows(OCI_KEYS.items())
     out += [".PP", "A rule:"] + rows(OCI_RULE.items())
-    out += [".PP", "The actions:"] + rows((word, _meaning(value)) for word, value in sorted(oci.ACTIONS.items()))
+    out += [".PP", "The actions:"]
+    out += rows((word, _meaning(value)) for word, value in sorted(oci.ACTIONS.items()))
     out += [".PP", "The operators:"] + rows(
-        (word, "the argument, and the mask in value, is valueTwo" if sign == "&==" else "the argument %s value" % sign)
+        (word, "the argument, and the mask in value, is valueTwo" if sign == "&=="
+         else "the argument %s value" % sign)
         for word, sign in sorted(oci.OPERATORS.items()))
-    out += [".PP", plain("No order is defined: rules of several actions for one call must exclude each other.")]
+    out += [".PP", plain("No order is defined: if rules for one call have different actions, their "
+                         "conditions must exclude each other.")]
     out += [".SH MINIJAIL TEXT", plain(
-        "A statement a line, CALL: RULE or { CALL, CALL }: RULE; # starts a comment, \\ continues a line; "
-        "CALL[arch=x86_64,arm64] is for these architectures only.")]
+        "One statement a line: CALL: RULE or { CALL, CALL }: RULE. # starts a comment, \\ "
+        "continues a line. CALL[arch=x86_64,arm64] counts on these architectures only.")]
     out += _literal(EXAMPLE_MINIJAIL) + rows((
-        ("@include FILE", "the statements of a file, relative to this one; one level, %d of them" %
-         minijail.MOST_INCLUDES),
-        ("@default " + "|".join(minijail.DEFAULTS) + " ERRNO", "what a call without a rule gets; kill unless said, and "
-         "return ERRNO is not in minijail's own files"),
-        ("@denylist", "before the first rule: every other call passes, and every rule is a return"),
-        ("@frequency FILE", "passed over: it decides nothing"),
-        ("CALL: CONDITION", "allowed where it holds, refused with the default's answer elsewhere"),
-        ("CALL: { CONDITION; ACTION, ACTION }", "the first whose condition holds decides; the last may have none"),
-        ("CALL: ACTION", "an action is 1, return ERRNO, or one of those below")))
+        ("@include FILE", "includes the statements of a file, by a path relative to this file; "
+         "one level deep, at most %d files" % minijail.MOST_INCLUDES),
+        ("@default " + "|".join(minijail.DEFAULTS) + " ERRNO", "the action for a call without a "
+         "rule; default kill; return ERRNO is an extension of minijail's syntax"),
+        ("@denylist", "before the first rule: every call without a rule passes, and every rule "
+         "must be a return"),
+        ("@frequency FILE", "ignored: it decides nothing"),
+        ("CALL: CONDITION", "allowed if the condition holds; otherwise the default's action"),
+        ("CALL: { CONDITION; ACTION, ACTION }", "the first rule whose condition holds decides; the "
+         "last may have no condition"),
+        ("CALL: ACTION", "an action is 1, return ERRNO, or an action below")))
     out += rows((word, _meaning(value)) for word, value in minijail.ACTIONS.items())
-    out += [".PP", plain("A condition is tests joined by && and ||, argN OPERATOR VALUE; a value is a number (0x, 0 as in "
-                         "C) or a constant of the kernel's headers, joined by |, with ~ and parentheses.")] + rows(OPERATORS)
+    out += [".PP", plain(
+        "A condition is tests argN OPERATOR VALUE, joined by && and ||. A value is a number "
+        "(0x and 0 as in C) or a constant of the kernel's headers; | joins values, ~ inverts, "
+        "parentheses group.")] + rows(OPERATORS)
     out += [".SH BPF PROGRAMS", plain(
-        "An array of struct sock_filter in this machine's byte order, as mrunc policy export --format bpf writes it and "
-        "bwrap --seccomp takes it. It is verified as the kernel would, and must return constants. Nothing can be added to "
-        "it.")]
+        "An array of struct sock_filter in this machine's byte order, as mrunc policy export "
+        "--format bpf writes and bwrap --seccomp reads. It is verified as the kernel does it, and "
+        "must return constants. --seccomp-add can't change it.")]
     out += [".SH RULES OF --SECCOMP-ADD", plain(
-        "NAME allows a call, 'NAME: CONDITION' some of its cases, with minijail's conditions. Several add up. It stands "
-        "above what the policy says of the call; what the default refuses is named with its reason on stderr and in the "
-        "result.")]
+        "NAME allows a call; 'NAME: CONDITION' allows it if a minijail condition holds. Several "
+        "rules add up. They override the policy's rules for the call. A call that the default "
+        "refuses is named with the reason on stderr and in the result.")]
     out += _literal("".join("--seccomp-add '%s'\n" % rule for rule in EXAMPLE_RULES))
     out += _learned()
     out += [".SH SEE ALSO", plain("mrunc(1), seccomp(2), bpf(2)")]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc --help`, `--version`, `--man`, `--completion` and `help VERB`."""
+"""Prints `mrunc --help`, `--version`, `--man`, `--completion` and `help VERB`."""
 from ...sandbox.caller import program_name
 from ...sandbox.errors import usage
 from ..help import SUMMARY, VERBS
@@ -8,9 +8,11 @@ from . import version
 
 
 def main(argv):
-    """argv: list of str: `--help`, `help`, `--version`, `--man [PAGE]` or `--completion SHELL`.
+    """Prints what is asked for. Returns the exit status.
 
-    Returns the exit status. Raises SandboxError (2) for a page or a shell that is not known.
+    argv: list of str: `--help`, `help [VERB]`, `--version`, `--man [PAGE]` or `--completion SHELL`
+
+    Raises SandboxError (exit status 2) for an unknown page or shell.
     """
     word = argv[0] if argv else "--help"
     if word == "--version":
@@ -33,7 +35,7 @@ def main(argv):
 
 
 def help_of(verb):
-    """The help of a verb."""
+    """Returns the help of a verb."""
     if verb in ("run", "shell"):
         from ..run import run
         return run.help_text(verb)
@@ -42,7 +44,7 @@ def help_of(verb):
 
 
 def overview():
-    """The help without a verb."""
+    """Returns the help without a verb."""
     name = program_name()
     lines = ["mrunc: %s" % SUMMARY, "", "usage: %s VERB [options] [--] CMD [ARG...]" % name, ""]
     lines += ["  %-8s %s" % pair for pair in VERBS.items()]

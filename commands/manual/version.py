@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc --version`: what it is, from where it runs and in which shape, and the Python that runs it."""
+"""Makes the text of `mrunc --version`: version, place and shape of this copy, its Python."""
 import os
 import sys
 
@@ -9,15 +9,20 @@ from ..output import escaped
 
 
 def text():
-    """Three lines; the first is `mrunc VERSION` alone, for scripts."""
+    """Returns three lines; the first is `mrunc VERSION` alone, for scripts."""
     place, shape = origin()
     return "mrunc %s\nfrom %s (%s)\nPython %d.%d.%d (%s)\n" % (
-        (__version__, escaped(place), shape) + sys.version_info[:3] + (escaped(sys.executable or "of unknown place"),))
+        (__version__, escaped(place), shape) + sys.version_info[:3] +
+        (escaped(sys.executable or "of unknown place"),))
 
 
 def origin():
-    """(path, shape).  folder: started by its path; package: imported by name, as when it is installed or vendored; zipapp: the
-    archive."""
+    """Returns (path, shape) of this copy.
+
+    folder: started by its path
+    package: imported by name, as when it is installed or vendored
+    zipapp: started or imported from an archive
+    """
     place = folder()
     if not os.path.isdir(place):
         return place, "zipapp"

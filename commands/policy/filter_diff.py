@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where two filters differ, with a call that shows it.
+"""Finds where two filters differ, each difference with a call that shows it.
 
-Exact where the ways of both programs can be followed through, as with every program that compares arguments with
-constants and doesn't branch beyond measure; else the constants of both, +-1 and with the upper halves set, are tried and
-the result says so.  Each counter-example is run through the interpreter before it is reported.
+The result is exact if all ways through both programs can be followed: the programs compare
+arguments with constants and don't branch too much. Otherwise the constants of both are tried, +-1
+and with the upper halves set, and the result says so. Each example is run through the interpreter
+before it is reported.
 """
 from itertools import product
 
@@ -11,28 +12,38 @@ from ... import seccomp_bpf as bpf
 from . import paths as filter_paths
 from ...sandbox.seccomp import policy
 
-#: AUDIT_ARCH_* of the architectures that the same kernels also run: a filter should kill those; linux/audit.h
+#: AUDIT_ARCH_* that the same kernels also run, and a filter should kill (linux/audit.h).
 FOREIGN = (("i386", 0x40000003, "x86_64"), ("arm", 0x40000028, "aarch64"))
 _TRIED, _EXAMPLES, _TOP = 4096, 4, 0xFFFFFFFF
 
 
 class Difference:
-    """One difference: call number `first` to `last` on `arch` is answered with the action `one` by A and `two` by B
-    when called as in `examples`, which are tuples of arguments with None where one doesn't matter.  An action of None
-    means that this one has several answers where the other has the same for everything."""
+    """Holds one difference.
+
+    arch: name of the architecture
+    first: the first call number
+    last: the last call number
+    examples: tuples of six arguments, None where an argument doesn't matter
+    one: A's action; None if A has several answers where B has one for everything
+    two: B's action; None likewise
+    """
 
     __slots__ = ("arch", "first", "last", "examples", "one", "two")
 
     def __init__(self, arch, number, examples, one, two):
-        self.arch, self.first, self.last, self.examples, self.one, self.two = arch, number, number, examples, one, two
+        self.arch, self.first, self.last = arch, number, number
+        self.examples, self.one, self.two = examples, one, two
 
 
 def differences(program_of, arches=policy.ARCHES, budget=None):
-    """([Difference], {architecture: why not everything there was compared}).
+    """Returns ([Difference], {architecture: why not everything was compared}).
 
-    program_of: (A, B), functions from an architecture to program bytes.
+    program_of: (A, B), functions from an architecture to program bytes
+    arches: names of architectures
+    budget: the Budget, or None for a new one
     """
-    found, partly, budget, trials = [], {}, budget or filter_paths.Budget(), filter_paths.Budget(filter_paths.STEPS // 3)
+    found, partly = [], {}
+    budget, trials = budget or filter_paths.Budget(), filter_paths.Budget(filter_paths.STEPS // 3)
     places = [(arch, policy.numbers(arch).AUDIT_ARCH, arch) for arch in arches]
     places += [(name, audit, host) for name, audit, host in FOREIGN if host in arches]
     for name, audit, host in places:
@@ -47,10 +58,11 @@ def differences(program_of, arches=policy.ARCHES, budget=None):
         named = set(policy.numbers(host).NR.values()) if name == host else set()
         found += _of_numbers(name, codes, audit, named, (budget, trials), partly)
         if any(filter_paths.masks_numbers(code) for code in codes):
-            try:  # the number as one more word: what no list of numbers shows
+            try:  # the number as one more word finds what no list of numbers shows
                 seen = {(each.one, each.two) for each in found if each.arch == name}
-                for pair, examples in _pairs([filter_paths.ways(code, filter_paths.UNKNOWN, audit, budget) for code in codes],
-                                             codes, filter_paths.UNKNOWN, audit, budget):
+                both = [filter_paths.ways(code, filter_paths.UNKNOWN, audit, budget)
+                        for code in codes]
+                for pair, examples in _pairs(both, codes, filter_paths.UNKNOWN, audit, budget):
                     if pair not in seen:
                         found.append(Difference(name, examples[0][0], [examples[0][1]], *pair))
             except filter_paths.Opaque as error:
@@ -59,13 +71,14 @@ def differences(program_of, arches=policy.ARCHES, budget=None):
 
 
 def _of_numbers(name, codes, audit, named, budgets, partly):
-    """[Difference] of one architecture, for every number at which a program can change its mind.
+    """Returns [Difference] of one architecture, for every number that can be decided differently.
 
-    budgets: for following through, and for trying where that fails.
+    budgets: (for following the programs, for trying if that fails)
+    partly: {architecture: why}, updated
     """
     found, last, known, (budget, trials) = [], {}, {}, budgets
     paths = [filter_paths.Paths(code, audit, budget) for code in codes]
-    for number in filter_paths.numbers_to_look_at(*codes):
+    for number in filter_paths.deciding_numbers(*codes):
         kind = paths[0].kind(number), paths[1].kind(number)
         if kind not in known:
             try:
@@ -74,9 +87,9 @@ def _of_numbers(name, codes, audit, named, budgets, partly):
             except filter_paths.Opaque as error:
                 partly.setdefault(name, str(error))
                 if trials.left < _TRIED:
-                    partly[name] = "from number %d on nothing was looked at: %s" % (number, error)
+                    partly[name] = "nothing was compared from number %d on: %s" % (number, error)
                     return found
-                known[kind] = _tried(codes, number, audit, trials)
+                known[kind] = _try_constants(codes, number, audit, trials)
         now = {}
         for (one, two), examples in known[kind]:
             before = last.get((one, two))
@@ -93,7 +106,7 @@ def _of_numbers(name, codes, audit, named, budgets, partly):
 
 
 def _constant(code, audit, budget):
-    """The one answer to every call of an architecture; None for several, False where that can't be told."""
+    """Returns the only action of an architecture; None for several, False if that is unknown."""
     try:
         ways = filter_paths.ways(code, filter_paths.UNKNOWN, audit, budget)
     except filter_paths.Opaque:
@@ -102,9 +115,9 @@ def _constant(code, audit, budget):
 
 
 def _pairs(both, codes, number, audit, budget):
-    """[((action of A, action of B), [(number, args), ...])]: examples for each pair of actions that differ.
+    """Returns [((A's action, B's action), [(number, args), ...])]: examples of differences.
 
-    both: the ways of A and of B.
+    both: the ways of A and of B
     """
     shown = {}
     for one, first in both[0]:
@@ -113,13 +126,15 @@ def _pairs(both, codes, number, audit, budget):
             if one != two and len(shown.get((one, two), ())) < _EXAMPLES:
                 words = _common(first, second, budget)
                 if words is not None:
-                    at, args = words.get(filter_paths.NR, 0) if number is filter_paths.UNKNOWN else number, _arguments(words)
+                    at = words.get(filter_paths.NR, 0) if number is filter_paths.UNKNOWN else number
+                    args = _arguments(words)
                     plain = [arg or 0 for arg in args]
                     ip = words.get(8, 0) | words.get(12, 0) << 32
                     for code, wanted in zip(codes, (one, two)):
                         got = filter_paths.effective(bpf.run(code, at, audit, plain, ip)[0])
                         if got != wanted:
-                            raise AssertionError("number %d %r: %#x, not %#x" % (at, plain, got, wanted))
+                            raise AssertionError("number %d %r: %#x, not %#x" %
+                                                 (at, plain, got, wanted))
                     examples = shown.setdefault((one, two), [])
                     if (at, args) not in examples:
                         examples.append((at, args))
@@ -127,12 +142,13 @@ def _pairs(both, codes, number, audit, budget):
 
 
 def _common(first, second, budget):
-    """{offset: a value} that both ways take, or None.  Of several the smallest value is shown."""
+    """Returns {offset: the smallest value} that both ways take, or None."""
     words = {}
     for offset in set(first) | set(second):
         budget.spend(len(first.get(offset, "1")) * len(second.get(offset, "1")))
         pairs = product(first.get(offset, [(0, 0)]), second.get(offset, [(0, 0)]))
-        shared = [cube[0] for cube in (filter_paths.meet(*pair) for pair in pairs) if cube is not None]
+        shared = [cube[0] for cube in (filter_paths.meet(*pair) for pair in pairs)
+                  if cube is not None]
         if not shared:
             return None
         words[offset] = min(shared)
@@ -140,7 +156,7 @@ def _common(first, second, budget):
 
 
 def _arguments(words):
-    """Six arguments from words; None where neither half was looked at."""
+    """Returns six arguments from words; None if neither half was tested."""
     args = []
     for arg in range(6):
         low, high = words.get(16 + 8 * arg), words.get(20 + 8 * arg)
@@ -148,17 +164,22 @@ def _arguments(words):
     return tuple(args)
 
 
-def _tried(codes, number, audit, trials):
-    """As _pairs, for arguments made of the constants of both programs, as far as a part of what is left to try lasts."""
+def _try_constants(codes, number, audit, trials):
+    """Returns as _pairs, for arguments made of both programs' constants.
+
+    Takes at most 1/16 of what is left of the trials.
+    """
     least = trials.left - trials.left // 16
     constants = {0, 1, 0xFFFFFFFF}
     for code in codes:
         for op, _, _, k in code:
             if op & 7 in (4, 5) and op != bpf.JA:
                 constants.update(value & 0xFFFFFFFF for value in (k - 1, k, k + 1))
-    loaded = sorted({(k - 16) // 8 for code in codes for op, _, _, k in code if op == bpf.LD and k >= 16})
+    loaded = sorted({(k - 16) // 8 for code in codes for op, _, _, k in code if op == bpf.LD and
+                     k >= 16})
     shown = {}
-    values = [value | upper for value in sorted(constants) for upper in (0, 1 << 32, 0xFFFFFFFF << 32)]
+    values = [value | upper for value in sorted(constants)
+              for upper in (0, 1 << 32, 0xFFFFFFFF << 32)]
     one_at_a_time = [(arg, value) for arg in loaded for value in values]
     vectors = product(values, repeat=len(loaded)) if len(values) ** len(loaded) <= _TRIED else \
         (tuple(value if arg == at else 0 for at in loaded) for arg, value in one_at_a_time)

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program decides, in words, read from the program alone: for policies of which there is nothing but the bytes."""
+"""Describes the decisions of a program in words, for policies that are only bytes."""
 from ... import seccomp_bpf as bpf
 from . import call_names, export, paths as filter_paths
 from ...sandbox.seccomp import policy
 
 
 def decisions(program, arch, budget):
-    """[(call, an action or why it isn't known, or (text,) where arguments decide)] for every call of the architecture."""
-    code, table, out, known = bpf.decode(program), policy.numbers(arch), [], {}
-    paths = filter_paths.Paths(code, table.AUDIT_ARCH, budget)
+    """Returns [(call, decision)] for every call of the architecture.
+
+    A decision is an action, why it isn't known, or (text,) if arguments decide.
+    """
+    table, out, known = policy.numbers(arch), [], {}
+    paths = filter_paths.Paths(bpf.decode(program), table.AUDIT_ARCH, budget)
     for call, number in sorted(table.NR.items(), key=lambda item: item[1]):
         try:
             found = paths.ways(number)
@@ -26,14 +29,15 @@ def decisions(program, arch, budget):
 
 
 def _rules(call, found, budget):
-    """{action: rules as filter_export makes them}"""
+    """Returns {action: rules as export.py makes them}."""
     return {action: export.rules([words for one, words in found if one == action], call, budget)
             for action in {action for action, _ in found}}
 
 
 def _tested(call, rules):
     order = sorted(rules, key=lambda action: (len(rules[action]), action))
-    texts = ["%s if %s" % (filter_paths.action_text(action), " or ".join(_piece(call, rule) for rule in rules[action]))
+    texts = ["%s if %s" % (filter_paths.action_text(action),
+                           " or ".join(_piece(call, rule) for rule in rules[action]))
              for action in order[:-1]]
     return "; ".join(texts + ["%s otherwise" % filter_paths.action_text(order[-1])])
 
@@ -52,21 +56,22 @@ def _piece(call, rule):
     return " and ".join(texts) or "always"
 
 
-def outside(program, arch, budget):
-    """(the answers to numbers without a name, the answers to another architecture) in words."""
+def other_answers(program, arch, budget):
+    """Returns the answers to numbers without a name, and to other architectures, in words."""
     code, table = bpf.decode(program), policy.numbers(arch)
-    paths, named, actions = filter_paths.Paths(code, table.AUDIT_ARCH, budget), set(table.NR.values()), set()
+    paths = filter_paths.Paths(code, table.AUDIT_ARCH, budget)
+    named, actions = set(table.NR.values()), set()
     try:
         if filter_paths.masks_numbers(code):
             raise filter_paths.Opaque("the program computes with the call number")
-        for number in filter_paths.numbers_to_look_at(code):
+        for number in filter_paths.deciding_numbers(code):
             if number not in named:
                 actions.update(action for action, _ in paths.ways(number))
         others = _or(actions)
     except filter_paths.Opaque as error:
         others = "not known (%s)" % error
     try:
-        return others, _or(filter_paths.elsewhere(code, table.AUDIT_ARCH, budget))
+        return others, _or(filter_paths.other_architectures(code, table.AUDIT_ARCH, budget))
     except filter_paths.Opaque as error:
         return others, "not known (%s)" % error
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a filter decides, read from the program alone: every way through it, with the arguments that lead there.
+"""Finds what a filter decides: every way through the program, with its arguments.
 
-The arguments are sets of 32-bit words, kept as cubes: a cube (value, mask) holds the words w with `w & mask == value`.
-Cubes can be cut and intersected exactly, so two filters are compared, and one written in another format, for all
-arguments and not for some that were tried.  Only for the tools; nothing here runs at a launch.
+The arguments are sets of 32-bit words, kept as cubes: a cube (value, mask) holds the words w with
+`w & mask == value`. Cubes can be cut and intersected exactly. So two filters are compared, and one
+is written in another format, for all arguments and not for some that were tried. Only tools use
+this; nothing here runs at a launch.
 """
 from bisect import bisect_left, bisect_right
 
@@ -11,13 +12,14 @@ from ... import seccomp_bpf as bpf
 from ...sandbox.seccomp import policy
 
 _ALL = 0xFFFFFFFF
-#: More pieces than any policy needs; beyond, a program is called opaque.
+#: Most paths through a program; no policy needs as many.
 MOST = 20000
+#: Offsets of the call number and the architecture in struct seccomp_data (linux/seccomp.h).
 NR, ARCH = 0, 4
 UNKNOWN = None
 
 
-#: Steps that one command may take: some ten seconds at most.
+#: Steps that one command may take: about ten seconds at most.
 STEPS = 12000000
 
 
@@ -25,12 +27,12 @@ class Opaque(ValueError):
     """The program computes with arguments in a way that cubes can't follow."""
 
 
-class Spent(Opaque):
+class BudgetSpent(Opaque):
     """The command's budget is used up."""
 
 
 class Budget:
-    """What one command may spend on following programs through.  left: steps."""
+    """Holds the steps that one command may still take to follow programs. left: steps."""
 
     __slots__ = ("left",)
 
@@ -38,29 +40,35 @@ class Budget:
         self.left = steps
 
     def spend(self, steps):
-        """Raises Spent when nothing is left."""
+        """Takes steps from the budget. Raises BudgetSpent if none are left."""
         self.left -= steps
         if self.left < 0:
-            raise Spent("the program branches too much to follow it to the end")
+            raise BudgetSpent("the program branches too much to follow it to the end")
 
 
 class Paths:
-    """A program for one architecture, followed through for any number: once for all numbers that it treats alike."""
+    """Follows a program for one architecture, once for all numbers that it treats alike.
+
+    code: list of instructions (seccomp_bpf.decode)
+    audit: AUDIT_ARCH of the architecture
+    budget: the Budget
+    """
 
     __slots__ = ("code", "audit", "budget", "_marks", "_known")
 
     def __init__(self, code, audit, budget):
         self.code, self.audit, self.budget, self._known = code, audit, budget, {}
-        self._marks = None if masks_numbers(code) else sorted({k for op, _, _, k in code if op & 7 == 5 and op != bpf.JA})
+        self._marks = None if masks_numbers(code) else sorted(
+            {k for op, _, _, k in code if op & 7 == 5 and op != bpf.JA})
 
     def kind(self, number):
-        """The same for numbers that no instruction tells apart."""
+        """Returns a key that is the same for numbers that no instruction tells apart."""
         if self._marks is None:
             return number
         return bisect_left(self._marks, number), bisect_right(self._marks, number)
 
     def ways(self, number):
-        """As the function; the same list for numbers of one kind."""
+        """Returns the ways for a number, as the function `ways`. Raises Opaque."""
         kind = self.kind(number)
         if kind not in self._known:
             try:
@@ -73,7 +81,7 @@ class Paths:
 
 
 def listing(program, arch):
-    """The disassembly, with system calls, arguments and actions by name."""
+    """Returns the disassembly, with system calls, arguments and actions by name."""
     text = bpf.listing(program, policy.numbers(arch).NR if arch in policy.ARCHES else None)
     for name in policy.ARCHES:
         text = text.replace("arch == %#x" % policy.numbers(name).AUDIT_ARCH, "arch == " + name)
@@ -81,33 +89,39 @@ def listing(program, arch):
 
 
 def action_text(action):
-    """An action in a word: allow, EPERM, kill_process ..."""
+    """Returns an action as a word: allow, EPERM, kill_process ..."""
     return bpf.action_name(action).replace("errno ", "")
 
 
 def passes(action):
-    """True where the call is made after all."""
+    """Returns whether the call is executed."""
     return action & 0xFFFF0000 in (bpf.ALLOW, bpf.LOG)
 
 
 def verdict(action):
-    """What happens, as the end of a sentence whose subject is the filter."""
+    """Returns the verb of a sentence whose subject is the filter and whose object is a call."""
     name = action_text(action)
     kind = action & 0xFFFF0000
     return {bpf.ALLOW: "allows", bpf.ERRNO: "answers %s to" % name, bpf.LOG: "allows and logs",
             bpf.NOTIFY: "asks the listener about", bpf.TRAP: "raises SIGSYS at",
-            bpf.TRACE: "asks the tracer about", bpf.KILL_THREAD: "kills the thread at"}.get(kind, "kills the process at")
+            bpf.TRACE: "asks the tracer about",
+            bpf.KILL_THREAD: "kills the thread at"}.get(kind, "kills the process at")
 
 
 def ways(code, nr, arch, budget=None):
-    """[(action, {word offset: [cube, ...]})]: every way through the program for one call number and architecture.
+    """Returns [(action, {word offset: [cube, ...]})]: every way through the program.
 
-    code: what seccomp_bpf.decode made of a verified program.  The ways exclude each other and cover all arguments;
-    a word without cubes may be anything.  Offsets are those of struct seccomp_data: 16 + 8 i is argument i's low
-    half, 20 + 8 i its high one.  nr and arch may be UNKNOWN: then they are words too.  Raises Opaque.
+    code: list of instructions of a verified program (seccomp_bpf.decode)
+    nr: the call number, or UNKNOWN to treat it as a word
+    arch: AUDIT_ARCH, or UNKNOWN to treat it as a word
+    budget: the Budget, or None for a new one
+
+    The ways exclude each other and cover all arguments; a word without cubes may have any value.
+    Offsets are those of struct seccomp_data (linux/seccomp.h): 16 + 8 i is the low half of argument
+    i, 20 + 8 i the high half. Raises Opaque.
     """
-    known, found = {place: value for place, value in ((NR, nr), (ARCH, arch)) if value is not UNKNOWN}, []
-    budget = budget or Budget()
+    known = {place: value for place, value in ((NR, nr), (ARCH, arch)) if value is not UNKNOWN}
+    found, budget = [], budget or Budget()
     # (place, accumulator, X, memory, words): a value is an int, or (offset, mask) of a word
     stack = [(0, 0, 0, {}, {})]
     while stack:
@@ -169,8 +183,8 @@ def ways(code, nr, arch, budget=None):
     return found
 
 
-def elsewhere(code, audit, budget):
-    """{action}: the answers to the calls of every architecture but this one.  Raises Opaque."""
+def other_architectures(code, audit, budget):
+    """Returns {action}: the answers to calls of every architecture but this one. Raises Opaque."""
     found = set()
     for action, words in ways(code, UNKNOWN, UNKNOWN, budget):
         if any(cube != (audit, _ALL) for cube in words.get(ARCH, [(0, 0)])):
@@ -185,21 +199,25 @@ def _with(words, offset, cubes):
 
 
 def effective(value):
-    """The action without what the kernel ignores; an unknown one kills the process."""
+    """Returns the action without bits that the kernel ignores; an unknown one kills the process."""
     kind = value & 0xFFFF0000
     if kind not in bpf.ACTIONS.values():
         return bpf.KILL_PROCESS
-    return kind | min(value & 0xFFFF, 4095) if kind == bpf.ERRNO else value if kind in (bpf.TRAP, bpf.TRACE) else kind
+    if kind == bpf.ERRNO:
+        return kind | min(value & 0xFFFF, 4095)  # MAX_ERRNO
+    return value if kind in (bpf.TRAP, bpf.TRACE) else kind
 
 
 def _holds(test, a, operand):
-    return {bpf.JEQ: a == operand, bpf.JGT: a > operand, bpf.JGE: a >= operand, bpf.JSET: bool(a & operand)}[test]
+    return {bpf.JEQ: a == operand, bpf.JGT: a > operand, bpf.JGE: a >= operand,
+            bpf.JSET: bool(a & operand)}[test]
 
 
 def _compute(op, a, operand, pc):
-    """The accumulator after an arithmetic instruction; None for a division by zero."""
+    """Returns the accumulator after an arithmetic instruction; None for a division by zero."""
     if isinstance(a, int) and isinstance(operand, int):
-        data = bpf.encode([(bpf.LD & 0, 0, 0, a), (0x01, 0, 0, operand), (op, 0, 0, operand), (0x16, 0, 0, 0)])
+        data = bpf.encode([(bpf.LD & 0, 0, 0, a), (0x01, 0, 0, operand), (op, 0, 0, operand),
+                           (0x16, 0, 0, 0)])
         value, steps = bpf.run(data, 0, 0)
         return value if steps == 4 else None
     if op == bpf.AND and isinstance(operand, int):
@@ -210,13 +228,13 @@ def _compute(op, a, operand, pc):
 # Cubes
 
 def meet(one, two):
-    """What two cubes share, as a cube, or None."""
+    """Returns the cube that two cubes share, or None."""
     (value, mask), (other, more) = one, two
     return None if (value ^ other) & mask & more else (value | other, mask | more)
 
 
 def without(cube, hole):
-    """A cube less another one, as disjoint cubes."""
+    """Returns a cube minus another one, as disjoint cubes."""
     if meet(cube, hole) is None:
         return [cube]
     (value, mask), (unwanted, more) = cube, hole
@@ -230,7 +248,7 @@ def without(cube, hole):
 
 
 def joined(cubes):
-    """Fewer disjoint cubes for the same: two that differ in one bit become one, until none do."""
+    """Returns fewer disjoint cubes for the same words: cubes that differ in one bit are joined."""
     left, todo = set(cubes), list(cubes)
     while todo:
         cube = todo.pop()
@@ -250,7 +268,7 @@ def joined(cubes):
 
 
 def from_least(least, full=_ALL):
-    """The words >= least as disjoint cubes."""
+    """Returns the words >= least as disjoint cubes."""
     pieces, bit = [], 1
     while bit <= full:
         if not least & bit:
@@ -260,7 +278,7 @@ def from_least(least, full=_ALL):
 
 
 def _cut(cubes, mask, test, k, wanted):
-    """The part of disjoint cubes for which `word & mask TEST k` is `wanted`."""
+    """Returns the part of disjoint cubes for which `word & mask TEST k` is `wanted`."""
     if test in (bpf.JGT, bpf.JGE):
         if mask != _ALL:
             raise Opaque("a part of an argument is compared by order")
@@ -269,7 +287,7 @@ def _cut(cubes, mask, test, k, wanted):
         if not wanted:
             if least > _ALL:
                 return cubes
-            # Below is what complementing leaves above: w < n  <=>  ~w > ~n
+            # w < n  <=>  ~w > ~n
             pieces = [(~value & part & _ALL, part) for value, part in from_least(_ALL ^ least)
                       if part != _ALL or value != _ALL ^ least]
         return [piece for piece in (meet(cube, part) for cube in cubes for part in pieces) if piece]
@@ -282,9 +300,13 @@ def _cut(cubes, mask, test, k, wanted):
     return joined([piece for cube in cubes for piece in without(cube, (k, mask))])
 
 
-def numbers_to_look_at(*programs):
-    """The call numbers at which programs can change their mind: all up to 1023, x32 ones, and every constant +-1."""
-    found = set(range(1024)) | set(range(0x40000000, 0x40000400)) | {0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, _ALL}
+def deciding_numbers(*programs):
+    """Returns the call numbers at which programs can decide differently, sorted.
+
+    These are all numbers up to 1023, the x32 ones, and every constant of the programs +-1.
+    """
+    found = set(range(1024)) | set(range(0x40000000, 0x40000400))
+    found |= {0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, _ALL}
     for code in programs:
         for op, _, _, k in code:
             if op & 7 == 5 and op != bpf.JA:
@@ -293,17 +315,21 @@ def numbers_to_look_at(*programs):
 
 
 def masks_numbers(code):
-    """Whether a program may do more with the call number than compare it with constants: then no list of numbers is all
-    that matters."""
-    held = [False] * (len(code) + 1)  # whether the accumulator may be the number on some way to an instruction
+    """Returns whether a program may do more with the call number than compare it with constants.
+
+    Then no list of numbers covers all decisions.
+    """
+    held = [False] * (len(code) + 1)  # whether the accumulator may be the number at an instruction
     for pc, (op, jt, jf, k) in enumerate(code):
         now = held[pc]
         if op == bpf.LD:
             now = k == NR
-        elif op in (0x00, 0x80, 0x60, 0x87):  # from a constant, the scratch memory or X, where no number comes
+        elif op in (0x00, 0x80, 0x60, 0x87):  # a constant, scratch memory or X: never the number
             now = False
-        elif now and (op & 7 in (2, 4, 7) or op & 7 == 5 and op != bpf.JA and (op & 8 or op & 0xF0 == 0x40)):
+        elif now and (op & 7 in (2, 4, 7) or
+                      op & 7 == 5 and op != bpf.JA and (op & 8 or op & 0xF0 == 0x40)):
             return True
-        for jump in ((k,) if op == bpf.JA else (jt, jf) if op & 7 == 5 else () if op & 7 == 6 else (0,)):
+        for jump in ((k,) if op == bpf.JA else (jt, jf) if op & 7 == 5 else
+                     () if op & 7 == 6 else (0,)):
             held[pc + 1 + jump] |= now
     return False

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc report`: a result (--report FILE) for people, as text or as one page of HTML.
+"""Runs `mrunc report`: shows a result (--report FILE) as text or as one HTML page.
 
-The file may come from anywhere: it is read with bounds, held to the schema, and everything in it is shown as text.
+The file may come from anywhere: it is read with bounds, checked against the schema, and all of it
+is shown as plain text.
 """
 import os
 
@@ -15,29 +16,30 @@ from ...sandbox.result import schema
 
 GROUP = "Options of report"
 OPTIONS = (
-    Option("--html", "html", "FILE", "write one page that needs nothing else: no script, no address outside; - is stdout",
-           GROUP),
-    Option("--json", "json", None, "the result as JSON, with the techniques that its rows may stand for", GROUP),
-    Option("-h --help", "help", None, "this text", GROUP),
+    Option("--html", "html", "FILE", "write one self-contained page, without scripts and links; - "
+           "is stdout", GROUP),
+    Option("--json", "json", None, "print the result as JSON, with the ATT&CK techniques that its "
+           "rows fit", GROUP),
+    Option("-h --help", "help", None, "show this text", GROUP),
 )
 ACTIONS = ()
 USAGE = "report RESULT.json [options]"
-EXIT = (("0", "done"), ("2", "the file is no result, or can't be read"))
-#: A result with a million changes has some 300 MiB; who has that reads it with other tools.
+EXIT = (("0", "the report was written"), ("2", "the file is not a result, or can't be read"))
+#: Bytes of a file. A result with a million changes has about 300 MiB and needs other tools.
 LONGEST = 64 << 20
-#: Each costs some 100 bytes of memory.
+#: Each takes about 100 bytes of memory.
 MOST_VALUES = 4000000
 
 
 def help_text():
-    """The help of report."""
+    """Returns the help of report."""
     about = ("Shows the result that run --report FILE wrote; - is stdin.",
-             "Whatever stands in it is shown as text.")
+             "All of it is shown as plain text.")
     return help.text(USAGE, ((GROUP, OPTIONS),), about, exits=EXIT)
 
 
 def main(argv):
-    """argv: list of str after the verb.  Returns the exit status."""
+    """Runs the verb report. argv: list of str after the verb. Returns the exit status."""
     values, words = parse(argv, OPTIONS, "report")
     if not values.get("help") and len(words) > 1:  # options may follow the file
         more, rest = parse(words[1:], OPTIONS, "report")
@@ -48,7 +50,8 @@ def main(argv):
         return 0
     if len(words) != 1:
         raise usage("report takes one file", "%d are given" % len(words) if words else None,
-                    "%s run --report FILE -- CMD writes one; then: %s %s" % (program_name(), program_name(), USAGE))
+                    "%s run --report FILE -- CMD writes one; then: %s %s" % (
+                        program_name(), program_name(), USAGE))
     result = read(words[0])
     if values.get("html") is not None:
         from . import html
@@ -63,24 +66,31 @@ def main(argv):
 
 
 def colour():
-    """Whether stdout takes colours.  https://no-color.org"""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb" and os.isatty(1)
+    """Returns whether stdout takes colours. https://no-color.org"""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM",
+                                                             "dumb") != "dumb" and os.isatty(1)
 
 
 def with_techniques(result):
-    """The result with a list `techniques`: [{id, name, refused, processes, changes}]."""
+    """Returns the result with a list `techniques`: [{id, name, refused, processes, changes}]."""
     from . import techniques
-    found = techniques.all_of(result)
-    return dict(result, techniques=[
-        dict({"id": identity, "name": name}, **dict((source, found[identity, name].get(source, 0))
-                                                    for source in ("refused", "processes", "changes")))
-        for identity, name in sorted(found)])
+    rows = []
+    for (identity, name), sources in sorted(techniques.all_of(result).items()):
+        row = {"id": identity, "name": name}
+        row.update((source, sources.get(source, 0)) for source in ("refused", "processes",
+                                                                   "changes"))
+        rows.append(row)
+    return dict(result, techniques=rows)
 
 
 def read(path):
-    """The result in a file, as a dict that holds to the schema, and `left_out`: [sentence], what was too much to read here.
+    """Returns the result in a file, as a dict that fits the schema.
 
-    path: "-" for stdin.  Raises SandboxError, exit 2."""
+    path: "-" for stdin
+
+    It has one key more, `left_out`: [sentence] about what was too much to read. Raises SandboxError
+    (exit status 2).
+    """
     data = _bytes_of(path)
     if sum(data.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
         raise _no_result(path, "more than %d values" % MOST_VALUES)
@@ -88,21 +98,22 @@ def read(path):
         result = bounds.loads(data)
         left_out = bounds.cut(result) if isinstance(result, dict) else []
     except RecursionError:
-        raise _no_result(path, "nested too deep")
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are
-        raise _no_result(path, "no JSON: %s" % str(error)[:120])
+        raise _no_result(path, "nested too deeply")
+    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError, too
+        raise _no_result(path, "not JSON: %s" % str(error)[:120])
     for where, wrong in schema.mistakes(result, schema.RESULT, closed=False):
         raise _no_result(path, "%s %s" % (where[:80] or "it", wrong[:80]))
     if result["schema"] != 1:
-        raise _no_result(path, "of schema %d, and this mrunc knows 1" % result["schema"])
+        raise _no_result(path, "of schema %d; this mrunc reads 1" % result["schema"])
     for name, shape in schema.FIELDS.items():
-        result.setdefault(name, [] if name in ("notes", "evidence") else {} if name == "limits_hit" else None)
-    result["left_out"] = left_out  # not of the schema: of this reading
+        result.setdefault(name, [] if name in ("notes", "evidence") else {} if name == "limits_hit"
+                          else None)
+    result["left_out"] = left_out  # not in the schema
     return result
 
 
 def _bytes_of(path):
-    """At most LONGEST bytes of a file."""
+    """Returns at most LONGEST bytes of a file. Raises SandboxError."""
     try:
         fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
         try:
@@ -124,8 +135,8 @@ def _bytes_of(path):
 
 
 def _no_result(path, why):
-    return usage("%s is no result" % ("stdin" if path == "-" else path), why, "%s run --report FILE -- CMD writes one" %
-                 program_name(), "report")
+    return usage("%s is no result" % ("stdin" if path == "-" else path), why,
+                 "%s run --report FILE -- CMD writes one" % program_name(), "report")
 
 
 def _write_page(path, page):

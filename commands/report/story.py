@@ -1,47 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A result as people tell it: calls, processes and quantities in words.  Pure, and for rows of whatever shape: they may come
-from a file that somebody else wrote.  Nothing here is escaped; whoever prints it does that.
+"""Puts the rows of a result into words: calls, processes, quantities.
+
+Takes rows of any shape, since the file may come from anywhere. Nothing here is escaped; the caller
+does that.
 """
 import re
 
 from ...sandbox.result.verdict import signal_name
 from ...sandbox.controls import LEFT_OUT
 
-#: A process is shown at most so deep; deeper ones stand there too.
+#: Deepest level of the process tree; deeper processes are shown at this level.
 DEEPEST = 24
-#: How a file can have changed, in the order in which they are told.
+#: Kinds of changes to files, in the order shown.
 WAYS = ("added", "modified", "deleted")
-#: A text is shown up to here; an argument may have 128 KiB.
+#: Characters shown of a text; an argument may have 128 KiB.
 LONGEST = 600
 CONSTANT = re.compile(r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*(\|[A-Z0-9_x]+)*$")
 
 
 def clipped(text, most=LONGEST):
-    """A text, its middle left out where it is too long."""
+    """Returns a text; the middle of a long one is left out."""
     if len(text) <= most:
         return text
-    return "%s ... (%d characters left out) ... %s" % (text[:most * 2 // 3], len(text) - most, text[-most // 3:])
+    return "%s ... (%d characters left out) ... %s" % (text[:most * 2 // 3], len(text) - most,
+                                                       text[-most // 3:])
 
 
 def call(row):
-    """A refused call as C has it: `ptrace(request=PTRACE_ATTACH, pid=1)`."""
+    """Returns a refused call as in C: `ptrace(request=PTRACE_ATTACH, pid=1)`."""
     arguments = row.get("args")
     if not isinstance(arguments, dict):
         return "%s(...)" % row.get("syscall", "?")
-    return clipped("%s(%s)" % (row.get("syscall", "?"), ", ".join("%s=%s" % (name, value_text(value))
-                                                                  for name, value in arguments.items())))
+    return clipped("%s(%s)" % (row.get("syscall", "?"), ", ".join(
+        "%s=%s" % (name, value_text(value)) for name, value in arguments.items())))
 
 
 def value_text(value, depth=0):
-    """An argument: numbers and constants as they are, text in quotes, structures in braces."""
+    """Returns an argument: numbers and constants as they are, text quoted, structures in braces."""
     if isinstance(value, dict):
         if list(value) == ["unreadable"]:
             return "<unreadable: %s>" % value["unreadable"]
         if depth > 4:
             return "{...}"
-        return "{%s}" % ", ".join("%s=%s" % (name, value_text(item, depth + 1)) for name, item in value.items())
+        return "{%s}" % ", ".join("%s=%s" % (name, value_text(item, depth + 1))
+                                  for name, item in value.items())
     if isinstance(value, list):
-        return "[...]" if depth > 4 else "[%s]" % ", ".join(value_text(item, depth + 1) for item in value[:64])
+        return "[...]" if depth > 4 else "[%s]" % ", ".join(
+            value_text(item, depth + 1) for item in value[:64])
     if isinstance(value, str):
         return value if CONSTANT.match(value) else '"%s"' % value
     if isinstance(value, int) and not isinstance(value, bool) and value > 0xffff:
@@ -50,16 +55,17 @@ def value_text(value, depth=0):
 
 
 def command(argv):
-    """A command line to read; to paste where nothing in it needs more than quotes."""
+    """Returns a command line, quoted enough to be pasted."""
     words = []
     for word in argv or ():
-        plain = word.replace("/", "").replace("_", "").replace("-", "").replace(".", "").replace(":", "").replace("=", "")
-        words.append(word if plain.isalnum() or plain == "" and word else "'%s'" % word.replace("'", "'\\''"))
+        plain = re.sub(r"[/_.:=-]", "", word)
+        words.append(word if plain.isalnum() or plain == "" and word else
+                     "'%s'" % word.replace("'", "'\\''"))
     return clipped(" ".join(words))
 
 
 def size(count):
-    """Bytes in words: `1.5 MiB`."""
+    """Returns bytes as text: `1.5 MiB`."""
     if count is None:
         return "-"
     for unit, scale in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
@@ -69,7 +75,7 @@ def size(count):
 
 
 def seconds(count):
-    """A time in words: `1.25 s`, `12 ms`, `3 min 5 s`."""
+    """Returns a time as text: `1.25 s`, `12 ms`, `3 min 5 s`."""
     if count is None:
         return "-"
     if count >= 60:
@@ -80,39 +86,44 @@ def seconds(count):
 
 
 def many(count, word, words=None):
-    """`1 process`, `2 processes`."""
+    """Returns a count and a noun: `1 process`, `2 processes`."""
     return "%d %s" % (count, word if count == 1 else words or word + "s")
 
 
 def ending(result):
-    """How it ended, in a few words."""
+    """Returns how a run ended, in a few words."""
     if result["reason"] in ("setup", "exec"):
         return "never started"
     if result.get("signal") is not None:
         return "killed by %s" % signal_name(result["signal"])
-    return "exit status %s" % result["exit_code"] if result.get("exit_code") is not None else result["reason"]
+    code = result.get("exit_code")
+    return result["reason"] if code is None else "exit status %s" % code
 
 
 def failure(row):
-    """How an executed program ended, in words; "" where it ended well, or nobody knows."""
+    """Returns how an executed program failed; "" if it did not, or that is unknown."""
     if row.get("signal"):
         return "killed by %s" % signal_name(row["signal"])
     return "exit status %s" % row["exit_code"] if row.get("exit_code") else ""
 
 
 def tree(rows):
-    """[(depth, row, again)] of the executed programs: children below the program that their parent ran at the time, what a
-    process executed later below what it was before (`again`).  Whatever the rows say, each stands there once."""
-    order = sorted(range(len(rows)), key=lambda number: (rows[number].get("started_s") or 0, number))
+    """Returns [(depth, row, again)] of the executed programs; each row is there once.
+
+    A child stands below the program that its parent ran at the time. A program that a process
+    executed later stands below its earlier one (`again`).
+    """
+    order = sorted(range(len(rows)), key=lambda number: (rows[number].get("started_s") or 0,
+                                                         number))
     latest, below, tops, again = {}, {}, [], set()
     for number in order:
         row = rows[number]
-        if row.get("pid") == 0:  # many that were counted together
+        if row.get("pid") == 0:  # several programs counted together
             tops.append(number)
             continue
         above = latest.get(row.get("pid"))
         if above is not None and _over(rows[above], row):
-            above = None  # the number of a process that had ended was given again
+            above = None  # the pid of an ended process was reused
         if above is not None:
             again.add(number)
         else:
@@ -128,7 +139,7 @@ def tree(rows):
 
 
 def executed(rows):
-    """How many programs the rows stand for."""
+    """Returns how many programs the rows stand for."""
     return sum(row.get("count") or 1 for row in rows)
 
 
@@ -138,41 +149,49 @@ def _over(before, row):
 
 
 def top_refused(rows, most):
-    """[(count, call, errno)]: the same call of whichever process, the most frequent first."""
+    """Returns [(count, call, errno)] of all processes together, the most frequent first."""
     counts = {}
     for row in rows:
         key = call(row), str(row.get("errno"))
         counts[key] = counts.get(key, 0) + (row.get("count") or 0)
-    return [(count,) + key for key, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))][:most]
+    return [(count,) + key for key, count in sorted(counts.items(),
+                                                    key=lambda item: (-item[1], item[0]))][:most]
 
 
 def used(usage):
-    """[(what, how much)] of what was measured, for people."""
+    """Returns [(what, how much)] of what was measured, as text."""
     cpu = None if usage.get("user_s") is None else usage["user_s"] + (usage.get("system_s") or 0)
     rows = [("time", seconds, usage.get("wall_s")), ("processor", seconds, cpu),
-            ("memory", size, usage.get("memory_peak_bytes")), ("largest process", size, usage.get("max_rss_bytes")),
-            ("processes", str, usage.get("processes_peak")), ("read", size, usage.get("read_bytes")),
-            ("written", size, usage.get("write_bytes"))]
+            ("memory", size, usage.get("memory_peak_bytes")),
+            ("largest process", size, usage.get("max_rss_bytes")),
+            ("processes", str, usage.get("processes_peak")),
+            ("read", size, usage.get("read_bytes")), ("written", size, usage.get("write_bytes"))]
     return [(what, words(value)) for what, words, value in rows if value is not None]
 
 
 def left_out(controls):
-    """The names of the controls that the caller asked to leave out, against the default."""
+    """Returns the names of the controls that --unsafe-without left out."""
     return [row["name"] for row in controls if row["how"].startswith(LEFT_OUT)]
 
 
 def receipt(controls):
-    """(asked for and in force, asked for or left out and not in force, in force though nobody asked): lists of rows."""
+    """Returns three lists of rows of the controls.
+
+    They are: asked for and in force; asked for or left out, and not in force; in force, but not
+    asked for.
+    """
     without = left_out(controls)
     return ([row for row in controls if row["asked"] and row["in_force"]],
-            [row for row in controls if not row["in_force"] and (row["asked"] or row["name"] in without)],
+            [row for row in controls if not row["in_force"] and
+             (row["asked"] or row["name"] in without)],
             [row for row in controls if row["in_force"] and not row["asked"]])
 
 
 def summary(changes, omitted=None):
-    """Returns one line: how many files changed in which way.
+    """Returns one line: how many files were added, modified and deleted.
 
-    changes: rows of a result; omitted: its `changes_omitted`.
+    changes: rows of a result
+    omitted: its `changes_omitted`
     """
     counts = {}
     for row in changes:

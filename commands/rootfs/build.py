@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rootfs build`: sources into a draft beside the destination, which gets its name when all is there.
+"""Builds a root file system in a draft, which gets its name when it is complete.
 
-The draft is locked while its builder lives; one that is not is what a killed builder left, and the next build of the same
-name removes it.
+The draft lies beside the destination and is locked while its builder lives. An unlocked draft was
+left by a killed builder; the next build of the same name removes it.
 """
 import errno
 import fcntl
@@ -18,15 +18,20 @@ MOST_BYTES, MOST_FILES = 16 << 30, 500000
 SCHEMA = 1
 
 
-def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, image=None, tick=None, follow_links=False):
+def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, image=None, tick=None,
+          follow_links=False):
     """Makes the tree and returns its manifest (a dict).
 
-    destination: path (bytes), where nothing may be; sources: [("from" or "from-host", value)], lowest first: a path, or a list
-    of names; limits: (bytes, entries) of the whole tree; epoch: seconds or None (SOURCE_DATE_EPOCH); tick: progress,
-    tick(entries, bytes); follow_links: every link on the way to a source, not only root's.
+    destination: path (bytes), which must not exist
+    sources: [("from", path) or ("from-host", [name])], lowest first
+    limits: (bytes, entries) of the whole tree
+    epoch: latest time of a file in seconds (SOURCE_DATE_EPOCH), or None
+    image: name of an image of an OCI layout, or None
+    tick: function (entries, bytes), called after each entry, or None
+    follow_links: whether every link in a source's path is followed, not only root's
 
-    Raises SandboxError: 1 for a source that is refused, 2 for a mistake, 125 for what this host can't do.  Whatever is raised,
-    nothing is left.
+    Raises SandboxError: exit status 1 for a refused source, 2 for a mistake, 125 for what this host
+    can't do. Nothing is left after an error.
     """
     draft = Draft(destination)
     writer = None
@@ -39,7 +44,8 @@ def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, ima
                 from . import from_host
                 writer.take(from_host.entries(value))
             else:
-                for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid, follow_links):
+                for layer in rootfs_sources.layers(os.fsencode(value), limits, image, avoid,
+                                                   follow_links):
                     writer.take(layer)
         writer.finish()
         manifest = describe(writer, sources)
@@ -55,15 +61,17 @@ def build(destination, sources, limits=(MOST_BYTES, MOST_FILES), epoch=None, ima
 
 def _failed(error):
     if error.errno == errno.ENOSPC:
-        return SandboxError("rootfs", "the tree", error.errno, "no space is left, or no inode")
+        return SandboxError("rootfs", "the tree", error.errno, "no space or no inode is left")
     what = show(os.fsencode(error.filename)) if error.filename else "the tree"
-    return SandboxError("rootfs", what, error.errno,
-                        error.strerror, status=CANNOT_CONTAIN)
+    return SandboxError("rootfs", what, error.errno, error.strerror, status=CANNOT_CONTAIN)
 
 
 def describe(writer, sources):
-    """The manifest: nothing in it depends on when, where or by whom the tree was made.  Its `entries` are made as they are
-    read (rootfs_extract.Entries): a list of half a million would take hundreds of megabytes."""
+    """Returns the manifest; it does not depend on when, where or by whom the tree was made.
+
+    Its `entries` are made as they are read (extract.Entries): a list of half a million would take
+    hundreds of megabytes.
+    """
     names = [value if kind == "from" else list(value) for kind, value in sources]
     entries = Entries(writer.top)
     return {"schema": SCHEMA,
@@ -74,14 +82,14 @@ def describe(writer, sources):
 
 
 class Draft:
-    """The directory that a build writes into: `.NAME.mrunc-draft-XXXX` beside the destination, mode 0700 and locked."""
+    """Is the directory of a build: `.NAME.mrunc-draft-XXXX` beside the destination, locked."""
 
     def __init__(self, destination):
-        """Raises SandboxError, exit 2, where the destination can't be made."""
+        """Looks at the destination. Raises SandboxError (exit status 2) if it can't be made."""
         folder, name = os.path.split(destination.rstrip(b"/"))
         self.shown = show(destination)
         if name in (b"", b".", b".."):
-            raise usage("rootfs build %s" % self.shown, "is no name for a new directory")
+            raise usage("rootfs build %s" % self.shown, "is not a name for a new directory")
         self.parent = self.fd = -1
         self.name, self.start = None, b".%s.mrunc-draft-" % name[:200]
         self.final = name
@@ -95,10 +103,11 @@ class Draft:
         except OSError as error:
             raise usage("rootfs build %s" % self.shown, error.strerror)
         os.close(self.parent)
-        raise usage("rootfs build %s" % self.shown, "is there already", "remove it, or choose another name")
+        raise usage("rootfs build %s" % self.shown, "exists", "remove it, or choose another name")
 
     def make(self):
-        """Removes what killed builds of this name left, and makes a new draft."""
+        """Removes drafts of this name that killed builds left, and makes a new one. Raises OSError.
+        """
         for name in files.names(self.parent):
             if name.startswith(self.start) and len(name) == len(self.start) + 16 and \
                     not name[len(self.start):].strip(b"0123456789abcdef"):
@@ -107,10 +116,12 @@ class Draft:
             name = self.start + os.urandom(8).hex().encode()
             os.mkdir(name, 0o700, dir_fd=self.parent)
             self.name = name
-            self.fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.parent)
+            self.fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                              dir_fd=self.parent)
             fcntl.flock(self.fd, fcntl.LOCK_EX)
-            try:  # a build that starts may have taken it for left between the two
-                if os.path.samestat(os.stat(name, dir_fd=self.parent, follow_symlinks=False), os.fstat(self.fd)):
+            try:  # before the lock another build may have removed it as left over
+                if os.path.samestat(os.stat(name, dir_fd=self.parent, follow_symlinks=False),
+                                    os.fstat(self.fd)):
                     self._plain()
                     return
             except FileNotFoundError:
@@ -119,18 +130,19 @@ class Draft:
             self.name, self.fd = None, -1
 
     def _plain(self):
-        """Takes away what the directory inherits and would pass on: a group, the set-gid bit, access control lists."""
+        """Removes what the directory inherits and would pass on: group, set-gid bit, ACLs."""
         for name in ("system.posix_acl_default", "system.posix_acl_access"):
             try:
                 os.removexattr(self.fd, name)
             except OSError:
-                pass  # none is there, or none can be
+                pass  # there is none, or the file system has none
         os.fchown(self.fd, -1, os.getegid())
         os.fchmod(self.fd, 0o700)
 
     def _remove_left(self, name):
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.parent)
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                         dir_fd=self.parent)
         except OSError:
             return
         try:
@@ -143,7 +155,8 @@ class Draft:
             os.close(fd)
 
     def publish(self, mode):
-        """Gives the tree its mode and its name; never over anything.  Raises SandboxError, OSError."""
+        """Gives the tree its mode and its name, never over anything. Raises SandboxError, OSError.
+        """
         os.fchmod(self.fd, stat.S_IMODE(mode))
         try:
             try:
@@ -155,12 +168,13 @@ class Draft:
                 os.rename(self.name, self.final, src_dir_fd=self.parent, dst_dir_fd=self.parent)
         except OSError as error:
             if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise usage("rootfs build %s" % self.shown, "something else has taken that name meanwhile")
+                raise usage("rootfs build %s" % self.shown, "something else has taken that name "
+                            "meanwhile")
             raise
         self.name = None
 
     def discard(self):
-        """Removes what has not got its name.  Each step stands alone."""
+        """Removes the draft unless it got its name; each step is tried."""
         if self.name is not None and self.fd >= 0:
             try:
                 files.remove(self.parent, self.name)

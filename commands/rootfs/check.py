@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`rootfs check`: what in a directory makes it a bad root file system.  Reads only; the directory may be hostile.
+"""Finds what a root file system should not hold. Reads only; the directory may be hostile.
 
-Everything is looked at below a descriptor of its top, over no link that the kernel follows: links are followed here, with
-that top as "/".
+Everything is opened below a descriptor of the top, and the kernel follows no link: links are
+followed here, with that top as "/".
 """
 import errno
 import os
@@ -17,25 +17,28 @@ from .sources import OPEN, attributes
 
 MOST_LINKS, MOST_STEPS = 40, 4096
 PATH = (b"usr/local/sbin", b"usr/local/bin", b"usr/sbin", b"usr/bin", b"sbin", b"bin")
-#: kind of finding: what it means
+#: kind of finding: its meaning
 KINDS = {
     "set-uid": "runs as its owner where the file system allows it",
     "set-gid": "runs with its group where the file system allows it",
     "capability": "has file capabilities",
     "device": "is a device",
-    "channel": "is a FIFO or a socket: programs on one tree could talk through it, and `run --rootfs` refuses it",
-    "world-writable": "everybody may write it",
+    "channel": "is a FIFO or a socket: sandboxes on one tree could communicate through it, and "
+        "`run --rootfs` refuses it",
+    "world-writable": "everybody can write it",
     "loader": "the program's loader is not in the tree",
     "interpreter": "the script's interpreter is not in the tree",
     "leads-out": "the link climbs above the tree's top",
-    "unreadable": "could not be looked at",
+    "unreadable": "could not be read",
 }
 
 
 def check(path):
-    """(findings, entries): [(kind, path in the tree, detail)] sorted by path, and how many entries there are.
+    """Returns (findings, entries): [(kind, path in the tree, detail)] by path, and a count.
 
-    path: bytes.  Raises SandboxError (exit 2) where it is no directory.
+    path: bytes, the directory
+
+    Raises SandboxError (exit status 2) if it is no directory.
     """
     try:
         top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -62,7 +65,8 @@ class _Tree:
         while pending:
             place = pending.pop()
             try:
-                fd = files.open_beneath(self.top, place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fd = files.open_beneath(self.top, place,
+                                        os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             except OSError as error:
                 self.found("unreadable", place, error.strerror)
                 continue
@@ -85,7 +89,7 @@ class _Tree:
             self.found("world-writable", place, "a directory without the sticky bit")
 
     def _entry(self, fd, name, full):
-        """One entry; returns whether it is a directory."""
+        """Checks one entry; returns whether it is a directory."""
         found = os.stat(name, dir_fd=fd, follow_symlinks=False)
         kind = kind_of(found.st_mode)
         if kind == "directory":
@@ -95,7 +99,8 @@ class _Tree:
             if leads_out(full.split(b"/"), target):
                 self.found("leads-out", full, "to %s" % show(target))
         elif kind in ("character device", "block device"):
-            self.found("device", full, "%s %d:%d" % (kind, os.major(found.st_rdev), os.minor(found.st_rdev)))
+            self.found("device", full, "%s %d:%d" % (kind, os.major(found.st_rdev),
+                                                     os.minor(found.st_rdev)))
         elif kind != "file":
             self.found("channel", full, kind)
         else:
@@ -144,16 +149,17 @@ class _Tree:
                 self.found("interpreter", full, "env finds no %s" % show(program))
 
     def leads_to_file(self, path):
-        """Whether an absolute path leads to a regular file, links included, with the tree's top as "/"."""
+        """Returns whether an absolute path leads to a regular file, with the tree's top as "/"."""
         if path not in self.known:
             try:
-                self.known[path] = path.startswith(b"/") and len(path) <= 4095 and self._resolve(path)
+                self.known[path] = path[:1] == b"/" and len(path) <= 4095 and self._resolve(path)
             except OSError:
                 self.known[path] = False
         return self.known[path]
 
     def _resolve(self, path):
-        done, pending, links = [], [step for step in reversed(path.split(b"/")) if step not in (b"", b".")], 0
+        done, pending, links = [], [step for step in reversed(path.split(b"/"))
+                                    if step not in (b"", b".")], 0
         mode, walked = stat.S_IFDIR, 0
         while pending:
             step = pending.pop()

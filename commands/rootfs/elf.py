@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what an ELF file needs to start: its loader and its libraries.  elf(5), System V ABI chapter 5
+"""Reads what an ELF file needs to start. elf(5), System V ABI chapter 5
 
-The file may be hostile: every offset and count is checked against bounds of our own, and at most MOST bytes are read.
+The file may be hostile: every offset and count is checked against fixed bounds.
 """
 import os
 import struct
@@ -12,31 +12,39 @@ LONGEST_PATH, MOST_HEADERS, MOST_ENTRIES, MOST_STRINGS, MOST_NEEDED = 4096, 512,
 
 
 class NotElf(ValueError):
-    """Not an ELF file, or none that a kernel would take."""
+    """The file is no ELF file that a kernel would execute."""
 
 
 class Elf:
-    """bits: 32 or 64; machine: e_machine; interpreter: bytes or None; needed: [bytes]; rpath, runpath: [bytes], as
-    written, with $ORIGIN in it."""
+    """Holds what an ELF file needs.
+
+    bits: 32 or 64
+    big: whether it is big-endian
+    machine: e_machine
+    interpreter: bytes or None
+    needed: [bytes]
+    rpath: [bytes] as written, with $ORIGIN
+    runpath: [bytes] as written, with $ORIGIN
+    """
 
     __slots__ = ("bits", "big", "machine", "interpreter", "needed", "rpath", "runpath")
 
     def __init__(self, fd):
-        """Reads from a descriptor of a regular file, without moving its offset.  Raises NotElf; OSError."""
+        """Reads a regular file by descriptor, without moving its offset. Raises NotElf, OSError."""
         head = os.pread(fd, 64, 0)
-        if head[:4] != b"\x7fELF" or len(head) < 52 or head[4] not in (1, 2) or head[5] not in (1, 2):
+        if head[:4] != b"\x7fELF" or len(head) < 52 or \
+                head[4] not in (1, 2) or head[5] not in (1, 2):
             raise NotElf("no ELF header")
         self.bits, self.big = (32, 64)[head[4] - 1], head[5] == 2
         order = ">" if self.big else "<"
+        self.machine, = struct.unpack_from(order + "H", head, 18)
         if self.bits == 64:
             if len(head) < 64:
                 raise NotElf("the header is cut off")
-            self.machine, = struct.unpack_from(order + "H", head, 18)
             offset, = struct.unpack_from(order + "Q", head, 32)
             size, count = struct.unpack_from(order + "HH", head, 54)
             form, least = order + "IIQQQQQQ", 56
         else:
-            self.machine, = struct.unpack_from(order + "H", head, 18)
             offset, = struct.unpack_from(order + "I", head, 28)
             size, count = struct.unpack_from(order + "HH", head, 42)
             form, least = order + "IIIIIIII", 32
@@ -46,15 +54,9 @@ class Elf:
         if size != least or count > MOST_HEADERS:
             raise NotElf("the program headers make no sense")
         table = _read(fd, offset, size * count)
-        segments = []
-        for index in range(count):
-            row = struct.unpack_from(form, table, index * size)
-            kind = row[0]
-            if self.bits == 64:
-                _, _, place, address, _, length, _, _ = row
-            else:
-                _, place, address, _, length, _, _, _ = row
-            segments.append((kind, place, address, length))
+        first = 2 if self.bits == 64 else 1  # 64 bits have p_flags before p_offset
+        rows = [struct.unpack_from(form, table, index * size) for index in range(count)]
+        segments = [(row[0], row[first], row[first + 1], row[first + 3]) for row in rows]
         for kind, place, _, length in segments:
             if kind == PT_INTERP and self.interpreter is None:
                 text = _read(fd, place, min(length, LONGEST_PATH))
@@ -94,7 +96,8 @@ class Elf:
     def _strings(self, fd, address, size, segments):
         for kind, place, start, length in segments:
             if kind == PT_LOAD and start <= address < start + length:
-                return _read(fd, place + address - start, min(size, MOST_STRINGS, start + length - address), short=True)
+                return _read(fd, place + address - start,
+                             min(size, MOST_STRINGS, start + length - address), short=True)
         raise NotElf("the string table is in no segment")
 
 
@@ -108,8 +111,10 @@ def _read(fd, offset, size, short=False):
 
 
 def shebang(head):
-    """[interpreter, argument] (bytes) of a script's first bytes, [] where it is no script.  The kernel's own reading:
-    execve(2), fs/binfmt_script.c (256 bytes)."""
+    """Returns [interpreter, argument] (bytes) of a script's first bytes, [] if it is no script.
+
+    Reads as the kernel does: execve(2), fs/binfmt_script.c (256 bytes).
+    """
     if head[:2] != b"#!":
         return []
     line = head[2:256].split(b"\n")[0].split(b"\0")[0].strip(b" \t")

@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every source of a root file system is turned into: a stream of entries; and how one is refused."""
+"""Defines the entries that every source of a root file system is turned into."""
 from ...sandbox.errors import SandboxError, show
 
-#: Longer names than these can't be reached by a path, or made at all.  limits.h: PATH_MAX, NAME_MAX
+#: Longest name and path that can be made and opened. limits.h: NAME_MAX 255, PATH_MAX 4096
 LONGEST_NAME, LONGEST_PATH = 255, 4000
-#: Kinds that are never made.  A FIFO or a socket would let two sandboxes on one tree talk to each other.
+#: Kinds that are never made.  A FIFO or a socket would let two sandboxes on one tree talk to each
+#: other.
 NEVER = ("character device", "block device", "FIFO", "socket")
-#: What a source could not or must not give.
+#: Kinds of what a source could not or must not give.
 UNREADABLE = "not readable by everybody"
-CLOSED = "in a directory that not everybody may search: name it to have it"
-STRANGE = "an interpreter that no package owns: name it to have it"
+CLOSED = "in a directory that not everybody may search: name the file to include it"
+STRANGE = "an interpreter that no package owns: name it to include it"
 NOT_TAKEN = ("unreadable", UNREADABLE, CLOSED, STRANGE, "other file system")
 FINDINGS = 1
 
 
 class Entry:
-    """One entry.  kind: file, directory, symlink, hardlink, whiteout, opaque, or one of NEVER or NOT_TAKEN; name: bytes as the
-    source has it; mode: permission bits; size: bytes; mtime: whole seconds; target: of a link, bytes; read: read(n) ->
-    bytes, of a file; xattrs: names (bytes) of its extended attributes."""
+    """Holds one entry.
+
+    kind: file, directory, symlink, hardlink, whiteout, opaque, or one of NEVER or NOT_TAKEN
+    name: bytes, as the source has it
+    mode: permission bits
+    size: bytes
+    mtime: whole seconds
+    target: of a link, bytes
+    read: function read(n) -> bytes, of a file
+    xattrs: names (bytes) of its extended attributes
+    """
 
     __slots__ = ("kind", "name", "mode", "size", "mtime", "target", "read", "xattrs")
 
@@ -27,7 +36,7 @@ class Entry:
 
 
 def refused(name, why, remedy=None):
-    """A SandboxError (exit status 1): the whole source is refused.  name: bytes or text."""
+    """Returns the SandboxError (exit status 1) that refuses a whole source. name: bytes or str."""
     shown = show(name)
     if len(shown) > 300:
         shown = shown[:300] + "..."
@@ -35,7 +44,10 @@ def refused(name, why, remedy=None):
 
 
 def steps_of(name):
-    """The components (list of bytes) of an entry's name.  Raises SandboxError for one that leads out or can't be made."""
+    """Returns the components (list of bytes) of an entry's name.
+
+    Raises SandboxError for a name that leads out of the tree or can't be made.
+    """
     if name.startswith(b"/"):
         raise refused(name, "an absolute name")
     if b"\0" in name:
@@ -51,8 +63,10 @@ def steps_of(name):
 
 
 def leads_out(steps, target):
-    """Whether a symlink at a path (list of components) climbs above the tree's root.  An absolute target starts at that
-    root: it is where the tree's programs will see it."""
+    """Returns whether a symlink at a path (list of components) climbs above the tree's top.
+
+    An absolute target starts at that top: there the tree's programs see it.
+    """
     depth = 0 if target.startswith(b"/") else len(steps) - 1
     for step in target.split(b"/"):
         if step == b"..":

@@ -1,32 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes streams of entries into a directory that nobody else can enter, and knows at every moment what lies there.
+"""Writes streams of entries into a directory that nobody else can enter.
 
-The tree in memory decides: a name is resolved in it, links included, with the tree's top as "/", so no name leads out.  On
-disk each step then walks the resolved path below the top's descriptor and follows no link at all.
+A tree in memory holds all that was written. A name is resolved in it, links included, with the
+tree's top as "/", so no name leads out. On disk each step then walks the resolved path below the
+top's descriptor and follows no link.
 """
+import functools
 import hashlib
 import os
 
 from ...syscalls import files
 from .entries import LONGEST_PATH, NEVER, NOT_TAKEN, leads_out, refused, steps_of
-from ...sandbox.errors import show
+from ...sandbox.errors import SandboxError, show
 
 CHUNK = 1 << 18
 MOST_LINKS = 40
-#: Forty links of four kilobytes each would make one name of half a million steps.
+#: Steps of one name: forty links of 4 KiB each would make half a million.
 MOST_STEPS = 4096
-LATEST = 1 << 33  # the year 2242: what every file system in use can hold
+LATEST = 1 << 33  # the year 2242: every file system in use can store it
 HELD = 64
-#: What names, links and what was dropped may take of memory; of each, so many bytes beside its text.
+#: Bytes of memory for names, links and dropped entries; bytes for each beside its text.
 MOST_KEPT, KEPT_EACH = 256 << 20, 200
 
 
 class Node:
-    """What lies at a name; hard links made by one source are one.  kind: file or directory (Link is the third); content: a
-    file's digest, bytes; layer: the number of the source that put it there.  Half a million of them lie in memory."""
+    """Is a file or a directory of the tree; the hard links of one source share one.
+
+    kind: "file" or "directory"
+    mode: permission bits
+    mtime: whole seconds, or None
+    size: bytes
+    content: a file's SHA-256 digest
+    layer: number of the source that put it there
+
+    Half a million of them fit in memory.
+    """
 
     __slots__ = ("kind", "mode", "mtime", "size", "content", "layer")
-    children = {}  # type: dict  # nothing, of what is no directory
+    children = {}  # type: dict  # only a directory has some
 
     def __init__(self, kind, mode, mtime, layer):
         self.kind, self.mode, self.mtime, self.layer = kind, mode, mtime, layer
@@ -34,7 +45,10 @@ class Node:
 
 
 class Link(bytes):
-    """A symlink, with the attributes of a Node; content: its target.  As one object of bytes it takes half as much."""
+    """Is a symlink, with the attributes of a Node; content: its target.
+
+    One object of bytes takes half the memory of a Node with a target.
+    """
 
     __slots__ = ()
     kind, mode, children = "symlink", 0o777, {}  # type: str, int, dict
@@ -44,12 +58,16 @@ class Link(bytes):
 
     @classmethod
     def made(cls, target, mtime, layer):
-        """Target: bytes; the others as of Node."""
+        """Returns a Link. target: bytes; mtime, layer: as of Node."""
         return cls(mtime.to_bytes(5, "little") + layer.to_bytes(3, "little") + target)
 
 
 class Directory(Node):
-    """children: name -> Node; hidden: the number of the source that last hid what lower ones have in it."""
+    """Is a directory.
+
+    children: {name: Node}
+    hidden: number of the source that last hid the entries of lower sources in it
+    """
 
     __slots__ = ("children", "hidden")
 
@@ -59,12 +77,12 @@ class Directory(Node):
 
 
 class Entries:
-    """The manifest's entries: dicts, sorted by path as bytes, made when they are asked for."""
+    """Yields the manifest's entries as dicts, sorted by path as bytes, made when they are read."""
 
     __hash__ = None
 
     def __init__(self, top):
-        """top: the tree's Directory, which is changed no more."""
+        """Counts the entries. top: the finished tree's Directory."""
         self.top, self.count, self.bytes = top, 0, 0
         for _, node in in_order(top):
             self.count += 1
@@ -88,7 +106,7 @@ class Entries:
 
 
 def in_order(top):
-    """Yields (path as bytes, Node) of everything but the top, sorted by path.  `a-b` comes before `a/b`, but after `a`."""
+    """Yields (path as bytes, Node) of everything but the top, sorted: `a`, `a-b`, `a/b`."""
     levels = [(b"", _keys(top), top)]
     while levels:
         prefix, keys, node = levels[-1]
@@ -103,12 +121,15 @@ def in_order(top):
 
 
 def _keys(node):
-    return iter(sorted(list(node.children) + [name + b"/" for name, child in node.children.items() if child.children]))
+    return iter(sorted(list(node.children) + [
+        name + b"/" for name, child in node.children.items() if child.children]))
 
 
 def deepest_first(path, node):
-    """Yields (path, Directory) of a directory and of those below it, each after what it holds.  path: list of components, and
-    what is yielded of it changes meanwhile."""
+    """Yields (path, Directory) of a directory and those below it, each after what it holds.
+
+    path: list of components; the yielded list is reused
+    """
     path, levels = list(path), [(node, _directories(node))]
     while levels:
         node, names = levels[-1]
@@ -128,26 +149,31 @@ def _directories(node):
 
 
 class Writer:
-    """root: fd of the empty directory; most_bytes, most_files: limits of the whole tree; epoch: no time lies later, None for
-    no bound; tick: called after each entry, tick(files, bytes).
+    """Writes entries below a directory.
 
-    dropped: [(path, what)] in the order in which it was met.
+    root: fd of the empty directory
+    most_bytes: limit of the whole tree
+    most_files: limit of the whole tree
+    epoch: latest time of an entry in seconds, or None
+    tick: function (files, bytes), called after each entry, or None
+    dropped: [(path, what)] in the order of the sources
     """
 
     def __init__(self, root, most_bytes, most_files, epoch=None, tick=None):
-        self.root, self.most_bytes, self.most_files, self.epoch, self.tick = root, most_bytes, most_files, epoch, tick
+        self.root, self.most_bytes, self.most_files = root, most_bytes, most_files
+        self.epoch, self.tick = epoch, tick
         self.top = Directory(0o755, None, 0)
         self.bytes = self.files = self.newest = self.layer = self.kept = self.time = 0
         self.dropped = []
         self.held = {}  # path -> fd of a directory
 
     def close(self):
-        """Gives all descriptors back."""
+        """Closes all held descriptors."""
         while self.held:
             os.close(self.held.popitem()[1])
 
     def take(self, stream):
-        """All entries of one source (or one layer), over what is there.  Raises SandboxError."""
+        """Writes all entries of one source or layer over what is there. Raises SandboxError."""
         self.layer += 1
         for entry in stream:
             self.add(entry)
@@ -155,7 +181,7 @@ class Writer:
                 self.tick(self.files, self.bytes)
 
     def add(self, entry):
-        """One entry."""
+        """Writes one entry. Raises SandboxError."""
         self._count()
         steps = steps_of(entry.name)
         self._keep(KEPT_EACH + len(steps[-1]) if steps else 0)
@@ -175,7 +201,7 @@ class Writer:
         if entry.kind in ("whiteout", "opaque"):
             self._hide(entry.kind, steps)
             return
-        if entry.kind in NOT_TAKEN:  # nothing of it is there, nor the directories above it
+        if entry.kind in NOT_TAKEN:  # neither it nor the directories above it are made
             self.drop(name, entry.kind)
             return
         path, holder = self._holder(steps[:-1])
@@ -194,24 +220,27 @@ class Writer:
             self._hardlink(entry, path, holder, last)
 
     def drop(self, name, what):
-        """Remembers what was left out."""
+        """Records what was left out."""
         self._keep(KEPT_EACH + len(name) + len(what))
         self.dropped.append((name, what))
 
     def _keep(self, size):
-        """Names and link targets stay in memory: half a million of four kilobytes each would be an attack."""
+        """Counts the memory of names and targets: half a million of 4 KiB each would be an attack.
+        """
         self.kept += size
         if self.kept > MOST_KEPT:
-            raise refused("the tree", "its names and links are too long together")
+            raise refused("the tree", "its names and links need too much memory")
 
     def _count(self, size=0):
         self.bytes += size
         if self.bytes > self.most_bytes:
-            raise refused("the tree", "more than %d bytes" % self.most_bytes, "--max-size says how much is allowed")
+            raise refused("the tree", "more than %d bytes" % self.most_bytes,
+                          "--max-size sets the limit")
         if not size:
             self.files += 1
             if self.files > self.most_files:
-                raise refused("the tree", "more than %d entries" % self.most_files, "--max-files says how many are allowed")
+                raise refused("the tree", "more than %d entries" % self.most_files,
+                              "--max-files sets the limit")
 
     def _mode(self, entry, name, mask):
         for bit, what in ((0o4000, "set-uid bit"), (0o2000, "set-gid bit")):
@@ -224,87 +253,80 @@ class Writer:
         self.newest = max(self.newest, mtime)
         if self.epoch is not None and mtime > self.epoch:
             return self.epoch
-        if mtime != self.time:  # mostly that of the entry before: one number for both
+        if mtime != self.time:  # mostly equal to the last one: share the int object
             self.time = mtime
         return self.time
 
-    # -- the tree in memory --------------------------------------------------------------------------------------
+    # The tree in memory
 
-    def _holder(self, steps):
-        """(path, Node) of the directory that a name's last component lies in, which is made where it is missing."""
-        path, node, trail, pending, links, walked = [], self.top, [self.top], list(reversed(steps)), 0, 0
+    def _walk(self, steps, missing):
+        """Returns (path, Directory) at the end of `steps`, through links.
+
+        steps: list of components
+        missing: function (path, Directory, name) that returns the Node to use, or None
+
+        Raises SandboxError if it leads through a file, or through too many links.
+        """
+        path, trail, pending, links, walked = [], [self.top], list(reversed(steps)), 0, 0
         while pending:
             step = pending.pop()
             walked += 1
             if walked > MOST_STEPS:
-                raise refused(b"/".join(steps), "the name leads through links that are too long together")
-            if step == b"..":  # of a link: above the top there is the top
+                raise refused(b"/".join(steps), "the links in the name are too long together")
+            if step == b"..":  # of a link: ".." of the top is the top
                 if path:
                     path.pop()
                     trail.pop()
-                node = trail[-1]
                 continue
-            child = node.children.get(step)
+            child = trail[-1].children.get(step)
             if child is None:
-                self._count()
-                self._keep(KEPT_EACH + len(step))
-                child = Directory(0o755, None, self.layer)
-                self._short(path + [step])
-                self._on_disk(path, os.mkdir, step, 0o700)
-                node.children[step] = child
-            if child.kind == "symlink":
+                child = missing(path, trail[-1], step)
+            if child is not None and child.kind == "symlink":
                 links += 1
                 if links > MOST_LINKS:
                     raise refused(b"/".join(steps), "the name leads through too many links")
                 if child.content.startswith(b"/"):
-                    path, trail, node = [], [self.top], self.top
+                    path, trail = [], [self.top]
                 pending += [s for s in reversed(child.content.split(b"/")) if s not in (b"", b".")]
                 continue
-            if child.kind != "directory":
+            if child is None or child.kind != "directory":
                 raise refused(b"/".join(steps), "the name leads through a file")
-            path, node = path + [step], child
-            trail.append(node)
-        return path, node
+            path = path + [step]
+            trail.append(child)
+        return path, trail[-1]
+
+    def _holder(self, steps):
+        """Returns (path, Directory) for a directory's name; missing directories are made."""
+        return self._walk(steps, self._make_directory)
+
+    def _make_directory(self, path, holder, name):
+        self._count()
+        self._keep(KEPT_EACH + len(name))
+        self._short(path + [name])
+        self._on_disk(path, os.mkdir, name, 0o700)
+        child = holder.children[name] = Directory(0o755, None, self.layer)
+        return child
 
     @staticmethod
     def _short(path):
-        """A path that can still be opened as a whole."""
+        """Returns the path if it can be opened as a whole. Raises SandboxError."""
         if len(b"/".join(path)) > LONGEST_PATH:
             raise refused(b"/".join(path), "the name is too long")
         return path
 
     def _find(self, steps):
-        """(path, parent, Node) of what lies at a name, without making anything; None where there is nothing."""
-        path, node, trail, pending, links, walked = [], self.top, [self.top], list(reversed(steps[:-1])), 0, 0
-        while pending:
-            step = pending.pop()
-            walked += 1
-            if walked > MOST_STEPS:
-                return None
-            if step == b"..":
-                if path:
-                    path.pop()
-                    trail.pop()
-                node = trail[-1]
-                continue
-            child = node.children.get(step)
-            if child is not None and child.kind == "symlink" and links < MOST_LINKS:
-                links += 1
-                if child.content.startswith(b"/"):
-                    path, trail, node = [], [self.top], self.top
-                pending += [s for s in reversed(child.content.split(b"/")) if s not in (b"", b".")]
-                continue
-            if child is None or child.kind != "directory":
-                return None
-            path, node = path + [step], child
-            trail.append(node)
-        found = node.children.get(steps[-1])
-        return None if found is None else (path, node, found)
+        """Returns (path, parent, Node) for a name, or None if there is nothing; makes nothing."""
+        try:
+            path, holder = self._walk(steps[:-1], lambda path, holder, name: None)
+        except SandboxError:
+            return None
+        found = holder.children.get(steps[-1])
+        return None if found is None else (path, holder, found)
 
-    # -- on disk -------------------------------------------------------------------------------------------------
+    # On disk
 
     def _fd(self, path):
-        """A descriptor of a directory of the tree; it stays ours."""
+        """Returns a descriptor of a directory of the tree; the Writer closes it."""
         key = b"/".join(path)
         fd = self.held.get(key)
         if fd is None:
@@ -316,9 +338,9 @@ class Writer:
     def _on_disk(self, path, function, name, *arguments, **more):
         try:
             return function(name, *arguments, dir_fd=self._fd(path), **more)
-        except FileExistsError:  # a file system on which two names are one
-            raise refused(b"/".join(path + [name]), "is there already under another spelling",
-                          "this file system does not tell upper from lower case")
+        except FileExistsError:  # the file system ignores case
+            raise refused(b"/".join(path + [name]), "exists under another spelling",
+                          "build on a file system that distinguishes upper from lower case")
 
     def _clear(self, path, holder, name):
         """Removes what lies at a name."""
@@ -340,10 +362,12 @@ class Writer:
         old.mode, old.mtime, old.layer = mode, self._time(entry), self.layer
 
     def _file(self, entry, path, holder, name):
-        self._count(entry.size)  # before a byte is written; a hole counts like data
+        self._count(entry.size)  # before a byte is written; holes count like data
         self._clear(path, holder, name)
-        node = Node("file", self._mode(entry, b"/".join(path + [name]), 0o777), self._time(entry), self.layer)
-        fd = self._on_disk(path, os.open, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        mode = self._mode(entry, b"/".join(path + [name]), 0o777)
+        node = Node("file", mode, self._time(entry), self.layer)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = self._on_disk(path, os.open, name, flags, 0o600)
         holder.children[name] = node
         try:
             digest, left = hashlib.sha256(), entry.size
@@ -372,19 +396,15 @@ class Writer:
                           show(target[:200]))
         self._clear(path, holder, name)
         node = Link.made(target, self._time(entry), self.layer)
-        fd = self._fd(path)
-        try:
-            os.symlink(target, name, dir_fd=fd)
-        except FileExistsError:
-            raise refused(b"/".join(path + [name]), "is there already under another spelling")
-        os.utime(name, (node.mtime, node.mtime), dir_fd=fd, follow_symlinks=False)
+        self._on_disk(path, functools.partial(os.symlink, target), name)
+        os.utime(name, (node.mtime, node.mtime), dir_fd=self._fd(path), follow_symlinks=False)
         holder.children[name] = node
 
     def _hardlink(self, entry, path, holder, name):
-        steps = steps_of(entry.target)  # from the tree's top, and under the same rules
+        steps = steps_of(entry.target)  # relative to the tree's top
         found = self._find(steps) if steps else None
         if found is None or found[2].kind == "directory":
-            raise refused(entry.name, "a hard link to what is no file of the archive (%s)" %
+            raise refused(entry.name, "a hard link to no file of the archive (%s)" %
                           show(entry.target[:200]))
         old = holder.children.get(name)
         if old is found[2]:
@@ -393,16 +413,17 @@ class Writer:
             self._clear(path, holder, name)
             found = self._find(steps)  # it may have lain below
             if found is None:
-                raise refused(entry.name, "a hard link to what it replaces (%s)" %
+                raise refused(entry.name, "a hard link to the entry that it replaces (%s)" %
                               show(entry.target[:200]))
         source = self._fd(found[0])
         if len(self.held) >= HELD - 1:  # both descriptors must stay open
             self.close()
             source = self._fd(found[0])
         try:
-            os.link(steps[-1], name, src_dir_fd=source, dst_dir_fd=self._fd(path), follow_symlinks=False)
+            os.link(steps[-1], name, src_dir_fd=source, dst_dir_fd=self._fd(path),
+                    follow_symlinks=False)
         except FileExistsError:
-            raise refused(b"/".join(path + [name]), "is there already under another spelling")
+            raise refused(b"/".join(path + [name]), "exists under another spelling")
         node = found[2]
         if node.layer != self.layer:
             if node.kind == "symlink":
@@ -412,10 +433,10 @@ class Writer:
                 node.size, node.content = found[2].size, found[2].content
         holder.children[name] = node
 
-    # -- layers --------------------------------------------------------------------------------------------------
+    # Layers
 
     def _hide(self, kind, steps):
-        """A whiteout: what *lower* layers have there goes; what this one has put there stays.  OCI image-spec, layer.md"""
+        """Applies a whiteout: removes entries of lower layers only. OCI image-spec 1.1, layer.md"""
         found = self._find(steps)
         if found is None:
             return
@@ -426,7 +447,7 @@ class Writer:
             self._clear(path, holder, steps[-1])
 
     def _drop_lower(self, path, node):
-        """Removes below a directory whatever this layer has not put there.  Once is enough."""
+        """Removes the entries of lower layers below a directory, once a layer."""
         if node.hidden == self.layer:
             return
         node.hidden = self.layer
@@ -435,15 +456,16 @@ class Writer:
                 if child.layer < self.layer and not child.children:
                     self._clear(place, directory, name)
 
-    # -- the end -------------------------------------------------------------------------------------------------
+    # The end
 
     def finish(self):
-        """The directories' modes and times, deepest first: until now they had to be open to us and were being written to."""
+        """Sets the directories' modes and times, deepest first; until now they were written to."""
         implied = self.newest if self.epoch is None else self.epoch
         self.close()
         for path, node in deepest_first([], self.top):
             node.mtime = implied if node.mtime is None else node.mtime
-            fd = files.open_beneath(self.root, b"/".join(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fd = files.open_beneath(self.root, b"/".join(path),
+                                    os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.utime(fd, (node.mtime, node.mtime))
                 if path:  # the top is closed to others until it has its name

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`--from-host NAMES`: packages of this host with all that they need, and programs that belong to no package with their loader,
-libraries and interpreters; as one stream of entries.
+"""Collects packages and programs of this host, with all that they need, as entries.
 
-The tree can be given to hostile code, so what not everybody on the host may read stays out: by its own mode, or because a
-directory above it is closed.  A program names what it needs, and may be hostile, too: an interpreter or loader is taken where a
-package owns it, where it is a program of the system's, or where the caller named it.
+The tree can be given to hostile code. So files that not everybody on the host may read stay out: by
+their own mode, or because a directory above them is closed. A program names what it needs, and may
+be hostile, too. So an interpreter or loader is taken only if a package owns it, if it is a program
+of the system, or if the caller named it.
 """
 import glob
+import io
 import os
 import stat
 
@@ -20,17 +21,21 @@ from .host_files import Holder, Look
 from .sources import file_entry
 
 MOST_LINKS = 40
-#: Why a path is followed: the caller named it, a program is run by it, or loads it.
+#: Why a path is followed: the caller named it, or a program is run by it or loads it.
 NAMED, INTERPRETER, LIBRARY = "named", "interpreter", "library"
 BIN = (b"/usr/local/bin", b"/usr/local/sbin", b"/usr/bin", b"/usr/sbin", b"/bin", b"/sbin")
 DEFAULT_LIBRARIES = (b"/lib64", b"/usr/lib64", b"/lib", b"/usr/lib", b"/usr/local/lib")
-#: Made by maintainer scripts, so no package lists them: of facts.HOST_ENTRIES, those that go with
-#: a package's own directory.
+#: Directories filled by maintainer scripts, so that no package lists their files.
 WITH_PACKAGES = (b"/etc/ssl/certs", b"/etc/pki", b"/etc/crypto-policies")
 
 
 def entries(names):
-    """Yields Entry.  names: of packages or programs, or paths.  Raises SandboxError, exit 2, for one that is not there."""
+    """Yields Entry for the named packages, programs or paths.
+
+    names: list of str
+
+    Raises SandboxError (exit status 2) for a name that does not exist.
+    """
     selection = Selection(packages.read())
     for name in names:
         selection.want(name)
@@ -40,31 +45,36 @@ def entries(names):
 
 
 class Selection:
-    """The paths that are taken, with each link on the way and without a link in any directory part."""
+    """Collects the paths that are taken, with each link on the way.
+
+    No path has a link in its directory part.
+    """
 
     def __init__(self, database):
         self.database, self.paths, self.packages, self.pending = database, set(), [], []
         self.followed, self.search = set(), None
-        self.named, self.left = set(), {}  # paths that the caller named, and {path: why it is not taken}
+        self.named = set()  # paths that the caller named
+        self.left = {}  # {path: why it is not taken}
         for name in ROOT_NAMES:
             if os.path.islink("/" + name):
                 self.paths.add(b"/" + name.encode())
 
     def want(self, name):
-        """A package or a program by name, or a path."""
+        """Adds a package or a program by name, or a path. Raises SandboxError."""
         package = None if "/" in name else self.database.find(name)
         if package is not None:
             self.packages.append(package)
             return
         data = os.fsencode(name)
-        for place in [data] if b"/" in data else [place + b"/" + data for place in PATH.split(b":")]:
+        for place in [data] if b"/" in data else [place + b"/" + data
+                                                  for place in PATH.split(b":")]:
             if os.path.isfile(place) and (b"/" in data or os.access(place, os.X_OK)):
                 self.pending.append((os.path.abspath(place), NAMED))
                 return
-        raise usage("--from-host %s" % name, "no package and no program of this host is called so")
+        raise usage("--from-host %s" % name, "no package or program of this host has this name")
 
     def complete(self):
-        """Follows everything to its end."""
+        """Follows all dependencies."""
         while self.pending or self.packages:
             while self.pending:
                 self._follow(*self.pending.pop())
@@ -76,8 +86,12 @@ class Selection:
         self._unlisted()
 
     def _canonical(self, path, named=False):
-        """The path without links in its directory part; the links on the way are taken.  named: by the caller."""
-        done, pending, links = b"", [step for step in reversed(path.split(b"/")) if step not in (b"", b".")], 0
+        """Returns the path without links in its directory part; the links on the way are taken.
+
+        named: whether the caller named it
+        """
+        done, pending, links = b"", [step for step in reversed(path.split(b"/"))
+                                     if step not in (b"", b".")], 0
         while pending:
             step = pending.pop()
             if step == b"..":
@@ -91,13 +105,15 @@ class Selection:
                     self.named.add(place)
                 target = os.readlink(place)
                 done = b"" if target.startswith(b"/") else done
-                pending += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
+                pending += [part for part in reversed(target.split(b"/"))
+                            if part not in (b"", b".")]
                 continue
             done = place
         return done or b"/"
 
     def _follow(self, path, why):
-        """A file that may belong to no package: then itself, what it links to, and what it needs to start."""
+        """Takes a file that may belong to no package, its link target, and what it needs to start.
+        """
         path = self._canonical(path, why is NAMED)
         if why is NAMED:
             self.named.add(path)
@@ -121,7 +137,8 @@ class Selection:
             self.paths.add(path)
             if look.link:
                 target = os.readlink(b"", dir_fd=look.fd)
-                self.pending.append((os.path.join(os.path.dirname(path), target), LIBRARY if why is NAMED else why))
+                self.pending.append((os.path.join(os.path.dirname(path), target),
+                                     LIBRARY if why is NAMED else why))
             elif owner is None and look.file:
                 self._needs(look)
         except OSError:
@@ -130,7 +147,7 @@ class Selection:
             look.close()
 
     def _needs(self, look):
-        """Follows what a program of no package needs.  Raises OSError."""
+        """Follows what a program that no package owns needs. Raises OSError."""
         fd = look.open()
         try:
             head = os.pread(fd, 256, 0)
@@ -157,7 +174,8 @@ class Selection:
         own = program.runpath or program.rpath
         places = [self._expand(place, path, program.bits) for place in own] + self._library_places()
         for name in program.needed:
-            for place in [name] if b"/" in name else [os.path.join(place, name) for place in places]:
+            for place in [name] if b"/" in name else [os.path.join(place, name)
+                                                      for place in places]:
                 if place.startswith(b"/") and _same_kind(place, program):
                     self.pending.append((place, LIBRARY))
                     break
@@ -165,12 +183,16 @@ class Selection:
     @staticmethod
     def _expand(place, path, bits):
         origin, lib = os.path.dirname(path), b"lib64" if bits == 64 else b"lib"
-        for word, value in ((b"ORIGIN", origin), (b"LIB", lib), (b"PLATFORM", os.uname().machine.encode())):
+        for word, value in ((b"ORIGIN", origin), (b"LIB", lib),
+                            (b"PLATFORM", os.uname().machine.encode())):
             place = place.replace(b"${" + word + b"}", value).replace(b"$" + word, value)
         return place
 
     def _library_places(self):
-        """Where the loader looks: ld.so.conf, then what it was built with.  ld.so(8), ldconfig(8); musl: ld-musl-ARCH.path"""
+        """Returns the loader's directories: ld.so.conf, then built-in ones.
+
+        ld.so(8), ldconfig(8); musl: ld-musl-ARCH.path
+        """
         if self.search is None:
             self.search = _conf(b"/etc/ld.so.conf", 0)
             try:
@@ -178,12 +200,13 @@ class Selection:
                     self.search += stream.read().replace(b"\n", b":").split(b":")
             except OSError:
                 pass
-            multiarch = os.uname().machine.encode() + b"-linux-gnu"
-            self.search += [place + b"/" + multiarch for place in (b"/lib", b"/usr/lib")] + list(DEFAULT_LIBRARIES)
+            multiarch = b"/" + os.uname().machine.encode() + b"-linux-gnu"
+            self.search += [b"/lib" + multiarch, b"/usr/lib" + multiarch] + list(DEFAULT_LIBRARIES)
         return [place for place in self.search if place.startswith(b"/")]
 
     def _unlisted(self):
-        """What no package lists, because scripts made it: links to programs (alternatives, busybox), bytecode, certificates."""
+        """Takes what scripts made and no package lists: links to programs, bytecode, certificates.
+        """
         for folder in BIN:
             for name in _names(folder):
                 place = self._canonical(folder + b"/" + name)
@@ -194,9 +217,12 @@ class Selection:
                         chain.append(self._canonical(os.path.normpath(target)))
                     if chain[-1] in self.paths and self.database.owner(place) is None:
                         self.paths.update(chain)
+        bytecode = {}  # folder -> names of its cached files
         for path in [path for path in self.paths if path.endswith(b".py")]:
             folder, name = os.path.split(path)
-            self.paths.update(folder + b"/__pycache__/" + cached for cached in self._bytecode(folder)
+            if folder not in bytecode:
+                bytecode[folder] = _names(folder + b"/__pycache__")
+            self.paths.update(folder + b"/__pycache__/" + cached for cached in bytecode[folder]
                               if cached.startswith(name[:-2]) and cached.endswith(b".pyc"))
         for folder in WITH_PACKAGES:
             if folder in self.paths:
@@ -206,10 +232,6 @@ class Selection:
                 self.paths.add(name)
         self.paths.update(b"/etc/ld.so.conf.d/" + name for name in _names(b"/etc/ld.so.conf.d"))
 
-    def _bytecode(self, folder, known={}):  # noqa: B006  a memory on purpose
-        if folder not in known:
-            known[folder] = _names(folder + b"/__pycache__")
-        return known[folder]
 
     def entries(self):
         """Yields Entry, each directory before what it holds."""
@@ -219,7 +241,8 @@ class Selection:
                 path = os.path.dirname(path)
                 whole.add(path)
         whole -= {b"/", b""}
-        free = set()  # closed directories above what the caller named are no reason to leave it out
+        # Named by the caller, or above such a path: taken though a directory is closed
+        free = set()
         for path in self.named:
             while path not in (b"/", b""):
                 free.add(path)
@@ -234,9 +257,8 @@ class Selection:
                     try:
                         holder = Holder(os.path.dirname(path))
                     except OSError:
-                        continue  # gone, as documentation is that dpkg was told to leave out
-                for entry in _entry(holder, path, links, path in free):
-                    yield entry
+                        continue  # removed, as documentation that dpkg was told to leave out
+                yield from _entry(holder, path, links, path in free)
         finally:
             if holder is not None:
                 holder.close()
@@ -246,11 +268,18 @@ class Selection:
         for name, content in own_files(0, 0, b"/root", b"mrunc"):
             place = b"/etc/" + name.encode()
             if place not in whole:
-                yield Entry("file", place[1:], 0o644, len(content), 0, read=_once(content))
+                yield Entry("file", place[1:], 0o644, len(content), 0,
+                            read=io.BytesIO(content).read)
 
 
 def _entry(holder, path, links, free):
-    """The entry of a path of the host, in the directory `holder`; none where nothing is.  free: whether the caller named it."""
+    """Yields the entry of a path of the host, if there is one.
+
+    holder: the Holder of its directory
+    path: bytes
+    links: as for sources.file_entry
+    free: whether the caller named it, or a path below it
+    """
     name = os.path.basename(path)
     try:
         found = os.stat(name, dir_fd=holder.fd, follow_symlinks=False)
@@ -273,18 +302,13 @@ def _entry(holder, path, links, free):
     if entry is None:
         return
     try:
-        # Of what was opened: the mode of a moment ago was perhaps another file's.
-        yield Entry(UNREADABLE, path[1:]) if entry.kind == "file" and not entry.mode & stat.S_IROTH else entry
+        # The mode of the opened file counts: it may have been replaced since os.stat.
+        closed = entry.kind == "file" and not entry.mode & stat.S_IROTH
+        yield Entry(UNREADABLE, path[1:]) if closed else entry
     finally:
         if entry.read:
             os.close(entry.read.fd)
 
-
-def _once(content):
-    def read(size, left=[content]):  # noqa: B006  a memory on purpose
-        data, left[0] = left[0][:size], left[0][size:]
-        return data
-    return read
 
 
 def _names(folder):
@@ -295,7 +319,7 @@ def _names(folder):
 
 
 def _same_kind(path, program):
-    """Whether a library is of the program's own class and machine."""
+    """Returns whether a library has the program's class and machine."""
     try:
         look = Look(os.path.realpath(path))
     except OSError:
@@ -306,7 +330,8 @@ def _same_kind(path, program):
             found = elf.Elf(fd)
         finally:
             os.close(fd)
-        return (found.bits, found.machine, found.big) == (program.bits, program.machine, program.big)
+        return (found.bits, found.machine, found.big) == (program.bits, program.machine,
+                                                          program.big)
     except (OSError, elf.NotElf):
         return False
     finally:
@@ -314,7 +339,7 @@ def _same_kind(path, program):
 
 
 def _conf(path, depth):
-    """The directories of an ld.so.conf file, those that it includes in it."""
+    """Returns the directories of an ld.so.conf file and of the files that it includes."""
     out = []
     try:
         with open(path, "rb") as stream:

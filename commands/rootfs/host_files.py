@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file of the host by its path, one component at a time over no link, and what its descriptors say: who can reach it, and who
-could have put it there.  A path may come out of a hostile file, and lead anywhere."""
+"""Opens a file of the host over no link, and tells who can reach it and who can change it.
+
+A path may come out of a hostile file, and lead anywhere.
+"""
 import os
 import stat
 
 DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: Where a system has its programs and loaders.
+#: Directories of a system's programs and loaders.
 PROGRAMS = (b"/usr/", b"/bin/", b"/sbin/", b"/lib/", b"/lib32/", b"/lib64/", b"/libx32/", b"/opt/",
             b"/nix/store/", b"/gnu/store/")
 
 
 class Holder:
-    """The directory that a path lies in.  fd; everybody: whether all may search it and each one above it; system: whether it
-    and each one above it is root's, and writable for nobody else."""
+    """Holds the directory that a path lies in.
+
+    fd: its descriptor (O_PATH)
+    folder: its path
+    everybody: whether all may search it and each directory above it
+    system: whether only root can change it and each directory above it
+    """
 
     def __init__(self, folder):
-        """folder: absolute, bytes.  Raises OSError: also where a component is a link."""
+        """Opens it. folder: absolute, bytes. Raises OSError, also if a component is a link."""
         self.folder, self.everybody, self.system = folder, True, True
         self.fd = os.open(b"/", DIRECTORY)
         try:
@@ -36,50 +43,71 @@ class Holder:
         self.system = self.system and is_systems(found)
 
     def close(self):
-        """Lets it go."""
+        """Closes the descriptor."""
         os.close(self.fd)
 
 
 class Look:
-    """What lies at a path without links in its directory part.  found: os.stat_result of the descriptor `fd` (O_PATH);
-    everybody, system: as of Holder, with its own mode: whether all may read it, and whether only root can change it."""
+    """Holds what lies at a path without links in its directory part.
+
+    fd: its descriptor (O_PATH)
+    found: its os.stat_result
+    link: whether it is a symlink
+    file: whether it is a regular file
+    reached: whether all may search the directories above it
+    everybody: whether all may read it
+    system: whether only root can change it
+    """
 
     def __init__(self, path):
-        """Raises OSError."""
+        """Opens it. path: absolute, bytes. Raises OSError."""
         holder = Holder(os.path.dirname(path))
         try:
             self.path = path
-            self.fd = os.open(os.path.basename(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=holder.fd)
+            self.fd = os.open(os.path.basename(path), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC,
+                              dir_fd=holder.fd)
             self.found = os.fstat(self.fd)
-            self.link, self.file = stat.S_ISLNK(self.found.st_mode), stat.S_ISREG(self.found.st_mode)
+            mode = self.found.st_mode
+            self.link, self.file = stat.S_ISLNK(mode), stat.S_ISREG(mode)
             self.reached = holder.everybody
-            self.everybody = holder.everybody and (self.link or bool(self.found.st_mode & stat.S_IROTH))
+            self.everybody = holder.everybody and (self.link or bool(mode & stat.S_IROTH))
             self.system = holder.system and is_systems(self.found)
         finally:
             holder.close()
 
     @property
     def program(self):
-        """Whether it is a program of the system's, or root's own link on the way to one: in its places, root's alone to change,
-        for everybody to execute."""
+        """Whether it is a program of the system, or a link of root's that may lead to one.
+
+        That is a file in PROGRAMS that only root can change and everybody can execute.
+        """
         return self.system and (self.link or self.file and self.path.startswith(PROGRAMS) and
                                 self.found.st_mode & 0o005 == 0o005)
 
     def open(self):
-        """A descriptor to read a regular file.  Never opens anything else: a device acts when it is opened.  Raises OSError."""
+        """Returns a descriptor to read a regular file. Raises OSError.
+
+        Nothing else is ever opened: opening a device has effects.
+        """
         if not self.file:
             raise OSError(22, os.strerror(22), self.path)
         return os.open("/proc/self/fd/%d" % self.fd, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self):
-        """Lets it go."""
+        """Closes the descriptor."""
         os.close(self.fd)
 
 
 def is_systems(found):
-    """Whether only root can change what os.stat_result tells of.  A directory with the sticky bit, as /nix/store: nobody else
-    can replace what root has in it."""
+    """Returns whether only root can change a file.
+
+    found: os.stat_result of it
+
+    A directory with the sticky bit counts, as /nix/store: nobody else can replace root's files in
+    it.
+    """
     if found.st_uid != 0:
         return False
     kind, others = stat.S_IFMT(found.st_mode), found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return kind == stat.S_IFLNK or not others or kind == stat.S_IFDIR and bool(found.st_mode & stat.S_ISVTX)
+    sticky = kind == stat.S_IFDIR and bool(found.st_mode & stat.S_ISVTX)
+    return kind == stat.S_IFLNK or not others or sticky

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An OCI image layout as one stream of entries per layer.  OCI image-spec 1.1: image-layout.md, image-index.md, manifest.md,
-config.md, layer.md
+"""Reads an OCI image layout as one stream of entries per layer.
 
-Every blob is named by its digest, and is believed only as far as that holds: JSON is hashed before it is parsed, a layer
-while it is read, compressed and unpacked, before anything gets its final name.
+OCI image-spec 1.1: image-layout.md, image-index.md, manifest.md, config.md, layer.md. Every blob is
+named by its digest, and counts only if that is right. JSON is hashed before it is parsed. A layer
+is hashed while it is read, compressed and unpacked, before the tree gets its name.
 """
 import hashlib
 import json
@@ -17,18 +17,24 @@ from .entries import Entry, refused
 from .streams import CHUNK, OVERHEAD, RawFile, Stream
 
 MOST_JSON, MOST_LAYERS, DEEPEST = 8 << 20, 512, 4
-#: Of all indexes of a layout together: one may list another many times, and that one the next.
+#: Limits of all indexes of a layout together, as one may list another many times.
 MOST_LISTED, MOST_JSON_IN_ALL = 4096, 32 << 20
 DIGESTS = {"sha256": 64, "sha512": 128}
-INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
+INDEXES = ("application/vnd.oci.image.index.v1+json",
+           "application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFESTS = ("application/vnd.oci.image.manifest.v1+json",
+             "application/vnd.docker.distribution.manifest.v2+json")
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 NAME = "org.opencontainers.image.ref.name"
 OPAQUE, WHITEOUT = b".wh..wh..opq", b".wh."
 
 
 class Layout:
-    """source: Source of the layout's directory; path: bytes, for messages."""
+    """Is an image layout.
+
+    source: Source of its directory
+    path: bytes, for messages
+    """
 
     def __init__(self, source, path):
         self.path, self.shown = path, show(path)
@@ -36,22 +42,30 @@ class Layout:
         self.fd = os.dup(source.fd)
 
     def close(self):
-        """Gives the descriptor back."""
+        """Closes the descriptor."""
         os.close(self.fd)
 
     def open(self, name):
-        """A descriptor of a regular file of the layout, over no link."""
+        """Returns a descriptor of a regular file of the layout, opened over no link.
+
+        Raises SandboxError.
+        """
         try:
             fd = files.open_beneath(self.fd, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise refused(os.path.join(self.path, name), "can't be opened: %s" % error.strerror)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise refused(os.path.join(self.path, name), "is no file")
+            raise refused(os.path.join(self.path, name), "is not a regular file")
         return fd
 
     def blob(self, descriptor):
-        """(fd, algorithm, digest in hex) of the blob that a descriptor names; its size is the promised one."""
+        """Returns (fd, algorithm, digest in hex) of a descriptor's blob; its size is right.
+
+        descriptor: dict of the image-spec
+
+        Raises SandboxError.
+        """
         digest, size = descriptor.get("digest"), descriptor.get("size")
         algorithm, colon, value = (digest if isinstance(digest, str) else "").partition(":")
         if len(value) != DIGESTS.get(algorithm) or value.strip("0123456789abcdef"):
@@ -61,11 +75,11 @@ class Layout:
         fd = self.open(b"blobs/%s/%s" % (algorithm.encode(), value.encode()))
         if os.fstat(fd).st_size != size:
             os.close(fd)
-            raise refused(digest, "the blob has another size than its descriptor says")
+            raise refused(digest, "the blob's size differs from its descriptor")
         return fd, algorithm, value
 
     def json(self, descriptor):
-        """The parsed blob, hashed first."""
+        """Returns the parsed blob of a descriptor, hashed first. Raises SandboxError."""
         fd, algorithm, value = self.blob(descriptor)
         data = _whole(fd, descriptor["digest"])
         self.parsed += len(data)
@@ -76,7 +90,10 @@ class Layout:
         return _parsed(data, descriptor["digest"])
 
     def manifest(self, image):
-        """The manifest that is meant.  image: a name, None where there is only one."""
+        """Returns the manifest of an image. image: a name, None if there is only one.
+
+        Raises SandboxError.
+        """
         index = _parsed(_whole(self.open(b"index.json"), self.shown), self.shown)
         found = self._manifests(index, 0)
         if image is not None:
@@ -89,12 +106,14 @@ class Layout:
         names = sorted(set(name for item in found for name in item[1]))
         if not digests:
             raise usage("--from %s" % self.shown, "holds no image %sfor this machine (linux/%s)" % (
-                "called %s " % image if image else "", here), "the images are: %s" % ", ".join(names) if names else None)
+                "called %s " % image if image else "", here),
+                        "the images are: %s" % ", ".join(names) if names else None)
         raise usage("--from %s" % self.shown, "holds %d images" % len(digests),
-                    "--image NAME chooses: %s" % ", ".join(names) if names else "make a layout of one image")
+                    "--image NAME chooses: %s" % ", ".join(names)
+                    if names else "make a layout of one image")
 
     def _manifests(self, index, depth):
-        """[(descriptor, names, (os, architecture) or None)] of an index and those in it."""
+        """Returns [(descriptor, names, (os, architecture) or None)] of an index and those in it."""
         listed = _list(index, "manifests", self.shown)
         self.listed += len(listed)
         if depth > DEEPEST or len(listed) > MOST_LAYERS or self.listed > MOST_LISTED:
@@ -102,7 +121,7 @@ class Layout:
         out = []
         for descriptor in listed:
             if not isinstance(descriptor, dict):
-                raise refused(self.shown, "an index that is none")
+                raise refused(self.shown, "an index with an entry that is no object")
             notes, platform = descriptor.get("annotations"), descriptor.get("platform")
             name = notes.get(NAME) if isinstance(notes, dict) else None
             names = [name] if isinstance(name, str) else []
@@ -111,7 +130,8 @@ class Layout:
                 out += [(inner, names + more, where) for inner, more, where in
                         self._manifests(self.json(descriptor), depth + 1)]
             elif kind in MANIFESTS:
-                where = (platform.get("os"), platform.get("architecture")) if isinstance(platform, dict) else None
+                where = (platform.get("os"),
+                         platform.get("architecture")) if isinstance(platform, dict) else None
                 out.append((descriptor, names, where))
         return out
 
@@ -119,21 +139,28 @@ class Layout:
 def layers(source, path, limits, image=None):
     """Yields a stream of entries per layer, lowest first.
 
-    source, path: as of Layout; limits: (bytes, files); image: name or None.
+    source: Source of the layout's directory
+    path: bytes, for messages
+    limits: (bytes, files)
+    image: name or None
+
     Raises SandboxError.
     """
     layout = Layout(source, path)
     try:
-        version = _parsed(_whole(layout.open(b"oci-layout"), layout.shown), layout.shown).get("imageLayoutVersion")
+        marker = _parsed(_whole(layout.open(b"oci-layout"), layout.shown), layout.shown)
+        version = marker.get("imageLayoutVersion")
         if version != "1.0.0":
-            raise refused(layout.shown, "an OCI image layout of the version %r; 1.0.0 is known" % (version,))
+            raise refused(layout.shown, "an OCI image layout of version %r, not 1.0.0" % (version,))
         manifest = layout.manifest(image)
         listed = _list(manifest, "layers", layout.shown)
         config = manifest.get("config")
         rootfs = layout.json(config if isinstance(config, dict) else {}).get("rootfs")
         unpacked = _list(rootfs if isinstance(rootfs, dict) else {}, "diff_ids", layout.shown)
-        if len(listed) > MOST_LAYERS or len(listed) != len(unpacked) or not all(isinstance(one, dict) for one in listed):
-            raise refused(layout.shown, "the manifest's layers are not those of the image's configuration")
+        if len(listed) > MOST_LAYERS or len(listed) != len(unpacked) or \
+                not all(isinstance(one, dict) for one in listed):
+            raise refused(layout.shown, "the manifest's layers are not those of the image's "
+                          "configuration")
         for descriptor, diff_id in zip(listed, unpacked):
             yield _layer(layout, descriptor, diff_id, limits)
     finally:
@@ -141,7 +168,7 @@ def layers(source, path, limits, image=None):
 
 
 def _layer(layout, descriptor, diff_id, limits):
-    """The entries of a layer; at its end both digests must be right."""
+    """Yields the entries of a layer; both digests are checked at its end."""
     kind = descriptor.get("mediaType", "")
     shown = show(str(descriptor.get("digest")).encode("utf-8", "backslashreplace"))
     if not isinstance(kind, str) or ".tar" not in kind:
@@ -154,7 +181,7 @@ def _layer(layout, descriptor, diff_id, limits):
         raw = RawFile(fd, packed)
         stream = Stream(raw, shown, limits[0] + limits[1] * OVERHEAD + (1 << 21), algorithm)
         for entry in tar.entries(stream, shown, end_needed=False):
-            yield _meant(entry)
+            yield _interpreted(entry)
         stream.drain()
         while raw.read(CHUNK):
             pass
@@ -164,8 +191,8 @@ def _layer(layout, descriptor, diff_id, limits):
         os.close(fd)
 
 
-def _meant(entry):
-    """The entry as it is meant.  Some tools (umoci insert) write names from the image's own "/"."""
+def _interpreted(entry):
+    """Returns the entry with whiteouts and names resolved; umoci insert writes absolute names."""
     if entry.name.startswith(b"/"):
         entry.name = entry.name.lstrip(b"/") or b"."
     if entry.kind == "hardlink":
@@ -176,13 +203,13 @@ def _meant(entry):
     if base == OPAQUE:
         return Entry("opaque", folder or b".")
     name = base[len(WHITEOUT):]
-    if name.startswith(WHITEOUT) or name in (b"", b".", b".."):  # of AUFS's own, or nonsense
+    if name.startswith(WHITEOUT) or name in (b"", b".", b".."):  # AUFS's own, or invalid
         raise refused(entry.name, "an unknown whiteout")
     return Entry("whiteout", os.path.join(folder, name))
 
 
 def _whole(fd, shown):
-    """All bytes of a small file, which is closed."""
+    """Returns all bytes of a small file, and closes it."""
     try:
         parts, size = [], 0
         while True:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed on this host, as dpkg, rpm or apk knows it: packages, their dependencies, their files.
+"""Reads what dpkg, rpm or apk has installed: packages, their dependencies, their files.
 
-One shape for all three: a Database of Packages whose needs are lists of alternatives.  Read-only, by the package managers' own
-query commands (apk's data base is one text file of a documented format, and is read itself).
+All three become a Database of Packages, whose needs are lists of alternatives. It is read by the
+package managers' own query commands; apk's database is a text file of a documented format and is
+read directly.
 """
 import os
 import subprocess
@@ -11,13 +12,23 @@ from ...sandbox.errors import SandboxError
 
 DPKG, RPM = b"/usr/bin/dpkg-query", b"/usr/bin/rpm"
 APK_FILES = (b"/lib/apk/db/installed", b"/usr/lib/apk/db/installed")
-ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+               "LC_ALL": "C.UTF-8", "HOME": "/"}
+#: Packages that one command is asked for.
 AT_ONCE = 200
 
 
 class Package:
-    """key: what the manager's commands take; name; arch; version; needs: [[(name, operator or "", version)]], one alternative
-    of each is needed; provides: names; files: [bytes], None where they are asked for later."""
+    """Holds an installed package.
+
+    key: its name for the manager's commands
+    name: str
+    arch: str
+    version: str
+    needs: [[(name, operator or "", version)]]; one alternative of each list is needed
+    provides: [name]
+    files: [bytes], or None if they are asked for later
+    """
 
     __slots__ = ("key", "name", "arch", "version", "needs", "provides", "files")
 
@@ -27,7 +38,11 @@ class Package:
 
 
 class Database:
-    """packages: dict key -> Package; native: the architecture that a bare name means."""
+    """Holds the installed packages.
+
+    packages: {key: Package}
+    native: the architecture of a name without one
+    """
 
     def __init__(self, packages, native=""):
         self.packages, self.native = packages, native
@@ -40,7 +55,10 @@ class Database:
                 self.owners[path] = package
 
     def find(self, name, arch=None):
-        """The installed Package of a name (`NAME` or `NAME:ARCH`), a real one before one that provides it; None."""
+        """Returns the Package of a name (`NAME` or `NAME:ARCH`), or None.
+
+        A package of that name comes before one that provides it.
+        """
         name, colon, wanted = name.partition(":")
         arch = arch if wanted in ("", "any", "native") else wanted
         for table in (self.by_name, self.by_provided):
@@ -54,16 +72,15 @@ class Database:
         return None
 
     def owner(self, path):
-        """The Package that a path (bytes) belongs to, or None."""
+        """Returns the Package that owns a path (bytes), or None."""
         return self.owners.get(path)
 
     def fits(self, package, operator, version):
-        """Whether a version condition of a dependency holds.  Everything here is installed already; only where there is a
-        choice it matters."""
+        """Returns whether a version condition holds; it only matters for a choice of packages."""
         return True
 
     def closure(self, packages):
-        """[Package] with all that they need, in the order of their keys."""
+        """Returns [Package] with all that they need, in the order of their keys."""
         done, pending = {}, list(packages)
         while pending:
             package = pending.pop()
@@ -71,7 +88,8 @@ class Database:
                 continue
             done[package.key] = package
             for alternatives in package.needs:
-                found = [(self.find(name, package.arch), operator, version) for name, operator, version in alternatives]
+                found = [(self.find(name, package.arch), operator, version)
+                         for name, operator, version in alternatives]
                 found = [row for row in found if row[0] is not None]
                 if len(found) > 1:
                     found = [row for row in found if not row[1] or self.fits(*row)] or found
@@ -79,20 +97,21 @@ class Database:
         return [done[key] for key in sorted(done)]
 
     def files(self, packages):
-        """{path (bytes)} of all files and directories of packages."""
+        """Returns the set of paths (bytes) of all files and directories of packages."""
         return set(path for package in packages for path in package.files or ())
 
 
 class Dpkg(Database):
-    """Debian's.  dpkg-query(1), deb-control(5)"""
+    """Is Debian's database. dpkg-query(1), deb-control(5)"""
 
     @classmethod
     def read(cls):
-        """The data base of this host, or None."""
+        """Returns the database of this host, or None."""
         if not os.access(DPKG, os.X_OK):
             return None
-        form = "${db:Status-Status}\\t${binary:Package}\\t${Package}\\t${Architecture}\\t${Version}\\t" \
-               "${Pre-Depends}\\t${Depends}\\t${Provides}\\n"
+        form = "\\t".join((
+            "${db:Status-Status}", "${binary:Package}", "${Package}", "${Architecture}",
+            "${Version}", "${Pre-Depends}", "${Depends}", "${Provides}")) + "\\n"
         packages = {}
         for line in _output([DPKG, "-W", "-f", form]).decode("utf-8", "replace").split("\n"):
             fields = line.split("\t")
@@ -105,28 +124,30 @@ class Dpkg(Database):
         return cls(packages, own.arch if own else "") if packages else None
 
     def owner(self, path):
-        """dpkg-query -S, by both names where /usr is merged."""
+        """Returns the owner by dpkg-query -S; tries both names if /usr is merged."""
         if path not in self.owners:
             names = [path] + ([path[4:]] if path.startswith(b"/usr/") else [])
             self.owners[path] = None
             for name in names:
-                pattern = b"".join(b"\\" + name[i:i + 1] if name[i:i + 1] in b"*?[]\\" else name[i:i + 1]
-                                   for i in range(len(name)))
+                pattern = b"".join(b"\\" + name[i:i + 1] if name[i:i + 1] in b"*?[]\\"
+                                   else name[i:i + 1] for i in range(len(name)))
                 for line in _output([DPKG, "-S", pattern], missing=True).split(b"\n"):
-                    owners, colon, found = line.partition(b": ")
-                    if found == name and not line.startswith(b"diversion by "):
+                    owners, colon, listed = line.partition(b": ")
+                    if listed == name and not line.startswith(b"diversion by "):
                         for key in owners.decode("utf-8", "replace").split(", "):
-                            self.owners[path] = self.owners[path] or self.packages.get(key) or self.find(key)
+                            found = self.packages.get(key) or self.find(key)
+                            self.owners[path] = self.owners[path] or found
         return self.owners[path]
 
     def fits(self, package, operator, version):
-        """dpkg --compare-versions."""
-        done = subprocess.run(["/usr/bin/dpkg", "--compare-versions", package.version, operator, version],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
-        return done.returncode == 0
+        """Returns the answer of dpkg --compare-versions."""
+        return subprocess.call(
+            ["/usr/bin/dpkg", "--compare-versions", package.version, operator, version],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=ENVIRONMENT) == 0
 
     def files(self, packages):
-        """dpkg-query -L.  A diverted file lies elsewhere: `diverted by PACKAGE to: PATH`."""
+        """Returns the paths of dpkg-query -L; a diverted file is `diverted by PACKAGE to: PATH`."""
         out, keys = set(), [package.key for package in packages]
         for start in range(0, len(keys), AT_ONCE):
             for line in _output([DPKG, "-L"] + keys[start:start + AT_ONCE]).split(b"\n"):
@@ -137,7 +158,10 @@ class Dpkg(Database):
 
 
 def _groups(field):
-    """[[(name, operator, version)]] of a relation field: `a (>= 1), b | c:any`.  deb-control(5)"""
+    """Returns [[(name, operator, version)]] of a relation field, `a (>= 1), b | c:any`.
+
+    deb-control(5)
+    """
     out = []
     for group in field.split(","):
         alternatives = []
@@ -153,14 +177,15 @@ def _groups(field):
 
 
 class Rpm(Database):
-    """Red Hat's and SUSE's.  rpm(8)"""
+    """Is Red Hat's and SUSE's database. rpm(8)"""
 
     @classmethod
     def read(cls):
-        """The data base of this host, or None."""
+        """Returns the database of this host, or None."""
         if not os.access(RPM, os.X_OK):
             return None
-        form = "@%{NAME}\\t%{ARCH}\\t%{VERSION}-%{RELEASE}\\n[R%{REQUIRENAME}\\n][P%{PROVIDENAME}\\n][F%{FILENAMES}\\n]"
+        form = "@%{NAME}\\t%{ARCH}\\t%{VERSION}-%{RELEASE}\\n[R%{REQUIRENAME}\\n]" \
+               "[P%{PROVIDENAME}\\n][F%{FILENAMES}\\n]"
         packages, package = {}, None
         for line in _output([RPM, "-qa", "--qf", form], missing=True).split(b"\n"):
             kind, value = line[:1], line[1:]
@@ -175,11 +200,12 @@ class Rpm(Database):
             elif kind == b"P":
                 package.provides.append(value.decode("utf-8", "replace"))
             elif kind == b"R" and not value.startswith(b"rpmlib("):
-                package.needs.append([(word, "", "") for word in _rich(value.decode("utf-8", "replace"))])
+                package.needs.append([(word, "", "")
+                                      for word in _rich(value.decode("utf-8", "replace"))])
         return cls(packages, os.uname().machine) if packages else None
 
     def find(self, name, arch=None):
-        """A name, what provides it, or whose file it is: a dependency may be any of the three."""
+        """Returns the Package of a name, of what provides it, or of its file; or None."""
         found = self.by_name.get(name) or self.by_provided.get(name)
         if found:
             same = [package for package in found if package.arch in (arch or self.native, "noarch")]
@@ -188,7 +214,7 @@ class Rpm(Database):
 
 
 def _rich(name):
-    """The alternatives of a dependency.  Rich ones, `(a or b)`, `(a if b)`: what is needed comes first."""
+    """Returns the alternatives of a dependency; rich ones are `(a or b)`, `(a if b)`."""
     if not name.startswith("("):
         return [name]
     words = name.replace("(", " ( ").replace(")", " ) ").split()
@@ -202,11 +228,11 @@ def _rich(name):
 
 
 class Apk(Database):
-    """Alpine's.  apk-package(5), apk-v2(5): one record per package, a letter and a colon per line."""
+    """Is Alpine's database: one record per package. apk-package(5), apk-v2(5)"""
 
     @classmethod
     def read(cls):
-        """The data base of this host, or None."""
+        """Returns the database of this host, or None."""
         for path in APK_FILES:
             try:
                 with open(path, "rb") as stream:
@@ -232,7 +258,8 @@ class Apk(Database):
             elif package is None:
                 continue
             elif kind == b"D":
-                package.needs += [[(name, "", "")] for name in _plain(value) if not name.startswith("!")]
+                package.needs += [[(name, "", "")] for name in _plain(value)
+                                  if not name.startswith("!")]
             elif kind == b"p":
                 package.provides += _plain(value)
             elif kind == b"F":
@@ -243,17 +270,21 @@ class Apk(Database):
         return package
 
     def find(self, name, arch=None):
-        """A name, or what provides it; a dependency on a path means who has it."""
-        return Database.find(self, name.replace(":", "\0")) if not name.startswith("/") else self.owners.get(os.fsencode(name))
+        """Returns the Package of a name, of what provides it, or of a path; None if there is none.
+        """
+        if name.startswith("/"):
+            return self.owners.get(os.fsencode(name))
+        return Database.find(self, name.replace(":", "\0"))
 
     def __init__(self, packages, native=""):
-        for package in packages.values():  # `so:libc.musl-x86_64.so.1` is one name, not a name and an architecture
+        # `so:libc.musl-x86_64.so.1` is a name without architecture
+        for package in packages.values():
             package.provides = [name.replace(":", "\0") for name in package.provides]
         Database.__init__(self, packages, native)
 
 
 def _plain(value):
-    """Names without their version conditions."""
+    """Returns names without their version conditions."""
     out = []
     for word in value.decode("utf-8", "replace").split():
         for sign in "<>=~":
@@ -264,7 +295,7 @@ def _plain(value):
 
 
 def read():
-    """The Database of this host; an empty one where no package manager is known."""
+    """Returns the Database of this host, an empty one if no package manager is known."""
     for kind in (Dpkg, Rpm, Apk):
         found = kind.read()
         if found is not None:
@@ -273,9 +304,14 @@ def read():
 
 
 def _output(command, missing=False):
-    """What a query command prints.  missing: whether it may fail, because there is nothing of that name."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    """Returns the output of a query command. Raises SandboxError.
+
+    missing: whether it may fail because nothing has that name
+    """
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=ENVIRONMENT)
     if done.returncode and not missing:
-        raise SandboxError("rootfs", os.fsdecode(command[0]), reason=done.stderr.decode("utf-8", "replace").strip()[-300:] or
-                           "exit status %d" % done.returncode)
+        reason = done.stderr.decode("utf-8", "replace").strip()[-300:]
+        raise SandboxError("rootfs", os.fsdecode(command[0]),
+                           reason=reason or "exit status %d" % done.returncode)
     return done.stdout

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sources of a root file system by what they are: a directory, a tar, an OCI image layout; each as streams of entries.
+"""Reads the sources of a root file system: a directory, a tar, an OCI image layout.
 
-A source may be hostile, and may change while it is read: everything is opened below a descriptor, over no link, and what was
-opened is what is asked.
+A source may be hostile, and may change while it is read. So everything is opened below a
+descriptor, over no link, and the opened file is what is examined.
 """
 import errno
 import os
@@ -22,10 +22,15 @@ OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def layers(path, limits, image=None, avoid=(), follow_links=False):
-    """Yields streams of entries, one per layer.  path: bytes; limits: (bytes, files); image: the name of one of several images
-    of a layout; avoid: [(device, inode)] of directories that are not descended into; follow_links: as of source.open_path.
+    """Yields streams of entries, one per layer.
 
-    Raises SandboxError: exit 2 for what is no source, 1 for one that is refused.
+    path: bytes
+    limits: (bytes, files)
+    image: name of an image of a layout, or None
+    avoid: [(device, inode)] of directories that are not entered
+    follow_links: as of tree.source.open_path
+
+    Raises SandboxError: exit status 2 for no source, 1 for a refused one.
     """
     source = None
     try:
@@ -39,15 +44,14 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
             raise usage("--from %s" % show(path),
                         "is a %s; a source is a directory, a tar or an OCI image layout" % kind)
         elif source.mode_of(b"oci-layout") is not None:
-            for layer in oci.layers(source, path, limits, image):
-                yield layer
+            yield from oci.layers(source, path, limits, image)
         else:
             yield directory(source, avoid)
     except Planted as error:
-        real = os.path.realpath(path)  # to be said, and nothing else
+        real = os.path.realpath(path)  # for the message only
         raise usage("--from %s" % show(path), error.strerror,
-                    "name the path that it leads to: --from %s; or follow "
-                    "every link: --follow-links" % shlex.quote(show(real)))
+                    "name the path that it leads to: --from %s; or follow every link: "
+                    "--follow-links" % shlex.quote(show(real)))
     except OSError as error:
         raise usage("--from %s" % show(path), error.strerror)
     finally:
@@ -56,19 +60,18 @@ def layers(path, limits, image=None, avoid=(), follow_links=False):
 
 
 def tar(source, path, limits):
-    """The entries of a tar file.  path: for messages."""
+    """Yields the entries of a tar file. path: for messages."""
     fd = source.open(os.O_RDONLY)
     try:
         stream = Stream(RawFile(fd), show(path), limits[0] + limits[1] * OVERHEAD + (1 << 21))
-        for entry in rootfs_tar.entries(stream, show(path)):
-            yield entry
-        stream.drain()  # the compressed data's own check sum stands at its end
+        yield from rootfs_tar.entries(stream, show(path))
+        stream.drain()  # the checksum of compressed data stands at its end
     finally:
         os.close(fd)
 
 
 def directory(source, avoid=()):
-    """The entries of a directory, each directory before what it holds, names in order."""
+    """Yields the entries of a directory, each directory before what it holds, names in order."""
     top = source.open(os.O_RDONLY | os.O_DIRECTORY)
     try:
         device = os.fstat(top).st_dev
@@ -86,8 +89,8 @@ def directory(source, avoid=()):
                 continue
             try:
                 found = os.fstat(fd)
-                yield Entry("directory", place or b".", found.st_mode & 0o7777, 0, int(found.st_mtime),
-                            xattrs=attributes(fd))
+                yield Entry("directory", place or b".", found.st_mode & 0o7777, 0,
+                            int(found.st_mtime), xattrs=attributes(fd))
                 if (found.st_dev, found.st_ino) in avoid:
                     continue
                 if found.st_dev != device:
@@ -113,8 +116,15 @@ def directory(source, avoid=()):
 
 
 def file_entry(holder, name, full, links):
-    """The entry of what is no directory (None for one).  holder: fd of its directory; full: its name in the tree; links: dict
-    of the files met so far that have several names."""
+    """Returns the entry of a file, a link or a special file; None for a directory.
+
+    holder: fd of its directory
+    name: bytes
+    full: its name in the tree
+    links: {(device, inode): full} of the files met so far that have several names, updated
+
+    Raises SandboxError if it changed meanwhile.
+    """
     try:
         found = os.stat(name, dir_fd=holder, follow_symlinks=False)
         kind = kind_of(found.st_mode)
@@ -142,8 +152,8 @@ def file_entry(holder, name, full, links):
         raise refused(full, "it was replaced while it was read")
     if opened.st_nlink > 1:
         links[opened.st_dev, opened.st_ino] = full
-    return Entry("file", full, opened.st_mode & 0o7777, opened.st_size, int(opened.st_mtime), read=_Read(fd),
-                 xattrs=attributes(fd))
+    return Entry("file", full, opened.st_mode & 0o7777, opened.st_size, int(opened.st_mtime),
+                 read=_Read(fd), xattrs=attributes(fd))
 
 
 class _Read:
@@ -155,7 +165,7 @@ class _Read:
 
 
 def attributes(fd):
-    """The names (bytes) of the extended attributes of an open file, sorted."""
+    """Returns the names (bytes) of the extended attributes of an open file, sorted."""
     try:
         return sorted(os.fsencode(name) for name in os.listxattr(fd))
     except OSError:

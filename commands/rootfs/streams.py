@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed files as streams of bounded length: a bomb costs what the limit says, whatever it claims to hold."""
+"""Decompresses files as streams of bounded length, whatever they claim to hold."""
 import hashlib
 import os
 
@@ -15,14 +15,14 @@ XZ_MEMORY = 128 << 20
 
 
 class RawFile:
-    """The bytes of an open file in order, counted, and hashed if `digest` (a name of hashlib) is given."""
+    """Reads an open file in order, counts the bytes, and hashes them with `digest` of hashlib."""
 
     def __init__(self, fd, digest=None):
         self.fd, self.count = fd, 0
         self.hash = hashlib.new(digest) if digest else None
 
     def read(self, size):
-        """Up to `size` bytes, b"" at the end."""
+        """Returns up to `size` bytes, b"" at the end."""
         data = os.read(self.fd, size)
         self.count += len(data)
         if self.hash:
@@ -31,10 +31,15 @@ class RawFile:
 
 
 class Stream:
-    """The decompressed bytes of a file.
+    """Yields the decompressed bytes of a file.
 
-    raw: RawFile; shown: the file's name for messages; limit: how many bytes may come out; digest: name of hashlib or None.
-    `hash` is of all that came out.  Raises SandboxError: damaged, cut off, or longer than the limit.
+    raw: RawFile
+    shown: the file's name, for messages
+    limit: most decompressed bytes
+    digest: name of hashlib, or None
+    hash: of all decompressed bytes
+
+    Raises SandboxError for data that is damaged, cut off, or longer than the limit.
     """
 
     def __init__(self, raw, shown, limit, digest=None):
@@ -46,13 +51,14 @@ class Stream:
 
     def _pieces(self, head):
         if head[:2] == b"\x1f\x8b":
-            return self._unpack(head, _gzip, head[:2])
+            return self._unpack(head, _Gzip, head[:2])
         if head[:6] == b"\xfd7zXZ\0":
             return self._unpack(head, _xz, head[:6])
         if head[:4] == b"\x28\xb5\x2f\xfd":
             return self._unpack(head, _zstd, head[:4])
         if head[:3] == b"BZh":
-            raise refused(self.shown, "is compressed with bzip2", "mrunc reads gzip and xz: unpack it with bunzip2 first")
+            raise refused(self.shown, "is compressed with bzip2; gzip and xz are supported",
+                          "unpack it with bunzip2 first")
         return self._plain(head)
 
     def _plain(self, data):
@@ -70,7 +76,7 @@ class Stream:
                     yield out
                 elif decompressor.eof:
                     data = decompressor.unused
-                    while len(data) < 64:  # another member may follow, or zeros that fill a block
+                    while len(data) < 64:  # another member may follow, or padding with zeros
                         more = self.raw.read(CHUNK)
                         if not more:
                             break
@@ -81,7 +87,7 @@ class Stream:
                         return
                     data = data.lstrip(b"\0")
                     if not data.startswith(magic):
-                        raise refused(self.shown, "something else follows the compressed data")
+                        raise refused(self.shown, "other data follows the compressed data")
                     decompressor = make()
                 elif decompressor.hungry:
                     data = self.raw.read(CHUNK)
@@ -89,11 +95,11 @@ class Stream:
                         raise refused(self.shown, "the compressed data is cut off")
         except (SandboxError, OSError):
             raise
-        except Exception as error:  # zlib's, lzma's and zstd's own have no common class
+        except Exception as error:  # zlib's, lzma's and zstd's errors have no common class
             raise refused(self.shown, "the compressed data is damaged: %s" % error)
 
     def read(self, size):
-        """`size` bytes, fewer only at the end."""
+        """Returns `size` bytes, fewer only at the end."""
         have = len(self.buffer) - self.place
         if have >= size:
             self.place += size
@@ -103,7 +109,8 @@ class Stream:
         for piece in self.pieces:
             self.total += len(piece)
             if self.total > self.limit:
-                raise refused(self.shown, "unpacks to more than the limits allow", "--max-size and --max-files say how much")
+                raise refused(self.shown, "unpacks to more than the limits allow",
+                              "--max-size and --max-files set the limits")
             if self.hash:
                 self.hash.update(piece)
             if len(piece) >= missing:
@@ -115,7 +122,7 @@ class Stream:
         return b"".join(parts)
 
     def skip(self, size):
-        """Passes over `size` bytes; returns how many there were."""
+        """Skips `size` bytes; returns how many there were."""
         left = size
         while left:
             data = self.read(min(left, CHUNK))
@@ -125,7 +132,7 @@ class Stream:
         return size - left
 
     def drain(self):
-        """Reads to the end: what is hashed is the whole file."""
+        """Reads to the end, so that the hash is of the whole file."""
         while self.read(CHUNK):
             pass
 
@@ -144,7 +151,7 @@ class _Gzip:
 
 
 class _Inner:
-    """lzma's and zstd's decompressors, which keep what they have not used."""
+    """Wraps lzma's and zstd's decompressors, which keep unused input."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -159,9 +166,6 @@ class _Inner:
     hungry = property(lambda self: self.inner.needs_input)
 
 
-def _gzip():
-    return _Gzip()
-
 
 def _xz():
     import lzma
@@ -173,5 +177,5 @@ def _zstd():
     try:
         zstd = importlib.import_module("compression.zstd")
     except ImportError:
-        raise refused("zstd", "this Python can't read it (from 3.14 on it can)", "unpack it with `zstd -d` first")
+        raise refused("zstd", "Python reads it since 3.14", "unpack it with `zstd -d` first")
     return _Inner(zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: 27}))

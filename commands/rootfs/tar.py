@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tar as a stream of entries.  pax(1) (POSIX.1-2017), GNU tar's manual, "Basic Tar Format"; the same reading as Go's
-archive/tar, which container tools use, where formats contradict each other.
+"""Reads a tar as a stream of entries.
 
-Python's own tarfile is not used: it extracts by path, guesses where a header is damaged, and its readers differ from 3.6 to
-3.14.  Here a header that is not exactly understood refuses the archive.
+Sources: pax(1) (POSIX.1-2017); GNU tar's manual, "Basic Tar Format". Where formats contradict each
+other, it reads as Go's archive/tar does, which container tools use. Python's tarfile is not used:
+it extracts by path, guesses at damaged headers, and differs from Python 3.6 to 3.14. Here a header
+that is not exactly understood refuses the archive.
 """
 from .entries import Entry, refused
 
 BLOCK = 512
 MOST_PAX, MOST_LONG_NAME, MOST_IN_A_ROW = 1 << 20, 1 << 16, 16
-KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "character device", b"4": "block device", b"5": "directory", b"6": "FIFO"}
+KINDS = {b"1": "hardlink", b"2": "symlink", b"3": "character device", b"4": "block device",
+         b"5": "directory", b"6": "FIFO"}
 FILES = (b"0", b"\0", b"7")
 XATTRS = (b"SCHILY.xattr.", b"LIBARCHIVE.xattr.")
-#: What a global pax header must not set: every later entry would change its meaning.
+#: Keys that a global pax header must not set: they would change every later entry.
 PER_ENTRY = (b"path", b"linkpath", b"size")
 
 
 def entries(stream, shown, end_needed=True):
-    """Yields Entry.  stream: rootfs_streams.Stream; shown: the archive's name; end_needed: whether an archive without its end
-    mark, or the last padding, counts as cut off (a layer's digest says that it is whole; umoci's insert writes neither).
-    Raises SandboxError.
+    """Yields Entry; the content of a file must be read before the next entry is asked for.
 
-    The content of a file must be read before the next entry is asked for.
+    stream: streams.Stream
+    shown: the archive's name, for messages
+    end_needed: whether an archive without its end mark or last padding counts as cut off; umoci's
+        insert writes neither, and a layer's digest shows that it is whole
+
+    Raises SandboxError.
     """
     pax, long_name, long_link, row = {}, None, None, 0
     while True:
@@ -49,9 +54,12 @@ def entries(stream, shown, end_needed=True):
             if kind == b"x":
                 pax.update(_records(data, shown))
             elif kind == b"g":
-                bad = [key for key in _records(data, shown) if key in PER_ENTRY or key.startswith(b"GNU.sparse.")]
+                bad = [key for key in _records(data, shown) if key in PER_ENTRY or
+                       key.startswith(b"GNU.sparse.")]
                 if bad:
-                    raise refused(shown, "a global header sets %s" % bad[0].decode("ascii", "backslashreplace"))
+                    raise refused(shown,
+                                  "a global header sets %s" % bad[0].decode("ascii",
+                                                                            "backslashreplace"))
             elif kind == b"L":
                 long_name = data.split(b"\0")[0]
             else:
@@ -70,10 +78,11 @@ def entries(stream, shown, end_needed=True):
 
 
 class _Content:
-    """The bytes of one file."""
+    """Is the content of one file."""
 
     def __init__(self, stream, size, shown, padded):
-        self.stream, self.left, self.padding, self.shown, self.padded = stream, size, -size % BLOCK, shown, padded
+        self.stream, self.left, self.padding = stream, size, -size % BLOCK
+        self.shown, self.padded = shown, padded
 
     def read(self, size):
         data = self.stream.read(min(size, self.left))
@@ -116,25 +125,26 @@ def _entry(header, kind, size, pax, long_name, long_link, shown):
     xattrs = [key[len(start):] for start in XATTRS for key in pax if key.startswith(start)]
     xattrs += [b"security.selinux"] if b"RHT.security.selinux" in pax else []
     mode = _number(header[100:108], name, "mode") & 0o7777
-    return Entry(what, name, mode, size if what == "file" else 0, mtime, target if what in ("symlink", "hardlink") else None,
-                 None, sorted(set(xattrs)))
+    return Entry(what, name, mode, size if what == "file" else 0, mtime,
+                 target if what in ("symlink", "hardlink") else None, None, sorted(set(xattrs)))
 
 
 def _check_sum(header, shown):
-    plain, want = header[:148] + b" " * 8 + header[156:], _number(header[148:156], shown, "checksum")
+    plain, want = header[:148] + b" " * 8 + header[156:], _number(header[148:156], shown,
+                                                                  "checksum")
     total = sum(plain)
-    # Some old ones added signed bytes.
+    # Some old tars added signed bytes (GNU tar's manual).
     if total != want and total - 256 * sum(1 for byte in plain if byte > 127) != want:
         raise refused(shown, "not a tar archive, or a damaged one")
 
 
 def _number(field, name, what, signed=False):
-    """A number of a header: octal, or base-256 where the first bit is set."""
+    """Returns a number of a header: octal, or base-256 if the first bit is set."""
     if field[0] & 0x80:
         value = int.from_bytes(field, "big") & (1 << len(field) * 8 - 1) - 1
         if field[0] & 0x40:
             if signed:
-                return -1  # before 1970; which second does not matter
+                return -1  # before 1970; the exact second does not matter
             raise refused(name, "a header with a negative %s" % what)
         if value >= 1 << 63 and not signed:
             raise refused(name, "a header with an impossible %s" % what)
@@ -149,12 +159,12 @@ def _number(field, name, what, signed=False):
 
 def _decimal(digits, name):
     if not digits or digits.strip(b"0123456789") or len(digits) > 18:
-        raise refused(name, "an extended header with a number that is none")
+        raise refused(name, "an extended header with an invalid number")
     return int(digits)
 
 
 def _records(data, shown):
-    """{key: value} of a pax header: `LENGTH KEY=VALUE\\n`."""
+    """Returns {key: value} of a pax header: `LENGTH KEY=VALUE\\n`."""
     out, place = {}, 0
     while place < len(data):
         blank = data.find(b" ", place, place + 20)
@@ -166,7 +176,8 @@ def _records(data, shown):
         if end > len(data) or end <= blank + 1 or equals < 0 or data[end - 1:end] != b"\n":
             raise refused(shown, "a damaged extended header")
         key, value = data[blank + 1:equals], data[equals + 1:end - 1]
-        if not key or b"\0" in key or key in (b"path", b"linkpath") and (b"\0" in value or not value):
+        if not key or b"\0" in key or key in (b"path",
+                                              b"linkpath") and (b"\0" in value or not value):
             raise refused(shown, "a damaged extended header")
         out[key] = value
         place = end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
+"""Runs `mrunc run` and `mrunc shell`: options -> spec -> plan -> launch -> exit status."""
 import sys
 
 from ...sandbox.caller import program_name
@@ -17,18 +17,19 @@ def output():
 
 
 def say(text):
-    """Writes one line for people."""
+    """Writes one line to stderr."""
     output().say(text)
 
 
 def help_text(verb):
-    """The help of run, or of shell."""
+    """Returns the help of run or shell."""
     from .. import help
     about = ()
     usage = "run [options] [--] CMD [ARG...]"
     if verb == "shell":
         usage = "shell [options]"
-        about = ("An interactive shell in a sandbox: run --tty -- sh -l, with the options of run.",)
+        about = ("Starts an interactive shell in a sandbox: run --tty -- sh -l, with the options "
+                 "of run.",)
     groups = [(name, [option for option in options.OPTIONS if option.group == name])
               for name in options.GROUPS]
     return help.text(usage, groups, about, exits=help.EXITS)
@@ -41,10 +42,11 @@ def tell(text):
 
 
 def shell(argv):
-    """`run --tty -- sh -l` with the same options."""
+    """Runs `run --tty -- sh -l` with the options in argv. Returns the exit status."""
     values, words = options.parse(argv)
     if words:
-        raise usage("shell takes no command", "it starts sh -l", "to run a command: %s run --tty -- CMD" % program_name())
+        raise usage("shell takes no command", "it starts sh -l",
+                    "to run a command: %s run --tty -- CMD" % program_name())
     if values.get("help"):
         return tell(help_text("shell"))
     values["tty"] = True
@@ -52,24 +54,33 @@ def shell(argv):
 
 
 def main(argv):
-    """argv: list of str after the verb.  Returns the exit status."""
+    """Runs the verb run. argv: list of str after the verb. Returns the exit status."""
     values, words = options.parse(argv)
     return execute(values, words, options_of(argv, words), ["run"] + argv)
 
 
 def options_of(argv, words):
-    """The words before the command, as they were typed."""
+    """Returns the words of argv before the command, as they were typed."""
     typed = argv[:len(argv) - len(words)]
     return typed[:-1] if typed[-1:] == ["--"] else typed
 
 
 def execute(values, words, typed=(), arguments=None, study=None):
-    """Runs with parsed options.  typed: the option words as they were typed; arguments: the whole command line;
-    study: what `policy learn` makes of the run (policy_learn), or None."""
+    """Runs a program with parsed options. Returns the exit status.
+
+    values: dict of options by dest
+    words: the command with its arguments
+    typed: the option words as they were typed
+    arguments: the whole command line, or None if it was not the caller's own
+    study: the Study of `policy learn` (policy/learn.py), or None
+
+    Raises SandboxError for wrong options.
+    """
     if values.get("help"):
         return tell(help_text("run"))
     if "json" in values and "print_plan" not in values:
-        raise usage("--json", "it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE")
+        raise usage("--json", "it needs --print-plan", "to get a run's result as JSON: "
+                    "--report FILE")
     if "spec_fd" in values:
         from ...sandbox.service.launcher import serve
         return serve(values["spec_fd"])
@@ -91,7 +102,8 @@ def execute(values, words, typed=(), arguments=None, study=None):
     if values.get("print_plan"):
         return print_plan(plan, values.get("json"))
     if spec.unsafe_without:
-        say("WARNING: running without %s; do not run hostile code like this" % " ".join(sorted(spec.unsafe_without)))
+        say("WARNING: running without %s; do not run hostile code like this" % " ".join(
+            sorted(spec.unsafe_without)))
     outputs, ledger = [], None
     try:
         outputs = open_outputs(values, plan)
@@ -108,7 +120,8 @@ def execute(values, words, typed=(), arguments=None, study=None):
     except SandboxError as error:
         if error.stage == "exec" and not error.remedy:
             from .missing import explain
-            explain(error, spec, typed, plan.tier.own_tree, "run" if study is None else "policy learn")
+            explain(error, spec, typed, plan.tier.own_tree,
+                    "run" if study is None else "policy learn")
         from ...sandbox.result.result import Result
         result = Result().planned(plan)
         result.failed(error)
@@ -127,28 +140,37 @@ def execute(values, words, typed=(), arguments=None, study=None):
         for line in summary.lines(result):
             say(line)
     elif not values.get("quiet"):
-        missing = [row for row in result.controls if row["asked"] and not row["in_force"] and row["name"] != "timens"]
-        for how in sorted(set(row["how"] for row in missing)):
-            say("note: without %s: %s" % (", ".join(row["name"] for row in missing if row["how"] == how), how))
+        missing = {}
+        for row in result.controls:
+            if row["asked"] and not row["in_force"] and row["name"] != "timens":
+                missing.setdefault(row["how"], []).append(row["name"])
+        for how, names in sorted(missing.items()):
+            say("note: without %s: %s" % (", ".join(names), how))
     if result.message() and not values.get("quiet") and not values.get("verbose"):
         say(result.message() + ("; " + result.advice if result.advice else ""))
     if not values.get("quiet"):
-        for note in result.notes[len(plan.warnings):]:  # those were said before the start
+        for note in result.notes[len(plan.warnings):]:  # the warnings were shown before the start
             say("note: " + note)
     if wrong:
         output().complain(wrong)
         say("the program did run: %s" % result.detail)
         return CANNOT_CONTAIN
-    return result.returncode if study is None else study.ends(result, values.get("quiet"))
+    return result.returncode if study is None else study.exit_status(result, values.get("quiet"))
 
 
 def open_outputs(values, plan):
-    """[(OutputFile, what of a Result it gets)] for the files that were asked for.  Raises SandboxError, exit 2."""
-    wanted = [("report", lambda result: result.as_dict()),
-              ("changes", lambda result: {"schema": 1, "changes": result.changes, "changes_omitted": result.changes_omitted,
-                                          "notes": result.notes})]
+    """Returns [(OutputFile, function that makes its content from a Result)].
+
+    values: dict of options by dest
+    plan: the Plan
+
+    Raises SandboxError (exit status 2).
+    """
+    def changes(result):
+        return {"schema": 1, "changes": result.changes, "changes_omitted": result.changes_omitted,
+                "notes": result.notes}
     out = []
-    for name, content in wanted:
+    for name, content in (("report", lambda result: result.as_dict()), ("changes", changes)):
         if name in values:
             from ..output_file import of_run
             try:
@@ -161,13 +183,13 @@ def open_outputs(values, plan):
 
 
 def write_outputs(outputs, result):
-    """Writes them all; returns the first SandboxError, or None."""
+    """Writes all output files; returns the first SandboxError, or None."""
     wrong = [output.write(content(result)) for output, content in outputs]
     return ([error for error in wrong if error] or [None])[0]
 
 
 def print_plan(plan, as_json):
-    """Shows the plan on stdout."""
+    """Prints the plan. Returns the exit status 0."""
     from . import plan_text
     write, escaped = output().write, output().escaped
     if as_json:

@@ -50,7 +50,7 @@ def test_what_this_kernel_has_is_what_the_doctor_says(inside, vm):
         expected |= {"cgroup"} | ({"cgroup-kill"} if vm.cgroup in ("v1", "none") else set())
     assert bad == expected, [report[name] for name in bad ^ expected if name in report.findings]
     if release() < (5, 12):
-        assert report["calls"]["evidence"] == "not there: mount_setattr (Linux 5.12)"
+        assert report["calls"]["evidence"] == "not available: mount_setattr (since Linux 5.12)"
     assert report.rc == 0 and report.data["line"].startswith("the full tier would run here")
 
 

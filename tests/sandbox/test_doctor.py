@@ -145,7 +145,7 @@ def test_the_library_asks_in_a_process_of_its_own(inside):
     assert done.stdout == "full 1 True\n", done
 
 
-@pytest.mark.parametrize("words,what", [(["x"], "doctor takes no word: x"), (["--jsn"], "unknown option --jsn")])
+@pytest.mark.parametrize("words,what", [(["x"], "doctor takes no arguments: x"), (["--jsn"], "unknown option --jsn")])
 def test_a_mistake_is_exit_2(inside, words, what):
     done = inside.outside(inside.command(verb="doctor", options=words))
     assert done.returncode == 2 and done.stdout == "" and done.stderr.startswith("mrunc: options: " + what), done
@@ -233,14 +233,14 @@ def test_the_control_groups_that_there_are_decide(inside, settings, state, evide
 
 def test_a_kernel_without_cgroup_kill_is_said(inside):
     report = doctor(inside, cgroups(inside, own="0::/\n", controllers=ALL))
-    assert (report["cgroup-kill"]["state"], report["cgroup-kill"]["evidence"]) == ("weak", "not there: Linux 5.14 has it")
+    assert (report["cgroup-kill"]["state"], report["cgroup-kill"]["evidence"]) == ("weak", "not available: since Linux 5.14")
     assert "process by process" in report["cgroup-kill"]["without"]
 
 
 def test_cgroup_kill_is_there(inside_as_root):
     if not any(" - cgroup2 " in line for line in open("/proc/self/mountinfo")):
         pytest.skip("no cgroup2 is mounted on this machine")
-    assert undisturbed(inside_as_root)["cgroup-kill"]["evidence"] == "there"
+    assert undisturbed(inside_as_root)["cgroup-kill"]["evidence"] == "available"
 
 
 NEW_SEVEN = {"mountns": "mnt", "pidns": "pid", "utsns": "uts", "ipcns": "ipc", "netns": "net", "cgroupns": "cgroup",
@@ -259,7 +259,7 @@ PROVOKED = {
         ("excepted", lambda inside: fake_sysctls(inside, apparmor_restrict_unprivileged_userns=1), "ok", "= 1", None)],
     "calls": [(call, lambda inside, call=call: behind(inside, (call, ENOSYS)),
                "missing" if call in ("memfd_create", "seccomp") else "weak",
-               "not there: %s (Linux " % call, "kernel-old")
+               "not available: %s (since Linux " % call, "kernel-old")
               for call in ("clone3", "pidfd_open", "pidfd_send_signal", "close_range", "openat2", "open_tree",
                            "move_mount", "fsopen", "fsconfig", "fsmount", "mount_setattr", "memfd_create", "seccomp")],
     "userns": [("ENOSPC", limited("user"), "missing", "No space left", "namespaces-max"),

@@ -94,7 +94,7 @@ MISTAKES = [
     ("--io-read nodisk:1M", "options: --io-read nodisk: " + NO_FILE, None),
     ("--io-write /dev/null:1M", "options: --io-write /dev/null: is a character device; I/O limits are for disks", None),
     ("--timeout 0", "options: --timeout 0: a time must be more than 0", None),
-    ("--json", "options: --json: it is how --print-plan shows the plan", "what a run gives as JSON: --report FILE"),
+    ("--json", "options: --json: it needs --print-plan", "to get a run's result as JSON: --report FILE"),
     ("--timeout soon", "options: --timeout soon: not a time; write it like 1.5s, with ms, s, m, h or d", None),
     ("--timeout 11000d", "options: --timeout 11000d: too long; the longest time is ten years", None),
     ("--ro missing", "options: --ro missing: " + NO_FILE, None),
@@ -188,7 +188,7 @@ def test_no_command_is_exit_2(inside):
 
 
 @pytest.mark.parametrize("words,what", [(["rn"], "unknown verb rn (did you mean run?)"), (["qqq"], "unknown verb qqq"),
-                                        (["--timeout", "3", "run", "--", "id"], "--timeout before the verb: options follow it"),
+                                        (["--timeout", "3", "run", "--", "id"], "--timeout before the verb: options come after the verb"),
                                         (["--completion", "fish"], "--completion: it is one of: bash"),
                                         (["shell", "ls"], "shell takes no command: it starts sh -l")])
 def test_a_mistake_before_the_options_is_exit_2(inside, words, what):

@@ -211,7 +211,7 @@ def test_a_ledger_that_the_program_could_read_is_refused(inside, option):
     def run(path):
         return inside.outside(inside.command("/bin/echo", "ran", options=[*show, "--ledger", path]), cwd=shared)
     done = run(ledger)
-    assert (done.returncode, done.stdout) == (2, "") and "in a directory that it is shown (%s)" % shared in done.stderr, done
+    assert (done.returncode, done.stdout) == (2, "") and "in a directory that is shown (%s)" % shared in done.stderr, done
     assert os.listdir(shared + "/below") == []
     remedy = shlex.split(done.stderr.split("remedy: ")[1])
     assert remedy[0] == "--ledger" and not remedy[1].startswith(shared)

@@ -206,14 +206,14 @@ def refused(data, tmp_path):
 
 
 @pytest.mark.parametrize("data, words", [
-    ("", "no JSON"), ("{", "no JSON"), ("[]", "it is no object"), ("null", "it is no object"), ("{}", "it has no schema"), ("\xff", "no JSON"),
-    (b"\xff\xfe", "no JSON"), ("[" * 100000, "nested too deep"), ('{"a":' * 50000 + "1" + "}" * 50000, "nested too deep"),
+    ("", "not JSON"), ("{", "not JSON"), ("[]", "it is no object"), ("null", "it is no object"), ("{}", "it has no schema"), ("\xff", "not JSON"),
+    (b"\xff\xfe", "not JSON"), ("[" * 100000, "nested too deep"), ('{"a":' * 50000 + "1" + "}" * 50000, "nested too deep"),
     (json.dumps(full(schema=2)), "of schema 2"), (json.dumps(full(argv={})), "argv is no array"),
     (json.dumps(full(refused=[{}])), "refused[0] has no syscall"),
-    (json.dumps(full(returncode=1)).replace('"returncode": 1', '"returncode": ' + "9" * 10000), "no JSON: a number"),
-    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": NaN'), "no JSON: a number"),
-    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e999'), "no JSON: a number"),
-    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e308'), "no JSON: a number"),
+    (json.dumps(full(returncode=1)).replace('"returncode": 1', '"returncode": ' + "9" * 10000), "not JSON: an invalid number"),
+    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": NaN'), "not JSON: an invalid number"),
+    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e999'), "not JSON: an invalid number"),
+    (json.dumps(full()).replace('"wall_s": 2.0', '"wall_s": 1e308'), "not JSON: an invalid number"),
     (json.dumps(full(refused=[dict(ROW, args=eval("{'a':" * 20 + "1" + "}" * 20))])), "nested too deep"),
     ("[" + "[]," * 4000001 + "1]", "more than 4000000 values"),
     (" " * ((64 << 20) + 1), "longer than 64 MiB")],
@@ -263,7 +263,7 @@ def test_a_run_is_reported(inside):
     assert call("--html", "-", report_file).stdout.startswith("<!DOCTYPE html>")
     assert json.loads(call("--json", report_file).stdout)["techniques"] == []
     for words, message in (((), "report takes one file"), ((report_file, "x"), "report takes one file"), (("/nonexistent",), "No such"),
-                           ((page_file,), "no JSON"), (("--htm", "x"), "did you mean --html?")):
+                           ((page_file,), "not JSON"), (("--htm", "x"), "did you mean --html?")):
         done = call(*words)
         assert done.returncode == 2 and message in done.stderr and done.stdout == "" and "Traceback" not in done.stderr, done
         assert all(line.startswith("mrunc: ") for line in done.stderr.splitlines())
@@ -332,7 +332,7 @@ def test_long_digits_in_a_name_are_no_number(tmp_path, name):
 def test_what_stands_in_no_list_is_bounded_too(tmp_path):
     with pytest.raises(SandboxError) as caught:
         read_back(full(usage=dict.fromkeys(map(str, range(bounds.VALUES)), 1)), tmp_path)
-    assert "beside its lists" in caught.value.line()
+    assert "outside lists" in caught.value.line()
 
 
 def test_lengths_that_a_hostile_program_chose_can_be_read(tmp_path):

@@ -35,7 +35,7 @@ MOST_MODULES, MOST_WORDS = 14, 12
 GENERATED = {"sandbox/seccomp/shipped_bytes.py", "sandbox/seccomp/shipped_named.py", "commands/policy/peers.py",
              "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py", "syscalls/widths.py"}
 #: The script is compiled at every start, and the compiler is meant to be copied out as one file.
-DOOR_LINES = 60
+DOOR_LINES = 64
 #: Modules that `site` imports at every start without -S, `os` and those beneath it: they cost
 #: `python3 mrunc.py` nothing.
 SITE = {"_abc", "_collections_abc", "_stat", "abc", "genericpath", "os", "posix", "posixpath", "stat"}
@@ -191,7 +191,7 @@ def test_the_door_imports_only_os_and_sys_before_it_knows_its_place():
                 assert (level, module or name) == (1, allowed), "%s:%d" % (path, line)
 
 
-def test_the_door_is_thin():
+def test_mrunc_py_is_short():
     """CPython compiles a script anew at every start."""
     assert text_of("mrunc.py").count("\n") <= DOOR_LINES
 

@@ -44,7 +44,7 @@ CASES = [
     ("Another kernel", refused("kexec_load"), refused("uselib")),
     ("Programs in the kernel", refused("bpf", cmd="BPF_PROG_LOAD"), refused("seccomp")),
     ("The kernel's keys and logs", refused("keyctl"), refused("klogctl")),
-    ("Ways into the kernel that exploits take", refused("userfaultfd"), refused("eventfd2")),
+    ("Calls that exploits use", refused("userfaultfd"), refused("eventfd2")),
     ("The host's clock", refused("clock_settime"), refused("clock_gettime")),
     ("T1059.004", ran("/usr/bin/dash"), ran("/usr/bin/dash", parent=1)),
     ("T1059.006", ran("/usr/bin/python3.13"), ran("/usr/bin/pythonx")),
