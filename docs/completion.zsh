@@ -142,15 +142,15 @@ _mrunc() {
             '--json[print JSON]' \
             '(-h --help)-h[show this text]' \
             '(-h --help)--help[show this text]' && ret=0 ;;
-        selftest) _arguments -S '--current[no sandbox\: run the probes where you are (am I contained?)]' \
-            '*--only=[a group, a danger or a probe by its name; limits are tried only so]:GROUP: ' \
-            '--tier=[the tier to test, as for run]:NAME:(full rootns process)' \
-            '--harden[test under --harden, as for run]' \
-            '--list[print the probes, do nothing]' \
+        selftest) _arguments -S '--current[run the probes here, without a sandbox (am I contained?)]' \
+            '*--only=[run a group, a danger or one probe; limits are only run if named]:GROUP: ' \
+            '--tier=[test this tier, as for run]:NAME:(full rootns process)' \
+            '--harden[test with --harden, as for run]' \
+            '--list[print the probes, run nothing]' \
             '--junit=[write a JUnit report]:FILE:_files' \
-            '--json[JSON]' \
-            '(-h --help)-h[this text]' \
-            '(-h --help)--help[this text]' && ret=0 ;;
+            '--json[print JSON]' \
+            '(-h --help)-h[show this text]' \
+            '(-h --help)--help[show this text]' && ret=0 ;;
         policy) _arguments -S '--arch=[x86_64 or aarch64; default\: this machine'\''s (diff\: both)]:ARCH:(x86_64 aarch64)' \
             '--bpf[show\: print the program, one instruction a line]' \
             '--policy=[explain\: show this policy'\''s decision first (default\: default)]:NAME:(default strict process process-nosignal debug)' \

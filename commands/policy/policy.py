@@ -112,7 +112,7 @@ def _for_a_run(program, arch):
     """Returns lines about calls that a run needs and this policy refuses."""
     from ...sandbox.seccomp import choose
     missing = [call for call, _ in choose.lacking(program, arch)]
-    return help.wrapped("mrunc run can't use it as it is, since its pid 1 needs: %s. --seccomp-add "
+    return help.wrapped("A run can't use it as it is, since its pid 1 needs: %s. --seccomp-add "
                         "allows them, to the program "
                         "as well." % " ".join(missing)) if missing else []
 

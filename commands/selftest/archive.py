@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The probes as a zip archive that a Python runs where mrunc's folder is not to be seen."""
+"""Makes the probes a zip archive, for a place where mrunc's folder can't be seen."""
 import ast
 import functools
 import importlib.util
@@ -12,9 +12,9 @@ START = "commands.selftest.runner"
 MAIN = "import sys\nfrom mrunc.%s import report\nsys.exit(report(sys.argv[1:]))\n" % START
 
 
-@functools.lru_cache(maxsize=1)  # a test of the limits asks for one archive after the other
+@functools.lru_cache(maxsize=1)  # each probe of the limits needs one
 def build():
-    """Returns the archive: `python3 -I -S ARCHIVE REQUEST`, the request as runner.report takes it."""
+    """Returns the archive: `python3 -I -S ARCHIVE REQUEST`, as runner.report takes it."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:  # not compressed: not every Python has zlib
         archive.writestr("__main__.py", MAIN)
@@ -41,8 +41,8 @@ def modules():
             left.append(".".join(steps[:-1]))
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.ImportFrom) and node.level:
-                base = steps[:len(steps) - node.level] + (node.module.split(".") if node.module else [])
-                left += _named(".".join(base), node.names)
+                base = steps[:len(steps) - node.level] + [node.module or ""]
+                left += _named(".".join(base).rstrip("."), node.names)
     return found
 
 

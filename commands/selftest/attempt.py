@@ -1,27 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of a deed that hostile code tries: the outcomes, and the few ways to try it that most probes share.
+"""Defines the outcomes of a probe, and the actions that most probes share.
 
-A deed returns an Outcome or raises OSError, which is `blocked`.  Three rules, each from a wrong reading: an errno that the
-kernel gives after its permission check means reached; opening for writing is not everywhere the check; and what was never
-seen to be reached anywhere proves nothing.
+An action returns an Outcome or raises OSError, which counts as blocked. Three rules: an errno that
+the kernel gives after its permission check means reached; opening for writing is not always the
+check; a probe that was never reached anywhere proves nothing.
 """
 import errno
 import os
 
 from ...syscalls.raw import ARCH, addressof, buffer, call, execute, int80, low_memory, wide
 
-__all__ = ["ARCH", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide", "BLOCKED", "KILLED",
-           "INVISIBLE",
-           "REACHED", "ERROR", "SKIPPED", "Outcome", "Unsuitable", "asks", "blocked", "invisible", "opens", "reached", "reads",
-           "lists", "exists", "first_line", "child_exits", "mounts"]
+__all__ = ["ARCH", "addressof", "buffer", "call", "execute", "int80", "low_memory", "wide",
+           "BLOCKED", "KILLED", "INVISIBLE",
+           "REACHED", "ERROR", "SKIPPED", "Outcome", "Unsuitable", "asks", "blocked", "invisible",
+           "opens", "reached", "reads", "lists", "exists", "first_line", "child_exits", "mounts"]
 
-BLOCKED, KILLED, INVISIBLE, REACHED, ERROR, SKIPPED = "blocked", "killed", "invisible", "REACHED", "error", "skipped"
-KINDS = (BLOCKED, KILLED, INVISIBLE, REACHED, ERROR, SKIPPED)
+KINDS = ("blocked", "killed", "invisible", "REACHED", "error", "skipped")
+BLOCKED, KILLED, INVISIBLE, REACHED, ERROR, SKIPPED = KINDS
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENXIO, errno.ENODEV)
 
 
 class Outcome:
-    """kind: of KINDS; detail: text; errno: int or None."""
+    """Holds the outcome of a probe.
+
+    kind: of KINDS
+    detail: str
+    errno: int or None
+    """
 
     __slots__ = ("kind", "detail", "errno")
 
@@ -30,52 +35,62 @@ class Outcome:
 
 
 class Unsuitable(Exception):
-    """The probe has no meaning here (another architecture, nothing planted outside): not counted."""
+    """The probe has no meaning here, and is not counted."""
 
 
 def reached(detail="done"):
-    """It was done, or the kernel's permission check let it through."""
+    """Returns the Outcome of a success, or of a passed permission check."""
     return Outcome(REACHED, detail)
 
 
 def blocked(detail, number=None):
-    """It was refused."""
+    """Returns the Outcome of a refusal.
+
+    number: errno or None
+    """
     return Outcome(BLOCKED, detail, number)
 
 
 def invisible(detail="not there"):
-    """There is nothing of the kind to be seen."""
+    """Returns the Outcome if there is nothing to be seen."""
     return Outcome(INVISIBLE, detail)
 
 
 def refusal(error):
-    """The Outcome of an OSError."""
+    """Returns the Outcome of an OSError."""
     name = errno.errorcode.get(error.errno, str(error.errno))
     what = error.filename if isinstance(error.filename, str) else os.fsdecode(error.filename or b"")
     return Outcome(BLOCKED, "%s%s" % (what + ": " if what else "", name), error.errno)
 
 
 def asks(what, *arguments, **options):
-    """A deed: one system call.  after=: errnos that come behind the permission check; close=True: it gives a descriptor."""
+    """Returns an action that makes one system call.
+
+    what: name of the call
+    arguments: values, or functions of the facts
+    after: errnos that come after the permission check
+    close: whether the call returns a descriptor
+    """
     after = options.get("after", ())
 
-    def deed(facts):
+    def action(facts):
         words = [word(facts) if callable(word) else word for word in arguments]
         try:
             result = call(what, *words)
         except OSError as error:
             if error.errno in after:
-                return reached("the kernel was asked: %s" % errno.errorcode.get(error.errno, error.errno))
+                return reached("the kernel was asked: %s" %
+                               errno.errorcode.get(error.errno, error.errno))
             raise
         if options.get("close"):
             os.close(result)
         return reached("returned %d" % result)
-    return deed
+    return action
 
 
 def opens(flags, *paths):
-    """A deed: opening any of some paths with these flags, without reading or writing."""
-    def deed(facts):
+    """Returns an action that opens any of some paths, without reading or writing."""
+    def action(facts):
         outcome = invisible("%s: not there" % paths[0])
         for path in paths:
             try:
@@ -85,14 +100,19 @@ def opens(flags, *paths):
                     outcome = refusal(error)
                 continue
             os.close(fd)
-            return reached("%s opens%s" % (path, "" if flags & 3 == os.O_RDONLY else " for writing"))
+            return reached("%s opens%s" % (path, "" if flags & 3 == os.O_RDONLY
+                                           else " for writing"))
         return outcome
-    return deed
+    return action
 
 
 def reads(path, telling=None):
-    """A deed: reading the first kilobytes of a file.  telling: function(text, facts) -> what it tells, or "" for nothing."""
-    def deed(facts):
+    """Returns an action that reads the start of a file.
+
+    path: str
+    telling: function (text, facts) that returns what the file tells, or ""
+    """
+    def action(facts):
         try:
             text = first_bytes(path).decode("utf-8", "replace")
         except OSError as error:
@@ -103,32 +123,34 @@ def reads(path, telling=None):
             return invisible("%s is empty" % path)
         told = telling(text, facts) if telling else "%s can be read" % path
         return reached(told) if told else invisible("%s tells nothing" % path)
-    return deed
+    return action
 
 
 def lists(path, ignored=()):
-    """A deed: a directory that holds something."""
-    def deed(facts):
+    """Returns an action that looks for names in a directory."""
+    def action(facts):
         try:
             names = [name for name in os.listdir(path) if name not in ignored]
         except OSError as error:
             if error.errno in GONE:
                 return invisible("%s: not there" % path)
             raise
-        return reached("%s holds %d names" % (path, len(names))) if names else invisible("%s is empty" % path)
-    return deed
+        if names:
+            return reached("%s holds %d names" % (path, len(names)))
+        return invisible("%s is empty" % path)
+    return action
 
 
 def exists(*paths):
-    """A deed: a path that is there."""
-    def deed(facts):
+    """Returns an action that looks for a path."""
+    def action(facts):
         found = [path for path in paths if os.path.lexists(path)]
         return reached("%s is there" % found[0]) if found else invisible("%s: not there" % paths[0])
-    return deed
+    return action
 
 
 def first_bytes(path, size=16384):
-    """The beginning of a file, as bytes."""
+    """Returns the start of a file, as bytes. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         return os.read(fd, size)
@@ -137,18 +159,21 @@ def first_bytes(path, size=16384):
 
 
 def first_line(path):
-    """The first line of a file, as text."""
+    """Returns the first line of a file, as text. Raises OSError."""
     return first_bytes(path).split(b"\n")[0].decode("utf-8", "replace")
 
 
-def child_exits(deed):
-    """Runs a function in a child of its own and returns (wait status, first 64 KiB that it wrote to the descriptor given)."""
+def child_exits(action):
+    """Returns (wait status, output) of a function in a child process.
+
+    action: function of a descriptor; the first 64 KiB that it writes there are the output
+    """
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            status = deed(write) or 0
+            status = action(write) or 0
         except OSError as error:
             status = 100 + min(error.errno or 0, 140)
         finally:
@@ -165,18 +190,22 @@ def child_exits(deed):
 
 
 def mounts():
-    """[(root, mount point, set of options, optional fields, type, source, super options)] of /proc/self/mountinfo."""
+    """Returns the rows of /proc/self/mountinfo.
+
+    Each is (root, mount point, set of options, optional fields, type, source, super options).
+    """
     out = []
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as stream:
         for line in stream:
             head, _, tail = line.rstrip("\n").partition(" - ")
             fields, last = head.split(" "), tail.split(" ")
-            out.append((fields[3], fields[4], set(fields[5].split(",")), fields[6:], last[0], last[1], last[2]))
+            out.append((fields[3], fields[4], set(fields[5].split(",")), fields[6:], last[0],
+                        last[1], last[2]))
     return out
 
 
 def domain_name():
-    """The NIS domain name: the last field of uname(2), which os.uname leaves out."""
+    """Returns the NIS domain name: the last field of uname(2), which os.uname lacks."""
     fields = buffer(6 * 65)
     call("uname", fields)
     return fields.raw[5 * 65:].partition(b"\0")[0].decode("utf-8", "replace")

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The declared misses: what a probe reaches although everything is in force, each with the reason why it stays.
+"""Lists the declared misses: what a probe reaches with every control in force, and why.
 
-SECURITY.md prints this table; a test keeps the two in step.  Nothing of host integrity is ever declared.
+SECURITY.md prints this table; a test compares them. Nothing of host integrity is ever declared.
 """
 
 ALL, WEAK, PROCESS = ("full", "rootns", "process"), ("rootns", "process"), ("process",)
 NONE = "this tier makes no namespace"
 SEEN = "Landlock hides a file's contents, not its existence"
-LOCKS = "databases need record locks, and no limit counts their memory. The policy " \
-    "strict refuses them"
+LOCKS = ("databases need record locks, and no limit counts their memory. The policy strict refuses "
+         "them")
 #: probe id -> (tiers, reason)
 DECLARED = {
     "C17": (ALL, "an ordinary user's groups can't be dropped: the kernel denies setgroups in "
             "a user's namespace; started by root there are none"),
-    "L04": (ALL,
-            "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs the id outside; no mount option "
-                 "hides them (--copy shows no path)"),
+    "L04": (ALL, "a bind shows its source's path and device in /proc/self/mountinfo, and a tmpfs "
+            "the id outside; no mount option hides them (--copy shows no path)"),
     "L16": (ALL, "sysinfo(2) reports the machine's memory and load; libc and runtimes size "
             "their heaps by it, and no namespace covers it"),
     "L23": (ALL, "one counter of the kernel numbers all processes of the host; programs need "
@@ -27,19 +26,10 @@ DECLARED = {
     "T26": (ALL, LOCKS),
     "T27": (ALL, LOCKS),
     "N30": (WEAK, "these tiers are for hosts without user namespaces"),
-    "N31": (PROCESS, NONE),
-    "N32": (PROCESS, NONE),
-    "N33": (PROCESS, NONE),
-    "N34": (PROCESS, NONE),
-    "N35": (PROCESS, NONE),
-    "N36": (PROCESS, NONE),
-    "N37": (PROCESS, NONE),
-    "S21": (PROCESS, SEEN),
-    "S22": (PROCESS, SEEN),
-    "L03": (PROCESS, NONE),
-    "L05": (PROCESS, SEEN),
-    "L15": (PROCESS, NONE),
-    "L20": (PROCESS, SEEN),
+    "N31": (PROCESS, NONE), "N32": (PROCESS, NONE), "N33": (PROCESS, NONE), "N34": (PROCESS, NONE),
+    "N35": (PROCESS, NONE), "N36": (PROCESS, NONE), "N37": (PROCESS, NONE),
+    "S21": (PROCESS, SEEN), "S22": (PROCESS, SEEN), "L03": (PROCESS, NONE),
+    "L05": (PROCESS, SEEN), "L15": (PROCESS, NONE), "L20": (PROCESS, SEEN),
     "L21": (PROCESS, SEEN),
     "N42": (("rootns",),
             "every namespace there belongs to the host's user namespace, so a descriptor of that "
@@ -51,14 +41,21 @@ DECLARED = {
     "C19": (("rootns",), "without a user namespace, the id inside is the host's own"),
 }
 
-#: control -> what is reached on a kernel that doesn't have it (the run says so; leaving it out by option is no excuse)
+#: control -> probes reached on a kernel without it; leaving it out by an option is no reason
 OLD_KERNELS = {
     "timens": ("N37", "L15"),
 }
 
 
 def reason(name, tier, missing=()):
-    """Why a miss stays in this tier, or None.  missing: controls that were asked for and that this kernel doesn't have."""
+    """Returns why a miss stays in this tier, or None.
+
+    name: of the probe
+
+    tier: name
+
+    missing: controls that were asked for and that this kernel lacks
+    """
     tiers, why = DECLARED.get(name, ((), None))
     if tier in tiers:
         return why
@@ -66,7 +63,7 @@ def reason(name, tier, missing=()):
     return "this kernel has no %s" % lacking[0] if lacking else None
 
 
-#: Probes that were never seen to be reached anywhere, with the reason: run, but not counted unless they are.
+#: Probes that were never reached anywhere, and why: they are run, but only counted if reached.
 UNPROVEN = {
     "B07": "no kernel to be had has x32 calls",
     "K57": "gone since Linux 6.8",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `selftest` gives a sandbox as descriptors 0 and 2, and what became of these objects.
+"""Gives a sandbox objects as descriptors 0 and 2, and looks whether they were changed.
 
-Nothing that the probes say is believed here: the objects are looked at.
+The answers of the probes are not trusted: the objects are examined.
 """
 import errno
 import fcntl
@@ -18,12 +18,13 @@ LOCK = struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, 0, 0, 0)
 
 
 class Files:
-    """A private file to read, and a log to append to.
+    """Holds a private file to read, and a log to append to.
 
-    stdin, stderr: descriptors.
-    facts: what the probes are told.
-    checks: ((probe id, function() -> whether the object was changed), ...), in the order in which
-        they must be called.
+    stdin: descriptor
+    stderr: descriptor
+    facts: what the probes are told
+    checks: ((probe id, function that returns whether the object was changed), ...), in the order in
+        which they must be called
     """
 
     def __init__(self, prefix):
@@ -63,7 +64,7 @@ class Files:
 
     def _leased(self):
         taken = fcntl.fcntl(self.stdin, fcntl.F_GETLEASE) != fcntl.F_UNLCK
-        if taken:  # the next checks open the file for writing, and would wait for the lease
+        if taken:  # else the next checks, which open the file for writing, wait for the lease
             fcntl.fcntl(self.stdin, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         return taken
 
@@ -76,7 +77,7 @@ class Files:
         return struct.unpack_from("=I", flags)[0] & NODUMP
 
     def _refused(self, lock):
-        """Whether somebody who opens the file anew can't lock it."""
+        """Returns whether the file, opened again, can't be locked."""
         fd = os.open(self.paths[0], os.O_RDWR | os.O_CLOEXEC)
         try:
             lock(fd)
@@ -100,7 +101,7 @@ class Files:
             os.chown(path, uid, uid)
 
     def said(self):
-        """What was written to standard error, as text."""
+        """Returns what was written to standard error, as text."""
         data = self._read(1)
         return data[len(LINE) if data.startswith(LINE) else 0:].decode("utf-8", "replace")
 
@@ -114,13 +115,13 @@ class Files:
 
 
 class Terminal:
-    """A terminal as standard input; as standard error a pipe that holds another program's line.
+    """Holds a terminal as stdin, and as stderr a pipe with another program's line.
 
-    Attributes as in Files.
+    The attributes are those of Files.
     """
 
     def __init__(self, prefix):
-        import termios  # here: a Python of another distribution can lack it, and the other probes need none
+        import termios  # some Pythons lack it, and the other probes don't need it
         self.termios = termios
         self.master, self.stdin = os.openpty()
         self.read, self.stderr = os.pipe()
@@ -154,7 +155,7 @@ class Terminal:
         return any(answer)
 
     def _all(self):
-        """What came through the pipe, read once."""
+        """Returns what came through the pipe, read once."""
         if self.data is None:
             try:
                 self.data = os.read(self.read, 65536)
@@ -168,7 +169,7 @@ class Terminal:
             os.chown(fd, uid, -1)
 
     def said(self):
-        """What was written to standard error, as text."""
+        """Returns what was written to standard error, as text."""
         return self._all().replace(LINE, b"", 1).decode("utf-8", "replace")
 
     def close(self):
@@ -178,11 +179,11 @@ class Terminal:
 
 
 def testify(checks, found, asked):
-    """Puts what the objects show in the place of what the probes said.
+    """Replaces the answers of the probes by what the objects show.
 
-    checks: as in Files.
-    found: {probe id: Outcome}; it is changed.
-    asked: ids of the probes that were run.
+    checks: as in Files
+    found: {probe id: Outcome}, changed
+    asked: ids of the probes that were run
     """
     for name, changed in checks:
         if name not in asked:
@@ -190,4 +191,4 @@ def testify(checks, found, asked):
         if changed():
             found[name] = Outcome(REACHED, "the caller's own object is changed")
         elif name in found and found[name].kind == REACHED:
-            found[name] = Outcome(BLOCKED, "done to another object; the caller's is as it was")
+            found[name] = Outcome(BLOCKED, "done to another object; the caller's is unchanged")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `selftest` plants outside before the sandbox starts: things that a probe must not find, and that are gone afterwards."""
+"""Plants things outside that a probe must not find, and removes them afterwards."""
 import binascii
 import errno
 import os
@@ -16,14 +16,14 @@ IPC_CREAT, IPC_EXCL, IPC_RMID = 0o1000, 0o2000, 0
 
 
 class Plants:
-    """A context manager.
+    """Is a context manager that plants things.
 
     terminal: whether a terminal and a pipe are given as descriptors 0 and 2, and nothing else is
-        planted; else two files.
-    facts: what the probes are told.
-    environ: the environment for the sandbox's caller.
-    descriptors: to be inherited.
-    given: the objects for descriptors 0 and 2, or None.
+        planted; else two files
+    facts: what the probes are told
+    environ: the environment for the sandbox's caller
+    descriptors: to be inherited
+    given: the objects for descriptors 0 and 2, or None
     """
 
     def __init__(self, terminal=False):
@@ -41,7 +41,7 @@ class Plants:
                 try:
                     plant()
                 except OSError:
-                    pass  # what can't be planted here isn't looked for
+                    pass  # the probe is skipped
         except BaseException:
             self.__exit__()
             raise
@@ -56,20 +56,20 @@ class Plants:
                 pass
 
     def stdio(self):
-        """{stdin, stderr} for subprocess."""
+        """Returns {stdin, stderr} for subprocess."""
         if self.given:
             return {"stdin": self.given.stdin, "stderr": self.given.stderr}
         return dict.fromkeys(("stdin", "stderr"), subprocess.DEVNULL)
 
     def said(self):
-        """What came on standard error, as text; empty without such a file."""
+        """Returns what was written to standard error, as text."""
         return self.given.said() if self.given else ""
 
     def testify(self, found, asked):
         """Judges the probes of descriptors 0 and 2 by the objects.
 
-        found: {probe id: Outcome}; it is changed.
-        asked: ids of the probes that were run.
+        found: {probe id: Outcome}, changed
+        asked: ids of the probes that were run
         """
         if self.given:
             testify(self.given.checks, found, asked)
@@ -87,8 +87,11 @@ class Plants:
         call("clock_gettime", 7, clock)
         seconds, rest = struct.unpack("=qq", clock.raw)
         self.facts["boottime"] = seconds + rest / 1e9, time.time()
-        self.facts["ns"] = dict((name, int(os.readlink("/proc/self/ns/" + name).partition("[")[2].rstrip("]")))
-                                for name in os.listdir("/proc/self/ns") if not name.endswith("_for_children"))
+        self.facts["ns"] = dict((name,
+                                 int(os.readlink("/proc/self/ns/" +
+                                                 name).partition("[")[2].rstrip("]")))
+                                for name in os.listdir("/proc/self/ns")
+                                if not name.endswith("_for_children"))
 
     def _terminals(self):
         self.facts["devpts"] = os.stat("/dev/pts/ptmx").st_dev
@@ -114,19 +117,21 @@ class Plants:
 
     def _sockets(self):
         path = "/tmp/%s.socket" % self.name
-        for fact, family, address in (("abstract", socket.AF_UNIX, "\0" + self.name), ("socket", socket.AF_UNIX, path),
+        for fact, family, address in (("abstract", socket.AF_UNIX, "\0" + self.name),
+                                      ("socket", socket.AF_UNIX, path),
                                       ("tcp", socket.AF_INET, ("127.0.0.1", 0))):
             server = socket.socket(family)
             self._later(server.close)
             server.bind(address)
             server.listen(8)
-            self.facts[fact] = server.getsockname()[1] if fact == "tcp" else path if fact == "socket" else self.name
+            self.facts[fact] = {"tcp": server.getsockname()[1], "socket": path}.get(fact, self.name)
             if fact == "socket":
                 self._later(os.unlink, path)
                 os.chmod(path, 0o666)
 
     def _system_v(self):
-        for fact, get, control, more in (("shm", "shmget", ("shmctl",), (4096,)), ("sem", "semget", ("semctl", 0), (1,)),
+        for fact, get, control, more in (("shm", "shmget", ("shmctl",), (4096,)),
+                                         ("sem", "semget", ("semctl", 0), (1,)),
                                          ("msg", "msgget", ("msgctl",), ())):
             key = struct.unpack("=I", os.urandom(4))[0] & 0x7fffffff | 1
             number = call(get, key, *more + (IPC_CREAT | IPC_EXCL | 0o666,))
@@ -143,7 +148,7 @@ class Plants:
         key = call("add_key", b"user", self.name.encode(), b"planted", 7, -4)
         self._later(call, "keyctl", 9, key, -4)
         try:
-            call("keyctl", 5, key, 0x3f3f0000)  # found by whoever is the same user, whether or not it holds the keyring
+            call("keyctl", 5, key, 0x3f3f0000)  # every process of the user can find it
         except OSError as error:
             if error.errno != errno.EACCES:
                 raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Says what a probe is, and which dangers there are."""
+"""Defines a probe, and the dangers."""
 
 HOST, KERNEL, INFO, LIMIT = "host integrity", "kernel surface", "information", "limits"
 PLACES = ("inside", "terminal", "outside")
@@ -10,34 +10,36 @@ DEADLINE = 10.0
 class Probe:
     """Describes one attempt.
 
-    id, title: for people
+    id: for people
+    title: for people
     danger: of DANGERS
     reference: CVE or ATT&CK id, or ""
     layers: what must stop it, then what else would
-    deed: function(facts) -> Outcome, or OSError for a refusal
-    arch: the only architecture it makes sense on, or None
-    needs: facts without which it makes no sense
+    action: function (facts) that returns an Outcome, or raises OSError for a refusal
+    arch: the only architecture that has it, or None
+    needs: facts that it needs
     signals: what may kill it besides SIGSYS and still be a refusal
-    bare: whether it may run where nothing confines it (else it might change the host)
+    bare: whether it may run unconfined, else it might change the host
     deadline: seconds
-    group: set by `runner.corpus` from the table it stands in
+    group: set by `runner.corpus`
     """
 
-    __slots__ = ("id", "title", "danger", "reference", "layers", "deed", "arch", "needs", "signals", "bare", "deadline",
-                 "group")
+    __slots__ = ("id", "title", "danger", "reference", "layers", "action", "arch", "needs",
+                 "signals", "bare", "deadline", "group")
 
-    def __init__(self, id, title, danger, reference, layers, deed, arch=None, needs=(), signals=(), bare=True,
-                 deadline=DEADLINE):
-        self.id, self.title, self.danger, self.reference, self.layers = id, title, danger, reference, layers
-        self.deed, self.arch, self.needs, self.signals, self.bare = deed, arch, needs, signals, bare
-        self.deadline, self.group = deadline, None
+    def __init__(self, id, title, danger, reference, layers, action, arch=None, needs=(),
+                 signals=(), bare=True, deadline=DEADLINE):
+        self.id, self.title, self.danger, self.reference = id, title, danger, reference
+        self.layers, self.action, self.arch, self.needs = layers, action, arch, needs
+        self.signals, self.bare, self.deadline, self.group = signals, bare, deadline, None
 
     def place(self):
-        """Where it runs, one of PLACES: inside, there with a terminal as stdin, or outside."""
+        """Returns where it runs, one of PLACES: inside, there with a terminal as stdin, or outside.
+        """
         if "tool" in self.needs:
             return "outside"
         return "terminal" if "terminal" in self.needs or "pipe" in self.needs else "inside"
 
     def expected(self):
-        """What is not a miss."""
+        """Returns the outcomes that are no miss."""
         return "blocked, killed or invisible"

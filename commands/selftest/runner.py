@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the probes, each in a child of its own, with a deadline.
+"""Runs the probes, each in a child process, with a deadline.
 
-This runs inside the sandbox (from an archive that `selftest` brings in), in the current environment, and without a sandbox
-for the positive controls: it must be harmless everywhere, as root on a bare host too.
+It runs inside the sandbox (from an archive), in the current environment, and without a sandbox for
+the positive controls. So it must be harmless everywhere, also as root on a bare host.
 """
 import errno
 import os
@@ -15,14 +15,18 @@ from .probe import LIMIT, PLACES
 from .probes import devices, filter as probes_filter, given, identity, kernel, leaks, limits, \
     mounts, namespaces, neighbours, network, patterns, proc, requests, sources, tasks
 
-#: In the order in which they run.
-GROUPS = (namespaces, mounts, proc, devices, identity, given, probes_filter, requests, kernel, tasks,
-          neighbours, network, leaks, patterns, sources, limits)
+#: Modules of probes, in the order in which they run.
+GROUPS = (namespaces, mounts, proc, devices, identity, given, probes_filter, requests, kernel,
+          tasks, neighbours, network, leaks, patterns, sources, limits)
+#: Seconds that a probe has to exit after its answer.
 GRACE = 5.0
 
 
 def corpus(groups=()):
-    """[Probe] in order; groups: names of groups, dangers or probes to keep, all but the limits when empty."""
+    """Returns [Probe] in order.
+
+    groups: names of groups, dangers or probes to keep; if empty, all but the limits
+    """
     out = []
     for module in GROUPS:
         for probe in module.PROBES:
@@ -34,17 +38,23 @@ def corpus(groups=()):
 
 
 def confined():
-    """Whether a seccomp filter is over this process: something holds it."""
+    """Returns whether a seccomp filter is attached to this process."""
     try:
         with open("/proc/self/status") as stream:
             return "\nSeccomp:\t2" in stream.read()
     except OSError:
-        return True  # no host is without /proc
+        return True  # every host has /proc
 
 
 def run(probes, facts):
-    """Yields (probe, Outcome).  facts: what is known of the outside, a dict; see plants.py."""
-    facts = dict(facts, descriptors=descriptors(), runner=os.getpid(), cwd=directory(), scratch=scratch())
+    """Yields (probe, Outcome).
+
+    probes: [Probe]
+
+    facts: dict about the outside, see plants.py
+    """
+    facts = dict(facts, descriptors=descriptors(), runner=os.getpid(), cwd=directory(),
+                 scratch=scratch())
     bare = not confined()
     try:
         for probe in probes:
@@ -62,11 +72,12 @@ def run(probes, facts):
 
 
 def descriptors():
-    """[(fd, mode, device, inode)] that this process was started with."""
+    """Returns [(fd, mode, device, inode)] of the descriptors that this process was started with."""
     out = []
     try:
-        names = os.listdir("/proc/self/fd")
-        names = [name for name in names if os.path.lexists("/proc/self/fd/" + name)]  # not the one that the listing needed
+        # Without the descriptor of the listing itself, which is closed by now.
+        names = [name for name in os.listdir("/proc/self/fd")
+                 if os.path.lexists("/proc/self/fd/" + name)]
     except OSError:
         names = range(1024)
     for name in names:
@@ -79,7 +90,7 @@ def descriptors():
 
 
 def directory():
-    """The current directory in the kernel's words, which are "(unreachable)..." where it is not below the root."""
+    """Returns the current directory of getcwd(2): "(unreachable)..." if it is outside the root."""
     name = buffer(4096)
     try:
         size = call("getcwd", name, 4096)
@@ -89,8 +100,9 @@ def directory():
 
 
 def scratch():
-    """A directory of our own: for what a probe makes and removes."""
-    for place in (os.environ.get("TMPDIR"), "/tmp", "/box", "/dev/shm", os.environ.get("HOME"), "."):
+    """Makes a directory for what probes make and remove; returns its path, or None."""
+    for place in (os.environ.get("TMPDIR"), "/tmp", "/box", "/dev/shm", os.environ.get("HOME"),
+                  "."):
         path = "%s/mrunc-selftest-%d-%d" % (place, os.getpid(), int(time.time() * 1e6) & 0xffffff)
         try:
             os.mkdir(path, 0o700)
@@ -112,15 +124,15 @@ def clear(path):
         _quietly(os.rmdir, path)
 
 
-def _quietly(deed, path):
+def _quietly(action, path):
     try:
-        deed(path)
+        action(path)
     except OSError:
         pass
 
 
 def attempt(probe, facts):
-    """The Outcome of one probe, in a process group of its own that is gone afterwards."""
+    """Returns the Outcome of one probe, run in an own process group that is killed afterwards."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -130,10 +142,10 @@ def attempt(probe, facts):
     try:
         os.setpgid(pid, pid)
     except OSError:
-        pass  # the child did it, or is gone
+        pass  # the child did it, or has ended
     text, status, late = collect(read, pid, probe.deadline)
     os.close(read)
-    if status is None and not late:  # it has spoken and ends by itself: its status must be its own, not of our signal
+    if status is None and not late:  # it answered and exits: its status must not be of our signal
         status = _wait(pid, GRACE)
     _kill(-pid)
     if status is None:
@@ -143,7 +155,7 @@ def attempt(probe, facts):
 
 
 def _wait(pid, seconds):
-    """The wait status, or None when it does not end in time."""
+    """Returns the wait status, or None if it does not end in time."""
     end = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -162,8 +174,10 @@ def _kill(pid):
 
 
 def collect(fd, pid, deadline):
-    """(what was written up to a newline, the wait status if it has ended, whether the deadline passed).  The end of the pipe
-    alone does not do: what a probe leaves behind may hold it open."""
+    """Returns (output up to a newline, wait status or None, whether the deadline passed).
+
+    The end of the pipe is not enough: what a probe leaves behind may hold it open.
+    """
     data, end, status = b"", time.monotonic() + deadline, None
     while not data.endswith(b"\n") and len(data) < 4096:
         ready = select.select([fd], [], [], 0.02 if status is None else 0)[0]
@@ -181,7 +195,7 @@ def collect(fd, pid, deadline):
 
 
 def judge(probe, text, late, status):
-    """The Outcome from what a child said and how it ended."""
+    """Returns the Outcome from a child's answer and its end."""
     if text.endswith(b"\n"):
         kind, number, detail = text.decode("utf-8", "replace")[:-1].split("\t", 2)
         return Outcome(kind, detail, int(number) if number else None)
@@ -190,11 +204,12 @@ def judge(probe, text, late, status):
         return Outcome(KILLED, "SIGSYS" if sign == signal.SIGSYS else "signal %d" % sign)
     if late:
         return Outcome(ERROR, "no answer within %g s" % probe.deadline)
-    return Outcome(ERROR, "ended by signal %d" % sign if sign else "ended without an answer, status %d" % (status >> 8))
+    return Outcome(ERROR, "ended by signal %d" % sign if sign else "ended without an answer, "
+                   "status %d" % (status >> 8))
 
 
 def child(probe, facts, write):
-    """Runs the deed; never returns."""
+    """Runs the action of a probe; never returns."""
     try:
         os.setpgid(0, 0)
         import resource
@@ -202,14 +217,14 @@ def child(probe, facts, write):
             hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
             resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
         except (OSError, ValueError):
-            pass  # where the limit can't be changed no dump is made either
+            pass  # if the limit can't be changed, no dump is made either
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         os.dup2(null, 1)  # the results go there
         os.close(null)
         if facts["scratch"]:
             os.chdir(facts["scratch"])
         try:
-            outcome = probe.deed(facts)
+            outcome = probe.action(facts)
         except Unsuitable as error:
             outcome = Outcome(SKIPPED, str(error))
         except OSError as error:
@@ -219,23 +234,28 @@ def child(probe, facts, write):
         except Exception as error:
             outcome = Outcome(ERROR, "%s: %s" % (type(error).__name__, error))
         detail = outcome.detail.replace("\n", " ").replace("\t", " ")[:500]
-        os.write(write, ("%s\t%s\t%s\n" % (outcome.kind, "" if outcome.errno is None else outcome.errno, detail)).encode(
+        os.write(write,
+                 ("%s\t%s\t%s\n" % (outcome.kind, "" if outcome.errno is None else outcome.errno,
+                                    detail)).encode(
             "utf-8", "backslashreplace"))
     finally:
         os._exit(0)
 
 
 def report(argv):
-    """The program of the archive: prints one JSON line for each probe.
+    """Runs the archive: prints one JSON line for each probe.
 
-    argv: a JSON object {nonce, groups, places, facts}.
+    argv: [JSON object {nonce, groups, places, facts}]
+
+    Returns the exit status.
     """
     import json
     request = json.loads(argv[0])
     places = request.get("places", PLACES)
     probes = [probe for probe in corpus(request.get("groups", ())) if probe.place() in places]
     for probe, outcome in run(probes, request.get("facts", {})):
-        line = json.dumps({"nonce": request.get("nonce"), "id": probe.id, "kind": outcome.kind, "errno": outcome.errno,
+        line = json.dumps({"nonce": request.get("nonce"), "id": probe.id, "kind": outcome.kind,
+                           "errno": outcome.errno,
                            "detail": outcome.detail})
         os.write(1, line.encode("ascii") + b"\n")
     return 0

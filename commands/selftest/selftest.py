@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mrunc selftest`: the escape corpus, run inside a sandbox on this very host, and what it means."""
+"""Runs `mrunc selftest`: the escape corpus, in a sandbox on this host, and the verdict."""
 import binascii
 import json
 import os
@@ -16,65 +16,74 @@ from . import archive, report as selftest_report, runner
 from .attempt import ERROR, KILLED, KINDS, REACHED, SKIPPED, Outcome
 from .declared import reason
 from .plants import Plants
-from .probe import DANGERS, LIMIT
+from .probe import DANGERS, HOST, LIMIT
 
 GROUP = "Options of selftest"
 OPTIONS = (
-    Option("--current", "current", None, "no sandbox: run the probes where you are (am I contained?)", GROUP),
-    Option("--only", "only", "GROUP", "a group, a danger or a probe by its name; limits are tried only so", GROUP, True),
-    Option("--tier", "tier", "NAME", "the tier to test, as for run", GROUP),
-    Option("--harden", "harden", None, "test under --harden, as for run", GROUP),
-    Option("--list", "list", None, "print the probes, do nothing", GROUP),
+    Option("--current", "current", None, "run the probes here, without a sandbox (am I "
+           "contained?)", GROUP),
+    Option("--only", "only", "GROUP", "run a group, a danger or one probe; limits are only run "
+           "if named", GROUP, True),
+    Option("--tier", "tier", "NAME", "test this tier, as for run", GROUP),
+    Option("--harden", "harden", None, "test with --harden, as for run", GROUP),
+    Option("--list", "list", None, "print the probes, run nothing", GROUP),
     Option("--junit", "junit", "FILE", "write a JUnit report", GROUP),
-    Option("--json", "json", None, "JSON", GROUP),
-    Option("-h --help", "help", None, "this text", GROUP),
+    Option("--json", "json", None, "print JSON", GROUP),
+    Option("-h --help", "help", None, "show this text", GROUP),
 )
 ACTIONS = ()
-EXIT = (("0", "contained: the host is not reached, and every other miss is declared"), ("1",
-                                                                                        "not contained, or a probe failed"),
-        ("125", "no sandbox could be made"), ("2", "a mistake in the options"))
+EXIT = (("0", "contained: the host was not reached, and every other miss is declared"),
+        ("1", "not contained, or a probe failed"), ("125", "no sandbox could be made"),
+        ("2", "wrong options"))
 USAGE = "selftest [options] [-- OPTIONS OF run]"
-#: What a run may write: some 400 lines of 100 to 900 bytes.
+#: Most bytes of a run's output: about 400 lines of 100 to 900 bytes.
 MOST = 4 << 20
 
 
 class Row:
-    """One probe and what came of it.  probe; outcome; declared: the reason, or None."""
+    """Holds one probe and its outcome.
+
+    probe: Probe
+    outcome: Outcome
+    declared: why the miss is declared, or None
+    """
 
     __slots__ = ("probe", "outcome", "declared")
 
     def __init__(self, probe, outcome, tier="full", missing=()):
         self.probe, self.outcome = probe, outcome
-        self.declared = reason(probe.id, tier,
-                               missing) if outcome.kind == REACHED and probe.danger != "host integrity" else None
+        self.declared = None
+        if outcome.kind == REACHED and probe.danger != HOST:
+            self.declared = reason(probe.id, tier, missing)
 
     def missed(self):
-        """Whether it counts against the sandbox."""
+        """Returns whether it counts against the sandbox."""
         return self.outcome.kind in (REACHED, ERROR)
 
     def as_dict(self):
-        """The JSON object."""
+        """Returns the JSON object."""
         probe = self.probe
         return {"id": probe.id, "title": probe.title, "group": probe.group, "danger": probe.danger,
-                "reference": probe.reference,
-                "layers": probe.layers, "expected": probe.expected(), "outcome": self.outcome.kind, "errno": self.outcome.errno,
+                "reference": probe.reference, "layers": probe.layers, "expected": probe.expected(),
+                "outcome": self.outcome.kind, "errno": self.outcome.errno,
                 "detail": self.outcome.detail, "declared": self.declared}
 
 
 def help_text():
-    """The help of selftest."""
-    about = ("Tries to get out of a sandbox that is made here, and says what holds.",)
+    """Returns the help of selftest."""
+    about = ("Tries to break out of a sandbox on this host, and prints which probes were stopped.",)
     return help.text(USAGE, ((GROUP, OPTIONS),), about, exits=EXIT)
 
 
 def main(argv):
-    """argv: list of str after the verb.  Returns the exit status: 0, 1 or 125."""
+    """Runs the verb selftest. argv: list of str after the verb. Returns the exit status."""
     values, more = parse(argv, OPTIONS, "selftest")
     if values.get("help"):
         write(1, help_text())
         return 0
     if more and argv[len(argv) - len(more) - 1] != "--":
-        raise usage("selftest takes no words (%s)" % more[0], remedy="options of run follow --: %s" % USAGE)
+        raise usage("selftest takes no arguments: %s" % more[0],
+                    remedy="options of run follow --: %s" % USAGE)
     only = _groups(values.get("only", ()), runner.corpus() + runner.corpus((LIMIT,)))
     if values.get("list"):
         return listing(runner.corpus(only), values.get("json"))
@@ -82,18 +91,19 @@ def main(argv):
     if values.get("current"):
         if more or values.get("tier") or values.get("harden"):
             raise usage("--current", "makes no sandbox, so it takes no options for one")
-        rows = [Row(probe, outcome) for probe, outcome in runner.run(runner.corpus(only), {"current": True})]
+        rows = [Row(probe, outcome)
+                for probe, outcome in runner.run(runner.corpus(only), {"current": True})]
     else:
         options = list(more)
         options += ["--tier", values["tier"]] if "tier" in values else []
-        # The first probe of a call of high risk would end the sandbox of all others.
+        # With kill, the first high-risk call would end the sandbox of all other probes.
         options += ["--harden", "--seccomp-action", "errno"] if "harden" in values else []
         rows, tier = sandboxed(options, only)
     return selftest_report.tell(rows, values, more, tier)
 
 
 def _groups(words, every):
-    """Returns the names that --only gives.  every: the probes that there are."""
+    """Returns the names of --only. every: all probes. Raises SandboxError."""
     names = {probe.group for probe in every} | set(DANGERS)
     names |= {probe.id for probe in every}
     wanted = [name for word in words for name in word.split(",")]
@@ -105,7 +115,7 @@ def _groups(words, every):
 
 
 def listing(probes, as_json):
-    """Prints the probes."""
+    """Prints the probes. Returns the exit status."""
     if as_json:
         rows = [Row(probe, Outcome(SKIPPED)).as_dict() for probe in probes]
         for row in rows:
@@ -118,18 +128,22 @@ def listing(probes, as_json):
         if probe.group != group:
             group = probe.group
             write(1, "%s\n" % group)
-        write(1, "  %-4s %-15s %-15s %s\n" % (probe.id, probe.danger, probe.reference or "-", probe.title))
+        write(1, "  %-4s %-15s %-15s %s\n" % (probe.id, probe.danger, probe.reference or "-",
+                                              probe.title))
     return 0
 
 
-#: Reasons of a result that say that a limit ended the whole sandbox, as it should.
+#: Reasons of a result if a limit ended the whole sandbox, as it should.
 ENDED = ("oom", "pids-max", "output-limit", "timeout-cpu", "file-size")
 
 
 def sandboxed(options, only):
-    """Tries the probes in sandboxes with these options of `run`, and those outside beside them.
+    """Runs the probes inside sandboxes, and those for outside beside them.
 
-    Returns ([Row], the tier that ran).  Raises SandboxError where nothing ran.
+    options: list of str, options of `run`
+    only: names of groups, dangers or probes
+
+    Returns ([Row], the tier that ran). Raises SandboxError if nothing ran.
     """
     probes = runner.corpus(only)
     parts = {}
@@ -155,9 +169,10 @@ def sandboxed(options, only):
 
 
 def _tried(options, probes, found, terminal):
-    """Tries probes inside, and puts what came of them into `found`; returns the last Run.
+    """Runs probes inside, adds their outcomes to `found`, and returns the last Run.
 
-    A probe of the limits may be the end of its sandbox: that is its outcome, and those behind it get a new one.
+    A probe of the limits may end its sandbox: that is its outcome, and the next probes get a new
+    one.
     """
     left = probes
     while True:
@@ -169,14 +184,19 @@ def _tried(options, probes, found, terminal):
             if not found and run.status:
                 raise _nothing_ran(run.said, run.status)
             return run
-        found[left[0].id] = Outcome(KILLED, "the sandbox ended: %s" % (run.result.get("detail") or reason))
+        found[left[0].id] = Outcome(KILLED,
+                                    "the sandbox ended: %s" % (run.result.get("detail") or reason))
         left = left[1:]
         if not left:
             return run
 
 
 class Beside:
-    """The probes outside, in a process of their own.  They start sandboxes with these options."""
+    """Is a process with the probes for outside.
+
+    options: of `run`, for the sandboxes that they start
+    probes: [Probe]
+    """
 
     def __init__(self, options, probes):
         self.nonce = binascii.hexlify(os.urandom(8)).decode()
@@ -192,7 +212,7 @@ class Beside:
                                         stderr=subprocess.DEVNULL)
 
     def found(self):
-        """{probe id: Outcome}, when it has ended."""
+        """Waits for its end; returns {probe id: Outcome}."""
         data = _read(self.process.stdout)
         self.process.stdout.close()
         self.process.wait()
@@ -200,17 +220,20 @@ class Beside:
         return parse_lines(data, self.nonce)
 
     def give_up(self):
-        """Ends it: the probe that runs ends its sandbox when its parent is gone."""
+        """Kills it; the running probe's sandbox ends when its parent is gone."""
         self.process.kill()
         self.found()
 
 
 class Run:
-    """One sandbox.  terminal: whether descriptors 0 and 2 are a terminal and a pipe, or two files.
+    """Is one sandbox with probes.
 
+    options: of `run`
+    ids: of the probes
+    terminal: whether descriptors 0 and 2 are a terminal and a pipe, or two files
     found: {probe id: Outcome}
     result: the report as a dict, empty without one
-    said: what came on standard error
+    said: what was written to stderr
     status: the exit status of `run`
     """
 
@@ -218,13 +241,16 @@ class Run:
         nonce = binascii.hexlify(os.urandom(8)).decode()
         made = tempfile.TemporaryDirectory(prefix="mrunc-selftest-")
         with Plants(terminal) as plants, made as folder:
-            program, report = os.path.join(folder, "probes.zip"), os.path.join(folder, "report.json")
+            program, report = os.path.join(folder,
+                                           "probes.zip"), os.path.join(folder, "report.json")
             with open(program, "wb") as stream:
                 stream.write(archive.build())
             request = json.dumps({"nonce": nonce, "groups": ids, "facts": plants.facts})
-            command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600", "--report", report]
-            command += list(options) + ["--copy", "%s:/box/selftest.zip" % program.replace("\\", "\\\\").replace(":", "\\:")]
-            # The archive by its name alone: the process tier has no /box.
+            command = [sys.executable or "python3", "-I", "-S", door(), "run", "--timeout", "600",
+                       "--report", report] + list(options)
+            source = program.replace("\\", "\\\\").replace(":", "\\:")
+            command += ["--copy", source + ":/box/selftest.zip"]
+            # The archive is named without a directory: the process tier has no /box.
             command += ["--", "python3", "-I", "-S", "selftest.zip", request]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, env=plants.environ,
                                        pass_fds=plants.descriptors, **plants.stdio())
@@ -245,7 +271,7 @@ class Run:
 
 
 def _read(stream):
-    """All of it, at most MOST bytes; the rest is thrown away, so that nobody blocks."""
+    """Returns at most MOST bytes of a stream; the rest is dropped, so that no writer blocks."""
     data = b""
     while True:
         part = stream.read(65536)
@@ -256,8 +282,10 @@ def _read(stream):
 
 
 def parse_lines(data, nonce):
-    """{probe id: Outcome} of what came out of the sandbox, which is believed only as far as it is well-formed: a second word
-    about a probe turns it into an error."""
+    """Returns {probe id: Outcome} of well-formed lines from the sandbox.
+
+    A second answer for a probe makes it an error.
+    """
     found = {}
     for line in data[:MOST].split(b"\n"):
         try:
@@ -265,17 +293,20 @@ def parse_lines(data, nonce):
             if said["nonce"] != nonce or said["kind"] not in KINDS:
                 continue
             name, detail, number = said["id"], said["detail"], said["errno"]
-            if not isinstance(name, str) or not isinstance(detail, str) or not isinstance(number, (int, type(None))):
+            if not (isinstance(name, str) and isinstance(detail, str) and
+                    isinstance(number, (int, type(None)))):
                 continue
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
-        found[name] = Outcome(ERROR, "two answers") if name in found else Outcome(said["kind"], detail[:500], number)
+        found[name] = Outcome(ERROR, "two answers") if name in found else \
+            Outcome(said["kind"], detail[:500], number)
     return found
 
 
 def judged(probes, found, tier="full", missing=(), status=0):
-    """[Row]: a probe without an answer is an error, not a pass."""
-    silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status if status else ""))
+    """Returns [Row]; a probe without an answer is an error, not a pass."""
+    silent = Outcome(ERROR, "no answer%s" % (", the run ended with status %d" % status
+                                             if status else ""))
     return [Row(probe, found.get(probe.id, silent), tier, missing) for probe in probes]
 
 
@@ -285,5 +316,6 @@ def _nothing_ran(said, status):
     reasons = [line for line in lines if not line.startswith(("remedy: ", "WARNING: ", "note: "))]
     last = (said.strip().splitlines() or ["no word"])[-1]
     reason = reasons[-1] if reasons else "the run ended with status %d: %s" % (status, last[:200])
-    return SandboxError("selftest", "no sandbox", reason=reason, remedy=remedy[0] if remedy else None,
-                        status=2 if status == 2 and reasons else CANNOT_CONTAIN)
+    return SandboxError("selftest", "no sandbox", reason=reason, remedy=remedy[0]
+                        if remedy else None, status=2 if status == 2 and
+                        reasons else CANNOT_CONTAIN)

@@ -28,7 +28,7 @@ def test_each_probe_says_what_it_is():
     assert len(LISTED) == len(EVERY)
     for probe in EVERY:
         assert re.match(r"[A-Z]\d\d$", probe.id) and probe.title and probe.layers and probe.group, probe.id
-        assert probe.danger in DANGERS and callable(probe.deed), probe.id
+        assert probe.danger in DANGERS and callable(probe.action), probe.id
         assert re.match(r"(CVE-\d{4}-\d{4,}|T\d{4}(\.\d{3})?)?$", probe.reference), probe.id
         assert all(32 <= ord(char) < 127 for char in probe.title + probe.layers), probe.id
     assert {probe.danger for probe in EVERY} == set(DANGERS)
@@ -152,7 +152,7 @@ def test_without_a_sandbox_it_cannot_run_and_says_so(inside):
 
 
 @pytest.mark.parametrize("options,text", [(["--only", "nowhere"], "no such group"), (["--", "--tier", "nowhere"], "tier"),
-                                          (["word"], "takes no words"), (["--current", "--harden"], "makes no sandbox"),
+                                          (["word"], "takes no arguments"), (["--current", "--harden"], "makes no sandbox"),
                                           (["--nonsense"], "unknown option")])
 def test_a_mistake_is_2(inside, options, text):
     done = inside.outside(inside.command(verb="selftest", options=options))

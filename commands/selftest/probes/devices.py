@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: devices, /sys and control groups."""
+"""Tries devices, /sys and control groups."""
 import errno
 import os
 import stat
@@ -11,14 +11,14 @@ from .mounts import here, makes_node
 from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "devices"
-#: What a program may expect in /dev: mrunc's six nodes, four links and /dev/shm; a terminal of its own under --tty.
-EXPECTED = {"null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr", "shm", "pts", "ptmx", "core",
-            "mqueue", "console"}
+#: Names that a program may expect in /dev: mrunc's nodes and links, and terminals under --tty.
+EXPECTED = {"null", "zero", "full", "random", "urandom", "tty", "fd", "stdin", "stdout", "stderr",
+            "shm", "pts", "ptmx", "core", "mqueue", "console"}
 GONE = "not in /dev"
 
 
 def block_devices(facts):
-    """Any block device, for reading."""
+    """Opens any block device for reading."""
     outcome = invisible("no block device in /dev")
     for folder, _, names in os.walk("/dev"):
         for name in names:
@@ -34,13 +34,15 @@ def block_devices(facts):
 
 
 def more_names(facts):
-    """Names in /dev that no program needs."""
+    """Looks for names in /dev that no program needs."""
     names = sorted(set(os.listdir("/dev")) - EXPECTED)
-    return reached("%d more, %s first" % (len(names), names[0])) if names else blocked("only harmless ones")
+    if names:
+        return reached("%d more, %s first" % (len(names), names[0]))
+    return blocked("only harmless ones")
 
 
 def other_terminals(facts):
-    """A terminal that somebody else opened."""
+    """Looks for a terminal that somebody else opened."""
     try:
         names = [name for name in os.listdir("/dev/pts") if name.isdigit()]
     except OSError:
@@ -56,7 +58,7 @@ def other_terminals(facts):
 
 
 def new_terminals(facts):
-    """A new terminal, and the file system that it lies in: the host's devpts, or the own one."""
+    """Makes a terminal and looks whether it lies in the host's devpts."""
     fd = os.open("/dev/ptmx", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
     call("ioctl", fd, 0x40045431, buffer(struct.pack("=i", 0), 4))  # TIOCSPTLCK
     device = os.fstat(call("ioctl", fd, 0x5441, os.O_RDWR | os.O_NOCTTY)).st_dev  # TIOCGPTPEER
@@ -68,14 +70,15 @@ def new_terminals(facts):
 
 
 def adds_entropy(facts):
-    """RNDADDTOENTCNT of -1: refused as a number only after the capability check."""
+    """Tries RNDADDTOENTCNT of -1, which is refused after the capability check."""
     fd = os.open("/dev/random", os.O_RDONLY | os.O_CLOEXEC)
-    return asks("ioctl", fd, 0x40045201, buffer(struct.pack("=i", -1), 4), after=(errno.EINVAL,))(facts)
+    return asks("ioctl", fd, 0x40045201, buffer(struct.pack("=i", -1), 4),
+                after=(errno.EINVAL,))(facts)
 
 
 def node_opens(kind, device, what):
-    """A deed: a device node made and opened."""
-    def deed(facts):
+    """Returns an action that makes a device node and opens it."""
+    def action(facts):
         path = here(facts) + b"/node"
         call("mknodat", -100, path, kind | 0o600, device)
         try:
@@ -83,18 +86,19 @@ def node_opens(kind, device, what):
         finally:
             os.unlink(path)
         return reached("%s by an own node" % what)
-    return deed
+    return action
 
 
 def cgroup_files(*names):
-    """A deed: a file of the own control group, in any hierarchy that is mounted, opens for writing."""
-    def deed(facts):
+    """Returns an action that opens a file of the own control group for writing."""
+    def action(facts):
         outcome, places = invisible("no control group file system"), []
         try:
             with open("/proc/self/cgroup") as stream:
                 for line in stream:
                     _, controllers, path = line.rstrip("\n").split(":", 2)
-                    for name in (controllers.split(",") + [controllers.replace("name=", ""), "unified", ""]):
+                    for name in (controllers.split(",") +
+                                 [controllers.replace("name=", ""), "unified", ""]):
                         places += ["/sys/fs/cgroup/" + name + path, "/sys/fs/cgroup/" + name]
         except OSError:
             places = ["/sys/fs/cgroup"]
@@ -106,13 +110,14 @@ def cgroup_files(*names):
                         os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))
                         return reached("%s opens for writing" % path)
                     except OSError as error:
-                        outcome = blocked("%s: %s" % (path, errno.errorcode[error.errno]), error.errno)
+                        outcome = blocked("%s: %s" % (path, errno.errorcode[error.errno]),
+                                          error.errno)
         return outcome
-    return deed
+    return action
 
 
 def parameters(facts):
-    """A module's parameter opens for writing."""
+    """Looks for a module parameter that can be written."""
     outcome = invisible("/sys/module is not there")
     for folder, _, names in os.walk("/sys/module"):
         if folder.endswith("/parameters"):
@@ -124,7 +129,7 @@ def parameters(facts):
 
 
 def model(facts):
-    """The machine's maker and model."""
+    """Reads the machine's maker and model."""
     for name in ("product_name", "sys_vendor", "bios_vendor"):
         try:
             return reached("%s: %s" % (name, first_line("/sys/class/dmi/id/" + name)[:40]))
@@ -134,20 +139,22 @@ def model(facts):
 
 
 def _device(number, path, what, danger=KERNEL, flags=os.O_RDWR, reference=""):
-    return Probe("D%02d" % number, "%s (%s)" % (what, path), danger, reference, GONE, opens(flags, path))
+    return Probe("D%02d" % number, "%s (%s)" % (what, path), danger, reference, GONE,
+                 opens(flags, path))
 
 
 def _sys(number, path, what, danger=INFO):
-    return Probe("S%02d" % number, "%s (%s)" % (what, path), danger, "T1082", "an empty /sys", lists(path))
+    return Probe("S%02d" % number, "%s (%s)" % (what, path), danger, "T1082", "an empty /sys",
+                 lists(path))
 
 
 PROBES = (
-    Probe("D01", "make a character device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFCHR | 0o600,
-                                                                                                          0x103)),
-    Probe("D02", "make a block device node", HOST, "T1611", "seccomp, then no capability", makes_node(stat.S_IFBLK | 0o600,
-                                                                                                      0x700)),
-    Probe("D03", "make a device node and open it", HOST, "T1611", "seccomp, then no capability, nodev",
-          node_opens(stat.S_IFCHR, 0x103, "/dev/null")),
+    Probe("D01", "make a character device node", HOST, "T1611", "seccomp, then no capability",
+          makes_node(stat.S_IFCHR | 0o600, 0x103)),
+    Probe("D02", "make a block device node", HOST, "T1611", "seccomp, then no capability",
+          makes_node(stat.S_IFBLK | 0o600, 0x700)),
+    Probe("D03", "make a device node and open it", HOST, "T1611",
+          "seccomp, then no capability, nodev", node_opens(stat.S_IFCHR, 0x103, "/dev/null")),
     Probe("D04", "read a block device", HOST, "T1006", GONE, block_devices),
     _device(10, "/dev/mem", "the machine's memory", HOST, os.O_RDONLY, "T1611"),
     _device(11, "/dev/port", "the machine's ports", HOST, os.O_RDONLY, "T1611"),
@@ -169,25 +176,29 @@ PROBES = (
     _device(27, "/dev/autofs", "automounting"),
     _device(28, "/dev/hwrng", "the hardware's random numbers", KERNEL, os.O_RDONLY),
     _device(29, "/dev/cpu_dma_latency", "power management", KERNEL, os.O_RDONLY),
-    Probe("D40", "names in /dev beyond those that programs need", KERNEL, "", "own /dev", more_names),
+    Probe("D40", "names in /dev beyond those that programs need", KERNEL, "", "own /dev",
+          more_names),
     Probe("D41", "terminals of others in /dev/pts", HOST, "", "own /dev", other_terminals),
     Probe("D42", "add entropy (RNDADDTOENTCNT)", KERNEL, "", "no capability", adds_entropy),
-    Probe("S01", "release_agent opens for writing", HOST, "CVE-2022-0492", "no control group file system",
-          cgroup_files("release_agent")),
-    Probe("S02", "the own control group's processes open for writing", HOST, "T1611", "no control group file system",
-          cgroup_files("cgroup.procs", "tasks")),
-    Probe("S03", "the own control group's limits open for writing", HOST, "T1499", "no control group file system",
-          cgroup_files("memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.shares", "cgroup.max.depth")),
+    Probe("S01", "release_agent opens for writing", HOST, "CVE-2022-0492",
+          "no control group file system", cgroup_files("release_agent")),
+    Probe("S02", "the own control group's processes open for writing", HOST, "T1611",
+          "no control group file system", cgroup_files("cgroup.procs", "tasks")),
+    Probe("S03", "the own control group's limits open for writing", HOST, "T1499",
+          "no control group file system",
+          cgroup_files("memory.max", "memory.limit_in_bytes", "pids.max", "cpu.max", "cpu.shares",
+                       "cgroup.max.depth")),
     Probe("S04", "devices.allow opens for writing", HOST, "T1611", "no control group file system",
           cgroup_files("devices.allow")),
     Probe("S05", "the power state opens for writing", HOST, "T1529", "an empty /sys",
           opens(os.O_WRONLY, "/sys/power/state", "/sys/power/pm_async", "/sys/kernel/reboot/mode")),
-    Probe("S06", "a module's parameter can be written", HOST, "T1547.006", "an empty /sys", parameters),
+    Probe("S06", "a module's parameter can be written", HOST, "T1547.006", "an empty /sys",
+          parameters),
     Probe("S07", "memory management of the host opens for writing", HOST, "", "an empty /sys",
-          opens(os.O_WRONLY, "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/kernel/mm/swap/vma_ra_enabled",
-                "/sys/kernel/mm/ksm/run")),
-    Probe("S08", "uevent_helper opens for writing", HOST, "T1611", "an empty /sys", opens(os.O_WRONLY,
-                                                                                          "/sys/kernel/uevent_helper")),
+          opens(os.O_WRONLY, "/sys/kernel/mm/transparent_hugepage/enabled",
+                "/sys/kernel/mm/swap/vma_ra_enabled", "/sys/kernel/mm/ksm/run")),
+    Probe("S08", "uevent_helper opens for writing", HOST, "T1611", "an empty /sys",
+          opens(os.O_WRONLY, "/sys/kernel/uevent_helper")),
     _sys(10, "/sys/kernel/debug", "debugfs", KERNEL),
     _sys(11, "/sys/kernel/tracing", "tracefs", KERNEL),
     _sys(12, "/sys/kernel/security", "securityfs"),
@@ -201,5 +212,6 @@ PROBES = (
     Probe("S20", "the machine's model", INFO, "T1082", "an empty /sys", model),
     Probe("S21", "the kernel's own image notes (/sys/kernel/notes)", INFO, "T1082", "an empty /sys",
           exists("/sys/kernel/notes", "/sys/kernel/vmcoreinfo")),
-    Probe("S22", "the kernel's types (/sys/kernel/btf)", INFO, "T1082", "an empty /sys", exists("/sys/kernel/btf/vmlinux")),
+    Probe("S22", "the kernel's types (/sys/kernel/btf)", INFO, "T1082", "an empty /sys",
+          exists("/sys/kernel/btf/vmlinux")),
 )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: the caller's own files, pipes and terminals as descriptors 0, 1 and 2.
+"""Tries to change the caller's files, pipes and terminals given as descriptors 0, 1 and 2.
 
-Whether one was reached is seen at the caller's object when everything has ended (given.py).
-Inside, a descriptor may lead to an object of the sandbox's own, on which all of this may work.
+The caller's object shows afterwards whether it was reached (given.py). Inside, a descriptor may
+lead to an own object of the sandbox, on which all of this may work.
 """
 import os
 import signal
@@ -21,69 +21,67 @@ CARRIED = "no descriptor of the caller's is inside"
 
 
 def done(what, *arguments):
-    """A deed: one system call on a descriptor that was given."""
-    def deed(facts):
+    """Returns an action that makes one system call on a given descriptor."""
+    def action(facts):
         call(what, *[word() if callable(word) else word for word in arguments])
         return reached("done to the descriptor")
-    return deed
+    return action
 
 
 def times(facts):
-    """Both times of stdin."""
+    """Sets both times of stdin."""
     os.utime(0, (1, 1))
     return reached("done to the descriptor")
 
 
 def attribute(facts):
-    """An extended attribute of stdin."""
+    """Sets an extended attribute of stdin."""
     os.setxattr(0, b"user.mrunc-selftest", b"x")
     return reached("done to the descriptor")
 
 
 def blocks_not(fd):
-    """A deed: O_NONBLOCK on a description that others hold, too."""
-    def deed(facts):
+    """Returns an action that sets O_NONBLOCK on a description that others share."""
+    def action(facts):
         call("fcntl", fd, F_SETFL, call("fcntl", fd, 3, 0) | os.O_NONBLOCK)
         return reached("done to the descriptor")
-    return deed
+    return action
 
 
 def writes_input(facts):
-    """stdin, given for reading, opened again and written."""
+    """Opens stdin, given for reading, again and writes it."""
     fd = os.open("/proc/self/fd/0", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     os.write(fd, b"changed")
     return reached("it opens for writing")
 
 
 def cuts_input(facts):
-    """stdin, given for reading, opened again and cut to half of what was planted."""
+    """Opens stdin, given for reading, again and truncates it."""
     fd = os.open("/proc/self/fd/0", os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     os.ftruncate(fd, 4)
     return reached("it opens for cutting")
 
 
 def cuts_log(facts):
-    """stderr, given for appending, cut."""
+    """Truncates stderr, given for appending."""
     os.ftruncate(2, 0)
     return reached("done to the descriptor")
 
 
 def reads_pipe(facts):
-    """stderr, the writing end of a pipe, opened for reading: its reader loses what is read."""
+    """Opens stderr, the writing end of a pipe, for reading: its reader loses data."""
     fd = os.open("/proc/self/fd/2", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         text = os.read(fd, 64)
     except BlockingIOError:
         return invisible("it opens, and is empty")
-    return (
-        reached("read %r" % text.decode("ascii", "replace"))
-        if text
-        else invisible("it opens, and is empty")
-    )
+    if not text:
+        return invisible("it opens, and is empty")
+    return reached("read %r" % text.decode("ascii", "replace"))
 
 
 def silent(facts):
-    """The modes of the terminal: no echo."""
+    """Changes the modes of the terminal: no echo."""
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # what is sent to a group in the background
     modes = buffer(64)
     call("ioctl", 0, TCGETS, modes)
@@ -93,13 +91,13 @@ def silent(facts):
     return reached("done to the descriptor")
 
 
-def _input(number, title, deed):
+def _input(number, title, action):
     return Probe("F%02d" % number, "standard input, a file of the caller's: " + title, HOST, "",
-                 CARRIED, deed, needs=("input",))
+                 CARRIED, action, needs=("input",))
 
 
-def _terminal(number, title, deed):
-    return Probe("F%02d" % number, "the caller's terminal: " + title, HOST, "", CARRIED, deed,
+def _terminal(number, title, action):
+    return Probe("F%02d" % number, "the caller's terminal: " + title, HOST, "", CARRIED, action,
                  needs=("terminal",))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: credentials, capabilities, set-user-ID, and descriptors that were left open."""
+"""Tries credentials, capabilities, set-user-ID, and descriptors that were left open."""
 import errno
 import os
 import stat
@@ -11,22 +11,27 @@ from ..attempt import asks, blocked, buffer, call, child_exits, invisible, reach
 from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "identity"
-PR_SET_KEEPCAPS, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET_SECUREBITS, PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 8, 21, 23, 28, 39, 47
+PR_SET_KEEPCAPS, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_SET_SECUREBITS = 8, 21, 23, 28
+PR_GET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 39, 47
 EPERM, EINVAL = errno.EPERM, errno.EINVAL
 
 
 def status(path="/proc/self/status"):
-    """{name: value} of a status file."""
+    """Returns {name: value} of a status file."""
     with open(path, encoding="utf-8", errors="replace") as stream:
         return dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)
 
 
 def capabilities():
-    """{effective, permitted, inheritable, bounding, ambient: mask}, asked of the kernel: /proc may not be readable."""
+    """Returns {effective, permitted, inheritable, bounding, ambient: mask} from the kernel.
+
+    It asks by system calls, since /proc may not be readable.
+    """
     sets = buffer(24)
     call("capget", buffer(struct.pack("=Ii", 0x20080522, 0), 8), sets)
     low = struct.unpack("=6I", sets.raw)
-    out = dict((name, low[i] | low[i + 3] << 32) for i, name in enumerate(("effective", "permitted", "inheritable")))
+    out = dict((name, low[i] | low[i + 3] << 32)
+               for i, name in enumerate(("effective", "permitted", "inheritable")))
     for name, words in (("bounding", (PR_CAPBSET_READ,)), ("ambient", (PR_CAP_AMBIENT, 1))):
         out[name] = 0
         for number in range(64):
@@ -38,16 +43,19 @@ def capabilities():
 
 
 def holds(name):
-    """A deed: a capability set that is not empty."""
-    def deed(facts):
+    """Returns an action that looks for a capability set that is not empty."""
+    def action(facts):
         mask = capabilities()[name]
         return reached("%s: %x" % (name, mask)) if mask else blocked("the %s set is empty" % name)
-    return deed
+    return action
 
 
 def lacks(option, value, name):
-    """A deed: something that prctl tells and /proc/PID/status names, with another value in this or a new thread."""
-    def deed(facts):
+    """Returns an action that compares a value in this and a new thread with what must be set.
+
+    The value is asked of prctl and read in /proc/PID/status.
+    """
+    def action(facts):
         seen = []
 
         def look():
@@ -60,16 +68,19 @@ def lacks(option, value, name):
         thread.start()
         thread.join()
         try:
-            own = [int(status("/proc/self/task/%s/status" % task)[name]) for task in os.listdir("/proc/self/task")]
+            own = [int(status("/proc/self/task/%s/status" % task)[name])
+                   for task in os.listdir("/proc/self/task")]
         except OSError:
             own = []
         others = set(seen + own) - {value}
-        return reached("%s is %s" % (name, others.pop())) if others else blocked("%s is %d in each thread" % (name, value))
-    return deed
+        if others:
+            return reached("%s is %s" % (name, others.pop()))
+        return blocked("%s is %d in each thread" % (name, value))
+    return action
 
 
 def wins_back(facts):
-    """capset of everything."""
+    """Tries capset of every capability."""
     header = buffer(struct.pack("=Ii", 0x20080522, 0), 8)
     before = capabilities()["permitted"] or (1 << 41) - 1
     low, high = before & 0xffffffff, before >> 32
@@ -78,25 +89,29 @@ def wins_back(facts):
 
 
 def wins_back_by_exec(facts):
-    """As uid 0, by exec."""
+    """Tries to get capabilities as uid 0 by exec."""
     code = ("import ctypes, os, struct; sets = ctypes.create_string_buffer(24); "
-            "ctypes.CDLL(None).capget(struct.pack('=Ii', 0x20080522, 0), sets); os.write(%d, sets.raw)")
+            "ctypes.CDLL(None).capget(struct.pack('=Ii', 0x20080522, 0), sets); os.write(%d, "
+            "sets.raw)")
 
-    def deed(write):
+    def action(write):
         os.set_inheritable(write, True)
         os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", code % write])
-    _, data = child_exits(deed)
+    _, data = child_exits(action)
     mask = struct.unpack("=6I", data)[0]
-    return reached("%x are effective after exec" % mask) if mask else blocked("still none after exec")
+    if mask:
+        return reached("%x are effective after exec" % mask)
+    return blocked("still none after exec")
 
 
 def raises_ambient(facts):
-    """PR_CAP_AMBIENT_RAISE of CAP_NET_RAW; made inheritable first where that can be."""
+    """Tries to raise CAP_NET_RAW in the ambient set, made inheritable first if possible."""
     header, sets = buffer(struct.pack("=Ii", 0x20080522, 0), 8), buffer(24)
     call("capget", header, sets)
     low, permitted, _, high, more, _ = struct.unpack("=6I", sets.raw)
     try:
-        call("capset", header, buffer(struct.pack("=6I", low, permitted, permitted, high, more, more), 24))
+        call("capset", header,
+             buffer(struct.pack("=6I", low, permitted, permitted, high, more, more), 24))
     except OSError:
         pass
     call("prctl", PR_CAP_AMBIENT, 2, 13, 0, 0)
@@ -104,7 +119,7 @@ def raises_ambient(facts):
 
 
 def gains_by_setid(facts):
-    """A set-user-ID program of another owner whose bit would count."""
+    """Looks for a set-user-ID program of another owner that has an effect."""
     if call("prctl", PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0):
         return blocked("no_new_privs")
     for name in ("su", "passwd", "mount", "newgrp", "chsh", "gpasswd", "sudo", "pkexec"):
@@ -119,36 +134,40 @@ def gains_by_setid(facts):
 
 
 def other_groups(facts):
-    """Supplementary groups, whose numbers the user namespace hides."""
+    """Looks for supplementary groups, whose numbers the user namespace hides."""
     groups = [group for group in os.getgroups() if group != os.getegid()]
     return reached("%d supplementary groups" % len(groups)) if groups else blocked("none")
 
 
 def owns_usr(facts):
-    """The owner of the host's files."""
-    return reached("/usr belongs to us") if os.stat("/usr").st_uid == os.geteuid() else blocked("/usr belongs to somebody else")
+    """Looks whether the host's files belong to this process's user."""
+    if os.stat("/usr").st_uid == os.geteuid():
+        return reached("/usr belongs to us")
+    return blocked("/usr belongs to somebody else")
 
 
 def host_uid(facts):
-    """The id outside, from the map."""
+    """Looks for the id outside in the map."""
     with open("/proc/self/uid_map") as stream:
         rows = [tuple(int(word) for word in line.split()) for line in stream]
     if rows == [(0, 0, 4294967295)]:
         return reached("the host's own ids")
     outside = [row[1] for row in rows if row[1] != 0]
-    return reached("uid %d outside" % outside[0]) if outside else blocked("the map shows only the outer sandbox's ids")
+    if outside:
+        return reached("uid %d outside" % outside[0])
+    return blocked("the map shows only the outer sandbox's ids")
 
 
 def left_open(test, what):
-    """A deed: descriptors that the program was started with."""
-    def deed(facts):
+    """Returns an action that looks for descriptors that the program was started with."""
+    def action(facts):
         found = [fd for fd, mode, device, inode in facts["descriptors"] if test(fd, mode)]
         return reached("descriptor %d: %s" % (found[0], what)) if found else blocked("none")
-    return deed
+    return action
 
 
 def leads_out(facts):
-    """A directory among the descriptors, followed upwards to another root than the own one."""
+    """Follows directories among the descriptors upwards to another root."""
     root = os.stat("/")
     for fd, mode, _, _ in facts["descriptors"]:
         if not stat.S_ISDIR(mode):
@@ -162,7 +181,7 @@ def leads_out(facts):
 
 
 def outside_cwd(facts):
-    """A current directory that is not below the own root."""
+    """Looks whether the current directory lies outside the own root."""
     if facts["cwd"].startswith("(unreachable)"):
         return reached(facts["cwd"])
     root = os.stat("/")
@@ -173,7 +192,7 @@ def outside_cwd(facts):
 
 
 def reopens_stderr(facts):
-    """Standard error is a log that was opened for appending: opened again, and read."""
+    """Opens stderr, a log opened for appending, again and reads it."""
     fd = os.open("/proc/self/fd/2", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         text = os.read(fd, 64)
@@ -185,41 +204,51 @@ def reopens_stderr(facts):
 
 
 PROBES = (
-    Probe("C01", "effective capabilities", HOST, "T1548", "capset, then securebits, empty bounding set", holds("effective")),
+    Probe("C01", "effective capabilities", HOST, "T1548", "capset, then securebits, empty "
+          "bounding set", holds("effective")),
     Probe("C02", "permitted capabilities", HOST, "T1548", "capset", holds("permitted")),
     Probe("C03", "inheritable capabilities", HOST, "T1548", "capset", holds("inheritable")),
-    Probe("C04", "a bounding set that is not empty", KERNEL, "T1548", "dropped, then no_new_privs", holds("bounding")),
-    Probe("C05", "ambient capabilities", HOST, "T1548", "cleared, then securebits", holds("ambient")),
+    Probe("C04", "a bounding set that is not empty", KERNEL, "T1548", "dropped, then no_new_privs",
+          holds("bounding")),
+    Probe("C05", "ambient capabilities", HOST, "T1548", "cleared, then securebits",
+          holds("ambient")),
     Probe("C06", "capset wins everything back", HOST, "T1548", "empty permitted set", wins_back),
-    Probe("C07", "uid 0 wins everything back by exec", HOST, "T1548", "securebits, then empty bounding set, no_new_privs",
-          wins_back_by_exec),
-    Probe("C08", "an ambient capability is raised", HOST, "T1548", "empty permitted set, then securebits", raises_ambient),
-    Probe("C09", "securebits are changed", HOST, "T1548", "no capability, then locked", asks("prctl", PR_SET_SECUREBITS, 0, 0,
-                                                                                             0, 0)),
-    Probe("C10", "capabilities are kept across a change of ids (PR_SET_KEEPCAPS)", KERNEL, "", "locked securebits",
-          asks("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)),
-    Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec", lacks(PR_GET_NO_NEW_PRIVS, 1,
-                                                                                                    "NoNewPrivs")),
-    Probe("C12", "the system call filter is missing in a thread", HOST, "T1106", "attached before exec", lacks(PR_GET_SECCOMP,
-                                                                                                               2, "Seccomp")),
-    Probe("C13", "a set-user-ID program would give its owner's identity", HOST, "T1548.001", "no_new_privs, then nosuid",
-          gains_by_setid),
-    Probe("C14", "another uid", HOST, "T1548", "a map of one id, then no capability", asks("setresuid", 1, 1, 1)),
-    Probe("C15", "another gid", HOST, "T1548", "a map of one id, then no capability", asks("setresgid", 4, 4, 4)),
-    Probe("C16", "other groups", HOST, "T1548", "no capability", asks("setgroups", 1, buffer(struct.pack("=I", 4), 4))),
-    Probe("C17", "supplementary groups of the caller", INFO, "", "dropped where root starts it", other_groups),
-    Probe("C18", "the owner of the host's files", HOST, "T1611", "an unprivileged id outside", owns_usr),
+    Probe("C07", "uid 0 wins everything back by exec", HOST, "T1548", "securebits, then empty "
+          "bounding set, no_new_privs", wins_back_by_exec),
+    Probe("C08", "an ambient capability is raised", HOST, "T1548", "empty permitted set, then "
+          "securebits", raises_ambient),
+    Probe("C09", "securebits are changed", HOST, "T1548", "no capability, then locked",
+          asks("prctl", PR_SET_SECUREBITS, 0, 0, 0, 0)),
+    Probe("C10", "capabilities are kept across a change of ids (PR_SET_KEEPCAPS)", KERNEL, "",
+          "locked securebits", asks("prctl", PR_SET_KEEPCAPS, 1, 0, 0, 0)),
+    Probe("C11", "no_new_privs is missing in a thread", HOST, "T1548.001", "set before exec",
+          lacks(PR_GET_NO_NEW_PRIVS, 1, "NoNewPrivs")),
+    Probe("C12", "the system call filter is missing in a thread", HOST, "T1106",
+          "attached before exec", lacks(PR_GET_SECCOMP, 2, "Seccomp")),
+    Probe("C13", "a set-user-ID program would give its owner's identity", HOST, "T1548.001",
+          "no_new_privs, then nosuid", gains_by_setid),
+    Probe("C14", "another uid", HOST, "T1548", "a map of one id, then no capability",
+          asks("setresuid", 1, 1, 1)),
+    Probe("C15", "another gid", HOST, "T1548", "a map of one id, then no capability",
+          asks("setresgid", 4, 4, 4)),
+    Probe("C16", "other groups", HOST, "T1548", "no capability",
+          asks("setgroups", 1, buffer(struct.pack("=I", 4), 4))),
+    Probe("C17", "supplementary groups of the caller", INFO, "", "dropped where root starts it",
+          other_groups),
+    Probe("C18", "the owner of the host's files", HOST, "T1611", "an unprivileged id outside",
+          owns_usr),
     Probe("C19", "the id outside, from the map", INFO, "", "second user namespace", host_uid),
     Probe("F01", "a descriptor beyond 0, 1, 2", HOST, "CVE-2024-21626", "closed before exec",
           left_open(lambda fd, mode: fd > 2, "it was left open")),
-    Probe("F02", "a directory among the descriptors", HOST, "CVE-2024-21626", "closed before exec, refused as 0, 1, 2",
-          leads_out),
+    Probe("F02", "a directory among the descriptors", HOST, "CVE-2024-21626",
+          "closed before exec, refused as 0, 1, 2", leads_out),
     Probe("F03", "a socket among the descriptors", HOST, "", "closed before exec",
           left_open(lambda fd, mode: fd > 2 and stat.S_ISSOCK(mode), "a socket")),
-    Probe("F04", "a current directory outside the root", HOST, "CVE-2024-21626", "changed after pivot_root", outside_cwd),
+    Probe("F04", "a current directory outside the root", HOST, "CVE-2024-21626",
+          "changed after pivot_root", outside_cwd),
     Probe("F05", "the descriptors of pid 1", HOST, "", "pid 1 is not visible",
-          lambda facts: reached("%d of them" % len(os.listdir("/proc/1/fd"))) if os.path.exists("/proc/1") else
-          invisible("/proc/1 is not there")),
-    Probe("F06", "the log on standard error opens again with other rights", INFO, "", "Landlock, then another owner",
-          reopens_stderr, needs=("stderr_file",)),
+          lambda facts: reached("%d of them" % len(os.listdir("/proc/1/fd")))
+          if os.path.exists("/proc/1") else invisible("/proc/1 is not there")),
+    Probe("F06", "the log on standard error opens again with other rights", INFO, "",
+          "Landlock, then another owner", reopens_stderr, needs=("stderr_file",)),
 )

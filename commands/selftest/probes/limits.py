@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: exhaustion, each bounded; asked for by name (`selftest --only limits`).
+"""Tries to exhaust resources, each within a bound (`selftest --only limits`).
 
-Reached: the bound of the probe was met before any limit of the sandbox.
+Reached means that the bound of the probe was met before a limit of the sandbox.
 """
 import errno
 import os
@@ -12,23 +12,25 @@ from ..probe import LIMIT, Probe
 
 GROUP = "limits"
 MIB = 1 << 20
-REFUSED = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EFBIG, errno.EDQUOT, errno.EUSERS)
+REFUSED = (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EFBIG,
+           errno.EDQUOT, errno.EUSERS)
 
 
-def until_refused(deed, most, what):
-    """Repeats a deed at most `most` times; the Outcome."""
+def until_refused(action, most, what):
+    """Repeats an action at most `most` times; returns the Outcome."""
     for count in range(most):
         try:
-            deed(count)
+            action(count)
         except OSError as error:
             if error.errno in REFUSED:
-                return blocked("%s after %d %s" % (errno.errorcode[error.errno], count, what), error.errno)
+                return blocked("%s after %d %s" % (errno.errorcode[error.errno], count, what),
+                               error.errno)
             raise
     return reached("%d %s" % (most, what))
 
 
 def forks(facts):
-    """Processes that wait."""
+    """Makes processes that wait."""
     def make(count):
         if os.fork() == 0:
             signal.pause()
@@ -37,7 +39,7 @@ def forks(facts):
 
 
 def zombies(facts):
-    """Processes that are dead and not waited for."""
+    """Makes processes that end and are not waited for."""
     def make(count):
         if os.fork() == 0:
             os._exit(0)
@@ -45,7 +47,7 @@ def zombies(facts):
 
 
 def descriptors(facts):
-    """Open files, with the soft limit raised to the hard one."""
+    """Opens files, with the soft limit raised to the hard one."""
     import resource
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -53,8 +55,8 @@ def descriptors(facts):
 
 
 def inodes(place):
-    """A deed: empty files, by links of one when the file system counts those."""
-    def deed(facts):
+    """Returns an action that makes empty files."""
+    def action(facts):
         folder = place + "/inodes-%d" % os.getpid()
         os.mkdir(folder)
         made = []
@@ -69,25 +71,26 @@ def inodes(place):
             for path in made:
                 os.unlink(path)
             os.rmdir(folder)
-    return deed
+    return action
 
 
 def fills(place, size):
-    """A deed: one file of `size` MiB and one more."""
-    def deed(facts):
+    """Returns an action that writes a file of more than `size` MiB."""
+    def action(facts):
         path = "%s/fill-%d" % (place, os.getpid())
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         try:
-            return until_refused(lambda count: call("fallocate", fd, 0, count * 64 * MIB, 64 * MIB), size // 64 + 1,
+            return until_refused(lambda count: call("fallocate", fd, 0, count * 64 * MIB,
+                                                    64 * MIB), size // 64 + 1,
                                  "times 64 MiB")
         finally:
             os.unlink(path)
             os.close(fd)
-    return deed
+    return action
 
 
 def memory(facts):
-    """Touched memory, until twice what a sandbox with --memory 256M would give."""
+    """Touches memory, up to twice of --memory 256M."""
     import mmap
     areas = []
 
@@ -100,14 +103,14 @@ def memory(facts):
 
 
 def memory_files(facts):
-    """Memory files, which no file system limits."""
+    """Fills a memory file, which no file system limits."""
     fd = call("memfd_create", b"fill", 0)
     chunk = b"x" * MIB
     return until_refused(lambda count: os.write(fd, chunk), 512, "MiB in a memory file")
 
 
 def pipes(facts):
-    """Kernel memory in pipes."""
+    """Fills pipes, which take kernel memory."""
     made = []
 
     def make(count):
@@ -128,8 +131,8 @@ def pipes(facts):
     return until_refused(make, 128, "MiB in pipes")
 
 
-def _limit(number, title, layers, deed, deadline=30.0):
-    return Probe("R%02d" % number, title, LIMIT, "T1499", layers, deed, deadline=deadline)
+def _limit(number, title, layers, action, deadline=30.0):
+    return Probe("R%02d" % number, title, LIMIT, "T1499", layers, action, deadline=deadline)
 
 
 PROBES = (
@@ -138,7 +141,8 @@ PROBES = (
     _limit(3, "5000 descriptors", "nofile", descriptors),
     _limit(4, "110,000 files in /tmp", "the tmpfs's inodes", inodes("/tmp")),
     _limit(5, "more than 1 GiB in /tmp", "the tmpfs's size, then --memory", fills("/tmp", 1024)),
-    _limit(6, "more than 256 MiB in /dev/shm", "the tmpfs's size, then --memory", fills("/dev/shm", 256)),
+    _limit(6, "more than 256 MiB in /dev/shm", "the tmpfs's size, then --memory",
+           fills("/dev/shm", 256)),
     _limit(7, "512 MiB of memory", "--memory", memory),
     _limit(8, "512 MiB in a memory file", "--memory", memory_files),
     _limit(9, "128 MiB in pipes", "the kernel's share per user, then --memory", pipes),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: namespaces that can be made or joined, and those that were never left."""
+"""Tries to make and join namespaces, and looks for those of the host."""
 import errno
 import os
 import struct
@@ -11,35 +11,37 @@ GROUP = "namespaces"
 NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
 SIGCHLD = 17
-FLAGS = {"user": NEWUSER, "mnt": NEWNS, "pid": NEWPID, "uts": NEWUTS, "ipc": NEWIPC, "net": NEWNET, "cgroup": NEWCGROUP,
+FLAGS = {"user": NEWUSER, "mnt": NEWNS, "pid": NEWPID, "uts": NEWUTS, "ipc": NEWIPC, "net": NEWNET,
+         "cgroup": NEWCGROUP,
          "time": NEWTIME}
-#: The first namespaces of a running kernel have fixed inode numbers (include/uapi/linux/nsfs.h, before: proc_ns.h).
-FIRST = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC, "cgroup": 0xEFFFFFFB, "time": 0xEFFFFFFA}
+#: Inode numbers of a kernel's first namespaces (include/uapi/linux/nsfs.h, earlier proc_ns.h).
+FIRST = {"ipc": 0xEFFFFFFF, "uts": 0xEFFFFFFE, "user": 0xEFFFFFFD, "pid": 0xEFFFFFFC,
+         "cgroup": 0xEFFFFFFB, "time": 0xEFFFFFFA}
 NS_GET_USERNS, NS_GET_PARENT = 0xb701, 0xb702
 
 
 def forks(what, *arguments):
-    """A deed: a call that makes a process; the child leaves at once."""
-    def deed(facts):
+    """Returns an action that makes a process, which exits at once."""
+    def action(facts):
         pid = call(what, *arguments)
         if pid == 0:
             os._exit(0)
         os.waitpid(pid, 0)
         return reached("made process %d" % pid)
-    return deed
+    return action
 
 
 def clone3(flags):
-    """A deed: clone3 with namespace flags."""
-    def deed(facts):
+    """Returns an action that calls clone3 with namespace flags."""
+    def action(facts):
         arguments = buffer(struct.pack("=11Q", flags, 0, 0, 0, SIGCHLD, *[0] * 6), 88)
         return forks("clone3", arguments, 88)(facts)
-    return deed
+    return action
 
 
 def same(name):
-    """A deed: the namespace that the host has."""
-    def deed(facts):
+    """Returns an action that looks whether a namespace is the host's."""
+    def action(facts):
         path = "/proc/self/ns/" + name
         try:
             number = int(os.readlink(path).partition("[")[2].rstrip("]"))
@@ -48,15 +50,17 @@ def same(name):
         known = facts.get("ns", {}).get(name, FIRST.get(name))
         if known is None:
             raise Unsuitable("the host's number is not known")
-        return reached("%s is the host's" % path) if number == known else blocked("another one than the host's")
-    return deed
+        if number == known:
+            return reached("%s is the host's" % path)
+        return blocked("another one than the host's")
+    return action
 
 
 def joins_init(facts):
-    """Joins each namespace of pid 1."""
+    """Tries to join each namespace of pid 1."""
     done, refused = [], None
     for name, flag in sorted(FLAGS.items()):
-        if name in ("user", "time"):  # joining one's own is an error whatever one may do
+        if name in ("user", "time"):  # joining the own one is always an error
             continue
         try:
             fd = os.open("/proc/1/ns/" + name, os.O_RDONLY | os.O_CLOEXEC)
@@ -77,23 +81,23 @@ def joins_init(facts):
 
 
 def joins(name):
-    """A deed: setns into a namespace of one's own, which needs the same right as any other."""
-    def deed(facts):
+    """Returns an action that calls setns with an own namespace, which needs the same capability."""
+    def action(facts):
         fd = os.open("/proc/self/ns/" + name, os.O_RDONLY | os.O_CLOEXEC)
         call("setns", fd, FLAGS[name])
         return reached("setns is allowed")
-    return deed
+    return action
 
 
 def joins_by_pidfd(facts):
-    """setns with a pidfd of pid 1."""
+    """Tries setns with a pidfd of pid 1."""
     fd = call("pidfd_open", 1, 0)
     call("setns", fd, NEWUTS | NEWNET | NEWIPC)
     return reached("joined pid 1's namespaces")
 
 
 def climbs(facts):
-    """From a namespace's descriptor to the user namespace that owns it."""
+    """Tries to get the user namespace that owns a namespace."""
     found = []
     for name in ("mnt", "net", "pid", "uts", "ipc"):
         fd = os.open("/proc/self/ns/" + name, os.O_RDONLY | os.O_CLOEXEC)
@@ -109,8 +113,8 @@ def climbs(facts):
 
 
 def _unshares(number, name, title):
-    return Probe("N%02d" % number, title, KERNEL, "T1611", "seccomp, then no capability (user: the namespace's limit)",
-                 asks("unshare", FLAGS[name]))
+    return Probe("N%02d" % number, title, KERNEL, "T1611", "seccomp, then no capability (user: the "
+                 "namespace's limit)", asks("unshare", FLAGS[name]))
 
 
 PROBES = (
@@ -122,29 +126,36 @@ PROBES = (
     _unshares(6, "ipc", "unshare makes an ipc namespace"),
     _unshares(7, "cgroup", "unshare makes a cgroup namespace"),
     _unshares(8, "time", "unshare makes a time namespace"),
-    Probe("N10", "clone makes a user namespace", KERNEL, "T1611", "seccomp, then the namespace's limit",
-          forks("clone", NEWUSER | SIGCHLD, 0, 0, 0, 0)),
+    Probe("N10", "clone makes a user namespace", KERNEL, "T1611",
+          "seccomp, then the namespace's limit", forks("clone", NEWUSER | SIGCHLD, 0, 0, 0, 0)),
     Probe("N11", "clone makes a mount namespace", KERNEL, "T1611", "seccomp, then no capability",
           forks("clone", NEWNS | SIGCHLD, 0, 0, 0, 0)),
     Probe("N12", "clone makes a network namespace", KERNEL, "T1611", "seccomp, then no capability",
           forks("clone", NEWNET | SIGCHLD, 0, 0, 0, 0)),
     Probe("N13", "clone3 makes a user namespace, its flags behind a pointer", KERNEL, "T1611",
           "seccomp (the whole call), then the namespace's limit", clone3(NEWUSER)),
-    Probe("N14", "clone3 makes a mount namespace", KERNEL, "T1611", "seccomp (the whole call), then no capability",
-          clone3(NEWNS)),
-    Probe("N15", "clone with bits above the 32nd makes a user namespace", KERNEL, "T1611", "seccomp (low 32 bits compared)",
-          forks("clone", wide(NEWUSER | SIGCHLD), 0, 0, 0, 0)),
-    Probe("N20", "setns joins the namespaces of pid 1", HOST, "T1611", "seccomp, then pid 1 is not visible", joins_init),
-    Probe("N21", "setns joins pid 1's by a pidfd", HOST, "T1611", "seccomp, then no capability", joins_by_pidfd),
-    Probe("N22", "setns into a mount namespace", KERNEL, "T1611", "seccomp, then no capability", joins("mnt")),
-    Probe("N23", "setns into a network namespace", KERNEL, "T1611", "seccomp, then no capability", joins("net")),
-    Probe("N24", "setns into a uts namespace", KERNEL, "T1611", "seccomp, then no capability", joins("uts")),
-    Probe("N25", "setns into an ipc namespace", KERNEL, "T1611", "seccomp, then no capability", joins("ipc")),
+    Probe("N14", "clone3 makes a mount namespace", KERNEL, "T1611", "seccomp (the whole call), "
+          "then no capability", clone3(NEWNS)),
+    Probe("N15", "clone with bits above the 32nd makes a user namespace", KERNEL, "T1611",
+          "seccomp (low 32 bits compared)", forks("clone", wide(NEWUSER | SIGCHLD), 0, 0, 0, 0)),
+    Probe("N20", "setns joins the namespaces of pid 1", HOST, "T1611", "seccomp, then pid 1 is not "
+          "visible", joins_init),
+    Probe("N21", "setns joins pid 1's by a pidfd", HOST, "T1611", "seccomp, then no capability",
+          joins_by_pidfd),
+    Probe("N22", "setns into a mount namespace", KERNEL, "T1611", "seccomp, then no capability",
+          joins("mnt")),
+    Probe("N23", "setns into a network namespace", KERNEL, "T1611", "seccomp, then no capability",
+          joins("net")),
+    Probe("N24", "setns into a uts namespace", KERNEL, "T1611", "seccomp, then no capability",
+          joins("uts")),
+    Probe("N25", "setns into an ipc namespace", KERNEL, "T1611", "seccomp, then no capability",
+          joins("ipc")),
     Probe("N30", "the host's user namespace", KERNEL, "T1611", "own user namespace", same("user")),
-    Probe("N31", "the host's mount namespace", KERNEL, "T1611", "own mount namespace", same("mnt"), needs=("ns",)),
-    Probe("N32", "the host's pid namespace", KERNEL, "T1611", "own pid namespace", same("pid")),
-    Probe("N33", "the host's network namespace", KERNEL, "T1611", "own network namespace, then seccomp", same("net"),
+    Probe("N31", "the host's mount namespace", KERNEL, "T1611", "own mount namespace", same("mnt"),
           needs=("ns",)),
+    Probe("N32", "the host's pid namespace", KERNEL, "T1611", "own pid namespace", same("pid")),
+    Probe("N33", "the host's network namespace", KERNEL, "T1611", "own network namespace, then "
+          "seccomp", same("net"), needs=("ns",)),
     Probe("N34", "the host's ipc namespace", KERNEL, "T1611", "own ipc namespace", same("ipc")),
     Probe("N35", "the host's uts namespace", KERNEL, "", "own uts namespace", same("uts")),
     Probe("N36", "the host's cgroup namespace", KERNEL, "", "own cgroup namespace", same("cgroup")),
@@ -153,6 +164,6 @@ PROBES = (
           asks("sethostname", b"x", -1, after=(errno.EINVAL,))),
     Probe("N41", "setdomainname", KERNEL, "", "no capability, then the own uts namespace",
           asks("setdomainname", b"x", -1, after=(errno.EINVAL,))),
-    Probe("N42", "from a namespace to the user namespace that owns it", KERNEL, "T1611", "second user namespace, kernel",
-          climbs),
+    Probe("N42", "from a namespace to the user namespace that owns it", KERNEL, "T1611",
+          "second user namespace, kernel", climbs),
 )

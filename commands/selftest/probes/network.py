@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: the network, and socket families that bring large parts of the kernel within reach."""
+"""Tries the network, and socket families that reach large parts of the kernel."""
 import errno
 import os
 import struct
@@ -13,21 +13,25 @@ NETLINK = 16
 
 
 def _family(number, name, family, kind, protocol=0, reference=""):
-    """A socket of a family: its module may be loaded, so it is not tried where nothing confines the probe."""
-    return Probe("W%02d" % number, "a socket of %s" % name, KERNEL, reference, "seccomp (AF_UNIX alone)",
-                 asks("socket", family, kind, protocol, close=True), bare=family in (2, 10, 16))
+    """Returns the Probe of a socket family.
+
+    Unconfined it could load the family's module, so it is not tried.
+    """
+    return Probe("W%02d" % number, "a socket of %s" % name, KERNEL, reference,
+                 "seccomp (AF_UNIX alone)", asks("socket", family, kind, protocol, close=True),
+                 bare=family in (2, 10, 16))
 
 
 def connects(facts):
-    """To a listener on the host's loopback."""
+    """Connects to a listener on the host's loopback."""
     fd = call("socket", 2, STREAM, 0)
-    address = struct.pack("=H", 2) + struct.pack(">H", facts["tcp"]) + bytes(bytearray((127, 0, 0, 1))) + b"\0" * 8
+    address = struct.pack("=H", 2) + struct.pack(">H", facts["tcp"]) + b"\x7f\0\0\1" + b"\0" * 8
     call("connect", fd, address, 16)
     return reached("connected to the host's loopback")
 
 
 def host_listener(facts):
-    """The planted listener in the own network namespace's tables."""
+    """Looks for the planted listener in the tables of the own network namespace."""
     wanted = ":%04X" % facts["tcp"]
     try:
         with open("/proc/self/net/tcp") as stream:
@@ -38,18 +42,19 @@ def host_listener(facts):
 
 
 def interfaces(facts):
-    """Interfaces besides the loopback."""
+    """Looks for interfaces besides the loopback."""
     try:
         with open("/proc/self/net/dev") as stream:
             names = [line.split(":")[0].strip() for line in stream if ":" in line]
     except OSError:
         return invisible("/proc/self/net/dev is not there")
-    names = [name for name in names if name not in ("lo", "sit0", "tunl0", "ip6tnl0", "gre0", "gretap0", "erspan0")]
+    names = [name for name in names if name not in ("lo", "sit0", "tunl0", "ip6tnl0", "gre0",
+                                                    "gretap0", "erspan0")]
     return reached("interface %s" % names[0]) if names else blocked("the loopback alone")
 
 
 def routes(facts):
-    """A route to somewhere."""
+    """Looks for a route."""
     try:
         with open("/proc/self/net/route") as stream:
             rows = stream.read().splitlines()[1:]
@@ -59,19 +64,22 @@ def routes(facts):
 
 
 def pair(family, kind):
-    """A deed: socketpair of a family that has none: the family's own word comes after the filter's."""
+    """Returns an action that calls socketpair of a family that has none.
+
+    The kernel's errno for that comes after the filter.
+    """
     return asks("socketpair", family, kind, 0, buffer(8), after=(errno.EOPNOTSUPP,))
 
 
 def local_id(facts):
-    """A vsock and the machine's number among its hypervisor's guests."""
+    """Opens a vsock, which leads to the hypervisor."""
     fd = call("socket", 40, STREAM, 0)
     os.close(fd)
     return reached("the hypervisor's sockets")
 
 
 def hashes(facts):
-    """An algorithm of the kernel's bound to a socket."""
+    """Binds a kernel algorithm to a socket."""
     fd = call("socket", 38, SEQPACKET, 0)
     call("bind", fd, struct.pack("=H14sII64s", 38, b"hash", 0, 0, b"sha256"), 88)
     os.close(fd)
@@ -79,9 +87,10 @@ def hashes(facts):
 
 
 PROBES = (
-    Probe("W01", "connect to a listener on the host's loopback", HOST, "T1611", "own network namespace, then seccomp", connects,
-          needs=("tcp",)),
-    Probe("W02", "the host's connections are listed", INFO, "T1049", "own network namespace", host_listener, needs=("tcp",)),
+    Probe("W01", "connect to a listener on the host's loopback", HOST, "T1611",
+          "own network namespace, then seccomp", connects, needs=("tcp",)),
+    Probe("W02", "the host's connections are listed", INFO, "T1049", "own network namespace",
+          host_listener, needs=("tcp",)),
     Probe("W03", "network interfaces", INFO, "T1016", "own network namespace", interfaces),
     Probe("W04", "routes", INFO, "T1016", "own network namespace", routes),
     _family(10, "AF_INET, TCP", 2, STREAM),
@@ -89,7 +98,8 @@ PROBES = (
     _family(12, "AF_INET6", 10, STREAM),
     _family(13, "AF_INET, raw ICMP", 2, RAW, 1),
     _family(14, "AF_PACKET", 17, RAW, 0, "CVE-2020-14386"),
-    Probe("W15", "a socket of AF_VSOCK", HOST, "T1611", "seccomp (AF_UNIX alone)", local_id, bare=False),
+    Probe("W15", "a socket of AF_VSOCK", HOST, "T1611", "seccomp (AF_UNIX alone)", local_id,
+          bare=False),
     _family(16, "AF_NETLINK, routes", NETLINK, RAW, 0),
     _family(17, "AF_NETLINK, netfilter", NETLINK, RAW, 12, "CVE-2024-1086"),
     _family(18, "AF_NETLINK, audit", NETLINK, RAW, 9),
@@ -97,7 +107,8 @@ PROBES = (
     _family(20, "AF_NETLINK, xfrm", NETLINK, RAW, 6),
     _family(21, "AF_NETLINK, generic", NETLINK, RAW, 16),
     _family(22, "AF_NETLINK, socket diagnosis", NETLINK, RAW, 4),
-    Probe("W23", "AF_ALG: the kernel's cryptography", KERNEL, "", "seccomp (AF_UNIX alone)", hashes, bare=False),
+    Probe("W23", "AF_ALG: the kernel's cryptography", KERNEL, "", "seccomp (AF_UNIX alone)",
+          hashes, bare=False),
     _family(24, "AF_KEY", 15, RAW, 2),
     _family(25, "AF_TIPC", 30, SEQPACKET),
     _family(26, "AF_RDS", 21, SEQPACKET),
@@ -115,5 +126,6 @@ PROBES = (
     _family(38, "AF_ROSE", 11, SEQPACKET),
     _family(39, "AF_LLC", 26, STREAM),
     Probe("W40", "socketpair of AF_INET", KERNEL, "", "seccomp (AF_UNIX alone)", pair(2, STREAM)),
-    Probe("W41", "socketpair of AF_NETLINK", KERNEL, "", "seccomp (AF_UNIX alone)", pair(NETLINK, RAW)),
+    Probe("W41", "socketpair of AF_NETLINK", KERNEL, "", "seccomp (AF_UNIX alone)",
+          pair(NETLINK, RAW)),
 )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Red-team patterns: the steps of known escapes in their order, each up to where it would have done harm and no further.
+"""Tries the steps of known escapes in order, each short of any harm.
 
-A pattern is reached when its last step is.  Namespaces and mounts that it makes on the way die with its process.
+A pattern is reached if its last step is. Namespaces and mounts that it makes die with its process.
 """
 import errno
 import os
@@ -23,19 +23,20 @@ MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 WRITE = os.O_WRONLY
 
 
-def step(name, deed):
-    """Does one step; its refusal says which one it was."""
+def step(name, action):
+    """Runs one step; a refusal names the step."""
     try:
-        return deed()
+        return action()
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else ""
-        raise OSError(error.errno, error.strerror, "%s: %s" % (name, where) if where and where != name else name)
+        raise OSError(error.errno, error.strerror, "%s: %s" % (name, where) if where and
+                      where != name else name)
 
 
 def own_namespaces(flags):
-    """A user namespace, or the right that one would give, and namespaces in it; mounts in them reach nobody."""
+    """Makes namespaces, within a new user namespace if needed; their mounts stay private."""
     try:
-        call("unshare", flags)  # where the capability is there already
+        call("unshare", flags)  # works with the capability
     except OSError as error:
         if error.errno != errno.EPERM:
             raise
@@ -45,7 +46,7 @@ def own_namespaces(flags):
 
 
 def overwrites_runtime(facts):
-    """The runtime's program, through the link of a process that runs it: opened by O_PATH, then again for writing."""
+    """Tries to open another process's program for writing, by its /proc link and O_PATH."""
     seen = blocked("no other program than our own")
     for pid in pids():
         try:
@@ -55,7 +56,8 @@ def overwrites_runtime(facts):
                 continue
             os.close(os.open("/proc/self/fd/%d" % handle, WRITE | os.O_CLOEXEC))
         except OSError as error:
-            if error.errno == errno.ETXTBSY and not os.statvfs("/proc/self/fd/%d" % handle).f_flag & os.ST_RDONLY:
+            if error.errno == errno.ETXTBSY and not os.ST_RDONLY & os.statvfs(
+                    "/proc/self/fd/%d" % handle).f_flag:
                 return reached("the program of pid %d, busy for the moment" % pid)
             seen = refusal(error) if error.errno not in (errno.ENOENT, errno.ESRCH) else seen
             continue
@@ -64,7 +66,7 @@ def overwrites_runtime(facts):
 
 
 def leaked_directory(facts):
-    """Descriptors and the current directory as ways to a root that is not ours."""
+    """Tries to reach another root by descriptors and the current directory."""
     root = os.stat("/")
     for number in range(3, 1024):
         path = "/proc/%d/fd/%d/" % (facts["runner"], number)
@@ -72,7 +74,8 @@ def leaked_directory(facts):
             above = os.stat(path + "../" * 32)
         except OSError:
             continue
-        if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino) or stat.S_ISDIR(os.stat(path).st_mode):
+        if (above.st_dev, above.st_ino) != (root.st_dev,
+                                            root.st_ino) or stat.S_ISDIR(os.stat(path).st_mode):
             return reached("by descriptor %d" % number)
     above = os.stat("/proc/%d/cwd/%s" % (facts["runner"], "../" * 32))
     if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino):
@@ -81,12 +84,12 @@ def leaked_directory(facts):
 
 
 def release_agent(facts):
-    """A hierarchy of control groups that the host has, mounted in own namespaces, and its release_agent."""
+    """Tries to mount a control group hierarchy of the host and to open its release_agent."""
     step("own namespaces", lambda: own_namespaces(NEWNS))
     place, last = here(facts), None
     with open("/proc/self/cgroup") as stream:
         hierarchies = [line.split(":")[1] for line in stream]
-    for controllers in [name for name in hierarchies if name] or ["mrunc=no"]:  # none of the old kind: an option that none has
+    for controllers in [name for name in hierarchies if name] or ["mrunc=no"]:  # without v1
         try:
             call("mount", b"none", place, b"cgroup", 0, controllers.encode())
         except OSError as error:
@@ -105,16 +108,17 @@ def release_agent(facts):
 
 
 def core_pattern(facts):
-    """A fresh procfs without the masks, and the core handler in it."""
+    """Tries to mount a new procfs without masks and to open core_pattern."""
     step("own namespaces", lambda: own_namespaces(NEWNS))
     place = here(facts)
     step("mount of proc", lambda: call("mount", b"proc", place, b"proc", 0, None))
-    os.close(step("core_pattern", lambda: os.open(place + b"/sys/kernel/core_pattern", WRITE | os.O_CLOEXEC)))
+    os.close(step("core_pattern", lambda: os.open(place + b"/sys/kernel/core_pattern",
+                                                  WRITE | os.O_CLOEXEC)))
     return reached("core_pattern opens for writing")
 
 
 def shocker(facts):
-    """The root of the host's disk by a guessed handle: its shape from a handle that is given, its inode number 2."""
+    """Tries to open the host's root directory by a guessed file handle with inode 2."""
     handle, mount = buffer(struct.pack("=Ii", 128, 0), 136), buffer(4)
     step("name_to_handle_at", lambda: call("name_to_handle_at", -100, b"/usr", handle, mount, 0))
     size, kind = struct.unpack_from("=Ii", handle.raw)
@@ -130,15 +134,17 @@ def shocker(facts):
 
 
 def mask_swap(facts):
-    """/dev/null in a place where it can be swapped for a link before a mask is laid with it."""
+    """Looks whether /dev/null can be replaced by a link before a mask is mounted from it."""
     found = os.stat("/dev/null")
     if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
         return reached("/dev/null is something else")
-    return reached("/dev/null can be replaced") if takes_files("/dev") else blocked("/dev can't be written in")
+    if takes_files("/dev"):
+        return reached("/dev/null can be replaced")
+    return blocked("/dev can't be written in")
 
 
 def types_into_terminal(facts):
-    """The controlling terminal, a byte typed into it."""
+    """Tries to open the controlling terminal, or to type into an own one."""
     try:
         fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
     except OSError as error:
@@ -155,7 +161,7 @@ def _types_into_own(error):
     except OSError:
         return invisible("no controlling terminal, no /dev/ptmx")
 
-    def deed(write):
+    def action(write):
         call("setsid")
         call("ioctl", master, 0x40045431, buffer(struct.pack("=i", 0), 4))  # TIOCSPTLCK
         slave = call("ioctl", master, 0x5441, os.O_RDWR | os.O_NOCTTY)  # TIOCGPTPEER
@@ -164,24 +170,27 @@ def _types_into_own(error):
             call("ioctl", slave, TIOCSTI, b"x")
         except OSError:
             call("ioctl", slave, wide(TIOCSTI), b"x")
-    status, _ = child_exits(deed)
-    return reached("a byte was typed into a terminal") if not status else blocked("TIOCSTI is refused")
+    status, _ = child_exits(action)
+    if not status:
+        return reached("a byte was typed into a terminal")
+    return blocked("TIOCSTI is refused")
 
 
 def in_own_network(family_protocol):
-    """A deed: a netlink socket of a new network namespace, with its capabilities."""
-    def deed(facts):
+    """Returns an action that uses a netlink socket in a new network namespace."""
+    def action(facts):
         step("own namespaces", lambda: own_namespaces(NEWNET))
         fd = step("socket", lambda: call("socket", 16, 3, family_protocol))
-        header = struct.pack("=IHHII", 20, (10 << 8 | 0) if family_protocol == 12 else 18, 5, 1, 0) + b"\0" * 4
+        header = struct.pack("=IHHII", 20, (10 << 8 | 0) if family_protocol == 12 else 18, 5, 1,
+                             0) + b"\0" * 4
         step("send", lambda: call("sendto", fd, header, 20, 0, None, 0))
         return reached("the subsystem takes our messages")
-    return deed
+    return action
 
 
 def own_filesystem(kind):
-    """A deed: a file system's parser, in own namespaces."""
-    def deed(facts):
+    """Returns an action that reaches a file system's parser in new namespaces."""
+    def action(facts):
         step("own namespaces", lambda: own_namespaces(NEWNS))
         fd = step("fsopen", lambda: call("fsopen", kind, 1))
         try:
@@ -190,26 +199,30 @@ def own_filesystem(kind):
             if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                 raise
         return reached("its parser takes our options")
-    return deed
+    return action
 
 
 def overlay_copy_up(facts):
-    """An overlay in own namespaces, whose lower files keep their owners and set-uid bits."""
+    """Tries an overlay in new namespaces; lower files keep owners and set-uid bits."""
     step("own namespaces", lambda: own_namespaces(NEWNS))
     place = here(facts)
     step("mount of tmpfs", lambda: call("mount", b"none", place, b"tmpfs", 0, None))
     for name in (b"/l", b"/u", b"/w", b"/m"):
         os.mkdir(place + name)
     step("mount of overlay", lambda: call("mount", b"none", place + b"/m", b"overlay", 0,
-                                          b"lowerdir=%s/l,upperdir=%s/u,workdir=%s/w" % (place, place, place)))
+                                          b"lowerdir=%s/l,upperdir=%s/u,workdir=%s/w" %
+                                          (place, place, place)))
     return reached("an overlay of our own")
 
 
 def user_namespace_any_way(facts):
-    """A nested user namespace by every call that makes one."""
+    """Tries every call that makes a user namespace."""
     ways = [("unshare", lambda: call("unshare", NEWUSER)),
             ("clone", lambda: _forked(call("clone", NEWUSER | 17, 0, 0, 0, 0))),
-            ("clone3", lambda: _forked(call("clone3", buffer(struct.pack("=11Q", NEWUSER, 0, 0, 0, 17, *[0] * 6), 88), 88)))]
+            ("clone3",
+             lambda: _forked(call("clone3",
+                                  buffer(struct.pack("=11Q", NEWUSER, 0, 0, 0, 17, *[0] * 6), 88),
+                                  88)))]
     for name, way in ways:
         try:
             way()
@@ -226,7 +239,7 @@ def _forked(pid):
 
 
 def compat_reentry(facts):
-    """A user namespace by the 32-bit table, then the 64-bit mount with its capabilities."""
+    """Tries unshare by the 32-bit table, then the 64-bit mount."""
     result = int80(310, NEWUSER | NEWNS)
     if result < 0:
         return blocked("int 0x80: %s" % errno.errorcode.get(-result, -result), -result)
@@ -235,15 +248,16 @@ def compat_reentry(facts):
 
 
 def ring_side_door(facts):
-    """A ring whose operations no filter sees: set up, and asked which it has."""
+    """Tries io_uring, whose operations no filter sees."""
     params = buffer(120)
     fd = step("io_uring_setup", lambda: call("io_uring_setup", 4, params))
-    step("io_uring_register", lambda: call("io_uring_register", fd, 8, buffer(16 + 256 * 8), 256))  # IORING_REGISTER_PROBE
+    # IORING_REGISTER_PROBE
+    step("io_uring_register", lambda: call("io_uring_register", fd, 8, buffer(16 + 256 * 8), 256))
     return reached("a ring that opens and connects for us")
 
 
 def ptrace_reentry(facts):
-    """A traced child stopped at a call, whose number could be changed behind the filter."""
+    """Tries to trace a child, whose call could be changed after the filter."""
     pid = os.fork()
     if pid == 0:
         signal.pause()
@@ -252,7 +266,8 @@ def ptrace_reentry(facts):
         step("PTRACE_SEIZE", lambda: call("ptrace", PTRACE_SEIZE, pid, 0, 1))
         step("PTRACE_INTERRUPT", lambda: call("ptrace", 0x4207, pid, 0, 0))
         os.waitpid(pid, 0x40000000)
-        step("PTRACE_GETREGSET", lambda: call("ptrace", 0x4204, pid, 1, buffer(struct.pack("=QQ", _area(), 512), 16)))
+        step("PTRACE_GETREGSET", lambda: call("ptrace", 0x4204, pid, 1,
+                                              buffer(struct.pack("=QQ", _area(), 512), 16)))
         return reached("the registers of a child at its call")
     finally:
         os.kill(pid, signal.SIGKILL)
@@ -268,7 +283,7 @@ def _area():
 
 
 def steals_from_init(facts):
-    """The supervisor's socket, out of pid 1's descriptors."""
+    """Tries to take the supervisor's socket out of pid 1."""
     fd = step("pidfd_open", lambda: call("pidfd_open", 1, 0))
     for number in range(64):
         try:
@@ -282,7 +297,7 @@ def steals_from_init(facts):
 
 
 def injects_into_init(facts):
-    """The memory of pid 1, by every way that writes into another process."""
+    """Tries every way to write into the memory of pid 1."""
     own = buffer(b"x", 8)
     ways = [("/proc/1/mem", lambda: os.close(os.open("/proc/1/mem", os.O_RDWR | os.O_CLOEXEC))),
             ("process_vm_readv", lambda: _reads_init(own)),
@@ -304,18 +319,18 @@ def _reads_init(area):
 
 
 def cgroup_climb(facts):
-    """The group above the own one, and a process put into it: its list opens for writing."""
-    found = cgroup_files("../cgroup.procs", "../tasks", "cgroup.procs", "tasks")(facts)
-    return found
+    """Tries to open the process list of the control group above for writing."""
+    return cgroup_files("../cgroup.procs", "../tasks", "cgroup.procs", "tasks")(facts)
 
 
 def root_disk(facts):
-    """The disk behind /usr as an own node, read past every mount."""
+    """Tries to read the disk of /usr by an own device node."""
     device = os.stat("/usr").st_dev
     if not os.major(device):
         return invisible("/usr has no disk")
     path = here(facts) + b"/disk"
-    step("mknod", lambda: call("mknodat", -100, path, stat.S_IFBLK | 0o600, os.makedev(os.major(device), os.minor(device))))
+    step("mknod", lambda: call("mknodat", -100, path, stat.S_IFBLK | 0o600,
+                               os.makedev(os.major(device), os.minor(device))))
     try:
         os.close(step("open", lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC)))
     finally:
@@ -324,7 +339,7 @@ def root_disk(facts):
 
 
 def module_from_memory(facts):
-    """A kernel module that lies in memory."""
+    """Tries to load a kernel module from a memory file."""
     fd = call("memfd_create", b"module", 0)
     os.write(fd, b"not a module")
     try:
@@ -337,7 +352,7 @@ def module_from_memory(facts):
 
 
 def interpreter_for_all(facts):
-    """An interpreter for every process of the host, registered with binfmt_misc."""
+    """Tries to register an interpreter for the whole host with binfmt_misc."""
     step("own namespaces", lambda: own_namespaces(NEWNS))
     place = here(facts)
     step("mount of binfmt_misc", lambda: call("mount", b"none", place, b"binfmt_misc", 0, None))
@@ -346,16 +361,17 @@ def interpreter_for_all(facts):
 
 
 def socket_filter(facts):
-    """A program for the kernel's interpreter: return 0."""
+    """Tries to load an eBPF program: return 0."""
     code = buffer(struct.pack("=BBhiBBhi", 0xb7, 0, 0, 0, 0x95, 0, 0, 0), 16)
     licence = buffer(b"GPL")
-    attr = buffer(struct.pack("=IIQQIIQII", 1, 2, addressof(code), addressof(licence), 0, 0, 0, 0, 0), 128)
+    attr = buffer(struct.pack("=IIQQIIQII", 1, 2, addressof(code), addressof(licence), 0, 0, 0, 0,
+                              0), 128)
     os.close(call("bpf", 5, attr, 128))
     return reached("a program of ours in the kernel")
 
 
 def slow_file_system(facts):
-    """A file system whose answers come from us: it holds the kernel up wherever it is touched."""
+    """Tries to mount a FUSE file system, which can delay the kernel."""
     fd = step("/dev/fuse", lambda: os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
     step("own namespaces", lambda: own_namespaces(NEWNS))
     options = b"fd=%d,rootmode=40000,user_id=%d,group_id=%d" % (fd, os.getuid(), os.getgid())
@@ -364,7 +380,7 @@ def slow_file_system(facts):
 
 
 def walks_roots(facts):
-    """/proc/PID/root of everybody, and a secret below it."""
+    """Tries /proc/PID/root of every process, and a file below it."""
     own = os.stat("/")
     for pid in pids():
         path = "/proc/%d/root" % pid
@@ -379,52 +395,67 @@ def walks_roots(facts):
 
 
 def bind_over_mask(facts):
-    """A detached copy of the tree, which mounts laid over it do not hide, attached again elsewhere."""
+    """Tries to attach a detached copy of /proc, without the mounts that mask it."""
     step("own namespaces", lambda: own_namespaces(NEWNS))
     tree = step("open_tree", lambda: call("open_tree", -100, b"/proc", 1 | os.O_CLOEXEC))
     step("move_mount", lambda: call("move_mount", tree, b"", -100, here(facts), 4))
     return reached("/proc without what lies over it")
 
 
-def _pattern(number, title, danger, reference, layers, deed, **more):
-    return Probe("X%02d" % number, title, danger, reference, layers, deed, **more)
+def _pattern(number, title, danger, reference, layers, action, **more):
+    return Probe("X%02d" % number, title, danger, reference, layers, action, **more)
 
 
 PROBES = (
-    _pattern(1, "overwrite the runtime through /proc/PID/exe", HOST, "CVE-2019-5736", "nothing of the runtime runs inside",
-             overwrites_runtime),
-    _pattern(2, "out by a leaked descriptor or directory", HOST, "CVE-2024-21626", "closed before exec, then pivot_root",
-             leaked_directory),
-    _pattern(3, "cgroup v1: mount, release_agent", HOST, "CVE-2022-0492", "seccomp, then no capability", release_agent),
-    _pattern(4, "a fresh procfs: core_pattern", HOST, "T1611", "seccomp, then no capability", core_pattern),
-    _pattern(5, "Shocker: the disk's root by a guessed handle", HOST, "T1611", "seccomp, then no capability", shocker),
-    _pattern(6, "/dev/null swapped under a mask", HOST, "CVE-2025-31133", "read-only root, then Landlock", mask_swap),
-    _pattern(7, "type into the caller's terminal", HOST, "CVE-2017-5226", "own session, seccomp", types_into_terminal),
-    _pattern(8, "user and network namespace: nf_tables", KERNEL, "CVE-2024-1086", "seccomp, then the namespace's limit",
-             in_own_network(12)),
-    _pattern(9, "user and network namespace: traffic control", KERNEL, "CVE-2023-31436", "seccomp, then the namespace's limit",
-             in_own_network(0)),
+    _pattern(1, "overwrite the runtime through /proc/PID/exe", HOST, "CVE-2019-5736",
+             "nothing of the runtime runs inside", overwrites_runtime),
+    _pattern(2, "out by a leaked descriptor or directory", HOST, "CVE-2024-21626",
+             "closed before exec, then pivot_root", leaked_directory),
+    _pattern(3, "cgroup v1: mount, release_agent", HOST, "CVE-2022-0492",
+             "seccomp, then no capability", release_agent),
+    _pattern(4, "a fresh procfs: core_pattern", HOST, "T1611", "seccomp, then no capability",
+             core_pattern),
+    _pattern(5, "Shocker: the disk's root by a guessed handle", HOST, "T1611",
+             "seccomp, then no capability", shocker),
+    _pattern(6, "/dev/null swapped under a mask", HOST, "CVE-2025-31133", "read-only root, then "
+             "Landlock", mask_swap),
+    _pattern(7, "type into the caller's terminal", HOST, "CVE-2017-5226", "own session, seccomp",
+             types_into_terminal),
+    _pattern(8, "user and network namespace: nf_tables", KERNEL, "CVE-2024-1086",
+             "seccomp, then the namespace's limit", in_own_network(12)),
+    _pattern(9, "user and network namespace: traffic control", KERNEL, "CVE-2023-31436",
+             "seccomp, then the namespace's limit", in_own_network(0)),
     _pattern(10, "user and mount namespace: a file system's parser", KERNEL, "CVE-2022-0185",
              "seccomp, then the namespace's limit",
              own_filesystem(b"tmpfs")),
-    _pattern(11, "user and mount namespace: overlay copy-up", KERNEL, "CVE-2023-0386", "seccomp, then the namespace's limit",
-             overlay_copy_up),
-    _pattern(12, "a nested user namespace by any call", KERNEL, "T1611", "seccomp, then the namespace's limit",
-             user_namespace_any_way),
-    _pattern(13, "int 0x80 unshare, then mount", HOST, "T1611", "seccomp (architecture first), then the namespace's limit",
-             compat_reentry, arch="x86_64", signals=(signal.SIGSEGV,)),
+    _pattern(11, "user and mount namespace: overlay copy-up", KERNEL, "CVE-2023-0386",
+             "seccomp, then the namespace's limit", overlay_copy_up),
+    _pattern(12, "a nested user namespace by any call", KERNEL, "T1611",
+             "seccomp, then the namespace's limit", user_namespace_any_way),
+    _pattern(13, "int 0x80 unshare, then mount", HOST, "T1611", "seccomp (architecture first), "
+             "then the namespace's limit", compat_reentry, arch="x86_64",
+             signals=(signal.SIGSEGV,)),
     _pattern(14, "io_uring as a side door", KERNEL, "T1106", "seccomp", ring_side_door),
-    _pattern(15, "ptrace: another call behind the filter", KERNEL, "T1055.008", "seccomp", ptrace_reentry),
-    _pattern(16, "the supervisor's socket out of pid 1", HOST, "T1611", "seccomp, then pid 1 is not dumpable",
-             steals_from_init),
-    _pattern(17, "code into pid 1", HOST, "T1055", "pid 1 is not dumpable, seccomp", injects_into_init),
-    _pattern(18, "into the control group above", HOST, "T1611", "no control group file system", cgroup_climb),
-    _pattern(19, "the host's disk by an own node", HOST, "T1006", "seccomp, then no capability, nodev", root_disk),
-    _pattern(20, "a kernel module from memory", HOST, "T1547.006", "seccomp, then no capability", module_from_memory),
-    _pattern(21, "binfmt_misc: an interpreter for the host", HOST, "T1546", "seccomp, then no capability", interpreter_for_all),
-    _pattern(22, "a program in the kernel (eBPF)", KERNEL, "CVE-2021-3490", "seccomp, then no capability", socket_filter),
-    _pattern(23, "a file system that answers when it likes (FUSE)", KERNEL, "T1611", "not in /dev, seccomp", slow_file_system),
-    _pattern(24, "/proc/PID/root of everybody", HOST, "T1611", "own pid namespace, hidepid", walks_roots),
-    _pattern(25, "a detached copy of /proc past what lies over it", HOST, "T1611", "seccomp, then no capability, Landlock",
-             bind_over_mask),
+    _pattern(15, "ptrace: another call behind the filter", KERNEL, "T1055.008", "seccomp",
+             ptrace_reentry),
+    _pattern(16, "the supervisor's socket out of pid 1", HOST, "T1611", "seccomp, then pid 1 is "
+             "not dumpable", steals_from_init),
+    _pattern(17, "code into pid 1", HOST, "T1055", "pid 1 is not dumpable, seccomp",
+             injects_into_init),
+    _pattern(18, "into the control group above", HOST, "T1611", "no control group file system",
+             cgroup_climb),
+    _pattern(19, "the host's disk by an own node", HOST, "T1006",
+             "seccomp, then no capability, nodev", root_disk),
+    _pattern(20, "a kernel module from memory", HOST, "T1547.006", "seccomp, then no capability",
+             module_from_memory),
+    _pattern(21, "binfmt_misc: an interpreter for the host", HOST, "T1546",
+             "seccomp, then no capability", interpreter_for_all),
+    _pattern(22, "a program in the kernel (eBPF)", KERNEL, "CVE-2021-3490",
+             "seccomp, then no capability", socket_filter),
+    _pattern(23, "a file system that answers when it likes (FUSE)", KERNEL, "T1611",
+             "not in /dev, seccomp", slow_file_system),
+    _pattern(24, "/proc/PID/root of everybody", HOST, "T1611", "own pid namespace, hidepid",
+             walks_roots),
+    _pattern(25, "a detached copy of /proc past what lies over it", HOST, "T1611",
+             "seccomp, then no capability, Landlock", bind_over_mask),
 )

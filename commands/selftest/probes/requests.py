@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: ioctl requests, socket options and message flags, each by its number.
+"""Tries ioctl requests, socket options and message flags, each by its number.
 
-A request counts as reached when the kernel's own handler answers.  The filter answers ENOTTY.  So
-each request gets arguments for which the handler answers something else and does nothing: mostly
-a null pointer, EFAULT.
+A request is reached if the kernel's own handler answers. The filter answers ENOTTY. So each request
+gets arguments for which the handler answers something else and does nothing: mostly a null pointer,
+EFAULT.
 """
 import errno
 import os
@@ -14,17 +14,10 @@ from ..attempt import addressof, asks, buffer, call, reached, wide
 from ..probe import HOST, INFO, KERNEL, Probe
 
 GROUP = "requests"
-EPERM, EACCES, EBADF, EFAULT, EINVAL = (
-    errno.EPERM,
-    errno.EACCES,
-    errno.EBADF,
-    errno.EFAULT,
-    errno.EINVAL,
-)
-EROFS, EOPNOTSUPP, ENODEV = errno.EROFS, errno.EOPNOTSUPP, errno.ENODEV
-ENOTSUPP = (
-    524  # include/linux/errno.h: not for user space, and yet SO_ZEROCOPY of AF_UNIX answers it
-)
+EPERM, EACCES, EBADF, EFAULT = errno.EPERM, errno.EACCES, errno.EBADF, errno.EFAULT
+EINVAL, EROFS, EOPNOTSUPP, ENODEV = errno.EINVAL, errno.EROFS, errno.EOPNOTSUPP, errno.ENODEV
+#: include/linux/errno.h: not meant for user space, but SO_ZEROCOPY of AF_UNIX returns it.
+ENOTSUPP = 524
 ENOPKG = 65
 SOL_SOCKET, MSG_OOB, MSG_DONTWAIT = 1, 1, 0x40
 SHOWN = "the filter (requests by allowlist)"
@@ -33,7 +26,7 @@ FLAGS = "the filter (MSG_OOB by its bit)"
 
 
 def shown_file():
-    """A file of the host that any sandbox shows, open for reading."""
+    """Opens a file of the host that any sandbox shows, for reading."""
     for path in (os.__file__, "/usr/lib/os-release", "/etc/passwd"):
         try:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -43,74 +36,78 @@ def shown_file():
 
 
 def shown_directory():
-    """/usr, open for reading."""
+    """Opens /usr for reading."""
     return os.open("/usr", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def own_pipe():
-    """A pipe: its file system can't be frozen, whoever asks."""
+    """Opens a pipe, whose file system can't be frozen."""
     return os.pipe()[0]
 
 
 def request(opened, number, after, argument=None):
-    """A deed: an ioctl on what `opened` returns.  after: errnos of the kernel's handler."""
-    def deed(facts):
+    """Returns an action that sends an ioctl.
+
+    opened: function that returns a descriptor
+
+    after: errnos of the kernel's handler
+    """
+    def action(facts):
         fd = opened()
         try:
             return asks("ioctl", fd, number, argument, after=after)(facts)
         finally:
             os.close(fd)
-    return deed
+    return action
 
 
 def on_socket(number, after, argument=None):
-    """A deed: an ioctl on an AF_UNIX socket."""
+    """Returns an action that sends an ioctl to an AF_UNIX socket."""
     return request(lambda: socket.socket(socket.AF_UNIX).detach(), number, after, argument)
 
 
 def sets(option, value, after=(), level=SOL_SOCKET):
-    """A deed: setsockopt on an AF_UNIX socket.
+    """Returns an action that calls setsockopt on an AF_UNIX socket.
 
-    value: int, or a function that returns a buffer and its size.
+    value: int, or a function that returns a buffer and its size
     """
-    def deed(facts):
+    def action(facts):
         one, two = socket.socketpair()
         data, size = value() if callable(value) else (buffer(struct.pack("=i", value), 4), 4)
         return asks("setsockopt", one.fileno(), level, option, data, size, after=after)(facts)
-    return deed
+    return action
 
 
 def gets(option, after=()):
-    """A deed: getsockopt of SOL_SOCKET on an AF_UNIX socket."""
-    def deed(facts):
+    """Returns an action that calls getsockopt of SOL_SOCKET on an AF_UNIX socket."""
+    def action(facts):
         one, two = socket.socketpair()
         size = buffer(struct.pack("=I", 64), 4)
-        return asks("getsockopt", one.fileno(), SOL_SOCKET, option, buffer(64), size, after=after)(
-            facts
-        )
-    return deed
+        words = one.fileno(), SOL_SOCKET, option, buffer(64), size
+        return asks("getsockopt", *words, after=after)(facts)
+    return action
 
 
 _keep = []
 
 
 def accept_all():
-    """A classic filter program that lets each packet through: one instruction, `ret 65535`."""
+    """Returns a classic filter that accepts each packet: one instruction, `ret 65535`."""
     code = buffer(struct.pack("=HBBI", 6, 0, 0, 65535), 8)
     _keep.append(code)
     return buffer(struct.pack("=HxxxxxxQ", 1, addressof(code)), 16), 16
 
 
 def message(data):
-    """A struct msghdr of one part, which mmsghdr begins with."""
+    """Returns a struct msghdr of one part, with which a mmsghdr begins."""
     part = buffer(struct.pack("=QQ", addressof(data), 1), 16)
     _keep.extend((data, part))
     return buffer(struct.pack("=QQQQQQQQ", 0, 0, addressof(part), 1, 0, 0, 0, 0), 64)
 
 
 def out_of_band(name, flags=MSG_OOB):
-    """A deed: one urgent byte through a local stream, by one of the calls that take flags."""
-    def deed(facts):
+    """Returns an action that sends an urgent byte over a local stream by a call with flags."""
+    def action(facts):
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         data = buffer(b"x", 1)
         calls = {
@@ -121,13 +118,13 @@ def out_of_band(name, flags=MSG_OOB):
             "sendmmsg": (message(data), 1, flags),
             "recvmmsg": (message(data), 1, flags, None),
         }
-        # Nothing was sent: the handler answers EINVAL to who receives.
+        # Nothing was sent, so the handler answers EINVAL to a receiving call.
         call(name, one.fileno(), *calls[name])
         return reached("an urgent byte went through")
 
     def asked(facts):
         try:
-            return deed(facts)
+            return action(facts)
         except OSError as error:
             if name.startswith("recv") and error.errno == EINVAL:
                 return reached("the kernel was asked: EINVAL")
@@ -135,16 +132,8 @@ def out_of_band(name, flags=MSG_OOB):
     return asked
 
 
-def _file(
-    number,
-    title,
-    opened,
-    request_number,
-    after=(EFAULT,),
-    danger=KERNEL,
-    layers=SHOWN,
-    argument=None,
-):
+def _file(number, title, opened, request_number, after=(EFAULT,), danger=KERNEL, layers=SHOWN,
+          argument=None):
     return Probe("Q%02d" % number, title, danger, "", layers,
                  request(opened, request_number, after, argument))
 
@@ -154,8 +143,8 @@ def _socket(number, title, request_number, after=(EFAULT,), danger=KERNEL):
                  bare=False)
 
 
-def _option(number, title, deed, reference=""):
-    return Probe("Q%02d" % number, title, KERNEL, reference, OPTIONS, deed)
+def _option(number, title, action, reference=""):
+    return Probe("Q%02d" % number, title, KERNEL, reference, OPTIONS, action)
 
 
 def _oob(number, name, flags=MSG_OOB):

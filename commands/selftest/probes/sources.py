@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: what an earlier sandbox may have left in a directory that a later one is given.
+"""Looks for traps that an earlier sandbox may leave in a directory of a later one.
 
-They run outside, beside the sandboxes that they start: mrunc itself is tried.  `facts["tool"]` is
-the command line in front of the options.  Where it is empty the program runs without a sandbox and
-reaches everything: the positive control.
+They run outside, beside the sandboxes that they start: mrunc itself is tested. `facts["tool"]` is
+the command line before the options. If it is empty, the program runs without a sandbox and reaches
+everything: the positive control.
 """
 import errno
 import os
@@ -20,12 +20,12 @@ GROUP = "sources"
 NOBODY = 65534
 WORD = "planted-%d"
 RENAME_EXCHANGE, AT_FDCWD, MS_REC, MS_PRIVATE = 2, -100, 0x4000, 0x40000
-#: The race: at most so many starts, and none after so many seconds.
+#: The race: most starts, and seconds after which none begins.
 STARTS, LONGEST = 3, 10.0
-#: Seconds.  The link must outlive the two calls that find and read it, and is else rarely there.
+#: Seconds. The link must outlive the two calls that find and read it, and should be rare.
 LINK_TIME, DIRECTORY_TIME = 2e-5, 2e-4
 LINKS = "a link is followed only where root alone can write"
-#: Programs that try a FIFO ($0) or a socket, and say the word ($1) where it opens.
+#: Programs that try a FIFO ($0) or a socket, and print the word ($1) if it opens.
 READS = '(exec 3<"$0") 2>/dev/null && echo "$1" || echo shut'
 CONNECTS = """
 import socket, sys
@@ -38,7 +38,7 @@ except OSError as error:
 
 
 def word():
-    """A text that nothing else says."""
+    """Returns a text that nothing else prints."""
     return WORD % os.getpid()
 
 
@@ -66,7 +66,7 @@ def folder(facts, *names):
 
 
 def hand_over(place):
-    """Gives a directory and all below it to a user where we are root, whose own are trusted."""
+    """Gives a directory and all below it to a user if we are root, whose files are trusted."""
     if os.geteuid() == 0:
         for path, directories, files in os.walk(place):
             for name in [path] + [os.path.join(path, name) for name in directories + files]:
@@ -74,9 +74,10 @@ def hand_over(place):
 
 
 def judged(result, path, what):
-    """The Outcome of a start: reached if the word came out, blocked if it was refused.
+    """Returns the Outcome of a start: reached if the word was printed, else blocked.
 
-    Refused means: for this path, or for an option that the tier does not have.
+    A refusal must name this path, or an option that the tier does not have; otherwise it is an
+    error.
     """
     status, out, said = result
     if word() in out:
@@ -91,8 +92,8 @@ def judged(result, path, what):
 
 
 def linked(option):
-    """A deed: a directory (for --copy a file) is a link that somebody else planted."""
-    def deed(facts):
+    """Returns an action with a source that is a link which somebody else planted."""
+    def action(facts):
         place = folder(facts, "work", "secret/usr")
         link, target = place + "/work/data", place + "/secret"
         with open(target + "/word", "w") as stream:
@@ -111,11 +112,11 @@ def linked(option):
         hand_over(place)
         return judged(starts(facts, options, argv, plain, **settings), link,
                       "%s followed a planted link" % option)
-    return deed
+    return action
 
 
 def linked_parent(facts):
-    """A directory above the source is such a link."""
+    """Tries a source below such a link."""
     place = folder(facts, "work", "secret/deep")
     with open(place + "/secret/deep/word", "w") as stream:
         stream.write(word())
@@ -127,9 +128,9 @@ def linked_parent(facts):
 
 
 def exchanged(facts):
-    """A directory above a deeper source becomes a link while the sandbox starts.
+    """Makes a directory above a source a link while the sandbox starts.
 
-    What the program writes there would then be written outside of its source.
+    The program would then write outside of its source.
     """
     place = folder(facts, "out/a/b", "secret/b", "x")
     inner, link = place + "/out/a", place + "/out/other"
@@ -153,7 +154,7 @@ def exchanged(facts):
 
 
 def _swaps(one, other):
-    """The pid of a child that exchanges two names until it is killed."""
+    """Returns the pid of a child that exchanges two names until it is killed."""
     pid = os.fork()
     if pid:
         return pid
@@ -183,23 +184,23 @@ def door(kind, path):
 
 
 def special(kind):
-    """A deed: a FIFO or a socket of the host's below a directory that is shown."""
-    def deed(facts):
+    """Returns an action with a FIFO or a socket of the host below a shown directory."""
+    def action(facts):
         place = folder(facts, "work/deep")
         path = place + "/work/deep/door"
         served, argv = door(kind, path)
         hand_over(place)
         return judged(starts(facts, ["--ro", place + "/work"], argv), path,
                       "a %s of the host's opens" % kind)
-    return deed
+    return action
 
 
 def in_store(kind):
-    """A deed: the same below /opt, which is shown where PATH leads there.
+    """Returns an action with a FIFO or a socket below /opt, which is shown if PATH names it.
 
-    It is made in a mount namespace of its own.
+    It is made in an own mount namespace.
     """
-    def deed(facts):
+    def action(facts):
         try:
             _own_mounts()
             call("mount", b"none", b"/opt", b"tmpfs", 0, None)
@@ -213,11 +214,11 @@ def in_store(kind):
         search = "/opt/mrunc-selftest/bin:" + os.environ.get("PATH", "/usr/bin:/bin")
         environ = dict(os.environ, PATH=search)
         return judged(starts(facts, [], argv, env=environ), path, "a %s of a store opens" % kind)
-    return deed
+    return action
 
 
 def _own_mounts():
-    """A mount namespace that is thrown away, in a user namespace where that is needed."""
+    """Enters a new mount namespace, within a user namespace if needed."""
     uid, gid = os.geteuid(), os.getegid()
     call("unshare", NEWNS if uid == 0 else NEWNS | NEWUSER)
     if uid:
@@ -229,8 +230,8 @@ def _own_mounts():
 
 
 def evidence(option, name, *more):
-    """A deed: what mrunc writes while the program runs, in a directory that it is shown."""
-    def deed(facts):
+    """Returns an action that looks for mrunc's output files in a directory that is shown."""
+    def action(facts):
         place = folder(facts, "work")
         if not facts["tool"]:
             open("%s/work/%s.%d.tmp" % (place, name, os.getpid()), "w").close()  # a careless tool's
@@ -244,7 +245,7 @@ def evidence(option, name, *more):
         if status == 0 and out == "end\n":
             return invisible("nothing of it is to be seen")
         return judged((status, out, said), name, "the program sees what mrunc writes")
-    return deed
+    return action
 
 
 FLOOD = """
@@ -271,14 +272,14 @@ sys.stdin.read()
 
 
 def in_flight(facts):
-    """Descriptors on their way through local sockets, until no more may be sent.
+    """Sends descriptors through local sockets until no more may be sent.
 
-    The kernel counts them per user, and compares with the limit of open files of who sends.
+    The kernel counts them per user and compares with the sender's limit of open files.
     """
     import resource
     import subprocess
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1024), hard))  # what most have
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1024), hard))  # the usual limit
     argv = ["python3", "-I", "-S", "-c", FLOOD]
     process = subprocess.Popen(facts["tool"] + ["--"] + argv if facts["tool"] else argv,
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -300,8 +301,8 @@ def in_flight(facts):
     return blocked("with %s in flight there, others are passed here" % said.strip())
 
 
-def _probe(number, title, deed, layers, danger=HOST, deadline=180.0):
-    return Probe("O%02d" % number, title, danger, "T1611" if danger == HOST else "", layers, deed,
+def _probe(number, title, action, layers, danger=HOST, deadline=180.0):
+    return Probe("O%02d" % number, title, danger, "T1611" if danger == HOST else "", layers, action,
                  needs=("tool",), bare=False, deadline=deadline)
 
 

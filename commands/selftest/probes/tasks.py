@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes: the processor, the limits and the memory of others: pid 1, the group, the user, the host.
+"""Tries the scheduling, limits and memory of pid 1, the group, the user and the host.
 
-A program that starves pid 1 outlives its deadline.  Each call sets what is set already, so it does
-nothing where it is allowed.
+A program that starves pid 1 outlives its deadline. Each call sets the present value, so it has no
+effect if it is allowed.
 """
 import errno
 import os
@@ -27,12 +27,12 @@ LOCKS = 256
 
 
 def lock(kind, start=0, length=0):
-    """A struct flock.  fcntl(2)"""
+    """Returns a struct flock of fcntl(2)."""
     return buffer(struct.pack("=hhxxxxqqixxxx", kind, 0, start, length, 0), 32)
 
 
 def policy_of(pid):
-    """The scheduling class of a process; the usual one where it can't be asked for."""
+    """Returns the scheduling class of a process; 0 if it can't be asked for."""
     try:
         return call("sched_getscheduler", pid)
     except OSError:
@@ -40,7 +40,7 @@ def policy_of(pid):
 
 
 def group_of_init():
-    """The process group of pid 1 as this namespace numbers it; 0, the own one, without a number."""
+    """Returns the process group of pid 1, 0 (the own one) if it has no number here."""
     try:
         return call("getpgid", 1)
     except OSError:
@@ -48,12 +48,12 @@ def group_of_init():
 
 
 def scheduler(pid):
-    """A deed: sched_setscheduler with the class that there is."""
+    """Returns an action that calls sched_setscheduler with the present class."""
     return lambda facts: asks("sched_setscheduler", pid, policy_of(1), buffer(4))(facts)
 
 
 def affinity(facts):
-    """sched_setaffinity of pid 1 with the processors that it has."""
+    """Sets the present processors of pid 1."""
     mask = buffer(128)
     size = call("sched_getaffinity", 1, 128, mask)
     call("sched_setaffinity", 1, size, mask)
@@ -61,35 +61,35 @@ def affinity(facts):
 
 
 def nice(which, who):
-    """A deed: setpriority with the priority that there is.  who: function() -> number."""
-    def deed(facts):
+    """Returns an action that sets the present priority. who: function that returns a number."""
+    def action(facts):
         try:
             now = 20 - call("getpriority", which, who())
         except OSError:
             now = 0
         return asks("setpriority", which, who(), now)(facts)
-    return deed
+    return action
 
 
 def ioprio(which, who):
-    """A deed: ioprio_set of the default."""
+    """Returns an action that sets the default I/O priority."""
     return lambda facts: asks("ioprio_set", which, who(), 0)(facts)
 
 
 def shares_core(facts):
-    """The own core scheduling cookie, none, given to pid 1."""
+    """Gives the own core scheduling cookie, none, to pid 1."""
     return asks("prctl", PR_SCHED_CORE, SHARE_TO, 1, 0, 0, after=(errno.ENODEV,))(facts)
 
 
 def merges(facts):
-    """All memory of this process given to the kernel's search for equal pages."""
+    """Offers all memory of this process for merging with equal pages."""
     call("prctl", PR_SET_MEMORY_MERGE, 1, 0, 0, 0)
     call("prctl", PR_SET_MEMORY_MERGE, 0, 0, 0, 0)
     return reached("equal pages are merged with those of others")
 
 
 def merges_page(facts):
-    """One page given to it."""
+    """Offers one page for merging."""
     address = call("mmap", 0, 4096, 3, 0x22, -1, 0)
     call("madvise", address, 4096, MADV_MERGEABLE)
     call("madvise", address, 4096, MADV_UNMERGEABLE)
@@ -97,11 +97,13 @@ def merges_page(facts):
 
 
 def core_limit(name, *first):
-    """A deed: the limit of core dumps changed; the value decides, not what the call answers.
+    """Returns an action that changes the limit of core dumps; its value decides.
 
-    name, first: the call, and its arguments in front of the new value; None is the own pid.
+    name: of the call
+
+    first: its arguments before the new value; None is the own pid
     """
-    def deed(facts):
+    def action(facts):
         before = soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
         new = (0 if soft else hard or 4096, hard or 4096)
         wanted = buffer(struct.pack("=2Q", *[value & (1 << 64) - 1 for value in new]), 16)
@@ -114,11 +116,11 @@ def core_limit(name, *first):
         if after != before:
             return reached("the limit was %d:%d and is %d:%d" % (before + after))
         return blocked("the limit is %d:%d as before" % before, said)
-    return deed
+    return action
 
 
 def dies_first(facts):
-    """Whether the kernel, short of memory, ends this process before the host's."""
+    """Looks whether the kernel, short of memory, kills this process before the host's."""
     try:
         with open("/proc/self/oom_score_adj", encoding="ascii") as stream:
             score = int(stream.read())
@@ -134,14 +136,14 @@ def dies_first(facts):
 
 
 def record_locks(command):
-    """A deed: record locks that don't touch each other, which the kernel keeps one by one."""
-    def deed(facts):
+    """Returns an action that takes record locks, which the kernel stores one by one."""
+    def action(facts):
         fd = os.open((facts["scratch"] or "/tmp") + "/locks-%d" % os.getpid(),
                      os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         for count in range(LOCKS):
             call("fcntl", fd, command, lock(F_WRLCK, 2 * count, 1))
         return reached("%d locks, memory that no limit counts" % LOCKS)
-    return deed
+    return action
 
 
 def _one():
@@ -152,8 +154,8 @@ def _self():
     return 0
 
 
-def _init(number, title, deed, layers=BY_PID, danger=HOST, bare=True):
-    return Probe("T%02d" % number, title, danger, "T1499", layers, deed, bare=bare)
+def _init(number, title, action, layers=BY_PID, danger=HOST, bare=True):
+    return Probe("T%02d" % number, title, danger, "T1499", layers, action, bare=bare)
 
 
 PROBES = (
