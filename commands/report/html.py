@@ -64,7 +64,7 @@ def _hero(result):
     why = [("" if number else "Evidence", words)
            for number, words in enumerate(result["evidence"][:MOST])]
     without = story.left_out(result["controls"])
-    why += [("Weakened", "without %s (--unsafe-without)" % ", ".join(without))] if without else []
+    why += [("Weakened", "without %s, as --unsafe-without asked" % ", ".join(without))] if without else []
     why += [("Cut", words) for words in result.get("left_out", ())]
     why += [("Advice", result["advice"])] if result["advice"] else []
     why = '<dl class="seen">%s</dl>' % "".join(
