@@ -21,7 +21,8 @@ class LedgerFile(OutputFile):
     REFUSED = "the program could read it: it lies in a directory that is shown (%s)"
 
     def __init__(self, path, plan):
-        """Opens the file and its stream. path, errors: as of OutputFile; plan: the Plan of the run."""
+        """Opens the file and its stream. path, errors: as of OutputFile; plan: the Plan of the run.
+        """
         places, follow_links = shown.directories(plan), plan.spec.follow_links
         OutputFile.__init__(self, "--ledger", path, places, follow_links)
         self.stream = Stream(self.fd if self.draft is None else self.draft.begin(), self.publish)

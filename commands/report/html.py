@@ -64,7 +64,8 @@ def _hero(result):
     why = [("" if number else "Evidence", words)
            for number, words in enumerate(result["evidence"][:MOST])]
     without = story.left_out(result["controls"])
-    why += [("Weakened", "without %s, as --unsafe-without asked" % ", ".join(without))] if without else []
+    why += [("Weakened",
+             "without %s, as --unsafe-without asked" % ", ".join(without))] if without else []
     why += [("Cut", words) for words in result.get("left_out", ())]
     why += [("Advice", result["advice"])] if result["advice"] else []
     why = '<dl class="seen">%s</dl>' % "".join(
@@ -283,7 +284,8 @@ def _changes(result):
                         if "size" in row else ""))
     table = ('<table><thead><tr><th></th><th>path</th><th>kind</th><th class="num">mode</th>'
              '<th class="num">size</th></tr></thead><tbody>%s</tbody></table>' % "".join(body))
-    return _card("What it changed", show(story.summary(rows, result["changes_omitted"]).capitalize()) +
+    return _card("What it changed",
+                 show(story.summary(rows, result["changes_omitted"]).capitalize()) +
                  ".", table + _cut(len(rows), "change") if rows else "", "changes")
 
 
