@@ -72,7 +72,7 @@ def named(name, control=None, optional=False, needs_capabilities=False):
     return mark
 
 
-def run(child):
+def set_up(child):
     """Runs all steps and execs init; never returns.  A failure goes up the control socket."""
     at = "start"
     try:

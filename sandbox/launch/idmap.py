@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chooses the host id behind the sandbox's root, and writes the id maps.
 
-A user's sandbox is the user.  Root's is an id of a range that nobody else uses, one per sandbox, never host 0: what gets
-out of two sandboxes is still two strangers.  MRUNC_ID_RANGE=FIRST:COUNT sets the range.
+A user's sandbox runs under the user's id.  Root's takes an id of a range that nobody else uses, one
+per sandbox and never 0.  So programs that get out of two sandboxes have no right on each other.
+MRUNC_ID_RANGE=FIRST:COUNT sets the range.
 """
 import fcntl
 import os
@@ -12,19 +13,26 @@ from ..errors import remedies, SandboxError, usage
 from ..proc import read
 from .child import write_file
 
+#: The default range.
 FIRST, COUNT = 2000000000, 65536
 LOCK_DIRECTORY = "/run/mrunc"
 F_OFD_GETLK, F_OFD_SETLK = 36, 37
-WHOLE = [(0, 4294967295)]
 
 
 def read_map(path):
-    """[(first id inside, count)] of a uid_map or gid_map file.  user_namespaces(7)"""
-    return [(int(line.split()[0]), int(line.split()[2])) for line in read(path).split(b"\n")[:-1]]
+    """Returns [(first id inside, count)] of a uid_map or gid_map file.  user_namespaces(7)
+
+    Raises OSError.
+    """
+    return [(int(line.split()[0]), int(line.split()[2]))
+            for line in read(path).split(b"\n")[:-1]]
 
 
 def wanted_range(environ):
-    """(first, count) as the documentation or MRUNC_ID_RANGE says.  Raises SandboxError, exit 2."""
+    """Returns (first id, count) of MRUNC_ID_RANGE in `environ`, or of the default range.
+
+    Raises SandboxError (exit 2) for a range that can't be used.
+    """
     text = environ.get("MRUNC_ID_RANGE")
     if text is None:
         return FIRST, COUNT
@@ -39,10 +47,11 @@ def wanted_range(environ):
 
 
 def candidates(wanted, uid_map, gid_map):
-    """[(first, count)] of ids that a caller with these maps may hand out; empty: it is served like a user.
+    """Returns [(first id, count)] that a caller may hand out; empty if it is treated as a user.
 
-    A container's root has a map of its own that rarely holds the default range; then the highest ids that it does hold
-    are taken, at most 1024 and none of them 0, 65534 or 65535.
+    wanted: (first id, count); uid_map, gid_map: of read_map.  A container's root has a map of its
+    own that rarely holds the default range.  Then the highest ids of that map are taken, at most
+    1024 and none of them 0, 65534 or 65535.
     """
     def holds(ranges, first, count):
         return any(low <= first and first + count <= low + size for low, size in ranges)
@@ -59,13 +68,21 @@ def candidates(wanted, uid_map, gid_map):
 
 
 class HostId:
-    """An id that is ours until `release`, or the end of the process: a byte of the lock file.
+    """Holds a host id until `release` or the end of the process, by a lock on a byte of a file.
 
-    Open file description locks need no file per id and vanish with the process that held them.  fcntl(2), Linux 3.15
+    fd: of the lock file
+    number: the id
+
+    Open file description locks need no file per id, and end with the process that held them.
+    fcntl(2), Linux 3.15
     """
 
     def __init__(self, ranges):
-        """Takes the first free id.  Raises SandboxError where none is free or the lock file can't be had."""
+        """Takes the first free id.
+
+        ranges: [(first id, count)] of `candidates`.  Raises SandboxError where none is free or the
+        lock file can't be opened.
+        """
         path = LOCK_DIRECTORY + "/ids"
         try:
             if not os.path.isdir(LOCK_DIRECTORY):
@@ -75,7 +92,8 @@ class HostId:
                     pass
             self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise SandboxError("identity", path, error.errno, control="uidmap", remedy=remedies().line("run-directory"))
+            raise SandboxError("identity", path, error.errno, control="uidmap",
+                               remedy=remedies().line("run-directory"))
         for first, count in ranges:
             for number in range(first, first + count):
                 lock = struct.pack("=hhxxxxqqixxxx", fcntl.F_WRLCK, 0, number, 1, 0)
@@ -87,15 +105,20 @@ class HostId:
                 self._must_show(path, lock)
                 return
         os.close(self.fd)
-        raise SandboxError("identity", "no host id is free", reason="all of %s are in use" % (ranges,), control="uidmap",
+        raise SandboxError("identity", "no host id is free", control="uidmap",
+                           reason="all of %s are in use" % (ranges,),
                            remedy="widen the range: MRUNC_ID_RANGE=FIRST:COUNT")
 
     def _must_show(self, path, lock):
-        """Asks through another description whether the lock is there: an id is one sandbox's alone."""
+        """Raises SandboxError if the lock does not show through another open file description.
+
+        Some file systems ignore locks, and two sandboxes must never share an id.
+        """
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:
-                if struct.unpack_from("=h", fcntl.fcntl(fd, F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK:
+                held = fcntl.fcntl(fd, F_OFD_GETLK, lock)
+                if struct.unpack_from("=h", held)[0] != fcntl.F_UNLCK:
                     return
             finally:
                 os.close(fd)
@@ -103,7 +126,8 @@ class HostId:
         except OSError as error:
             reason = error.strerror
         os.close(self.fd)
-        raise SandboxError("identity", "locking host id %d" % self.number, reason=reason, control="uidmap")
+        raise SandboxError("identity", "locking host id %d" % self.number, reason=reason,
+                           control="uidmap")
 
     def release(self):
         """Gives the id back."""

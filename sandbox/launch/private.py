@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process tier's private directory on the host: made fresh, given to the program's id, removed with all that is in it.
+"""Makes the process tier's private directory on the host, and removes it with all its contents.
 
-What is in it is hostile when it is removed: links are never followed, nothing is opened but directories, and a tree of any
-depth needs no more than three descriptors.
+The contents are hostile when they are removed.  Links are never followed, nothing is opened but
+directories, and a tree of any depth needs no more than three descriptors.
 """
 import fcntl
 import os
@@ -12,14 +12,17 @@ from ..errors import SandboxError, show
 from ..part import Part
 from ..tree import process_tier
 from ..tree.process_tier import UNNAMED
-from ..tree.mounting import CHUNK, write_all
+from ..tree.mounting import CHUNK, NEW_FILE, write_all
 
 PREFIX = UNNAMED[:UNNAMED.index(b"X")]
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PrivatePart(Part):
-    """What a run has instead of a tree of its own.  directory: PrivateDirectory."""
+    """Gives a run a private directory in the place of a tree of its own.
+
+    directory: PrivateDirectory, None before `prepare`
+    """
 
     tells = True
 
@@ -42,22 +45,31 @@ class PrivatePart(Part):
         return {}
 
     def finish(self, run, result, outcome):
-        """Tells what could not be removed."""
+        """Notes in the result that the directory could not be removed."""
         if self.directory.left:
             result.notes.append("%s could not be removed" % os.fsdecode(self.directory.path))
 
 
 class PrivateDirectory:
-    """path: bytes; parent, fd: descriptors of its parent and itself; left: something of it could not be removed."""
+    """Holds a private directory, which is locked while its run lives.
+
+    path, name: bytes
+    parent, fd: descriptors of its parent and itself
+    owner: (uid, gid) of the host that gets it
+    left: whether something of it could not be removed
+    """
 
     def __init__(self, base, owner, owners):
-        """Makes it below `base` (bytes, a real path) for the host's ids `owner` (uid, gid), and removes what killed runs of
-        the same `owners`, [(first uid, count)], have left.  Raises SandboxError."""
+        """Makes it below a directory, and removes those that killed runs have left there.
+
+        base: real path (bytes); owner: (uid, gid); owners: [(first uid, count)] whose left
+        directories are removed.  Raises SandboxError.
+        """
         self.owner = owner
         self.name = PREFIX + os.urandom(8).hex().encode()
         self.path = os.path.join(base, self.name)
         self.fd, self.parent, self.left = -1, -1, False
-        # Under its own name only when it is locked, or it would pass for a leftover.
+        # It gets its name once it is locked.  Until then another run would take it for left.
         made = draft = b"." + self.name
         try:
             self.parent = os.open(base, OPEN_DIRECTORY)
@@ -74,14 +86,15 @@ class PrivateDirectory:
             raise SandboxError("private directory", show(self.path), error.errno)
 
     def _give(self, fd):
+        """Gives a file or directory to the program's id, as only root can."""
         if os.geteuid() == 0:
             os.fchown(fd, *self.owner)
 
     def copy(self, path, source, heed=lambda: None):
-        """Writes a file to `path`, in the directory, with the directories on the way.
+        """Copies a file into the directory, and makes the directories on the way.
 
-        source: its descriptor.
-        heed: called again and again, may raise.
+        path: bytes, below the directory; source: fd of the open file; heed: called again and again,
+        may raise.  Raises SandboxError.
         """
         folder, steps = os.dup(self.fd), os.path.relpath(path, self.path).split(b"/")
         try:
@@ -94,7 +107,7 @@ class PrivateDirectory:
                 os.close(folder)
                 folder = below
                 self._give(folder)
-            fd = os.open(steps[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o700, dir_fd=folder)
+            fd = os.open(steps[-1], NEW_FILE, 0o700, dir_fd=folder)
             try:
                 os.lseek(source, 0, os.SEEK_SET)
                 while True:
@@ -113,18 +126,18 @@ class PrivateDirectory:
             os.close(folder)
 
     def remove(self):
-        """Removes it; what can't be removed stays.  Call it when nobody is left who could change it."""
+        """Removes it, but for contents that resist.  No process that can change it may be left."""
         if self.fd >= 0:
             try:
                 empty(self.fd)
             except OSError:
-                pass  # what is left then keeps the directory, and that is told
+                pass  # then the directory is not empty, so it stays and the result tells it
             self.left = not self._close(self.name)
 
     def _close(self, name):
         """Removes the empty directory and closes the descriptors.  Returns whether it is gone.
 
-        name: that it has.
+        name: of the directory now (bytes)
         """
         try:
             os.rmdir(name, dir_fd=self.parent)
@@ -139,14 +152,16 @@ class PrivateDirectory:
 
 
 def is_ours(name):
-    """Whether a name is one that this module makes: nothing else is ever removed.  name: bytes."""
-    return name.startswith(PREFIX) and len(name) == len(UNNAMED) and not name[len(PREFIX):].strip(b"0123456789abcdef")
+    """Returns whether a name (bytes) is of a private directory: nothing else is ever removed."""
+    return name.startswith(PREFIX) and len(name) == len(UNNAMED) and \
+        not name[len(PREFIX):].strip(b"0123456789abcdef")
 
 
 def remove_leftovers(parent, owners):
-    """Removes the private directories of runs that were killed: their lock can be had.  Never raises for what resists.
+    """Removes the private directories of killed runs: those that nobody holds a lock on.
 
-    parent: descriptor of the directory that they lie in; owners: [(first uid, count)] whose directories are ours.
+    parent: fd of the directory that holds them; owners: [(first uid, count)] that they may belong
+    to.  One that can't be removed is passed over.  Raises OSError if `parent` can't be listed.
     """
     for name in os.listdir(parent):
         if not is_ours(os.fsencode(name)):
@@ -162,14 +177,17 @@ def remove_leftovers(parent, owners):
                 empty(fd)
                 os.rmdir(name, dir_fd=parent)
         except OSError:
-            pass  # in use, or somebody else's after all
+            pass  # in use, or another user has exchanged it
         finally:
             os.close(fd)
 
 
 def empty(top):
-    """Removes everything in the directory behind the descriptor `top`, however deep: each directory found below another is
-    first moved up to `top`.  Never raises for what resists."""
+    """Removes everything in a directory, however deep, but for contents that resist.
+
+    top: fd of the directory.  A directory below another is first moved up to `top`.  Raises
+    OSError if `top` can't be listed.
+    """
     resisting = set()
     while True:
         names = [name for name in os.listdir(top) if name not in resisting]
@@ -189,7 +207,8 @@ def empty(top):
                     try:
                         _make_mine(inner, folder)
                         # A name that could be guessed could be taken already.
-                        os.rename(inner, ".up-" + os.urandom(16).hex(), src_dir_fd=folder, dst_dir_fd=top)
+                        os.rename(inner, ".up-" + os.urandom(16).hex(),
+                                  src_dir_fd=folder, dst_dir_fd=top)
                     except OSError:
                         resisting.add(name)
             except OSError:
@@ -203,7 +222,7 @@ def empty(top):
 
 
 def _unlink(name, folder):
-    """Whether it is gone and was no directory."""
+    """Removes a name that is no directory.  Returns whether it did."""
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             return False
@@ -214,7 +233,10 @@ def _unlink(name, folder):
 
 
 def _make_mine(name, folder):
-    """Gives the owner all rights on a directory, by its inode: chmod(2) by name would follow a link."""
+    """Gives the owner all rights on a directory.  Raises OSError.
+
+    By a descriptor: chmod(2) of a name would follow a link.
+    """
     fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.chmod("/proc/self/fd/%d" % fd, 0o700)
@@ -223,6 +245,7 @@ def _make_mine(name, folder):
 
 
 def _open(name, folder):
+    """Returns the fd of a directory, -1 where it can't be opened."""
     try:
         _make_mine(name, folder)
         return os.open(name, OPEN_DIRECTORY, dir_fd=folder)

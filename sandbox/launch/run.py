@@ -9,7 +9,8 @@ import os
 import time
 
 from ...syscalls import caps, libc, process, seccomp
-from . import child as stages, idmap, parts, provisions
+from . import idmap, parts, provisions
+from .child import Child, set_up, stages
 from ..running import ending
 from .. import init, tiers
 from ..plan import plan as planning
@@ -77,8 +78,8 @@ def choose_tier(spec):
 def runnable(name):
     """Returns whether this host can run a tier: (True, None) or (False, SandboxError).
 
-    Sets a whole sandbox up, reads it back at the gate, and ends it there: nothing runs in it.  Raises
-    SandboxError only when it is interrupted.
+    Sets a whole sandbox up, reads it back at the gate, and ends it there: nothing runs in it.
+    Raises SandboxError only when it is interrupted.
     """
     try:
         rehearse(prepare(Spec(["true"], tier=name)))
@@ -164,7 +165,7 @@ class Run:
         self.start_child(self.prepare())
 
     def prepare(self):
-        """Does all that can fail without a child.  Returns what the child needs (stages.Child)."""
+        """Does all that can fail without a child.  Returns the Child."""
         plan, held = self.plan, self.held
         self.identity = provisions.host_id(plan, held)
         if plan.tier.real_id:
@@ -192,8 +193,8 @@ class Run:
         supervisor, last_cap = os.getpid(), caps.last_capability()
         with stage("start", "stat"):
             userns = os.stat("/proc/self/ns/user").st_ino
-        return stages.Child(
-            plan=plan, steps=stages.stages(plan), identity=self.identity, sock=theirs,
+        return Child(
+            plan=plan, steps=stages(plan), identity=self.identity, sock=theirs,
             supervisor=supervisor, parent_end=self.sock, features=self.features, image=image,
             last_cap=last_cap, trees=trees, copies=self.copies, filters=filters, userns=userns,
             boot=provisions.boot_offsets(), ignored=self.ignored,
@@ -238,7 +239,7 @@ class Run:
         started, self.begun = time.time(), time.monotonic()
         self.pid, self.pidfd = clone(child)
         if self.pid == 0:
-            stages.run(child)  # never returns
+            set_up(child)  # never returns
         self.processes.add(self._end_init)
         if self.pidfd >= 0:
             self.held.keep(self.pidfd)

@@ -15,7 +15,7 @@ from mrunc.sandbox.library import client, surroundings
 from mrunc.sandbox.result import rows
 from mrunc.sandbox.changes import drafts, export, walk as tree_walk
 from mrunc.sandbox.errors import SandboxError
-from mrunc.sandbox.launch import child as stages, gate, idmap, private
+from mrunc.sandbox.launch import child as child_steps, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look
 from mrunc.sandbox.running import cputime, stdio, supervise
 from mrunc.sandbox.tree import operations
@@ -381,9 +381,9 @@ def test_the_callers_limit_of_user_namespaces_is_never_written(monkeypatch):
     child = types.SimpleNamespace(userns=os.stat("/proc/self/ns/user").st_ino, facts={})
     child.plan = types.SimpleNamespace(nested=True)
     with monkeypatch.context() as patched:
-        patched.setattr(stages.os, "open", opened)
+        patched.setattr(child_steps.os, "open", opened)
         with pytest.raises(OSError):
-            stages.userns_limit(child)
+            child_steps.userns_limit(child)
 
 
 # Control groups
