@@ -167,8 +167,8 @@ def limits_of(options):
 
 def lacking(tier, attribute="lacks"):
     """{control: why} of what a tier lacks.  attribute: one of Row whose name begins with lacks."""
-    found = ((name, getattr(row, attribute)) for name, row in CONTROLS.items())
-    return dict((name, why[tier]) for name, why in found if tier in why)
+    return {name: getattr(row, attribute)[tier] for name, row in CONTROLS.items()
+            if tier in getattr(row, attribute)}
 
 
 def asked(plan):

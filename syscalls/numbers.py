@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds the table of system call numbers of an architecture."""
+from . import nr_aarch64, nr_x86_64
+
+TABLES = {"x86_64": nr_x86_64, "aarch64": nr_aarch64}
 
 
 def table(arch):
@@ -8,13 +11,9 @@ def table(arch):
     Its names: NR, {name: number} in ascending order; AUDIT_ARCH; LAST, the highest number. Raises
     KeyError for an architecture without a table.
     """
-    if arch == "x86_64":
-        from . import nr_x86_64 as found
-    elif arch == "aarch64":
-        from . import nr_aarch64 as found
-    else:
+    if arch not in TABLES:
         raise KeyError("no system call table for architecture %r" % (arch,))
-    return found
+    return TABLES[arch]
 
 
 def native():

@@ -110,7 +110,7 @@ def _derived(program, arch, budget):
 
 def _for_a_run(program, arch):
     """Returns lines about calls that a run needs and this policy refuses."""
-    from ...sandbox.seccomp import choose
+    from ...sandbox.seccomp import choose  # the compiler, for this action
     missing = [call for call, _ in choose.lacking(program, arch)]
     return help.wrapped("A run can't use it as it is, since its pid 1 needs: %s. --seccomp-add "
                         "allows them, to the program "

@@ -122,7 +122,7 @@ def launch(plan, stream=None, lets_go=False):
         run.release()
     except BaseException as error:
         raise run.abandon(error)
-    from ..running import supervise
+    from ..running import supervise  # loaded while the child was busy
     return run.conclude(supervise.until_the_end(run))
 
 
@@ -226,7 +226,7 @@ class Run:
 
     def heed_signals(self):
         """Raises SandboxError if the caller's signals say that nothing is to run."""
-        from ..running import supervise
+        from ..running import supervise  # loaded while the child was busy
         number = supervise.read_signal(self.signals) if self.signals >= 0 else 0
         if number in supervise.ENDING:
             raise interrupted(number)
@@ -303,7 +303,7 @@ class Run:
         if packet[:1] == b"F" and len(packet) > 4:
             text = show(packet[1:])
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
-            from . import gate
+            from . import gate  # loaded while the child was busy
             with stage("gate", "Own"):
                 self.own = gate.Own(self.plan, self.places)  # while the child becomes init
         elif not packet:
@@ -314,7 +314,7 @@ class Run:
 
     def read_back(self):
         """Reads back what is in force while init waits: the receipt.  Raises SandboxError."""
-        from . import gate
+        from . import gate  # loaded while the child was busy
         for part in list(self.parts):
             part.ready(self)
         scope = self.features.landlock_abi >= 6 and not self.plan.left_out("landlock-signals")

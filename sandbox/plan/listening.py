@@ -111,7 +111,7 @@ def arm(plan):
         missing = _refused(plan.filters[0][1], out.audit_arch)
     try:
         if missing:
-            from ..seccomp.choose import to_add
+            from ..seccomp.choose import to_add  # compiler and readers: 5 ms
             raise usage(option("ledger") if out.record else option("trace", "exec"),
                         "policy %s refuses %s, over which the listener is handed over" %
                         (named[0], ", ".join(missing)),
@@ -163,7 +163,7 @@ def _compose(plan, out, name):
 
 def _refused(program, audit_arch):
     """Returns the calls of HANDOVER that a program refuses."""
-    from ... import seccomp_bpf as bpf
+    from ... import seccomp_bpf as bpf  # for --seccomp-action and --trace alone
     code = bpf.decode(program)
     return [call for call, vectors in HANDOVER if any(
         bpf.run(code, NR[call], audit_arch,

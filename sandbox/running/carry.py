@@ -229,7 +229,7 @@ class Outward(Spliced):
 
     def copy(self):
         """Changes to read and write, as Spliced."""
-        from .writer import Writer
+        from .writer import Writer  # for what splice refuses
         os.set_blocking(self.source, False)
         self.writer = Writer(self.given)
         self.sink, self.write = self.writer.fd, self.writer.write

@@ -375,7 +375,7 @@ class Supervision:
         if self.over:
             self.given_up = True
         elif not self.ending:
-            from .stopped import all_stopped
+            from .stopped import all_stopped  # for a deadline that has passed
             self.outcome.deadline, self.outcome.stopped = True, all_stopped(self.run.pid)
             self.ask_to_end()
 

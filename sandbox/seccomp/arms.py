@@ -183,7 +183,7 @@ class Answers:
     MOST = 4096
 
     def __init__(self, programs, audit_arch):
-        from ... import seccomp_bpf as bpf
+        from ... import seccomp_bpf as bpf  # for a listener alone
         self.bpf, self.arch = bpf, audit_arch
         self.programs = [_Watched(bpf.decode(program)) for program in programs]
         self.constant, self.known = {}, {}

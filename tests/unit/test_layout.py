@@ -32,6 +32,8 @@ FLOOR = {room: number for number, rooms in enumerate(HOUSE) for room in rooms}
 ALSO = set()
 #: At most so many modules in a package, and beside the packages of sandbox/.
 MOST_MODULES, MOST_WORDS = 14, 12
+#: At most so many imports of our own modules inside functions.
+MOST_INNER_IMPORTS = 93
 GENERATED = {"sandbox/seccomp/shipped_bytes.py", "sandbox/seccomp/shipped_named.py", "commands/policy/peers.py",
              "syscalls/nr_x86_64.py", "syscalls/nr_aarch64.py", "syscalls/widths.py"}
 #: The script is compiled at every start, and the compiler is meant to be copied out as one file.
@@ -167,6 +169,13 @@ def test_imports_inside_are_relative():
             head = module.split(".")[0]
             if level == 0 and (path, module) != ("__main__.py", "mrunc.mrunc"):
                 assert head not in DOOR | {"commands", "sandbox", "syscalls", "seccomp_bpf"}, "%s:%d" % (path, line)
+
+
+def test_few_imports_stand_in_functions():
+    """Each loads an optional feature or a verb, or has a measured price."""
+    found = {(path, line) for path in shipped()
+             for line, level, _, _, top in imports(path) if level and not top}
+    assert len(found) <= MOST_INNER_IMPORTS, sorted(found)
 
 
 def test_only_syscalls_knows_ctypes():
