@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads back from the kernel what is in force while the locked-down init waits, and compares it.
+"""Reads back from the kernel which controls are in force, while the locked-down init waits.
 
 Runs in the supervisor.  Reads /proc/PID of the waiting init.  For the few things that no file
 shows, it takes what the child itself read back before the filter closed.
@@ -31,7 +31,7 @@ LIMIT_ROWS = {"cpu": "Max cpu time", "fsize": "Max file size", "data": "Max data
 BLOCKED = sum(1 << number - 1 for number in libc.SIGNALS if number not in (9, 19))
 
 
-class Own:
+class Expected:
     """Holds what a Reading is compared with.
 
     None of it comes from the child, so it is made while the child is still at work.
@@ -46,7 +46,7 @@ class Own:
     """
 
     def __init__(self, plan, places=None):
-        """plan: Plan; its `readable` keeps the parts that depend on it alone.  Raises OSError."""
+        """Reads the supervisor's part; the plan's `readable` keeps the rest.  Raises OSError."""
         self.places, self.terminal = places, None
         self.namespaces = dict((row.kind, _namespace_link("/proc/self/ns/" + row.kind))
                                for name, row in CONTROLS.items()
@@ -75,7 +75,7 @@ class Reading:
 
     pid, base: of the init, and its directory in /proc
     group: the cgroup.Group that it was put into, or None
-    own: Own
+    expected: Expected
     status, limits: text of the files of those names
     mounts: [proc.Mount]
     session: id of its session
@@ -83,9 +83,10 @@ class Reading:
     cwd: its current directory, as text
     """
 
-    def __init__(self, pid, own, group=None):
+    def __init__(self, pid, expected, group=None):
         """Reads all of it.  Raises OSError."""
-        self.pid, self.group, self.own, self.base = pid, group, own, "/proc/%d/" % pid
+        self.pid, self.group, self.base = pid, group, "/proc/%d/" % pid
+        self.expected = expected
         # Never split, as few of its lines are asked for.  No process can put a line into it: the
         # kernel escapes a newline in a name.
         self.status = os.fsdecode(read(self.base + "status"))
@@ -121,7 +122,7 @@ def _namespace_link(path):
 
 
 def check(plan, pid, facts, features, identity, control_fds, group=None, group_notes=None,
-          own=None):
+          expected=None):
     """Returns the receipt: [Control], in the order of the plan.
 
     plan: Plan
@@ -132,12 +133,12 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
     control_fds: how many descriptors of mrunc's own init holds
     group: cgroup.Group or None
     group_notes: {control: why it can't be in force}
-    own: Own, if it was made already
+    expected: Expected, if it was made already
 
     Raises SandboxError where a control that was asked for is not in force.
     """
     try:
-        reading = Reading(pid, own or Own(plan), group)
+        reading = Reading(pid, expected or Expected(plan), group)
     except OSError as error:
         remedy = "mrunc must be able to read /proc/PID of its own child: an ordinary user is, " \
                  "root needs CAP_SYS_PTRACE for that"
@@ -231,7 +232,7 @@ def reads(function):
 @reads
 def _namespace(name, plan, reading, facts, features, identity, control_fds):
     kind = CONTROLS[name].kind
-    theirs, ours = reading.namespace(kind), reading.own.namespaces[kind]
+    theirs, ours = reading.namespace(kind), reading.expected.namespaces[kind]
     if theirs is None or ours is None:
         return False, "no /proc/PID/ns/%s: the namespaces can't be compared" % kind
     if name == "pidns":
@@ -283,7 +284,7 @@ def _propagation(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _mounts(name, plan, reading, facts, features, identity, control_fds):
-    got, details, wanted = {}, {}, reading.own.mounts
+    got, details, wanted = {}, {}, reading.expected.mounts
     for row in reading.mounts:
         details[row.point] = row.super_options
         options = set(row.options)
@@ -295,7 +296,7 @@ def _mounts(name, plan, reading, facts, features, identity, control_fds):
         if not need <= got[point]:
             lacking = b",".join(sorted(need - got[point])).decode()
             return False, "%s lacks %s" % (show(point), lacking)
-    for point, words in reading.own.details:
+    for point, words in reading.expected.details:
         missing = [word for word in words if word not in details[point]]
         if missing:
             return False, "%s lacks %s" % (show(point), b",".join(missing).decode())
@@ -313,7 +314,8 @@ def _root_ro(name, plan, reading, facts, features, identity, control_fds):
 def _proc(name, plan, reading, facts, features, identity, control_fds):
     found = [(row.kind, row.super_options) for row in reading.mounts if row.point == b"/proc"]
     words = found[0][1] if found else []
-    right = reading.own.proc is not None and len(found) == 1 and reading.own.proc.hides(*found[0])
+    wanted = reading.expected.proc
+    right = wanted is not None and len(found) == 1 and wanted.hides(*found[0])
     return right, "mountinfo: /proc %s" % (b",".join(words).decode() if found else "not mounted")
 
 
@@ -465,7 +467,7 @@ def _nnp(name, plan, reading, facts, features, identity, control_fds):
 @reads
 def _seccomp(name, plan, reading, facts, features, identity, control_fds):
     mode, count = reading.says("Seccomp"), reading.says("Seccomp_filters")
-    own = reading.own.filters
+    own = reading.expected.filters
     asking = "listener" in facts  # then the child attaches one filter in the place of all
     expected = None if own is None else own + (1 if asking else len(plan.filters))
     if name == "setid-filter":
@@ -502,11 +504,11 @@ def _trace(name, plan, reading, facts, features, identity, control_fds):
 
 @reads
 def _fds(name, plan, reading, facts, features, identity, control_fds):
-    extra, places = len(reading.descriptors), reading.own.places
+    extra, places = len(reading.descriptors), reading.expected.places
     if places is None:
         right, how = all_null(reading.pid)
     else:
-        right, how = places.holds(reading.pid, reading.own.terminal)
+        right, how = places.holds(reading.pid, reading.expected.terminal)
     return right and extra == control_fds, \
         "%s; %d of init's own, closed at its exec of the workload" % (how, extra)
 

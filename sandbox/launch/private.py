@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the process tier's private directory on the host, and removes it with all its contents.
+"""Makes and removes the process tier's private directory on the host.
 
 The contents are hostile when they are removed.  Links are never followed, nothing is opened but
 directories, and a tree of any depth needs no more than three descriptors.

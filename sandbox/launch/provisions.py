@@ -20,7 +20,7 @@ KILLED_FIRST = 1000
 
 
 class Held:
-    """The clean-up steps of a run, carried out in reverse order.
+    """Holds the clean-up steps of a run, carried out in reverse order.
 
     late: list that gets the descriptors to be closed after the result was told, or None.
     """
@@ -141,7 +141,10 @@ def take_signals(held):
 
 
 def boot_offsets():
-    """What makes the clocks of a time namespace start near zero.  time_namespaces(7)"""
+    """Returns offsets (bytes) that let a time namespace's clocks start near zero.
+
+    time_namespaces(7)
+    """
     monotonic = time.clock_gettime(1)  # CLOCK_MONOTONIC
     boot = time.clock_gettime(7)  # CLOCK_BOOTTIME
     return b"monotonic -%d 0\nboottime -%d 0\n" % (int(monotonic), int(boot))

@@ -153,7 +153,7 @@ class Run:
         self.parts = parts.wanted(plan, stream)
         self.identity, self.places, self.signals, self.ignored = plan.caller, None, -1, []
         self.pid, self.pidfd, self.sock, self.begun = 0, -1, None, 0.0
-        self.copies, self.facts, self.lacking, self.own = {}, {}, plan.group_notes, None
+        self.copies, self.facts, self.lacking, self.expected = {}, {}, plan.group_notes, None
         self.judged = self.ended = False
         self.init_status, self.init_usage = 0, None
         self.ending = self.result = None
@@ -304,8 +304,9 @@ class Run:
             text = show(packet[1:])
             self.facts.update(item.split("=", 1) for item in text.split("\0") if "=" in item)
             from . import gate  # loaded while the child was busy
-            with stage("gate", "Own"):
-                self.own = gate.Own(self.plan, self.places)  # while the child becomes init
+            with stage("gate", "read"):
+                # while the child becomes init
+                self.expected = gate.Expected(self.plan, self.places)
         elif not packet:
             raise self._lost()
         return fd is None and len(packet) == 4 and init.parse_record(packet)[0] == init.READY
@@ -321,9 +322,10 @@ class Run:
         limits = [part.limits() for part in self.parts if part.limits() is not None]
         with stage("gate", "check"):
             receipt = gate.check(self.plan, self.pid, self.facts, self.features, self.identity,
-                                 1 + scope, limits[0] if limits else None, self.lacking, self.own)
+                                 1 + scope, limits[0] if limits else None, self.lacking,
+                                 self.expected)
         self.result.controls = [control.as_dict() for control in receipt]
-        self.own = None  # there may be hundreds of us in one process
+        self.expected = None  # there may be hundreds of us in one process
 
     def release(self):
         """Opens the gate: init learns what it is to start.  Raises SandboxError."""

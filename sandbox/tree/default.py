@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the default tree's operations: host programs, an /etc without secrets, our own places.
+"""Makes the default tree: host programs, an /etc without secrets, our own places.
 
 Mount points are only ever made on our own tmpfs.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--harden: makes the whole tree read-only, and lets no file be both written and executed.
+"""--harden: makes the tree read-only; no file can be both written and executed.
 
 The planned operations are changed as data.  The child and the gate treat them like any others.
 What is left to hostile code are interpreters: a script needs no permission to execute

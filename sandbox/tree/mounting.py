@@ -17,7 +17,7 @@ OVER_NO_LINK = mount.RESOLVE_IN_ROOT | mount.RESOLVE_NO_MAGICLINKS | mount.RESOL
 
 
 def stand_in(features):
-    """The module that stands in for mount_setattr (Linux 5.12), or None where the kernel has it."""
+    """Returns the module to use in the place of mount_setattr (Linux 5.12), or None."""
     if features.mount_setattr:
         return None
     from . import remount
@@ -25,7 +25,7 @@ def stand_in(features):
 
 
 class Tree:
-    """The new tree while it is built: what an operation's `make` may call.
+    """Builds the new tree: the calls that an operation's `make` uses.
 
     root: fd of its root mount
     trees: Operation -> fd of `taken`, restricted by the supervisor if mount_setattr is there
@@ -54,7 +54,7 @@ class Tree:
             self.held = None
 
     def _parent(self, path):
-        """(descriptor, name) of a path of the new tree."""
+        """Returns (descriptor of the parent, name) of a path of the new tree."""
         if self.plain:
             return self.root, path[1:]
         folder, _, name = path.rpartition(b"/")
@@ -119,7 +119,7 @@ class Tree:
             mount.mount_setattr(parent, attributes, recursive, name=name)
 
     def take(self, op):
-        """(fd, whether it has its flags already) of what was `taken` for an operation."""
+        """Returns (fd of `taken`, whether it has its flags already) for an operation."""
         if op in self.own:
             return self.own.pop(op), False
         return self.trees.pop(op), self.remount is None
@@ -176,7 +176,7 @@ class Tree:
             self.close()  # it may lie under what has been mounted
 
     def _at(self, path, call, *arguments):
-        """call(*arguments, place), a mount(2), where a link would not be followed."""
+        """Calls call(*arguments, place), a mount(2), with a place that follows no link."""
         parent, name = self._parent(path)
         if self.plain:
             call(*arguments, name)
@@ -204,7 +204,7 @@ def taken(path, detached, directory=None, recursive=True):
 
 
 def new_root(op, detached):
-    """The mount (fd) of an operations.Root, over "/", writable still."""
+    """Mounts an operations.Root over "/", writable still; returns its fd.  Raises OSError."""
     flags, options = op.flags & ~RO, op.options()
     if detached:
         root = mount.new_filesystem(b"tmpfs", flags, options)
@@ -216,7 +216,7 @@ def new_root(op, detached):
 
 
 def joined(options):
-    """The options of mount(2): [(key, value)] of bytes, None for a flag."""
+    """Returns the options of mount(2) as bytes.  options: [(key, value)], None for a flag."""
     return b",".join(key if value is None else b"%s=%s" % (key, value) for key, value in options)
 
 

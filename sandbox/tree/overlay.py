@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--overlay: lets a program change trees as on a real system, while nothing reaches the host.
+"""--overlay: lets a program change trees, while nothing reaches the host.
 
 A bind of the plan becomes an overlay: the same source below, a tmpfs of limited size above.  The
 upper layer tells afterwards what was changed (changes/overlay.py).  The sandbox's own root mounts

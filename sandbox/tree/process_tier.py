@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans the process tier's files: Landlock rules for the host's own tree, and a private directory.
+"""Plans the process tier's files: Landlock rules and a private directory.
 
-The rules open what the full tier would show; only the private directory can be written.  There is
-no mount namespace, so every path is the host's.  /box is a name of the command line for the private
-directory.
+The rules open those of the host's files that the full tier would show.  Only the private directory
+can be written.  There is no mount namespace, so every path is the host's.  /box is a name of the
+command line for the private directory.
 """
 import os
 import stat

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Restricts mounts by remounting: before Linux 5.12, and under filters that hide mount_setattr(2).
+"""Restricts mounts by remounting, where mount_setattr(2) is missing or hidden.
 
-A detached mount can't be remounted.  So it is attached first and restricted then; nobody but the
-child lives between.  MS_REMOUNT reaches one mount and not those below it.  It takes away what its
-flags do not repeat, and fails with EPERM where that is locked.  So each new mount is found in
-mountinfo, opened, and keeps the flags that it has.  The gate reads all of them back.  mount(2)
+That is before Linux 5.12, and under filters that hide the call.  A detached mount can't be
+remounted.  So it is attached first and restricted then; nobody but the child lives between.
+
+MS_REMOUNT reaches one mount and not those below it.  It clears the flags that the call does not
+repeat, and fails with EPERM for a locked one.  So each new mount is found in mountinfo, opened, and
+keeps the flags that it has.  The gate reads all of them back.  mount(2)
 """
 import errno
 import os

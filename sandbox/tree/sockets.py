@@ -19,10 +19,10 @@ MOST = 2000
 
 
 def refuse(trees):
-    """Raises SandboxError (exit 125) if a socket or FIFO lies below one of the host's directories.
+    """Raises SandboxError (exit 125) if a socket or FIFO lies below a tree.
 
-    trees: real paths (bytes) of the directories that the sandbox shows.  Raises OSError if the
-    kernel's table can't be read.
+    trees: real paths (bytes) of the host's directories that the sandbox shows.  Raises OSError if
+    the kernel's table can't be read.
     """
     if not trees:
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens a file or directory of the host once, one component of its path at a time, and holds it.
+"""Opens a file or directory of the host once, by one component at a time, and holds it.
 
 The kernel never follows a link here: every component is opened with O_PATH and O_NOFOLLOW below the
 descriptor of the one before.  So kernels with and without openat2 do the same.  Kind, owner and

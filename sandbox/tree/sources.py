@@ -110,9 +110,9 @@ def idmapped_tree(op, identity, known):
 
 
 def unmapped_tree(op, features):
-    """Clones the source of a root caller's bind where it can't be mapped; returns the mount's fd.
+    """Clones the source of a root caller's bind without a map; returns the mount's fd.
 
-    That is without a user namespace, and before Linux 5.12, where the child restricts the mount.
+    For tiers without a user namespace, and before Linux 5.12, where the child restricts the mount.
     Raises SandboxError as refuse_unmapped, OSError where the source can't be opened.
     """
     refuse_unmapped(op, features)
@@ -183,9 +183,10 @@ def closed_mode(mode):
 
 
 def owner_userns(owner, identity):
-    """Makes a user namespace that maps a source's owner to the sandbox's host id; returns its fd.
+    """Makes a user namespace that maps an owner to the sandbox's host id; returns its fd.
 
-    owner, identity: (uid, gid).  A short-lived child makes it.  Raises OSError.
+    owner: (uid, gid) of a source; identity: (uid, gid) of the sandbox on the host.  A short-lived
+    child makes it.  Raises OSError.
     """
     hold, release = os.pipe()
     try:

@@ -145,12 +145,13 @@ def _check_directory(tree, path):
 
 
 def _pinned(mounts, host, held):
-    """Returns the mounts that keep directories between a writable mount and one below it in place.
+    """Returns the mounts that keep directories below a writable mount in place.
 
-    mounts: [(destination, operation, option's name)], as is the result.  A program could rename
-    such a directory and put a new, unprotected path in its place.  A mount point can't be renamed,
-    so each is bound onto itself.  Each is opened below the writable one, where a program may
-    exchange names meanwhile.  Raises SandboxError, exit 2.
+    mounts: [(destination, operation, option's name)], as is the result.  Such a directory lies
+    between the writable mount and another one of the user.  A program could rename it and put a
+    new, unprotected path in its place.  A mount point can't be renamed, so each is bound onto
+    itself.  Each is opened below the writable one, where a program may exchange names meanwhile.
+    Raises SandboxError, exit 2.
     """
     theirs, pinned, out = set(destination for destination, _, _ in mounts), set(), []
     for destination, _, asked in mounts:

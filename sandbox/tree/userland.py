@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--rootfs: shows a tree's own top-level entries in the place of the host's /usr and /etc.
+"""--rootfs: shows a tree's top-level entries in the place of the host's /usr and /etc.
 
 Each is bound by itself onto our own tmpfs root, because mount points may be made nowhere else.
 /proc, /sys, /dev, /tmp, /box, /run and the home stay ours.  /etc is the tree's; files in it that

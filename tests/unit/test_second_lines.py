@@ -36,7 +36,7 @@ class Reading:
 
     def __init__(self, mounts=(), status=(), filters=0, wanted=(), sized=(), cwd="/box"):
         self.mounts, self.status, self.cwd, self.pid = list(mounts), dict(status), cwd, os.getpid()
-        self.own = types.SimpleNamespace(
+        self.expected = types.SimpleNamespace(
             mounts=dict(wanted),
             details=list(sized),
             proc=operations.Proc(),
@@ -324,7 +324,7 @@ def test_gate_compares_each_rlimit(read, asked, right):
 )
 def test_gate_compares_namespaces(name, theirs, inner, right):
     reading = Reading(status={"NSpid": inner})
-    reading.own.namespaces = {"net": "net:[1]", "pid": "pid:[1]"}
+    reading.expected.namespaces = {"net": "net:[1]", "pid": "pid:[1]"}
     reading.namespace = lambda kind: theirs
     assert in_force(name, reading) is right
 
