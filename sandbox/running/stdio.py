@@ -112,8 +112,9 @@ class Stdio:
         """
         if self.ours:
             from .carry import Streams
-            ours, self.ours = self.ours, {}
-            return Streams(self.given, ours, self.theirs.pop(0, -1), self.budget, lets_go)
+            made = Streams(self.given, self.ours, self.theirs.pop(0, -1), self.budget, lets_go)
+            self.ours = {}  # not before: if that fails, `abandon` closes them
+            return made
         return None
 
     def carried(self):

@@ -17,7 +17,7 @@ from mrunc.sandbox.changes import drafts, export, walk as tree_walk
 from mrunc.sandbox.errors import SandboxError
 from mrunc.sandbox.launch import child as child_steps, gate, idmap, private
 from mrunc.sandbox.observe import hearing, trace, trace_look
-from mrunc.sandbox.running import cputime, stdio, supervise
+from mrunc.sandbox.running import carry, cputime, stdio, supervise
 from mrunc.sandbox.tree import operations
 from mrunc.sandbox.cgroup.limits import Setting
 from mrunc.sandbox.controls import CONTROLS
@@ -563,6 +563,24 @@ def test_a_private_directory_in_use_stays(tmp_path):
     finally:
         made.remove()
     assert os.listdir(str(tmp_path)) == [] and not made.left
+
+
+def test_pipes_that_cannot_be_carried_are_closed(monkeypatch):
+    """A launcher would lose their descriptors with each such run."""
+    def fail(*arguments):
+        raise OSError(errno.EMFILE, "refused")
+
+    read, write = os.pipe()
+    before = os.listdir("/proc/self/fd")
+    places = stdio.Stdio((read, write, write))
+    places.release()
+    monkeypatch.setattr(carry, "Outward", fail)
+    with pytest.raises(OSError, match="refused"):
+        places.start(False)
+    places.abandon()
+    assert os.listdir("/proc/self/fd") == before
+    os.close(read)
+    os.close(write)
 
 
 @pytest.mark.parametrize("call", ["open", "fchmod", "rename", "fchown", "flock"])
