@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--export: regular files that the program added or changed, brought out to a directory or a tar.
+"""--export: brings regular files that the program added or changed to a directory or a tar.
 
 Everything about them is hostile: names, number, length.  Each is made below the descriptor of a
 directory that is ours and was empty.  No link is followed or made, no mode bit of the program's is

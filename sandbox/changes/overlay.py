@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the upper layer of an overlay with the lower one, which the program could not change."""
+"""Compares the upper layer of an overlay with the lower one, which has not changed."""
 import os
 import stat
 

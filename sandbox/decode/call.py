@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the six numbers of a system call to its name and arguments, as a person would write them.
+"""Decodes the six numbers of a system call: its name and arguments as a person writes them.
 
 Pure: it takes the data of tables.py, and what `peek` can read of the caller's memory.  What is read
 is evidence of an attempt and never a decision: another thread may have changed it.  No input makes

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bounded reading of another process's memory for the decoders: at most BUDGET bytes for a call."""
+"""Reads another process's memory for the decoders, at most BUDGET bytes for a call."""
 import errno
 import struct
 

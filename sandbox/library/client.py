@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's end of the launchers (service/launcher.py): starts them and hands requests over.
+"""Starts launchers (service/launcher.py) and hands requests over to them.
 
 There is one launcher for each process, interpreter, identity and everything that the calling thread
 hands on to its children (surroundings.py).  There are more where a request needs one to itself

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pools of warm sandboxes, as their host sees them.  The launcher keeps them (service/pools.py)."""
+"""Pools of warm sandboxes, as their host sees them; service/pools.py keeps them."""
 import os
 import threading
 

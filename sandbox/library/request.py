@@ -44,10 +44,11 @@ def ask(argv, streams, python, options, tell=False):
 
 
 def wait(streams, submit):
-    """Hands a request over, feeds and reads the program, and returns the answer (client.Call.take).
+    """Hands a request over, feeds and reads the program, and returns the answer.
 
-    submit: function that returns the client.Call.  An exception kills the sandbox, whatever it
-    is: KeyboardInterrupt, say.  The streams are closed.  Raises SandboxError.
+    submit: function that returns the client.Call.
+    The answer is that of client.Call.take.  An exception, also a KeyboardInterrupt, kills the
+    sandbox.  The streams are closed.  Raises SandboxError.
     """
     try:
         call = submit()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a launcher inherits from the thread that starts it, as far as it counts for a sandbox."""
+"""Reads what a launcher inherits from the thread that starts it."""
 import errno
 import os
 import resource

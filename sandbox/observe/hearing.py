@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the listener that the child of a run hands over, for receipt, ledger, trace and result."""
+"""Takes the listener that a child hands over, for receipt, ledger, trace and result."""
 from select import POLLIN
 
 from ...syscalls import process

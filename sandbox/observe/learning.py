@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Learning: the filter asks about every call but the hand-over; each is noted and let through.
+"""Learns a policy: the filter asks about every call, and each is noted and let through.
 
-It is for a trusted program: calls that the policy would refuse are carried out.  The other layers
-are as in any run, and a file on the host still gets no set-id mode.  Only the numbers that come
+The filter does not ask about the hand-over of the listener.  Learning is for a trusted program:
+calls that the policy would refuse are carried out.  The other layers are as in any run, and a file on the host still gets no set-id mode.  Only the numbers that come
 with a call are noted; the program's memory is not read.
 """
 import errno

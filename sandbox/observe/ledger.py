@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger: each refused system call as evidence, aggregated, bounded, answered by the policy.
+"""The ledger: refused system calls as evidence, aggregated and bounded.
 
 Nothing that is read from a program decides anything.  Between receiving a call and answering it
 there is no disk, no pipe and no JSON.  A call is counted when its answer has arrived; if the caller

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process story of --trace exec: which programs were executed, when, by whom, how they ended.
+"""--trace exec: which programs were executed, when, by whom, and how they ended.
 
 Evidence only.  At execve and execveat the request is noted from the caller's memory, which another
 thread may change before the kernel reads it.  The program that really runs is noted at

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files that a traced program executes: opened while it waits, and read piece by piece later.
+"""The executed files of a trace: opened while the program waits, read piece by piece later.
 
 Nothing blocks: only regular files are opened for reading.  A path is looked up as if the program's
 root were "/", so no link leads out of it.  What is read is evidence: the file may have changed.

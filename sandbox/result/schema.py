@@ -27,7 +27,7 @@ def _list(items, null=False, **more):
 
 
 TEXT, SWITCH = _type("string"), _type("boolean")
-COUNT, NUMBER = _type("integer", minimum=0), _type("number", minimum=0)
+COUNT = _type("integer", minimum=0)
 TEXT_OR_NULL, INTEGER_OR_NULL = _type("string", "null"), _type("integer", "null")
 COUNT_OR_NULL = _type("integer", "null", minimum=0)
 NUMBER_OR_NULL = _type("number", "null", minimum=0)
