@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operations that build the file system inside: plain data, one class for each kind.
+"""Holds the operations that build the tree inside: plain data, one class for each kind.
 
 A class says in one place how its operation is made, printed, opened by Landlock and read back at
 the gate.  It calls no kernel: `make` names one call of a mounting.Tree and its arguments.
@@ -57,17 +57,17 @@ class Operation:
 
     @property
     def src(self):
-        """Nothing, for most."""
+        """None, but for kinds with a source or a target."""
         return None
 
     @property
     def sealed(self):
-        """Read-only from the beginning, or never."""
+        """False: read-only from the beginning, or never."""
         return False
 
     @property
     def writable(self):
-        """What is not the host's to write."""
+        """False: the program can't write there, or writes to the host."""
         return False
 
     def make(self, tree):
@@ -75,35 +75,38 @@ class Operation:
         raise NotImplementedError
 
     def rights(self):
-        """Landlock's rights at and below dst, for every ABI at once; 0: no rule of its own."""
+        """Returns Landlock's rights at and below dst, for every ABI; 0 for no rule of its own."""
         return 0
 
     def mounts(self, host_mounts):
-        """{mount point: set of flag words} that mountinfo must show.
+        """Returns {mount point: set of flag words} that mountinfo must show.
 
         host_mounts: rows of host.mount_points, of the host.
         """
         return {self.dst: set(self.words())} if self.is_mount else {}
 
     def super_options(self, page):
-        """[word] that the last field of its mountinfo row must hold.  page: bytes."""
+        """Returns [word] that the last field of its mountinfo row must hold.
+
+        page: bytes of a memory page.
+        """
         return []
 
     def words(self):
-        """The mount flags as mountinfo writes them."""
+        """Returns the mount flags as mountinfo writes them."""
         return [word for bit, word in FLAGS if self.flags & bit]
 
     def line(self):
-        """The line of --print-plan."""
+        """Returns the line of --print-plan."""
         flags = " (%s)" % ",".join(self.words()) if self.flags else ""
         return "%-14s %-28s %s%s" % (self.kind, show(self.dst), self.detail(), flags)
 
     def detail(self):
-        """What the line says of it beside its place."""
+        """Returns the part of that line between the place and the flags."""
         return "" if self.src is None else show(self.src)
 
     def as_dict(self):
-        """The JSON object of --print-plan --json."""
+        """Returns the JSON object of --print-plan --json, as a dict."""
         out = {"kind": self.kind, "dst": show(self.dst), "flags": self.words()}
         src = self.src if self.content is None else self.content
         if src is not None:
@@ -114,7 +117,7 @@ class Operation:
         return out
 
     def fields(self):
-        """[(key, value)] of the JSON object that only this kind has."""
+        """Returns [(key, value)] of the JSON object that only this kind has."""
         return [(name, getattr(self, name)) for name in self.shown]
 
 
@@ -187,10 +190,11 @@ class Mount(Operation):
 class Tmpfs(Mount):
     """An empty file system in memory.
 
-    size: bytes; mode: of its top directory
+    size: bytes
+    mode: of its top directory
     user: whether --tmpfs or --writable asked for it
     kept: whether it stays writable under --harden
-    owner: (uid, gid) of its top directory, or None for the one who mounts it
+    owner: (uid, gid) of its top directory, or None for those of the mounting process
     """
 
     __slots__ = ("flags", "size", "mode", "user", "kept", "owner")
@@ -203,16 +207,16 @@ class Tmpfs(Mount):
 
     @property
     def sealed(self):
-        """Copies are written into it first."""
+        """Whether it is read-only: copies are written into it first."""
         return bool(self.flags & RO)
 
     @property
     def writable(self):
-        """Nothing of it is the host's."""
+        """Whether it is writable: nothing of it is the host's."""
         return not self.flags & RO
 
     def options(self):
-        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        """Returns [(key, value)] for mount(2) or fsconfig(2), bytes."""
         owners = [(b"uid", b"%d" % self.owner[0]), (b"gid", b"%d" % self.owner[1])] \
             if self.owner else []
         return owners + [(b"size", b"%d" % self.size), (b"nr_inodes", b"%d" % INODES),
@@ -225,7 +229,7 @@ class Tmpfs(Mount):
         return tree_rights(self.flags)
 
     def super_options(self, page):
-        """Sizes are rounded up; the mode is left out where it is the default.  mm/shmem.c"""
+        """Returns what the kernel tells: sizes rounded up, no default mode.  mm/shmem.c"""
         size = -(-self.size // page) * page
         mode = [b"mode=%o" % self.mode] if self.mode != 0o1777 else []
         return [b"size=%dk" % (size >> 10), b"nr_inodes=%d" % INODES] + mode
@@ -247,7 +251,7 @@ class Root(Tmpfs):
         Tmpfs.__init__(self, b"/", size, 0o755, NOSUID | NODEV | NOEXEC)
 
     def rights(self):
-        """Listing alone, so that no rule lets a file directly below it be read."""
+        """Returns the right to list: no rule opens a file directly below the root."""
         return landlock.READ_DIR
 
 
@@ -284,7 +288,7 @@ class Bind(Mount):
         return rights if self.directory else rights & landlock.FILE_RIGHTS
 
     def mounts(self, host_mounts):
-        """The mounts below the source come along."""
+        """Returns its own mount point and those of the mounts below the source."""
         flags, source = set(self.words()), self.src.rstrip(b"/") + b"/"
         out = {self.dst: flags}
         for row in host_mounts:
@@ -300,7 +304,9 @@ class Bind(Mount):
 class Overlay(Mount):
     """A directory of the host that can be changed, while nothing reaches the host.
 
-    In the place of a Bind.  size: bytes that changes may take; user, owner, top: of the Bind
+    It takes the place of a Bind.
+    size: bytes that changes may take
+    user, system, owner, top: of the Bind
     """
 
     __slots__ = ("src", "source", "user", "system", "owner", "top", "size")
@@ -308,7 +314,7 @@ class Overlay(Mount):
     shown = ("directory", "rw", "user")
 
     def __init__(self, bind, source, size):
-        """source: the Source of what the Bind shows."""
+        """bind: the Bind whose place it takes; source: its Source; size: bytes."""
         self.dst, self.src, self.source, self.size = bind.dst, bind.src, source, size
         self.user, self.system, self.top = bind.user, bind.system, bind.top
         self.owner = bind.owner or (source.found.st_uid, source.found.st_gid)
@@ -368,7 +374,7 @@ class Devpts(Mount):
     kind, flags, directory = "devpts", NOSUID | NOEXEC, True
 
     def options(self):
-        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        """Returns [(key, value)] for mount(2) or fsconfig(2), bytes."""
         return [(b"ptmxmode", b"0666"), (b"mode", b"0620"), (b"max", b"%d" % MOST_TERMINALS)]
 
     def make(self, tree):
@@ -380,7 +386,7 @@ class Proc(Mount):
 
     Read-only, also where no Landlock is: a program could lower its oom_score_adj.
     subset: whether it shows processes only
-    hidepid: whether it hides processes that one may not trace
+    hidepid: whether it hides processes that the reader may not trace.  proc(5)
     """
 
     __slots__ = ("subset", "hidepid")
@@ -391,7 +397,7 @@ class Proc(Mount):
         self.dst, self.subset, self.hidepid = b"/proc", subset, hidepid
 
     def options(self):
-        """[(key, value)] of mount(2) or fsconfig(2), bytes."""
+        """Returns [(key, value)] for mount(2) or fsconfig(2), bytes."""
         return ([(b"hidepid", b"2")] if self.hidepid else []) + \
             ([(b"subset", b"pid")] if self.subset else [])
 
@@ -402,9 +408,10 @@ class Proc(Mount):
         return READ
 
     def hides(self, kind, words):
-        """Whether a mount hides what it must, even if this operation was told not to.
+        """Returns whether a mount hides other processes, as the control `proc` demands.
 
-        kind, words: file system and super block options of its mountinfo row.
+        That does not depend on this operation's own hidepid.  kind, words: file system and super
+        block options of its mountinfo row.
         """
         return kind == b"proc" and (b"hidepid=invisible" in words or b"hidepid=2" in words) and \
             (b"subset=pid" in words or not self.subset)
@@ -447,7 +454,7 @@ class ReadOnly(Mount):
         tree.again(self.dst, self.flags)
 
 
-#: What --proc full must not show: it tells of the host, or acts on it.
+#: Files of a whole /proc that tell of the host or act on it: --proc full masks them.
 MASKED_FILES = (
     "kcore", "keys", "key-users", "timer_list", "sched_debug", "slabinfo", "vmallocinfo",
     "kallsyms", "modules", "config.gz", "cmdline", "partitions", "interrupts", "kmsg",
@@ -457,7 +464,10 @@ MASKED_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "d
 
 
 def proc_masks(present):
-    """[Operation] over parts of a whole /proc.  present: the names in the host's (set of str)."""
+    """Returns [Operation] over parts of a whole /proc.
+
+    present: the names in the host's /proc (set of str).
+    """
     files = [MaskFile(b"/proc/" + name.encode()) for name in MASKED_FILES if name in present]
     directories = [MaskDirectory(b"/proc/" + name.encode())
                    for name in MASKED_DIRECTORIES if name in present]
@@ -465,12 +475,12 @@ def proc_masks(present):
 
 
 def tree_rights(flags):
-    """Landlock's rights below a mount.  flags: MOUNT_ATTR_* bits."""
+    """Returns Landlock's rights below a mount.  flags: MOUNT_ATTR_* bits."""
     return READ | (0 if flags & NOEXEC else landlock.EXECUTE) | (0 if flags & RO else WRITE)
 
 
 def plain_places(operations):
-    """[bool]: for each operation whether its place can be reached by name alone.
+    """Returns [bool]: for each operation whether its place can be reached by name alone.
 
     It can if above it there are only directories of our own root that earlier operations made,
     with no mount over them.  A mount's own place must be such a directory or file, too.
