@@ -2,8 +2,9 @@
 """Learns a policy: the filter asks about every call, and each is noted and let through.
 
 The filter does not ask about the hand-over of the listener.  Learning is for a trusted program:
-calls that the policy would refuse are carried out.  The other layers are as in any run, and a file on the host still gets no set-id mode.  Only the numbers that come
-with a call are noted; the program's memory is not read.
+calls that the policy would refuse are carried out.  The other layers are as in any run, and a file
+on the host still gets no set-id mode.  Only the numbers that come with a call are noted; the
+program's memory is not read.
 """
 import errno
 import select
