@@ -226,7 +226,7 @@ class Run:
 
     def heed_signals(self):
         """Raises SandboxError if the caller's signals say that nothing is to run."""
-        from ..running import supervise  # loaded while the child was busy
+        from ..running import supervise  # for the process tier alone
         number = supervise.read_signal(self.signals) if self.signals >= 0 else 0
         if number in supervise.ENDING:
             raise interrupted(number)
