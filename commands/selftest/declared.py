@@ -34,8 +34,8 @@ DECLARED = {
     "N42": (("rootns",),
             "every namespace there belongs to the host's user namespace, so a descriptor of that "
             "one can be had; without a capability it opens nothing"),
-    "C04": (PROCESS, "an ordinary user can't empty the bounding set without a user namespace; under "
-            "no_new_privs it has no effect"),
+    "C04": (PROCESS, "an ordinary user can't empty the bounding set without a user namespace; "
+            "under no_new_privs it has no effect"),
     "C10": (PROCESS, "an ordinary user can't lock securebits without a user namespace; there is no "
             "capability to keep"),
     "C19": (("rootns",), "without a user namespace, the id inside is the host's own"),
