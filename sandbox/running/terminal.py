@@ -53,8 +53,8 @@ class TerminalPart(Part):
             raise SandboxError("descriptors", "the child did not hand over its terminal")
         with stage("descriptors", "Terminal"):
             self.proxy = Terminal(self.master, run.places, run.host_pid)
-        if run.own is not None:
-            run.own.terminal = self.master
+        if run.expected is not None:
+            run.expected.terminal = self.master
 
     def watch(self, run, supervision):
         """Begins to carry."""
