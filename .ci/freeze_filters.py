@@ -82,4 +82,5 @@ def files(plain):
 
 if __name__ == "__main__":
     everything = programs()
-    sys.exit(max(settle("sandbox/seccomp/" + name, content, "run .ci/freeze_filters.py") for name, content in files(everything)))
+    sys.exit(max(settle("sandbox/seccomp/" + name, content, "run .ci/freeze_filters.py")
+                 for name, content in files(everything)))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controls: one row for each thing that is in force, with all that is particular to it.
+"""Lists the controls: one row for each thing that is in force, with its particulars.
 
-A new control is a new row here and, where no reader of gate.py fits, one function there.
+A new control is a new row here and, if no reader of gate.py fits, one function there.
 """
 
 #: How the receipt begins to say that the caller left a control out, and a report knows it by.
@@ -13,23 +13,23 @@ NO_TREE = "the process tier has no tree of its own, every path is the host's"
 
 
 class Row:
-    """What is particular to one control.
+    """The particulars of one control.
 
     name: as plan, receipt and options use it.
-    what: what it does, one phrase.
+    what: its effect, one phrase.
     read: the name of the function in gate.READERS that reads it back.
-    removable: whether --unsafe-without may leave it out; not what everything else stands on.
-    best_effort: whether --best-effort may name it.  The rest is either there or nothing runs.
+    removable: whether --unsafe-without may leave it out; not if everything else stands on it.
+    best_effort: whether --best-effort may name it. Any other is in force or nothing runs.
     asked: function of the Plan: whether it is asked for, if it is neither left out nor lacking.
     kind: of a namespace, its name in /proc/PID/ns.
     options: of a limit, the attributes of the Spec that ask for it.
-    needed_by: controls that can't be had without it; they must be left out with it.
+    needed_by: controls that need this one; they must be left out with it.
     lacks: {tier: why it isn't there}.
     lacks_without_scope: the same below Landlock ABI 6, which has no signal scope.
     lacks_for_user: the same for an ordinary user.
     vital: the tiers that stand on it: --unsafe-without is refused there.
     kernel: function of the Features: whether this kernel has it.
-    other_ways: [(feature, what is done on a kernel without it)], for the result.
+    other_ways: [(feature, the fallback on a kernel without it)], for the result.
     """
 
     removable, best_effort, kind = True, False, None
@@ -43,7 +43,7 @@ class Row:
 
 
 def _in_group(name):
-    """The `asked` of a limit by control group."""
+    """Returns the `asked` of a limit by control group."""
     return lambda plan: name in plan.group_notes or any(
         setting.control == name for setting in plan.group)
 
@@ -146,7 +146,7 @@ CONTROLS = dict((row.name, row) for row in (
 
 
 def having(attribute):
-    """(name) of the controls whose row has something at an attribute, in the table's order."""
+    """Returns the names of the controls whose row has an attribute, in the table's order."""
     return tuple(name for name, row in CONTROLS.items() if getattr(row, attribute))
 
 
@@ -157,22 +157,26 @@ GROUP_LIMITS = tuple(name for name, row in CONTROLS.items() if row.read == "grou
 
 
 def limits_of(options):
-    """[control] of the limits by control group that options ask for.
+    """Returns the names of the limits by control group that options ask for, a list.
 
-    options: a Spec, or the library's dict.
+    options: Spec, or the library's dict.
     """
     get = options.get if isinstance(options, dict) else lambda name: getattr(options, name)
     return [name for name in GROUP_LIMITS if any(get(option) for option in CONTROLS[name].options)]
 
 
 def lacking(tier, attribute="lacks"):
-    """{control: why} of what a tier lacks.  attribute: one of Row whose name begins with lacks."""
+    """Returns {control: why} of the controls that a tier lacks.
+
+    tier: its name.
+    attribute: of Row, one whose name begins with lacks.
+    """
     return {name: getattr(row, attribute)[tier] for name, row in CONTROLS.items()
             if tier in getattr(row, attribute)}
 
 
 def asked(plan):
-    """{control: whether a Plan asks for it}, in the table's order."""
+    """Returns {control: whether a Plan asks for it}, in the table's order."""
     out = {}
     for name, row in CONTROLS.items():
         possible = not plan.left_out(name) and name not in plan.lacks
@@ -195,5 +199,5 @@ class Control:
         self.name, self.asked, self.in_force, self.how = name, asked, in_force, how
 
     def as_dict(self):
-        """The JSON object of the result."""
+        """Returns the JSON object of the result."""
         return {"name": self.name, "asked": self.asked, "in_force": self.in_force, "how": self.how}

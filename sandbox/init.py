@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The init: pid 1 of a sandbox, as frozen machine code, and the messages that it takes and sends.
+"""Holds the init, pid 1 of a sandbox, as frozen machine code, and speaks its messages.
 
 The child that built the sandbox executes it at last, with every right given up and every signal
 blocked:
@@ -12,9 +12,9 @@ the room as large as a run needs.  `.ci/freeze_init.py` assembles IMAGE from the
 init_x86_64.s and init_aarch64.s; a test compares.
 
 What it is given
-    argv[0]     two or three bytes: the number of the control socket; `k` to kill whatever init may
-                signal at the end, else `-`; if there is one, the number of a Landlock ruleset that
-                only the workload enters
+    argv[0]     two or three bytes: the number of the control socket; `k` to kill everything that
+                init may signal at the end, else `-`; if there is one, the number of a Landlock
+                ruleset that only the workload enters
     signals     all blocked, none ignored: an ignored SIGCHLD would hide the workload's end
     the socket  an end of a SOCK_SEQPACKET pair, blocking.  F_SETOWN (itself) and O_ASYNC make it
                 signal init when the supervisor dies
@@ -103,7 +103,7 @@ def argv0(control_fd, ruleset_fd=None, kill_all=False):
     """Returns init's argv[0], two or three bytes.
 
     control_fd, ruleset_fd: descriptors of the control socket and of the ruleset, or None.
-    kill_all: whether init kills whatever it may signal at the end.
+    kill_all: whether init kills everything that it may signal at the end.
 
     Raises ValueError for descriptors that don't fit.
     """

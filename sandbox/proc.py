@@ -11,12 +11,13 @@ MOUNTS = "/proc/self/mountinfo"
 
 
 def read(path, directory=None, first=None):
-    """The contents of a small file, as bytes; without the module io, which takes more calls.
+    """Returns the contents of a small file as bytes, without the module io: fewer calls.
 
     directory: descriptor of the directory that a relative path starts from.
-    first: takes one read(2) of so many bytes; without it the file is read to its end.
-    Raises OSError: what open(2) and read(2) say; ESRCH where a process of /proc has ended; EFBIG
-    for a file of more than MOST bytes.
+    first: bytes of a single read(2); without it the file is read to its end.
+
+    Raises OSError: what open(2) and read(2) say; ESRCH if a process of /proc has ended; EFBIG for a
+    file of more than MOST bytes.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     try:
@@ -34,7 +35,7 @@ def read(path, directory=None, first=None):
 
 
 def text(path):
-    """The same as text in the locale's encoding, as file names are.  Raises OSError."""
+    """Returns the same as text in the locale's encoding, as file names are.  Raises OSError."""
     return os.fsdecode(read(path))
 
 
@@ -67,17 +68,20 @@ class Mount:
 
 
 def mounts(path=MOUNTS):
-    """[Mount] of a mountinfo file, in its order.  Raises OSError as `read`, ValueError as Mount."""
+    """Returns [Mount] of a mountinfo file, in its order.
+
+    Raises OSError as `read`, ValueError as Mount.
+    """
     return parse(read(path))
 
 
 def parse(data):
-    """[Mount] of what a mountinfo file holds.  Raises ValueError as Mount."""
+    """Returns [Mount] of the contents of a mountinfo file.  Raises ValueError as Mount."""
     return [Mount(line) for line in data.split(b"\n") if line]
 
 
 def unescape(word):
-    """A word of mountinfo without its octal escapes: blanks, line ends, backslash and #."""
+    """Returns a word of mountinfo without its octal escapes: blanks, line ends, backslash and #."""
     if b"\\" not in word:
         return word
     head, *rest = word.split(b"\\")

@@ -15,12 +15,12 @@ FIRST_NAMESPACES = {"cgroup": 0xeffffffb, "pid": 0xeffffffc, "user": 0xeffffffd,
 MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"))
 #: A tmpfs inside; outside firejail leaves an empty directory there.
 FIREJAIL = "/run/firejail/mnt"
-#: Kinds that are sandboxes, not containers: nobody should change anything in them.
+#: Kinds that are sandboxes and not containers: their settings are not to be changed.
 SANDBOXES = ("mrunc", "sandbox", "flatpak", "firejail", "snap")
 
 
 class Vantage:
-    """What is around this process.
+    """The surroundings of this process.
 
     kind: docker, podman, kubernetes, lxc, ..., mrunc, sandbox (of an unknown kind), namespace (a
         user namespace on a host's own tree), chroot, or None on a host.
@@ -184,5 +184,5 @@ def apparmor_profile():
 
 
 def sysctl(name):
-    """The value of a sysctl as text, "" where this kernel has none or /proc/sys is out of sight."""
+    """Returns a sysctl as text, "" if this kernel lacks it or /proc/sys can't be read."""
     return read("/proc/sys/" + name.replace(".", "/"))

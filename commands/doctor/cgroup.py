@@ -46,7 +46,7 @@ def _group(host, need):
     for how, directory in place.candidates(host):
         path = os.path.join(directory, "mrunc-doctor-%d" % os.getpid())
         try:
-            place.open_to_us(directory)
+            place.check_usable(directory)
             if need - place.controllers(directory):
                 tried.append("%s has no %s" % (directory, " ".join(sorted(need))))
                 continue

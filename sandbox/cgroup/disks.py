@@ -103,7 +103,8 @@ def rates(reads, writes, sources, written=(), disks=None):
     disks: Disks, made now unless given.
 
     Returns {`MAJOR:MINOR`: {"rbps", "wbps": bytes per second}}. If two limits meet on a disk, the
-    lower holds. Raises SandboxError: exit 2 for what is no device, 125 if a limit would not hold.
+    lower holds. Raises SandboxError: exit 2 for a path without a disk, 125 if a limit would not
+    hold.
     """
     disks = disks or Disks()
     out = {}

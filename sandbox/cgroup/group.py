@@ -220,7 +220,7 @@ class Group:
         """Returns whether the kernel killed something in it for memory, after `finish`."""
         return bool((self.evidence or {}).get("oom_kill"))
 
-    def too_small(self, error):
+    def memory_error(self, error):
         """Returns the SandboxError for a set-up that ran out of memory.  error: what it raised."""
         asked = [setting.value for setting in self.settings if setting.file == "memory.max"]
         return SandboxError("limits", option("memory", "".join(asked)), control="limits.memory",
@@ -313,7 +313,7 @@ class ControlGroup(Part):
     def explain(self, error):
         """Returns the error of a set-up that was killed for memory."""
         killed = self.group is not None and self.group.killed()
-        return self.group.too_small(error) if killed else error
+        return self.group.memory_error(error) if killed else error
 
 
 def enter(settings, best_effort, notes):

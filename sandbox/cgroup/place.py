@@ -203,14 +203,14 @@ def look(host, need):
             raise Unavailable("the %s controller is not in %s" % (name, point), "cgroup-lacks")
 
 
-def open_to_us(directory):
+def check_usable(directory):
     """Raises OSError if groups can't be made in a directory, or no process moved there."""
     for path in (directory, directory + "/cgroup.procs"):
         if not os.access(path, os.W_OK):
             raise OSError(errno.EACCES, "not ours", path)
 
 
-def promising(host, need):
+def seems_usable(host, need):
     """Returns whether some place looks usable, and changes nothing.
 
     Places that the user's systemd manager manages do not count. Raises Unavailable as `look`.
@@ -220,7 +220,7 @@ def promising(host, need):
         if managed(directory):
             continue
         try:
-            open_to_us(directory)
+            check_usable(directory)
             if need <= controllers(directory):
                 return True
         except OSError:
@@ -235,7 +235,7 @@ def find(host, need):
     point = own_directory(host)[0]
     for how, directory in candidates(host):
         try:
-            open_to_us(directory)
+            check_usable(directory)
             if how == "root":
                 return Place(_subtree(directory, need), how, ours=True)
             _hand_down(directory, need, leave=how == "self")
@@ -323,7 +323,7 @@ def choose(settings, best_effort, host=None):
         except Unavailable as error:
             if control not in best_effort:
                 if place is not None and place.ours:
-                    _leave(place)
+                    _remove_unused(place)
                 raise SandboxError("limits", limits.named(control), reason=error.why,
                                    control=control, remedy="%s; or %s to run without this limit" % (
                                        error.remedy or "another host",
@@ -332,7 +332,7 @@ def choose(settings, best_effort, host=None):
     return place, have, notes
 
 
-def _leave(place):
+def _remove_unused(place):
     """Removes root's subtree if it is empty."""
     try:
         os.rmdir(place.directory)

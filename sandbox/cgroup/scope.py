@@ -79,7 +79,7 @@ def prefix(asked, best_effort, environ):
     need = set().union(*(controllers(name) for name in asked if name not in best_effort))
     host = cgroup_place.Host.read()
     try:
-        if host.uid == 0 or cgroup_place.promising(host, need):
+        if host.uid == 0 or cgroup_place.seems_usable(host, need):
             return []
         point = cgroup_place.own_directory(host)[0]
     except (OSError, cgroup_place.Unavailable):

@@ -124,8 +124,7 @@ def _etc_entries():
             mode = os.stat(b"/etc/" + name).st_mode
         except OSError:
             continue
-        # The sandbox's identity is nobody's: what is not for everybody to read would only be an
-        # empty mount.
+        # The sandbox's uid owns no file: one that others may not read would be an empty mount.
         if mode & S_IROTH and mode & S_IFMT in (S_IFDIR, S_IFREG):
             yield name, mode & S_IFMT == S_IFDIR
 

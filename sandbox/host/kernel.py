@@ -16,10 +16,10 @@ TABLE = (
     ("timens", "5.6", "the host's uptime is visible"),
     ("mount_setattr", "5.12",
      "mounts are restricted one by one; a root caller's sources aren't mapped to their owner: --rw "
-     "is refused, and what isn't for everybody to read; no --overlay"),
+     "is refused, and any file that others may not read; no --overlay"),
     ("mount API", "5.2",
      "mounts are made and restricted by mount(2); the sandbox's id must reach a root caller's "
-     "sources by path; and what is lost without mount_setattr"),
+     "sources by path; and the losses without mount_setattr"),
     ("close_range", "5.11 (CLOSE_RANGE_CLOEXEC)", "nothing: each inherited descriptor is marked"),
     ("openat2", "5.6",
      "a trace has no digests; paths are walked one component at a time, over no link"),
@@ -103,7 +103,7 @@ class Features:
         self.mount_setattr = self.mount_api and "mount_setattr" not in gone
         self.cloexec_range = "close_range" not in gone
 
-    def way_round(self, control):
+    def fallback(self, control):
         """Returns what the receipt adds for a control that a fallback enforces, else ""."""
         gone = set(map(feature, self.missing))
         ways = [(name, way) for name, way in CONTROLS[control].other_ways if name in gone]

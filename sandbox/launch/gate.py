@@ -157,7 +157,7 @@ def check(plan, pid, facts, features, identity, control_fds, group=None, group_n
         in_force, how = READERS[CONTROLS[name].read](name, plan, reading, facts, features, identity,
                                                      control_fds)
         if features.missing:
-            how += features.way_round(name)
+            how += features.fallback(name)
         if in_force and asked:
             receipt.append(Control(name, True, True, how))
             continue

@@ -390,7 +390,7 @@ class Run:
     def stop(self):
         """Kills everything but init, which has been told to report the end."""
         self.ending = self.ending or ending.Ending()
-        self.ending.spare_init(self)
+        self.ending.kill_others(self)
         for part in self.parts:
             part.stop()
 

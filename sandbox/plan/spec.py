@@ -45,7 +45,7 @@ class Spec:
     io_read, io_write: [(device or None, bytes per second)].
     ledger: True, False or "if-possible" (a policy may prevent it).
     samples: whether the use is sampled while it runs.
-    trace: frozenset of what is recorded: "exec".
+    trace: frozenset of recorded events: "exec".
     learn: "record" or "verify", of `policy learn` alone; else None.
     """
 

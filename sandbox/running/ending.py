@@ -46,7 +46,7 @@ class Ending:
         if self.due <= time.monotonic():
             self.look(run)
 
-    def spare_init(self, run):
+    def kill_others(self, run):
         """Kills everything but pid 1, which then gets a processor and reports the end.
 
         Never raises.
@@ -72,15 +72,15 @@ class Ending:
             run.signal_init(SIGKILL)
         except OSError:
             pass
-        give_way(run.pid)
-        self.spare_init(run)
+        give_processors(run.pid)
+        self.kill_others(run)
         for part in run.parts:
             part.kill_orphans()
         self.pause = min(2 * self.pause, LONGEST)
         self.due = time.monotonic() + self.pause
 
 
-def give_way(pid):
+def give_processors(pid):
     """Gives a process our processors, scheduling class and priority.  Never raises.
 
     pid: of a process that is to end.

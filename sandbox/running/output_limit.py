@@ -13,7 +13,7 @@ class OutputLimit(Part):
             outcome.overflow = True
             supervision.stop()
             if supervision.over:
-                supervision.be_patient()
+                supervision.wait_for_reader()
 
 
 class Budget:

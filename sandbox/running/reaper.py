@@ -170,10 +170,10 @@ class Reaper(Part):
         return [pid for pid, directory in listed() if self._is_of_the_sandbox(pid, directory)]
 
     def _is_of_the_sandbox(self, pid, directory):
-        """Whether a child of the supervisor is the sandbox's.
+        """Returns whether a child of the supervisor is the sandbox's: no process can shed a filter.
 
-        No process can shed a filter.  The caller may have other children (exec from a shell); those
-        that it had before init may have filters of their own.
+        The caller may have children of other kinds (exec from a shell). Those from before init may
+        have filters of their own.
         """
         if parent(directory) != self.own:
             return False

@@ -271,13 +271,13 @@ class Supervision:
         for part in self.run.parts:
             part.program_ended(self)
         if self.ending:
-            self.be_patient()
+            self.wait_for_reader()
 
     def _undelivered(self):
         return not self.given_up and any(
             flow.busy for carrier in self.carriers for flow in carrier.outward)
 
-    def be_patient(self, before=None):
+    def wait_for_reader(self, before=None):
         """Gives the output up if its reader takes nothing more.
 
         For a run that was cut off; any other waits for the reader, as a program would.
@@ -286,7 +286,7 @@ class Supervision:
         if moved == before:
             self.given_up = True
         else:
-            self.schedule(lambda: self.be_patient(moved), DRAIN_SECONDS)
+            self.schedule(lambda: self.wait_for_reader(moved), DRAIN_SECONDS)
 
     def _record(self):
         """Takes one packet of init.  Returns whether it was the last one.

@@ -25,7 +25,7 @@ END_AGAIN_SECONDS = 0.2
 #: Seconds between two looks: no event tells a job that it has come to the foreground.
 LOOK_AGAIN = 0.25
 VEOF = b"\x04"
-#: Ctrl-C that end the sandbox, and the seconds within which, whatever the program does with them.
+#: So many Ctrl-C within so many seconds end the sandbox, also if the program ignores them.
 INSISTENCE, INSISTENCE_SECONDS = 3, 2.0
 SIGINT, SIGTSTP = 2, 20
 

@@ -32,7 +32,7 @@ class Watchdog:
             try:
                 _watch(run, reaper, supervisor, spec.timeout + spec.grace + PATIENCE)
             finally:
-                _stay(supervisor)
+                _wait_to_be_killed(supervisor)
         if pidfd >= 0:
             os.close(pidfd)
 
@@ -45,7 +45,7 @@ class Watchdog:
             pass
 
 
-def _stay(supervisor):
+def _wait_to_be_killed(supervisor):
     """Waits until it is killed.
 
     Where SIGCHLD is ignored, the number of a watchdog that ended would be free for others.

@@ -161,6 +161,7 @@ class Reader:
                 self.expected("the end of the line")
 
     def directive(self):
+        """Reads a statement that begins with @."""
         token = self.now
         if token.text in ("@include", "@frequency"):
             found = _PATH.match(self.text.text, self.place)
@@ -189,6 +190,11 @@ class Reader:
                 token.text, ["@include", "@default", "@denylist", "@frequency"])))
 
     def include(self, path, at):
+        """Reads another file in this one's place.
+
+        path: relative to this file's directory.
+        at: offset, for messages.
+        """
         if self.nested:
             raise self.text.error(at, "nested @include: a file that is included can't include "
                                       "another")
@@ -216,6 +222,7 @@ class Reader:
             self.default, self.default_at = inner.default, at
 
     def statement(self):
+        """Reads `CALLS: RULE`."""
         at = self.now.at
         self.calls = []
         if self.now.text == "{":
@@ -262,6 +269,12 @@ class Reader:
         self.sign("}")
 
     def put(self, found, action, at):
+        """Adds a rule for each call of the statement.
+
+        found: of `expression`, None for no condition.
+        action: int.
+        at: offset.
+        """
         if found is None:
             self.counted(at)
         for call in self.calls:
@@ -309,6 +322,7 @@ class Reader:
             self.calls.append(token.text)
 
     def action(self):
+        """Reads an action and returns it as an int."""
         token = self.now
         if self.denylist and token.text != "return":
             self.expected("return: in a denylist every rule returns an errno")
@@ -359,6 +373,7 @@ class Reader:
             self.next()
 
     def atom(self):
+        """Reads one test; returns (offset, argument, operator, value, mask or None)."""
         token = self.now
         if token.kind != "argument" or token.text[3:] not in ("0", "1", "2", "3", "4", "5"):
             self.expected("an argument: arg0 to arg5", token)
@@ -379,6 +394,7 @@ class Reader:
         return token.at, arg, "&!=", 0, value
 
     def value(self):
+        """Reads constants joined by | and returns the int."""
         value = self.constant()
         while self.now.text == "|":
             self.next()
@@ -386,6 +402,7 @@ class Reader:
         return value
 
     def constant(self):
+        """Reads a number, a name, ~ or parentheses and returns the int."""
         if self.now.text == "~":
             self.next()
             if self.now.text == "~":

@@ -16,7 +16,7 @@ def program(name, arch):
 
     Raises ValueError for an unknown name, KeyError for an architecture without filters.
     """
-    _known(name)
+    check_name(name)
     return _frozen(name, arch)
 
 
@@ -51,7 +51,8 @@ def of_process_tier(abi):
     return "process" if abi >= 6 else "process-nosignal"
 
 
-def _known(name):
+def check_name(name):
+    """Raises ValueError for a name that is not one of NAMES."""
     if name not in NAMES:
         raise ValueError("no system call policy is called %r: there are %s" %
                          (name, ", ".join(NAMES)))

@@ -146,8 +146,8 @@ def test_looking_for_a_place_changes_nothing(tree):
     tree.group("user", has="memory", gives="")
     tree.group("user/own", has="")
     before = sorted(os.walk(tree.root))
-    assert cgroup_place.promising(tree.host("/user/own"), {"memory"})
-    assert not cgroup_place.promising(tree.host("/user/own"), {"pids"})
+    assert cgroup_place.seems_usable(tree.host("/user/own"), {"memory"})
+    assert not cgroup_place.seems_usable(tree.host("/user/own"), {"pids"})
     assert sorted(os.walk(tree.root)) == before
     assert open(tree.root + "/user/cgroup.subtree_control").read() == "\n"
 
@@ -170,7 +170,7 @@ def test_a_terminal_of_the_user_s_is_not_taken_apart_where_a_scope_can_be_had(tr
     for path in (MANAGER, MANAGER + "/app.slice", MANAGER + "/app.slice/terminal.scope"):
         tree.group(path[1:], gives="memory pids")
     host = tree.host(MANAGER + "/app.slice/terminal.scope")
-    assert not cgroup_place.promising(host, {"memory"})
+    assert not cgroup_place.seems_usable(host, {"memory"})
     assert cgroup_place.find(host, {"memory"}).how == "self", "without a manager that answers it is all there is"
 
 

@@ -234,6 +234,6 @@ def test_an_end_before_the_new_root_kills_nobody_of_the_host():
               "killed = []\nending.kill = lambda fd: killed.append(os.readlink('/proc/self/fd/%%d' %% fd))\n"
               "plan = types.SimpleNamespace(tier=types.SimpleNamespace(own_tree=True), spec=types.SimpleNamespace(proc='pid'))\n"
               "run = types.SimpleNamespace(pid=os.getppid(), plan=plan, undo=[])\n"
-              "ending.kill_below = lambda pid: None\nending.Ending().spare_init(run)\nprint(killed)\n" % ROOT)
+              "ending.kill_below = lambda pid: None\nending.Ending().kill_others(run)\nprint(killed)\n" % ROOT)
     done = subprocess.run([PYTHON, "-I", "-c", script], stdout=subprocess.PIPE, universal_newlines=True, timeout=60)
     assert (done.stdout, done.returncode) == ("[]\n", 0)

@@ -227,7 +227,7 @@ def test_a_policy_without_what_pid_1_needs_says_what_is_missing_and_takes_it_by_
     check(done, 2, "policy: %s: refuses execveat, recvmsg, prctl, clone, rt_sigtimedwait, kill, recvfrom, wait4, setsid, " % path,
           "the file can stay as it is", "--seccomp-add execve", "--seccomp-add 'clone: arg0 == 0x4111'")
     import shlex
-    words = shlex.split(done.err.splitlines()[1].partition("what you name: ")[2])
+    words = shlex.split(done.err.splitlines()[1].partition("to the program too, with: ")[2])
     added = inside.run(*ECHO, options=["--seccomp", path] + words)
     assert added.out == MARKER + "\n" and added.rc == 0, added
 
