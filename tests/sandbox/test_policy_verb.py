@@ -539,7 +539,7 @@ def test_show_says_what_a_run_needs_beside_a_file(cli, tmp_path):
         out.write("read: 1\nexit_group: 1\n")
     said = " ".join(cli("show", path)[1].split())
     assert "since its pid 1 needs: execveat write recvmsg dup3 prctl clone" in said
-    assert "execve. --seccomp-add gives them, to the program as well." in said
+    assert "execve. --seccomp-add allows them, to the program as well." in said
     assert "pid 1 needs" not in cli("show", "default")[1]
 
 
